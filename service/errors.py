@@ -1,0 +1,114 @@
+"""Every error that Delayline raises on purpose.
+
+    DelaylineError                exit code
+    ├── InvalidInput              2   a spec, an option, a name or a setting is wrong
+    │   └── UnknownName           2   a recipe, model, dataset or run that does not exist
+    ├── UserFailure               3   the user's code or data failed; never retried
+    │   ├── BadData               3   a file or a dataset is malformed
+    │   └── BadLoss               3   the loss became NaN or infinite
+    ├── InfrastructureFailure     4   workers, nodes or Ray failed and the retries are used up
+    │   └── LeaseLost             4   another driver took the run over
+    ├── StoreError                5   the store cannot be reached or refuses
+    │   ├── StoreUnreachable      5   no answer in time: worth another try
+    │   ├── NotFound              5   no such object
+    │   ├── Conflict              5   a conditional write came second
+    │   └── Damaged               5   an object's checksum differs from its manifest
+    └── Cancelled               130   by Ctrl-C or `delayline runs cancel`
+
+A message is one sentence that says what was received, what was expected and how to mend it.
+"""
+
+__all__ = [
+    "BadData",
+    "BadLoss",
+    "Cancelled",
+    "Conflict",
+    "Damaged",
+    "DelaylineError",
+    "InfrastructureFailure",
+    "InvalidInput",
+    "LeaseLost",
+    "NotFound",
+    "StoreError",
+    "StoreUnreachable",
+    "UnknownName",
+    "UserFailure",
+]
+
+
+class DelaylineError(Exception):
+    """The base of all; `exit_code` is what a command that ends by it returns."""
+
+    exit_code = 4
+
+
+class InvalidInput(DelaylineError):
+    """A spec, an option, a name or a setting is wrong: nothing was started."""
+
+    exit_code = 2
+
+
+class UnknownName(InvalidInput):
+    """A recipe, model, dataset or run that does not exist; the message lists the valid ones."""
+
+
+class UserFailure(DelaylineError):
+    """The user's code or data failed. The run ends at its first attempt.
+
+    `user_traceback` holds the user's own stack lines, or is empty.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, user_traceback: str = "") -> None:
+        super().__init__(message, user_traceback)
+        self.user_traceback = user_traceback
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class BadData(UserFailure):
+    """A file or a dataset is malformed; the message names the file and the offset."""
+
+
+class BadLoss(UserFailure):
+    """The loss became NaN or infinite; the message names the step."""
+
+
+class InfrastructureFailure(DelaylineError):
+    """Workers, nodes or Ray failed, and the retries are used up."""
+
+    exit_code = 4
+
+
+class LeaseLost(InfrastructureFailure):
+    """Another driver took the run over; this one must stop writing."""
+
+
+class StoreError(DelaylineError):
+    """The store cannot be reached or refuses: credentials, permissions, space, a missing bucket."""
+
+    exit_code = 5
+
+
+class StoreUnreachable(StoreError):
+    """No answer from the store within its time limit."""
+
+
+class NotFound(StoreError):
+    """There is no object with this key."""
+
+
+class Conflict(StoreError):
+    """A conditional write came second: the object exists, or changed since it was read."""
+
+
+class Damaged(StoreError):
+    """An object's bytes differ from the checksum in its manifest."""
+
+
+class Cancelled(DelaylineError):
+    """The user cancelled the run."""
+
+    exit_code = 130

@@ -1,0 +1,76 @@
+"""Where a run happens: store, cluster, cache. The only reader of the process's environment."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.errors import InvalidInput
+
+GIB = 1024**3
+
+
+class Settings(BaseSettings):
+    """Read from `DELAYLINE_*` (and, for S3, the AWS names) and overridden by flags. Immutable."""
+
+    model_config = SettingsConfigDict(env_prefix="DELAYLINE_", frozen=True, extra="ignore", populate_by_name=True)
+
+    store: str = "./delayline-store"
+    """A folder, `file:///folder` or `s3://bucket/prefix[?endpoint_override=URL]`."""
+    cluster: str | None = None
+    """None: Ray on this machine."""
+    s3_endpoint: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("DELAYLINE_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "s3_endpoint"),
+    )
+    cache: Path = Path("~/.cache/delayline")
+    """The node's cache of datasets."""
+    cache_bytes: Annotated[int, Field(ge=1024**2)] = 20 * GIB
+    """The cache drops what was used longest ago beyond this size."""
+    store_patience: Annotated[float, Field(gt=0, le=86400)] = 300.0
+    """Seconds for which a running job waits for a store that is away (assumed: five times the minute promised)."""
+    ring_timeout: Annotated[float, Field(gt=0, le=86400)] = 120.0
+    """Seconds in which all workers must have started TensorFlow and found each other (assumed)."""
+    ray_address: str | None = Field(default=None, validation_alias=AliasChoices("RAY_ADDRESS", "ray_address"))
+    """An existing Ray cluster to join; None starts one on this machine."""
+    ray_token: SecretStr | None = Field(default=None, validation_alias=AliasChoices("RAY_AUTH_TOKEN", "ray_token"))
+
+    @field_validator("s3_endpoint", "store", "cluster", "ray_address", mode="before")
+    @classmethod
+    def _blank_is_none(cls, value: Any) -> Any:
+        return value or None if isinstance(value, str) else value
+
+    @field_validator("cache")
+    @classmethod
+    def _expand(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @classmethod
+    def load(cls, **flags: Any) -> Self:
+        """Read the environment, let the flags that are not None replace it; raise InvalidInput."""
+        try:
+            return cls(**{name: value for name, value in flags.items() if value is not None})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"]) or "settings"
+            raise InvalidInput(
+                f"The setting {name} is not valid: {first['msg']}; correct its environment variable or flag."
+            ) from error
+
+    def for_processes(self) -> dict[str, str]:
+        """The settings as environment variables for a process that this one starts; credentials are inherited, not copied."""
+        values = {
+            "DELAYLINE_STORE": self.store,
+            "DELAYLINE_CACHE": str(self.cache),
+            "DELAYLINE_CACHE_BYTES": str(self.cache_bytes),
+            "DELAYLINE_STORE_PATIENCE": str(self.store_patience),
+            "DELAYLINE_RING_TIMEOUT": str(self.ring_timeout),
+        }
+        return {**values, "DELAYLINE_S3_ENDPOINT": self.s3_endpoint} if self.s3_endpoint else values
+
+
+def process_environment(**changes: str) -> dict[str, str]:
+    """This process's whole environment with `changes`, for a child process."""
+    return {**os.environ, **changes}

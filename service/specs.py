@@ -1,0 +1,195 @@
+"""What to run: the specs that a user writes, checked in full before anything starts."""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from service.names import check_dataset_reference
+
+IMPORT_REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*\Z")
+REGISTERED_NAME = re.compile(r"[a-z0-9]([-_a-z0-9]*[a-z0-9])?\Z")
+_DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+PositiveInt = Annotated[int, Field(ge=1, le=10**12, strict=True)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class Frozen(BaseModel):
+    """Immutable; unknown keys, NaN and infinity are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def parse_workers(value: Any) -> Any:
+    """Turn `3`, `'3'`, `'2-8'` or `[2, 8]` into the pair (fewest, most)."""
+    if isinstance(value, bool):
+        raise ValueError("workers must be a number such as 2, or a range such as 2-8")
+    if isinstance(value, int):
+        return (value, value)
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d{1,6})\s*(?:-\s*(\d{1,6})\s*)?", value)
+        if not match:
+            raise ValueError(f"workers must be a number such as 2, or a range such as 2-8, not {value[:40]!r}")
+        return (int(match[1]), int(match[2] or match[1]))
+    return value
+
+
+def parse_duration(value: Any) -> Any:
+    """Turn `90`, `'90s'`, `'30m'`, `'2h'` or `'1h30m'` into seconds."""
+    if isinstance(value, str):
+        parts = re.findall(r"(\d{1,9}(?:\.\d{1,6})?)([smhd])", value)
+        if not parts or "".join(number + unit for number, unit in parts) != value.replace(" ", ""):
+            raise ValueError(f"a duration must look like 90s, 30m, 2h or 1h30m, not {value[:40]!r}")
+        return sum(float(number) * _DURATION_UNITS[unit] for number, unit in parts)
+    return value
+
+
+Workers = Annotated[tuple[int, int], BeforeValidator(parse_workers)]
+Duration = Annotated[float, Field(gt=0, le=10 * 366 * 86400), BeforeValidator(parse_duration)]
+
+
+class Resources(Frozen):
+    """What each worker takes."""
+
+    cpus: Annotated[float, Field(gt=0, le=4096)] = 1
+    """Cores; TensorFlow uses as many threads, at least one."""
+    gpus: Annotated[int, Field(ge=0, le=1)] = 0
+    """GPUs; one worker is one MWMS replica and holds one at most."""
+
+
+class Evaluation(Frozen):
+    """When and on what to evaluate while training."""
+
+    every_epochs: PositiveInt = 1
+    validation: Fraction = 0.1
+    """The share of the training split that is held out; the test split is used once, at the end."""
+
+
+class CheckpointPolicy(Frozen):
+    """When to save and what to keep; `every_steps` replaces `every_epochs`."""
+
+    every_epochs: PositiveInt | None = None
+    every_steps: PositiveInt | None = None
+    keep_last: PositiveInt = 2
+    keep_best: Annotated[int, Field(ge=0, le=1000)] = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("every_epochs") is None and values.get("every_steps") is None:
+            return {**values, "every_epochs": 1}
+        return values
+
+    @model_validator(mode="after")
+    def _one_interval(self) -> Self:
+        if self.every_epochs is not None and self.every_steps is not None:
+            raise ValueError("give every_epochs or every_steps, not both")
+        return self
+
+
+class EarlyStopping(Frozen):
+    """Stop when `metric` has not improved by `min_delta` for `patience` evaluations."""
+
+    metric: str = "val_loss"
+    mode: Literal["auto", "min", "max"] = "auto"
+    """auto: max for an accuracy, min for all else."""
+    patience: Annotated[int, Field(ge=0, le=10**6)] = 3
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    restore_best: bool = False
+    """End with the weights of the best evaluation; needs checkpoints at the evaluations and `keep_best` of at least 1."""
+
+
+class Named(BaseModel):
+    """Something of Keras by name with its arguments beside it: `{name: adam, learning_rate: 0.001}`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """All keys but the name."""
+        return dict(self.model_extra or {})
+
+
+class TrainSpec(Frozen):
+    """One training of one model on one dataset."""
+
+    model: Annotated[str, Field(max_length=300)]
+    """A registered name, or `my_package.nets:build`."""
+    model_params: dict[str, Any] = {}
+    dataset: Annotated[str, Field(max_length=120)]
+    """`name` or `name@version`."""
+    dataset_params: dict[str, Any] = {}
+    task: Annotated[str, Field(max_length=100)] = "classification"
+    optimizer: Named = Named(name="adam", learning_rate=0.001)  # type: ignore[call-arg]
+    callbacks: tuple[Named, ...] = ()
+    """Keras callbacks by name, or `my_package.module:make`, with their arguments."""
+    augment: tuple[Named, ...] = ()
+    """Random changes of the training images, by name: `{name: flip}`, `{name: shift, pixels: 4}`."""
+    label_smoothing: Fraction = 0.0
+    epochs: PositiveInt | None = None
+    steps: PositiveInt | None = None
+    """Replaces `epochs`: the number of optimizer steps in all."""
+    batch: PositiveInt = 128
+    """Examples a step, over all workers."""
+    seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = 0
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    jit_compile: bool = False
+    workers: Workers = (1, 1)
+    worker: Resources = Resources()
+    evaluate: Evaluation = Evaluation()
+    checkpoint: CheckpointPolicy = CheckpointPolicy(every_epochs=1)
+    early_stopping: EarlyStopping | None = None
+    log_every: PositiveInt = 50
+    """Steps between rows of metrics."""
+    retries: Annotated[int, Field(ge=0, le=1000, strict=True)] = 3
+    time_limit: Duration | None = None
+    """Seconds for the whole run, all attempts together."""
+
+    @model_validator(mode="after")
+    def _cross_checks(self) -> Self:
+        if not (REGISTERED_NAME.match(self.model) or IMPORT_REFERENCE.match(self.model)):
+            raise ValueError(f"model must be a registered name such as cnn, or my_package.nets:build, not {self.model[:60]!r}")
+        check_dataset_reference(self.dataset)
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give either epochs or steps")
+        self._check_sharing()
+        stopping = self.early_stopping
+        if stopping and stopping.restore_best and self.checkpoint.keep_best < 1:
+            raise ValueError("early_stopping.restore_best needs checkpoint.keep_best of at least 1")
+        if stopping and stopping.metric.startswith("val_") and self.evaluate.validation == 0:
+            raise ValueError(f"early_stopping.metric {stopping.metric} needs evaluate.validation above 0")
+        return self
+
+    def _check_sharing(self) -> None:
+        fewest, most = self.workers
+        if not 1 <= fewest <= most <= 4096:
+            raise ValueError(f"workers must be at least 1, at most 4096 and in order, not {fewest}-{most}")
+        if fewest > self.batch:
+            raise ValueError(f"{fewest} workers cannot share a batch of {self.batch}: use at most {self.batch} workers or a larger batch")
+        if not self.worker_counts:
+            shown = str(fewest) if fewest == most else f"{fewest} to {most}"
+            raise ValueError(
+                f"a batch of {self.batch} cannot be shared out equally by {shown} workers: "
+                f"use a batch that is a multiple, such as {-(-self.batch // fewest) * fewest}"
+            )
+
+    @property
+    def worker_counts(self) -> tuple[int, ...]:
+        """The numbers of workers within the range that share out the batch equally, largest first."""
+        fewest, most = self.workers
+        return tuple(n for n in range(min(most, self.batch), fewest - 1, -1) if self.batch % n == 0)
+
+    @property
+    def user_module(self) -> str | None:
+        """The module of a user's own model, or None for a registered one."""
+        module, separator, _ = self.model.partition(":")
+        return module if separator else None
+
+    def document(self) -> dict[str, Any]:
+        """The spec as it stands in the store and in JSON output: `workers` as a number or as `2-8`."""
+        document = self.model_dump(mode="json", exclude_none=True)
+        fewest, most = self.workers
+        return {**document, "workers": fewest if fewest == most else f"{fewest}-{most}"}

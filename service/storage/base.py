@@ -1,0 +1,98 @@
+"""The seam between Delayline and whatever keeps its objects: a directory or an S3 bucket.
+
+An adapter implements `Store`; `tests/service/storage/test_contract.py` holds for each of them.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+Progress = Callable[[int], None]
+"""Called with the number of bytes that were moved since the last call, from any thread."""
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One object of a listing: its key, size in bytes and time of last change (seconds since 1970)."""
+
+    key: str
+    size: int
+    modified: float
+
+
+class Store(ABC):
+    """Objects by key. Keys use `/`, have no leading slash and no `.` or `..` parts.
+
+    Every method raises `StoreUnreachable` when no answer came within the adapter's time limit, after
+    retries with backoff, and `StoreError` when the store refuses (permission, space, missing bucket).
+    An object appears whole or not at all. A `version` is opaque and changes with each write.
+    """
+
+    url: str
+    """Where the store is, as a user would type it; holds no secret."""
+
+    @abstractmethod
+    def read(self, key: str) -> bytes:
+        """Return the whole object; raise `NotFound`."""
+
+    @abstractmethod
+    def read_versioned(self, key: str) -> tuple[bytes, str]:
+        """Return the whole object and its version; raise `NotFound`."""
+
+    @abstractmethod
+    def read_range(self, key: str, start: int, length: int) -> bytes:
+        """Return at most `length` bytes from `start`; fewer at the object's end; raise `NotFound`."""
+
+    @abstractmethod
+    def write(self, key: str, data: bytes, *, if_absent: bool = False, if_version: str | None = None) -> str:
+        """Write the object and return its version.
+
+        With `if_absent` or `if_version` it is written only if it does not exist, or still has that version;
+        otherwise `Conflict` is raised, also where the object is gone.
+        """
+
+    @abstractmethod
+    def upload(self, source: Path, key: str, progress: Progress | None = None) -> str:
+        """Write a file of any size (in parallel parts where that pays); return its sha256 as hex."""
+
+    @abstractmethod
+    def download(self, key: str, target: Path, progress: Progress | None = None) -> str:
+        """Fetch an object of any size (in parallel ranges) into `target`, whole or not at all; return its sha256."""
+
+    @abstractmethod
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Every object whose key starts with `prefix`, in order of keys."""
+
+    @abstractmethod
+    def list_folders(self, prefix: str) -> list[str]:
+        """The names between `prefix` (which ends in `/`) and the next `/`, sorted, each once."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Delete one object; a missing one is no error."""
+
+    def delete_prefix(self, prefix: str) -> int:
+        """Delete every object below `prefix`; return how many there were."""
+        count = 0
+        for info in list(self.list(prefix)):
+            self.delete(info.key)
+            count += 1
+        return count
+
+    def exists(self, key: str) -> bool:
+        """Whether there is such an object."""
+        return any(info.key == key for info in self.list(key))
+
+    def check(self) -> None:
+        """Raise StoreError, with the remedy, unless the store can be reached, listed and written to."""
+        probe = "delayline-probe"
+        self.write(probe, b"")
+        self.delete(probe)
+
+
+def sha256_of_file(path: Path) -> str:
+    """The sha256 of a file's bytes, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

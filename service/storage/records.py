@@ -1,0 +1,238 @@
+"""The documents of a run in the store: claimed once, driven under a lease, read by anyone at any time."""
+
+import json
+import os
+import secrets
+import socket
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+
+from service.errors import Conflict, Damaged, InvalidInput, LeaseLost, NotFound, UnknownName
+from service.run_paths import RunPaths
+from service.specs import TrainSpec
+from service.storage.base import Store
+
+FORMAT = 1
+LEASE_SECONDS = 30.0
+"""A driver that was silent for so long is taken for lost (assumed: ten heartbeats)."""
+HEARTBEAT_SECONDS = 3.0
+ENDED = frozenset({"succeeded", "failed", "cancelled"})
+
+Document = dict[str, Any]
+
+
+def to_bytes(document: Document) -> bytes:
+    """A JSON document of this format, for the store."""
+    return json.dumps({"format": FORMAT, **document}, indent=1, allow_nan=False).encode()
+
+
+def from_bytes(data: bytes, key: str) -> Document:
+    """Parse a JSON document; raise Damaged when it is none, or of a format from the future."""
+    try:
+        document = json.loads(data)
+    except ValueError as error:
+        raise Damaged(f"The store's object {key} is not the JSON that Delayline wrote; restore it or delete it.") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise Damaged(f"The store's object {key} has no format {FORMAT}: it was made by another version of Delayline; use that version.")
+    return document
+
+
+def rows_from_bytes(data: bytes) -> list[Document]:
+    """Parse JSON lines; a last line that was cut off is dropped."""
+    rows = []
+    for line in data.splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def rows_to_bytes(rows: list[Document]) -> bytes:
+    """JSON lines."""
+    return b"".join(json.dumps(row, allow_nan=False).encode() + b"\n" for row in rows)
+
+
+class RunRecord:
+    """Typed access to one run's documents."""
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self.store = store
+        self.run_id = run_id
+        self.paths = RunPaths(run_id)
+
+    def claim(self, spec: TrainSpec, origin: Document) -> bool:
+        """Write spec.json if no run has this id yet; return whether it was written.
+
+        `origin` says how the run was submitted: `recipe`, `command`, `folder`.
+        """
+        document = {"kind": "train", "spec": spec.document(), "submitted": time.time(), **origin}
+        try:
+            self.store.write(self.paths.spec, to_bytes(document), if_absent=True)
+        except Conflict:
+            return False
+        return True
+
+    def submission(self) -> Document:
+        """The spec.json document; raise UnknownName when there is no such run."""
+        try:
+            return from_bytes(self.store.read(self.paths.spec), self.paths.spec)
+        except NotFound as error:
+            raise UnknownName(f"There is no run {self.run_id!r} in {self.store.url}; `delayline runs list` shows those that are.") from error
+
+    def spec(self) -> TrainSpec:
+        """The run's spec."""
+        return TrainSpec.model_validate(self.submission()["spec"])
+
+    def _optional(self, key: str) -> Document:
+        try:
+            return from_bytes(self.store.read(key), key)
+        except NotFound:
+            return {}
+
+    def state(self) -> Document:
+        """The driver's document; one in state `queued` before a driver wrote any."""
+        return self._optional(self.paths.state) or {"state": "queued", "attempts": [], "error": None}
+
+    def write_state(self, document: Document) -> None:
+        """Replace the driver's document."""
+        self.store.write(self.paths.state, to_bytes(document))
+
+    def progress(self) -> Document:
+        """Rank 0's document, or an empty one."""
+        return self._optional(self.paths.progress)
+
+    def write_progress(self, document: Document) -> None:
+        """Replace rank 0's document."""
+        self.store.write(self.paths.progress, to_bytes(document))
+
+    def history(self) -> list[Document]:
+        """The rows of metrics so far."""
+        try:
+            return rows_from_bytes(self.store.read(self.paths.metrics))
+        except NotFound:
+            return []
+
+    def write_history(self, rows: list[Document]) -> None:
+        """Replace the rows of metrics."""
+        self.store.write(self.paths.metrics, rows_to_bytes(rows))
+
+    def events(self) -> list[Document]:
+        """What happened, by time: rows of `time`, `event`, `message` and details."""
+        rows = [row for info in self.store.list(self.paths.events_root) for row in rows_from_bytes(self.store.read(info.key))]
+        return sorted(rows, key=lambda row: float(row["time"]))
+
+    def checkpoints(self) -> list[Document]:
+        """The complete checkpoints by step: `step`, `path`."""
+        names = {info.key for info in self.store.list(self.paths.checkpoints) if info.key.endswith("/manifest.json")}
+        steps = sorted(int(key.split("/")[-2]) for key in names if key.split("/")[-2].isdigit())
+        return [{"step": step, "path": self.paths.checkpoint(step)} for step in steps]
+
+    def request_cancel(self) -> None:
+        """Ask the run's driver and workers to stop at the next step."""
+        self.store.write(self.paths.cancel, to_bytes({"time": time.time()}))
+
+    def cancel_requested(self) -> bool:
+        """Whether somebody asked the run to stop."""
+        return bool(self._optional(self.paths.cancel))
+
+    def clear_cancel(self) -> None:
+        """Forget a request to stop."""
+        self.store.delete(self.paths.cancel)
+
+    def lease(self) -> Document:
+        """Who drives the run, or an empty document."""
+        return self._optional(self.paths.lease)
+
+
+def lease_is_live(lease: Document, now: float | None = None) -> bool:
+    """Whether a lease's holder is alive: its heartbeat is fresh and, on this very machine, its process exists."""
+    if not lease or lease.get("released"):
+        return False
+    if lease["host"] == socket.gethostname() and lease.get("boot") == boot_id():
+        return _process_started(lease["pid"]) == lease["pid_started"]
+    return (time.time() if now is None else now) - lease["heartbeat"] < LEASE_SECONDS
+
+
+def boot_id() -> str:
+    """Tells two machines, or two boots of one, of the same host name apart; containers add their pid namespace."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return f"{file.read().strip()}:{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _process_started(pid: int) -> float | None:
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return None
+
+
+@dataclass
+class Lease:
+    """The right to drive a run. `renew` raises LeaseLost once somebody else took it."""
+
+    record: RunRecord
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
+    _version: str | None = None
+
+    def acquire(self) -> bool:
+        """Take the lease if nobody alive holds it; of two that try at the same instant one gets it."""
+        store, key = self.record.store, self.record.paths.lease
+        try:
+            data, version = store.read_versioned(key)
+        except NotFound:
+            data, version = b"", ""
+        if data and lease_is_live(from_bytes(data, key)):
+            return False
+        try:
+            if data:
+                self._version = store.write(key, self._document(), if_version=version)
+            else:
+                self._version = store.write(key, self._document(), if_absent=True)
+        except Conflict:
+            return False
+        return True
+
+    def renew(self) -> None:
+        """Write a fresh heartbeat; raise LeaseLost when somebody else holds the lease."""
+        self._replace(self._document())
+
+    def release(self) -> None:
+        """Give the lease back; a lease that somebody else took stays theirs."""
+        try:
+            self._replace(self._document(released=True))
+        except LeaseLost:
+            return
+
+    def _replace(self, document: bytes) -> None:
+        if self._version is None:
+            raise InvalidInput("This lease was never acquired; call acquire() first.")
+        key = self.record.paths.lease
+        try:
+            self._version = self.record.store.write(key, document, if_version=self._version)
+        except (Conflict, NotFound) as error:
+            # A retried write whose first answer was lost conflicts with itself: the token tells.
+            data, version = self.record.store.read_versioned(key)
+            if from_bytes(data, key).get("token") != self.token:
+                raise LeaseLost(f"Another driver took over the run {self.record.run_id}; this one stops.") from error
+            self._version = version
+
+    def _document(self, released: bool = False) -> bytes:
+        pid = os.getpid()
+        return to_bytes(
+            {
+                "token": self.token,
+                "host": socket.gethostname(),
+                "boot": boot_id(),
+                "pid": pid,
+                "pid_started": _process_started(pid),
+                "heartbeat": time.time(),
+                "released": released,
+            }
+        )
