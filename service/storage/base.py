@@ -3,6 +3,7 @@
 An adapter implements `Store`; `tests/service/storage/test_contract.py` holds for each of them.
 """
 
+import builtins
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -66,7 +67,7 @@ class Store(ABC):
         """Every object whose key starts with `prefix`, in order of keys."""
 
     @abstractmethod
-    def list_folders(self, prefix: str) -> list[str]:
+    def list_folders(self, prefix: str) -> builtins.list[str]:
         """The names between `prefix` (which ends in `/`) and the next `/`, sorted, each once."""
 
     @abstractmethod
