@@ -182,13 +182,14 @@ class Lease:
     _version: str | None = None
 
     def acquire(self) -> bool:
-        """Take the lease if nobody alive holds it; of two that try at the same instant one gets it."""
+        """Take the lease if nobody alive holds it, or the holder has this token; of two that try at once one gets it."""
         store, key = self.record.store, self.record.paths.lease
         try:
             data, version = store.read_versioned(key)
         except NotFound:
             data, version = b"", ""
-        if data and lease_is_live(from_bytes(data, key)):
+        held = from_bytes(data, key) if data else {}
+        if lease_is_live(held) and held["token"] != self.token:
             return False
         try:
             if data:

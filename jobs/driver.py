@@ -1,0 +1,259 @@
+"""Drives one run: holds its lease, makes attempts until one succeeds or it is clear that none will, keeps its state."""
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.progress import EventLog
+from jobs.worker import WorkerConfig
+from jobs.worker_group import Attempt, WorkerGroup
+from service.errors import DelaylineError, InfrastructureFailure, LeaseLost, StoreError
+from service.settings import Settings
+from service.specs import TrainSpec
+from service.storage.records import HEARTBEAT_SECONDS, Document, Lease, RunRecord, from_bytes
+
+WATCH_SECONDS = 0.5
+CANCEL_PATIENCE = 90.0
+"""Seconds that a cancelled attempt may take to save and end (assumed: a slow epoch's evaluation and an upload)."""
+LONGEST_PAUSE = 30.0
+_WORSE_FIRST = ("lease", "user", "invalid", "store", "infrastructure")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended: `succeeded`, `cancelled`, or `failed` with an error document."""
+
+    result: str
+    error: Document | None = None
+
+    @property
+    def retryable(self) -> bool:
+        return self.error is not None and self.error["kind"] == "infrastructure"
+
+
+@dataclass
+class Driver:
+    """One process that drives one run under its lease."""
+
+    record: RunRecord
+    spec: TrainSpec
+    settings: Settings
+    lease: Lease
+    folder: str
+    fresh_budget: bool
+    """Whether a person asked for this: the retries begin anew. A driver that takes over a lost one continues the count."""
+    say: Callable[[str], None]
+    state: Document = field(default_factory=dict)
+    _ended: threading.Event = field(default_factory=threading.Event)
+    _stop_reason: str | None = None
+    _events: EventLog | None = None
+
+    def run(self) -> int:
+        """Make attempts until the run ends; return the exit code. The final state is in the store by then."""
+        self._take_over()
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+        group = WorkerGroup(self.settings, self.spec)
+        try:
+            outcome = self._attempts(group)
+            return self._finish(outcome)
+        finally:
+            self._ended.set()
+            group.disconnect()
+
+    def _take_over(self) -> None:
+        previous = self.record.state()
+        attempts = previous["attempts"]
+        for attempt in attempts:
+            if attempt.get("finished") is None:
+                attempt |= {"finished": time.time(), "reason": "the driver was lost", **self._members(attempt["number"])}
+        first = len(attempts) + 1 if self.fresh_budget else previous.get("first_attempt", 1)
+        self.state = {
+            "state": "starting",
+            "attempts": attempts,
+            "first_attempt": first,
+            "started": previous.get("started") or time.time(),
+            "finished": None,
+            "metrics": {},
+            "error": None,
+        }
+        self.record.clear_cancel()
+        self._save()
+
+    def _attempts(self, group: WorkerGroup) -> Outcome:
+        while True:
+            failures = len(self.state["attempts"]) - self.state["first_attempt"] + 1
+            if failures > self.spec.retries:
+                last = self.state["attempts"][-1]["reason"]
+                return Outcome("failed", _error("infrastructure", 4, f"{last} The {self.spec.retries} retries are used up."))
+            outcome = self._attempt(group)
+            if not outcome.retryable:
+                return outcome
+            if self._stop_wanted():
+                return Outcome("cancelled")
+            self._pause(failures)
+            if not group.is_alive():
+                self._start_over(group)
+
+    def _attempt(self, group: WorkerGroup) -> Outcome:
+        number = len(self.state["attempts"]) + 1
+        attempt: Document = {"number": number, "workers": [], "started": time.time(), "finished": None, "reason": None}
+        self._events = EventLog(self.record, number, "driver")
+        self.state["attempts"].append(attempt)
+        self.state["attempt"] = number
+        self._save()
+        try:
+            group.connect()
+            count = group.size()
+            self._event("attempt", f"attempt {number} starts {count} workers", attempt=number, workers=count)
+            outcome = self._watch(group, group.start(self._worker_config(number, count)), number)
+        except InfrastructureFailure as error:
+            outcome = Outcome("failed", _error("infrastructure", error.exit_code, str(error)))
+        attempt |= {"finished": time.time(), "reason": outcome.error["message"] if outcome.error else outcome.result}
+        attempt |= self._members(number)
+        if outcome.error:
+            self._event("attempt failed", f"attempt {number} failed: {outcome.error['message']}", kind=outcome.error["kind"])
+        self._save()
+        return outcome
+
+    def _start_over(self, group: WorkerGroup) -> None:
+        """Replace this process by a new one that goes on: Ray cannot leave a cluster that died under it."""
+        group.kill()
+        arguments = ["--run", self.record.run_id, "--store", self.record.store.url, "--folder", self.folder]
+        if self.spec != self.record.spec():
+            arguments += ["--spec-changes", json.dumps(self.spec.document())]
+        os.execv(sys.executable, [sys.executable, "-m", "jobs.train", *arguments, "--lease-token", self.lease.token])
+
+    def _worker_config(self, number: int, count: int) -> WorkerConfig:
+        return WorkerConfig(
+            run_id=self.record.run_id,
+            attempt=number,
+            workers=count,
+            cpus=self.spec.worker.cpus,
+            lease_token=self.lease.token,
+            folder=self.folder,
+            environment=self.settings.for_processes(),
+        )
+
+    def _watch(self, group: WorkerGroup, attempt: Attempt, number: int) -> Outcome:
+        """Wait for the attempt's end; notice a request to stop, the time limit, a dead cluster."""
+        deadline: float | None = None
+        while not attempt.wait(WATCH_SECONDS):
+            self._note_phase(number)
+            if deadline is None and (self._stop_wanted() or self._out_of_time()):
+                deadline = time.monotonic() + CANCEL_PATIENCE
+            if deadline is not None and (time.monotonic() > deadline or self.state["state"] == "starting"):
+                return Outcome("cancelled")
+            if not group.is_alive():
+                return Outcome("failed", _error("infrastructure", 4, "Ray's own processes on this machine were lost."))
+        return self._judge(attempt, number)
+
+    def _stop_wanted(self) -> bool:
+        if self._stop_reason is not None:
+            return True
+        try:
+            return self.record.cancel_requested()
+        except StoreError:
+            return False
+
+    def _out_of_time(self) -> bool:
+        limit = self.spec.time_limit
+        begun = self.state["attempts"][self.state["first_attempt"] - 1]["started"]
+        if limit is None or time.time() - begun < limit:
+            return False
+        self._stop_reason = f"The time limit of {limit:g} s was reached; continue with --resume and a higher time_limit."
+        self.record.request_cancel()
+        return True
+
+    def _note_phase(self, number: int) -> None:
+        if self.state["state"] == "running":
+            return
+        try:
+            progress = self.record.progress()
+            if progress.get("attempt") == number and progress.get("phase") not in (None, "starting"):
+                self.state["state"] = "running"
+                self.state["attempts"][-1] |= self._members(number)
+                self._save()
+        except StoreError:
+            return
+
+    def _judge(self, attempt: Attempt, number: int) -> Outcome:
+        if attempt.error is None:
+            phase = self.record.progress().get("phase")
+            return Outcome("cancelled" if phase == "cancelled" else "succeeded")
+        failures = [
+            from_bytes(self.record.store.read(info.key), info.key) for info in self.record.store.list(self.record.paths.failures_root(number))
+        ]
+        if failures:
+            worst = min(failures, key=lambda failure: _WORSE_FIRST.index(failure["kind"]))
+            return Outcome("failed", {name: worst[name] for name in ("kind", "exit_code", "message", "rank", "traceback")})
+        return Outcome("failed", _error("infrastructure", 4, _describe(attempt.error)))
+
+    def _members(self, number: int) -> Document:
+        progress = self.record.progress()
+        return {"workers": progress["workers"]} if progress.get("attempt") == number and progress.get("workers") else {}
+
+    def _finish(self, outcome: Outcome) -> int:
+        progress = self.record.progress()
+        error, result = outcome.error, outcome.result
+        if result == "cancelled" and self._stop_reason:
+            result, error = "failed", _error("time limit", 3, self._stop_reason)
+        code = 0 if result == "succeeded" else 130 if result == "cancelled" else int(error["exit_code"]) if error else 4
+        self.state |= {
+            "state": result,
+            "finished": time.time(),
+            "metrics": progress.get("metrics", {}),
+            "error": error,
+            "exit_code": code,
+        }
+        self._event("ended", f"the run ended: {result}", state=result)
+        self.record.clear_cancel()
+        self._save()
+        self._ended.set()
+        self.lease.release()
+        return code
+
+    def _pause(self, failures: int) -> None:
+        seconds = min(LONGEST_PAUSE, 2.0**failures / 2)
+        self.state["state"] = "retrying"
+        self._event("retrying", f"tries again from the last checkpoint in {seconds:g} s", seconds=seconds)
+        self._save()
+        time.sleep(seconds)
+
+    def _event(self, event: str, message: str, **details: Any) -> None:
+        self.say(message)
+        if self._events is not None:
+            self._events.add(event, message, **details)
+            self._events.flush()
+
+    def _save(self) -> None:
+        self.record.write_state(self.state)
+
+    def _beat(self) -> None:
+        while not self._ended.wait(HEARTBEAT_SECONDS):
+            try:
+                self.lease.renew()
+            except LeaseLost as error:
+                self.say(str(error))
+                os._exit(error.exit_code)
+            except DelaylineError as error:
+                self.say(f"the heartbeat could not be written: {error}")
+
+
+def _error(kind: str, exit_code: int, message: str) -> Document:
+    return {"kind": kind, "exit_code": exit_code, "message": message, "rank": None, "traceback": ""}
+
+
+def _describe(error: BaseException) -> str:
+    """Ray's error in one sentence."""
+    failures: dict[int, BaseException] = getattr(error, "worker_failures", {})
+    if failures:
+        ranks = ", ".join(str(rank) for rank in sorted(failures))
+        text = str(next(iter(failures.values()))).strip().splitlines()
+        return f"Worker {ranks} was lost: {(text[0] if text else type(error).__name__)[:300]}"
+    text = str(error).strip().splitlines()
+    return f"Ray could not run the workers: {(text[0] if text else type(error).__name__)[:300]}"

@@ -1,0 +1,110 @@
+"""Ray and Ray Train with as few processes as one machine needs: what makes a local run start in half the time.
+
+Ray starts a monitor, a log monitor and a dashboard beside each local cluster, and Ray Train a controller, an
+autoscaling coordinator, a placement group cleaner, a synchronisation actor and a data manager beside the workers.
+Each is a Python process that imports most of Ray (2 to 9 s of processor time each, measured on 2 cores), and a
+training on one machine uses none of them: retries, checkpoints and logs are Delayline's own. Here the controller
+runs in the driver, and the processes that wait for workers import TensorFlow while Ray starts.
+
+This leans on the insides of Ray 2.60, which is pinned; `tests/integration` runs it whole. On a cluster that exists
+already (RAY_ADDRESS) Ray Train is used as it comes.
+"""
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import ray
+import ray._private.node
+import ray._private.parameter
+
+
+@contextlib.contextmanager
+def few_system_processes() -> Iterator[None]:
+    """Within it, `ray.init` starts a cluster without monitor, log monitor and dashboard."""
+    parameters = functools.partial(ray._private.parameter.RayParams, no_monitor=True, include_log_monitor=False)
+    with (
+        mock.patch.object(ray._private.parameter, "RayParams", parameters),
+        mock.patch.object(ray._private.node.Node, "start_api_server", lambda self, **_: None),
+    ):
+        yield
+
+
+def start_local_ray(cpus: int, object_store_bytes: int, prepared_modules: tuple[str, ...]) -> None:
+    """Start a Ray cluster on this machine whose `cpus` waiting workers import `prepared_modules` at once."""
+    with few_system_processes():
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            num_cpus=cpus,
+            object_store_memory=object_store_bytes,
+            log_to_driver=False,
+            logging_level="ERROR",
+            configure_logging=False,
+            _system_config={"preload_python_modules": list(prepared_modules)},
+        )
+
+
+class _NoActor:
+    """In the place of Ray Train's synchronisation actor, which only `ray.train.report` uses."""
+
+    def options(self, **_: Any) -> "_NoActor":
+        return self
+
+    def remote(self, **_: Any) -> "_NoActor":
+        return self
+
+
+def run_controller_here(arguments: dict[str, Any]) -> Any:
+    """Run Ray Train's controller in this thread, with the arguments that it would get as an actor; return its Result."""
+    from ray.train.v2._internal.execution.controller import controller as controllers
+    from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPolicy
+    from ray.train.v2._internal.execution.worker_group import state as states
+    from ray.train.v2._internal.execution.worker_group import worker_group as groups
+
+    class LocalScalingPolicy(FixedScalingPolicy):  # type: ignore[misc]
+        """A fixed size, without an autoscaler to tell of it."""
+
+        def after_controller_start(self, train_run_context: Any) -> None: ...
+
+        def _maybe_send_resource_request(self) -> None: ...
+
+    class LocalWorkerGroup(groups.WorkerGroup):  # type: ignore[misc]
+        """Takes the workers that wait already: they have no environment of their own."""
+
+        @staticmethod
+        def _get_worker_runtime_env(custom_runtime_env: Any) -> dict[str, Any]:
+            return {}
+
+        def _init_train_context_on_workers(self, workers: list[Any], sync_actor: Any, arguments: dict[str, list[Any]]) -> None:
+            calls = [
+                worker.actor.init_train_context.remote(
+                    train_run_context=self._train_run_context,
+                    distributed_context=worker.distributed_context,
+                    synchronization_actor=None,
+                    storage_context=self._storage_context,
+                    worker_callbacks=self._worker_callbacks_to_propagate,
+                    controller_actor=None,
+                    **{name: values[index] for name, values in arguments.items()},
+                )
+                for index, worker in enumerate(workers)
+            ]
+            ray.get(calls)
+            self._decorate_worker_log_file_paths(workers)
+
+    class LocalController(controllers.TrainController):  # type: ignore[misc]
+        """The controller, not as an actor."""
+
+        worker_group_cls = LocalWorkerGroup
+
+    arguments["scaling_policy"] = LocalScalingPolicy(arguments["scaling_policy"].scaling_config)
+    with (
+        mock.patch.object(groups, "SynchronizationActor", _NoActor()),
+        mock.patch.object(states, "_shutdown_sync_actor", lambda _: None),
+    ):
+        controller = LocalController(**arguments)
+        asyncio.run(controller.run())
+        return controller.get_result()

@@ -1,0 +1,66 @@
+"""A worker's log: everything that its process prints, TensorFlow's C++ lines included, kept in the store."""
+
+import contextlib
+import os
+import sys
+import threading
+from pathlib import Path
+
+from service.errors import StoreError
+from service.storage.base import Store
+
+LONGEST_LOG = 16 * 1024**2
+"""Bytes; of a longer log the store keeps the end (assumed: more than anybody reads)."""
+INTERVAL = 2.0
+
+
+class LogShipper:
+    """Copies a growing file to the store every two seconds while it changes."""
+
+    def __init__(self, store: Store, key: str, file: Path) -> None:
+        self._store = store
+        self._key = key
+        self._file = file
+        self._shipped = -1
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
+        self._thread.start()
+
+    def ship(self) -> None:
+        """Copy what there is now; a store that refuses costs the log, not the run."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with self._lock:
+            size = self._file.stat().st_size
+            if size == self._shipped:
+                return
+            with self._file.open("rb") as file:
+                file.seek(max(0, size - LONGEST_LOG))
+                data = file.read()
+            with contextlib.suppress(StoreError):
+                self._store.write(self._key, data)
+                self._shipped = size
+
+    def close(self) -> None:
+        """Copy the rest and stop."""
+        self._stop.set()
+        self.ship()
+
+    def _run(self) -> None:
+        while not self._stop.wait(INTERVAL):
+            self.ship()
+
+
+def capture_output(file: Path) -> None:
+    """Send this process's standard output and error, at the level of file descriptors, to `file`."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    # Ray replaces the Python streams with ones of its own; these go to the file as well, line by line.
+    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115

@@ -1,0 +1,187 @@
+"""One worker's copy of the model and the compiled functions that train and evaluate it, many steps a call."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from jobs.tasks import Task
+from service.specs import TrainSpec
+
+Floats = NDArray[np.float32]
+
+LEAST_PACKED_BYTES = 512 * 1024
+"""Gradients are summed in packs of at least this size. Measured with `tests/benchmarks/allreduce.py`."""
+
+
+@dataclass(frozen=True)
+class ChunkResult:
+    """What a chunk of steps gave, summed over all workers.
+
+    `sums`: [steps, 1 + number of metrics], the sum over the global batch of the loss and of each metric, step by step.
+    `flags`: the sum over the workers of what each passed in.
+    """
+
+    sums: Floats
+    flags: Floats
+
+
+class Replica:
+    """Model, optimizer and compiled functions; all workers hold the same values after each step.
+
+    `inputs` turns the features of a batch into what the model takes; `scales` divides each feature's stored values.
+    """
+
+    def __init__(
+        self,
+        spec: TrainSpec,
+        strategy: tf.distribute.Strategy,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        task: Task,
+        scales: Mapping[str, float],
+        inputs: Callable[[dict[str, Any]], Any],
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.metric_names: tuple[str, ...] = task.metric_names
+        self._batch = spec.batch
+        self._strategy = strategy
+        self._workers = strategy.num_replicas_in_sync
+        self._task = task
+        self._scales = scales
+        self._inputs = inputs
+        self._trainable = [variable for variable in model.trainable_variables]
+        self._scaled_loss = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+        self._forward_backward = tf.function(self._gradients, jit_compile=True) if spec.jit_compile else self._gradients
+        self._train = tf.function(self._train_chunk, reduce_retracing=True)
+        self._evaluate = tf.function(self._evaluate_chunk, reduce_retracing=True)
+        self._sum = tf.function(self._all_reduce_vector, reduce_retracing=True)
+
+    def train(self, features: Mapping[str, Any], labels: Any, flags: Floats) -> ChunkResult:
+        """Do one step for each row of `labels` [steps, local batch]; `flags` are summed over the workers on the way."""
+        result = self._train(dict(features), labels, flags).numpy()
+        width = 1 + len(self.metric_names)
+        return ChunkResult(sums=result[len(flags) :].reshape(-1, width), flags=result[: len(flags)])
+
+    def evaluate(self, features: Mapping[str, Any], labels: Any, weights: Any) -> Floats:
+        """Sums of loss, metrics and weights over all workers' examples; shapes [batches, size, …]: [2 + metrics]."""
+        result: Floats = self._evaluate(dict(features), labels, weights).numpy()
+        return result
+
+    def sum_over_workers(self, values: Floats) -> Floats:
+        """The sum of a vector over all workers."""
+        result: Floats = self._sum(tf.constant(values)).numpy()
+        return result
+
+    def _train_chunk(self, features: dict[str, Any], labels: Any, flags: Any) -> Any:
+        count = tf.shape(labels)[0]
+        rows = tf.TensorArray(tf.float32, size=count, element_shape=[1 + len(self.metric_names)])
+        for index in tf.range(count):
+            rows = rows.write(index, self._step({name: array[index] for name, array in features.items()}, labels[index]))
+        return self._all_reduce_vector(tf.concat([flags, tf.reshape(rows.stack(), [-1])], axis=0))
+
+    def _step(self, features: dict[str, Any], labels: Any) -> Any:
+        if self._scaled_loss:
+            return self._local(self._strategy.run(self._step_with_loss_scale, args=(features, labels)))
+        gradients, row = self._strategy.run(self._summed_gradients, args=(features, labels))
+        # Outside the replica context Keras does not sum the gradients once more, and clips what is the global gradient.
+        self.optimizer.apply([self._local(gradient) for gradient in gradients], self._trainable)
+        return self._local(row)
+
+    def _summed_gradients(self, features: dict[str, Any], labels: Any) -> tuple[list[Any], Any]:
+        gradients, row = self._forward_backward(features, labels)
+        return self._sum_in_packs(gradients), row
+
+    def _step_with_loss_scale(self, features: dict[str, Any], labels: Any) -> Any:
+        gradients, row = self._gradients(features, labels)
+        self.optimizer.apply(gradients, self._trainable)
+        return row
+
+    def _gradients(self, features: dict[str, Any], labels: Any) -> tuple[list[Any], Any]:
+        with tf.GradientTape() as tape:
+            losses, row = self._losses(features, labels, training=True)
+            loss = tf.reduce_sum(losses) / self._batch
+            if self.model.losses:
+                loss += tf.add_n([tf.cast(extra, tf.float32) for extra in self.model.losses]) / self._workers
+            if self._scaled_loss:
+                loss = self.optimizer.scale_loss(loss)
+        variables = [variable.value for variable in self._trainable]
+        gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return [tf.convert_to_tensor(gradient) for gradient in gradients], row
+
+    def _losses(self, features: dict[str, Any], labels: Any, training: bool) -> tuple[Any, Any]:
+        scaled = {name: self._scale(name, array) for name, array in features.items()}
+        logits = self.model(self._inputs(scaled), training=training)
+        losses = self._task.losses(labels, logits)
+        metrics = self._task.metrics(labels, logits)
+        values = [losses, *(metrics[name] for name in self.metric_names)]
+        return losses, tf.stack([tf.reduce_sum(value) for value in values])
+
+    def _scale(self, name: str, array: Any) -> Any:
+        scale = self._scales[name]
+        if array.dtype.is_integer and scale == 1.0:
+            return array
+        return tf.cast(array, tf.float32) * tf.constant(1.0 / scale, tf.float32)
+
+    def _sum_in_packs(self, gradients: list[Any]) -> list[Any]:
+        """Sum over the workers in a few flat packs: latency, not bytes, is what small networks wait for."""
+        if self._workers == 1:
+            return gradients
+        context = tf.distribute.get_replica_context()
+        summed: list[Any] = []
+        for pack in packs([int(np.prod(g.shape)) * 4 for g in gradients], LEAST_PACKED_BYTES):
+            members = [gradients[index] for index in pack]
+            flat = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.concat([tf.reshape(g, [-1]) for g in members], axis=0))
+            parts = tf.split(flat, [int(np.prod(g.shape)) for g in members])
+            summed += [tf.reshape(part, g.shape) for part, g in zip(parts, members, strict=True)]
+        return summed
+
+    def _all_reduce_vector(self, vector: Any) -> Any:
+        if self._workers == 1:
+            return vector
+
+        def reduce(values: Any) -> Any:
+            # The identity puts the vector on this replica's device, which is where the sum goes.
+            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(values))
+
+        return self._local(self._strategy.run(reduce, args=(vector,)))
+
+    def _evaluate_chunk(self, features: dict[str, Any], labels: Any, weights: Any) -> Any:
+        total = tf.zeros([2 + len(self.metric_names)])
+        for index in tf.range(tf.shape(labels)[0]):
+            batch = {name: array[index] for name, array in features.items()}
+            total += self._local(self._strategy.run(self._evaluate_batch, args=(batch, labels[index], weights[index])))
+        return self._all_reduce_vector(total)
+
+    def _evaluate_batch(self, features: dict[str, Any], labels: Any, weights: Any) -> Any:
+        scaled = {name: self._scale(name, array) for name, array in features.items()}
+        logits = self.model(self._inputs(scaled), training=False)
+        metrics = self._task.metrics(labels, logits)
+        values = [self._task.losses(labels, logits), *(metrics[name] for name in self.metric_names)]
+        # A padded example may well give infinity: zero times that is not zero.
+        summed = [tf.reduce_sum(tf.where(weights > 0, value, tf.zeros_like(value))) for value in values]
+        return tf.stack([*summed, tf.reduce_sum(weights)])
+
+    def _local(self, value: Any) -> Any:
+        return self._strategy.experimental_local_results(value)[0]
+
+
+def packs(sizes: list[int], least: int) -> list[list[int]]:
+    """Group consecutive items, last first, into packs of at least `least` bytes, and return them first to last.
+
+    Back-propagation makes the last layers' gradients first: their pack is on its way while the others are computed.
+    """
+    groups: list[list[int]] = [[]]
+    gathered = 0
+    for index in reversed(range(len(sizes))):
+        if gathered >= least:
+            groups.append([])
+            gathered = 0
+        groups[-1].insert(0, index)
+        gathered += sizes[index]
+    return groups[::-1]

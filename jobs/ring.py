@@ -1,0 +1,68 @@
+"""Forms the ring: TensorFlow's MultiWorkerMirroredStrategy, with a time limit that TensorFlow itself does not have."""
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+LOST_PEER_ERRORS = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
+"""What a survivor raises when a peer is gone."""
+
+
+def worker_addresses() -> list[str]:
+    """The `host:port` of every worker of this attempt, by rank, from TF_CONFIG."""
+    config = json.loads(os.environ.get("TF_CONFIG", "{}"))
+    return list(config.get("cluster", {}).get("worker", []))
+
+
+def limit_threads(cpus: float) -> None:
+    """Give TensorFlow as many threads as the worker has cores; call it before any other TensorFlow operation."""
+    threads = max(1, int(cpus))
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    # One thread more than the kernels use: sending and receiving go on while a kernel computes.
+    tf.config.threading.set_inter_op_parallelism_threads(threads + 1)
+
+
+def form_ring(workers: int, time_limit: float, too_late: Callable[[str], None]) -> tf.distribute.Strategy:
+    """Start TensorFlow's server in this worker, wait for all peers and return the strategy.
+
+    One worker gets the default strategy, without collectives. When the peers do not all appear in `time_limit`
+    seconds, `too_late(message)` is called in another thread; TensorFlow waits for ever and swallows SIGTERM,
+    so it must end the process.
+    """
+    if workers == 1:
+        return tf.distribute.get_strategy()
+    message = (
+        f"The ring of {workers} workers did not form within {time_limit:.0f} s: at least one of "
+        f"{', '.join(worker_addresses())} did not start or cannot be reached; see its log, or set DELAYLINE_RING_TIMEOUT higher."
+    )
+    timer = threading.Timer(time_limit, too_late, args=(message,))
+    timer.daemon = True
+    timer.start()
+    try:
+        gpus = tf.config.list_physical_devices("GPU")
+        kind = tf.distribute.experimental.CommunicationImplementation
+        options = tf.distribute.experimental.CommunicationOptions(implementation=kind.NCCL if gpus else kind.RING)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+        _first_collective(strategy)
+    finally:
+        timer.cancel()
+    return strategy
+
+
+def _first_collective(strategy: tf.distribute.Strategy) -> None:
+    """Add a one on every worker: it returns once all of them take part."""
+
+    @tf.function
+    def count() -> Any:
+        return strategy.run(lambda: tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.ones(())))
+
+    count()

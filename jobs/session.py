@@ -1,0 +1,214 @@
+"""One attempt in one worker: data, ring, model, newest checkpoint, training loop, test, exported model."""
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from jobs.batches import BatchFeeder, BatchPlan, split_validation
+from jobs.callbacks import callback_state, make_callbacks, observes_batches, restore_callback_state
+from jobs.checkpoints import CheckpointStore, Snapshot
+from jobs.datasets import Arrays, load_arrays
+from jobs.datasets.augmentation import make_augmenter
+from jobs.evaluation import Evaluator
+from jobs.milestones import Milestones
+from jobs.models import build_model, model_inputs, synchronise_batch_normalisation
+from jobs.optimizers import make_optimizer, set_precision
+from jobs.pace import Pace
+from jobs.replica import Replica
+from jobs.ring import form_ring
+from jobs.tasks import task_for
+from jobs.training_loop import LoopState, TrainingLoop, latest_metrics
+from jobs.variables import assign_variables, draw_differently
+from jobs.watchers import LeadWatcher, SilentWatcher
+from service.errors import InfrastructureFailure
+from service.specs import TrainSpec
+from service.storage.records import Document, RunRecord
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this worker stands in its attempt."""
+
+    rank: int
+    workers: int
+    attempt: int
+    folder: str
+    ring_timeout: float
+    cache: Path
+    cache_bytes: int
+
+
+@dataclass
+class Session:
+    """What one worker holds during an attempt."""
+
+    spec: TrainSpec
+    place: Place
+    record: RunRecord
+    checkpoints: CheckpointStore
+    arrays: Arrays
+    strategy: tf.distribute.Strategy
+    plan: BatchPlan
+    validation_rows: np.ndarray
+    milestones: Milestones
+    replica: Replica
+
+    def evaluator(self, split: str, rows: np.ndarray) -> Evaluator:
+        """Evaluates `rows` of the `train` or `test` arrays, shared out over the workers."""
+        train = split == "train"
+        features, labels = (self.arrays.train, self.arrays.train_labels) if train else (self.arrays.test, self.arrays.test_labels)
+        return Evaluator(self.replica, features, labels, rows, self.place.rank, self.place.workers)
+
+
+def run_session(
+    spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[], None], members: list[Document], too_late: Callable[[str], None]
+) -> None:
+    """Train a run from its newest checkpoint, or from the beginning, to its end or until it is cancelled."""
+    session = prepare(spec, place, record, fence, too_late)
+    watcher = LeadWatcher(record, place.attempt, session.checkpoints, members) if place.rank == 0 else SilentWatcher()
+    with contextlib.closing(watcher):
+        snapshot = restore(session, watcher)
+        loop = make_loop(session, watcher, snapshot)
+        loop.callbacks.on_train_begin()
+        _restore_callbacks(loop, snapshot)
+        watcher.started(model_summary(session.replica.model), loop.milestones, loop.state.step)
+        outcome = loop.run()
+        loop.feeder.close()
+        loop.callbacks.on_train_end()
+        watcher.wait_for_checkpoints()
+        metrics = dict(latest_metrics(loop.state.history))
+        if outcome == "succeeded":
+            watcher.update(phase="testing")
+            _restore_best(session, watcher)
+            metrics |= {f"test_{name}": value for name, value in _test(session).items()}
+            _keep_model(session, watcher)
+        watcher.ended(outcome, metrics, loop.state)
+
+
+def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[], None], too_late: Callable[[str], None]) -> Session:
+    """Load the data, form the ring, and make model, optimizer and compiled functions, equal on all workers."""
+    set_precision(spec)
+    strategy = form_ring(place.workers, place.ring_timeout, too_late)
+    arrays = load_arrays(spec, record.store, place.cache, place.cache_bytes)
+    task = task_for(spec)
+    task.check_labels(arrays.train_labels, len(arrays.classes))
+    task.check_labels(arrays.test_labels, len(arrays.classes))
+    training_rows, validation_rows = split_validation(spec.seed, len(arrays.train_labels), spec.evaluate.validation)
+    plan = BatchPlan(training_rows, spec.batch, spec.seed, place.rank, place.workers)
+    milestones = Milestones(spec, plan.steps_per_epoch)
+    keras.utils.set_random_seed(spec.seed)
+    with strategy.scope():
+        model = build_model(spec, arrays.input_shape, len(arrays.classes), place.folder)
+        if place.workers > 1:
+            synchronise_batch_normalisation(model)
+        optimizer = make_optimizer(spec, milestones.total)
+        optimizer.build(model.trainable_variables)
+    replica = Replica(
+        spec, strategy, model, optimizer, task, {f.name: f.scale for f in arrays.features}, lambda features: model_inputs(model, features)
+    )
+    checkpoints = CheckpointStore(record.store, record.paths, spec.checkpoint, fence)
+    return Session(spec, place, record, checkpoints, arrays, strategy, plan, validation_rows, milestones, replica)
+
+
+def restore(session: Session, watcher: LeadWatcher | SilentWatcher) -> Snapshot | None:
+    """Put the newest intact checkpoint into the model; all workers must have found the same one."""
+
+    def damaged(step: int, why: str) -> None:
+        watcher.event("checkpoint damaged", f"the checkpoint at step {step} is damaged; going back to the one before: {why}", step=step)
+
+    snapshot = session.checkpoints.load_newest(damaged)
+    step = snapshot.step if snapshot else 0
+    found = session.replica.sum_over_workers(np.array([step, 1], np.float64))
+    if found[0] != step * found[1]:
+        raise InfrastructureFailure(f"This worker found the checkpoint of step {step}, others found another one; the attempt starts again.")
+    if snapshot:
+        assign_variables(session.replica.model.variables, snapshot.model)
+        assign_variables(session.replica.optimizer.variables, snapshot.optimizer)
+        watcher.event("resumed", f"goes on from the checkpoint at step {step}", step=step)
+    draw_differently(session.replica.model, session.place.rank)
+    watcher.resume(step, snapshot.history if snapshot else [])
+    return snapshot
+
+
+def make_loop(session: Session, watcher: LeadWatcher | SilentWatcher, snapshot: Snapshot | None) -> TrainingLoop:
+    """The training loop at the snapshot's step, or at the first."""
+    spec, replica, arrays = session.spec, session.replica, session.arrays
+    callbacks = make_callbacks(spec, session.place.folder)
+    _attach_optimizer(replica.model, replica.optimizer)
+    feeder = BatchFeeder(session.plan, arrays.train, arrays.train_labels, make_augmenter(spec.augment, spec.seed))
+    one_example = sum(array[:1].nbytes for array in arrays.train.values())
+    return TrainingLoop(
+        spec=spec,
+        milestones=session.milestones,
+        replica=replica,
+        feeder=feeder,
+        pace=Pace(one_example * session.plan.local_batch, proposes=session.place.rank == 0, single_steps=observes_batches(callbacks)),
+        validation=session.evaluator("train", session.validation_rows) if len(session.validation_rows) else None,
+        watcher=watcher,
+        callbacks=keras.callbacks.CallbackList(callbacks, model=replica.model, add_history=False),
+        callback_states=lambda: [callback_state(callback) for callback in callbacks],
+        state=LoopState.restored(snapshot) if snapshot else LoopState.fresh(1 + len(replica.metric_names)),
+    )
+
+
+def _restore_callbacks(loop: TrainingLoop, snapshot: Snapshot | None) -> None:
+    states = snapshot.position["callbacks"] if snapshot else []
+    for callback, state in zip(loop.callbacks.callbacks, states, strict=bool(states)):
+        restore_callback_state(callback, state)
+
+
+def _attach_optimizer(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+    # Callbacks such as ReduceLROnPlateau look for model.optimizer; compile() would also save it with the model.
+    object.__setattr__(model, "optimizer", optimizer)
+
+
+def _restore_best(session: Session, watcher: LeadWatcher | SilentWatcher) -> None:
+    policy = session.spec.early_stopping
+    if policy is None or not policy.restore_best:
+        return
+    best = session.checkpoints.best_kept()
+    if best is not None:
+        assign_variables(session.replica.model.variables, session.checkpoints.load(best).model)
+        watcher.event("restored best", f"the run ends with the weights of step {best}, the best by {policy.metric}", step=best)
+
+
+def _test(session: Session) -> dict[str, float]:
+    return session.evaluator("test", np.arange(len(session.arrays.test_labels))).evaluate()
+
+
+def _keep_model(session: Session, watcher: LeadWatcher | SilentWatcher) -> None:
+    """Save `model.keras`. Every worker takes part, because reading some variables is a collective; rank 0 uploads."""
+    with _plain_model(session.replica.model) as model, tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        try:
+            model.save(path)
+        except (TypeError, ValueError, NotImplementedError) as error:
+            # A user's layer without get_config: `delayline export` builds the model again and loads the checkpoint.
+            watcher.event("model not saved", f"Keras cannot save this model as a file ({error}); its weights are in the last checkpoint")
+            return
+        if session.place.rank == 0:
+            session.record.store.upload(path, session.record.paths.model)
+
+
+@contextlib.contextmanager
+def _plain_model(model: keras.Model) -> Iterator[keras.Model]:
+    """The model without the optimizer that callbacks needed, so that it is not saved with it."""
+    optimizer = model.optimizer
+    object.__setattr__(model, "optimizer", None)
+    try:
+        yield model
+    finally:
+        object.__setattr__(model, "optimizer", optimizer)
+
+
+def model_summary(model: keras.Model) -> str:
+    """Keras' table of layers, shapes and parameters."""
+    lines: list[str] = []
+    model.summary(print_fn=lambda line, line_break=True: lines.append(str(line)), line_length=96)
+    return "\n".join(lines)

@@ -1,0 +1,45 @@
+"""Copies of Keras variables and their restoration; what random layers draw from, different on each worker."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from jobs.checkpoints import Tensors
+from service.errors import UserFailure
+
+
+def copy_variables(variables: list[Any]) -> Tensors:
+    """Copies in host memory; a key is the variable's position and path."""
+    return {f"{index:05d} {variable.path}": np.array(keras.ops.convert_to_numpy(variable)) for index, variable in enumerate(variables)}
+
+
+def assign_variables(variables: list[Any], tensors: Tensors) -> None:
+    """Put copies back by position; raise UserFailure when the model is not the one that was copied."""
+    stored = [tensors[key] for key in sorted(tensors)]
+    shapes = [tuple(variable.shape) for variable in variables]
+    if [array.shape for array in stored] != shapes:
+        raise UserFailure(
+            f"The checkpoint holds {len(stored)} variables and the model has {len(shapes)}, or their shapes differ: "
+            "the model changed since the run began; restore its code, or start a run with another name."
+        )
+    for variable, array in zip(variables, stored, strict=True):
+        variable.assign(array)
+
+
+def _seed_states(model: keras.Model) -> list[Any]:
+    return [variable for variable in model.variables if variable.path.endswith("seed_generator_state") and tuple(variable.shape) == (2,)]
+
+
+def draw_differently(model: keras.Model, rank: int) -> None:
+    """Give the random layers of worker `rank` a stream of their own: a function of the seed and the rank.
+
+    A Keras SeedGenerator is (seed, counter). The counters are equal on all workers; a checkpoint holds rank 0's
+    pair, from which every rank's follows, whatever the number of workers that goes on.
+    """
+    if rank == 0:
+        return
+    for state in _seed_states(model):
+        seed, counter = (int(value) for value in keras.ops.convert_to_numpy(state))
+        stream = np.random.SeedSequence([seed % 2**32, rank]).generate_state(1, np.uint32)[0]
+        state.assign(np.array([stream % 2**31, counter]))

@@ -1,0 +1,142 @@
+"""What rank 0 writes to the store for the training loop; the other ranks' silent stand-in."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from jobs.checkpoints import CheckpointStore, CheckpointWriter, Snapshot
+from jobs.milestones import Milestones
+from jobs.progress import ProgressReporter
+from jobs.tensorboard_files import TensorBoardFiles
+from jobs.training_loop import LoopState
+from service.errors import StoreError
+from service.storage.records import Document, RunRecord
+
+CHECKPOINT_LIMIT = 900.0
+"""Seconds to wait for the last checkpoint (assumed: longer than a store may be away)."""
+
+
+class SilentWatcher:
+    """Every rank but the first."""
+
+    def row(self, row: Document) -> None: ...
+
+    def update(self, **values: Any) -> None: ...
+
+    def event(self, event: str, message: str, **details: Any) -> None: ...
+
+    def save(self, take: Callable[[], Snapshot]) -> None: ...
+
+    def stop_requested(self) -> bool:
+        return False
+
+    def resume(self, step: int, history: list[Document]) -> None: ...
+
+    def started(self, summary: str, milestones: Milestones, step: int) -> None: ...
+
+    def wait_for_checkpoints(self) -> None: ...
+
+    def ended(self, outcome: str, metrics: Document, state: LoopState) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class LeadWatcher:
+    """Rank 0: metrics, progress, events, checkpoints and TensorBoard files go to the store from here."""
+
+    def __init__(self, record: RunRecord, attempt: int, checkpoints: CheckpointStore, members: list[Document]) -> None:
+        self._checkpoints = checkpoints
+        self._reporter = ProgressReporter(record, attempt, {"phase": "starting", "workers": members}, record.history())
+        self._writer = CheckpointWriter(checkpoints, self._saved)
+        self._cancel = CancelWatch(record)
+        self._tensorboard = TensorBoardFiles(record)
+        self._waited = 0.0
+
+    def row(self, row: Document) -> None:
+        """Keep a row of metrics."""
+        self._reporter.check()
+        self._reporter.add_row(row)
+        self._tensorboard.add(row)
+        print(" ".join(f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}" for name, value in row.items()), flush=True)
+
+    def update(self, **values: Any) -> None:
+        """Change values of the progress document."""
+        self._reporter.update(**values)
+
+    def event(self, event: str, message: str, **details: Any) -> None:
+        """Note what happened."""
+        print(f"{event}: {message}", flush=True)
+        self._reporter.event(event, message, **details)
+
+    def save(self, take: Callable[[], Snapshot]) -> None:
+        """Copy the run's variables and write them in the background."""
+        self._reporter.check()
+        began = time.monotonic()
+        self._writer.submit(take())
+        self._waited += time.monotonic() - began
+
+    def stop_requested(self) -> bool:
+        """Whether somebody cancelled the run."""
+        return self._cancel.asked
+
+    def resume(self, step: int, history: list[Document]) -> None:
+        """Begin at `step` with the rows so far; what lies behind it in the store goes."""
+        self._checkpoints.adopt(step)
+        self._reporter.restart(history)
+        self._tensorboard.restart(history)
+
+    def started(self, summary: str, milestones: Milestones, step: int) -> None:
+        """Say that the first step is about to be done."""
+        print(summary, flush=True)
+        self.update(
+            phase="training", model_summary=summary, step=step, steps=milestones.total, epoch=milestones.epoch(step), epochs=milestones.epochs
+        )
+        self._reporter.event("training", f"training begins at step {step} of {milestones.total}", step=step)
+
+    def wait_for_checkpoints(self) -> None:
+        """Return once the last checkpoint is in the store."""
+        self._writer.close(CHECKPOINT_LIMIT)
+
+    def ended(self, outcome: str, metrics: Document, state: LoopState) -> None:
+        """Write how the attempt ended."""
+        self._tensorboard.close(metrics, state.step)
+        timing = {"training_seconds": round(state.seconds, 3), "checkpoint_wait_seconds": round(self._waited, 3)}
+        self.update(phase=outcome, step=state.step, metrics=metrics, eta_seconds=0.0, timing=timing)
+
+    def close(self) -> None:
+        """Write the rest."""
+        self._cancel.close()
+        self._reporter.close()
+
+    def _saved(self, snapshot: Snapshot, seconds: float) -> None:
+        self._reporter.event("checkpoint", f"checkpoint at step {snapshot.step} saved", step=snapshot.step, seconds=round(seconds, 3))
+        self._tensorboard.ship()
+
+
+class CancelWatch:
+    """Looks once a second whether somebody asked the run to stop."""
+
+    def __init__(self, record: RunRecord) -> None:
+        self._record = record
+        self._asked = threading.Event()
+        self._stop = threading.Event()
+        threading.Thread(target=self._run, name="cancel", daemon=True).start()
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody did."""
+        return self._asked.is_set()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.wait(1.0):
+            try:
+                if self._record.cancel_requested():
+                    self._asked.set()
+                    return
+            except StoreError:
+                continue  # A store that is away cannot carry a request either.

@@ -1,0 +1,140 @@
+"""What Ray Train runs in each worker process: prepare, train, and say whose fault a failure is."""
+
+import os
+import socket
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jobs.logs import LogShipper, capture_output
+from jobs.ring_backend import peers
+from service.errors import DelaylineError, InfrastructureFailure, LeaseLost, StoreError, UserFailure
+from service.settings import Settings
+from service.storage import open_store
+from service.storage.records import Document, RunRecord, to_bytes
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """What the driver tells each worker; plain values, no secrets."""
+
+    run_id: str
+    attempt: int
+    workers: int
+    cpus: float
+    lease_token: str
+    folder: str
+    """Where the user started the command: their modules are found from here."""
+    environment: Mapping[str, str]
+
+    def settings(self) -> Settings:
+        """The driver's settings; credentials come from this process's own environment."""
+        os.environ.update(self.environment)
+        return Settings.load()
+
+
+def train_worker(values: dict[str, Any]) -> None:
+    """Run one worker of one attempt; `values` are those of WorkerConfig."""
+    import ray.train
+
+    config = WorkerConfig(**values)
+    rank = ray.train.get_context().get_world_rank()
+    log_file = Path(tempfile.gettempdir()) / f"delayline-{os.getuid()}" / f"{config.run_id}-{config.attempt}-{rank}-{os.getpid()}.log"
+    log_file.unlink(missing_ok=True)
+    capture_output(log_file)
+    settings = config.settings()
+    store = open_store(settings, patience=settings.store_patience)
+    record = RunRecord(store, config.run_id)
+    shipper = LogShipper(store, record.paths.log(config.attempt, rank), log_file)
+    say(f"worker {rank} of {config.workers} on {socket.gethostname()}, process {os.getpid()}, attempt {config.attempt}")
+    try:
+        _run(config, settings, record, rank, shipper)
+        say("done")
+    except BaseException as error:
+        raise report_failure(record, config.attempt, rank, error) from None
+    finally:
+        shipper.close()
+        log_file.unlink(missing_ok=True)
+
+
+def _run(config: WorkerConfig, settings: Settings, record: RunRecord, rank: int, shipper: LogShipper) -> None:
+    def too_late(message: str) -> NoReturn:
+        report_failure(record, config.attempt, rank, InfrastructureFailure(message))
+        shipper.close()
+        # TensorFlow holds the main thread for ever and swallows SIGTERM.
+        os._exit(1)
+
+    def fence() -> None:
+        if record.lease().get("token") != config.lease_token:
+            raise LeaseLost(f"Another driver took over the run {config.run_id}; this attempt stops.")
+
+    _limit_threads(config.cpus)
+    from jobs.session import Place, run_session
+
+    spec = record.spec().model_copy(update={"workers": (config.workers, config.workers)})
+    place = Place(rank, config.workers, config.attempt, config.folder, settings.ring_timeout, settings.cache, settings.cache_bytes)
+    run_session(spec, place, record, fence, identity(rank), too_late)
+
+
+def _limit_threads(cpus: float) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ["OMP_NUM_THREADS"] = str(max(1, int(cpus)))
+    from jobs.ring import limit_threads
+
+    limit_threads(cpus)
+
+
+def say(message: str) -> None:
+    """A line of the worker's log."""
+    print(f"{time.strftime('%H:%M:%S')} {message}", flush=True)
+
+
+def report_failure(record: RunRecord, attempt: int, rank: int, error: BaseException) -> DelaylineError:
+    """Write why this worker ended to its log and to the store, and return the error as one of Delayline's."""
+    known = classify(error)
+    details = getattr(known, "user_traceback", "") or "".join(traceback.format_exception(error))
+    print(details, file=sys.stderr, flush=True)
+    say(f"failed: {known}")
+    document: Document = {
+        "kind": kind_of(known),
+        "exit_code": known.exit_code,
+        "message": str(known),
+        "traceback": details[-8000:],
+        "rank": rank,
+        "time": time.time(),
+    }
+    try:
+        record.store.write(record.paths.failure(attempt, rank), to_bytes(document))
+    except StoreError as refused:
+        say(f"the failure could not be written to the store: {refused}")
+    return known
+
+
+def kind_of(error: DelaylineError) -> str:
+    """The word for a failure's class in the run's documents."""
+    if isinstance(error, UserFailure):
+        return "user"
+    if isinstance(error, LeaseLost):
+        return "lease"
+    if isinstance(error, StoreError):
+        return "store"
+    return "infrastructure" if isinstance(error, InfrastructureFailure) else "invalid"
+
+
+def classify(error: BaseException) -> DelaylineError:
+    """Whose failure it is: Delayline's own errors as they are; TensorFlow's by what they mean; others by their stack."""
+    if isinstance(error, DelaylineError):
+        return error
+    from jobs.failures import classify_exception
+
+    return classify_exception(error)
+
+
+def identity(rank: int) -> list[Document]:
+    """Rank, host and process id of every worker of this attempt, by rank."""
+    return peers() or [{"rank": rank, "host": socket.gethostname(), "pid": os.getpid()}]

@@ -1,0 +1,187 @@
+"""Ray Train's TensorflowTrainer, one attempt at a time: starts Ray where there is none, forms the group, tells how it ended."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+from dataclasses import asdict
+from pathlib import Path
+
+import psutil
+
+from jobs.worker import WorkerConfig, train_worker
+from service.errors import InfrastructureFailure, InvalidInput
+from service.settings import Settings
+from service.specs import TrainSpec
+
+OBJECT_STORE_BYTES = 80 * 1024**2
+"""Nothing of a run travels through Ray's object store; this is about the least that Ray accepts (measured: 75 MB)."""
+PREPARED_MODULES = ("jobs.session",)
+"""Imported by a local cluster's worker processes while Ray itself still starts."""
+
+# Ray Train reads these when it is imported.
+_RAY_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "20",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "TF_ENABLE_ONEDNN_OPTS": "1",
+}
+
+
+class WorkerGroup:
+    """The Ray cluster that a driver uses: one of its own on this machine, or one that exists."""
+
+    def __init__(self, settings: Settings, spec: TrainSpec) -> None:
+        for name, value in _RAY_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        self._settings = settings
+        self._spec = spec
+        self.local = settings.ray_address in (None, "local")
+
+    def connect(self) -> None:
+        """Start or join the cluster; raise InfrastructureFailure."""
+        import ray
+
+        if ray.is_initialized():
+            return
+        try:
+            if self.local:
+                from jobs.lean_ray import start_local_ray
+
+                start_local_ray(self._spec.worker_counts[0], OBJECT_STORE_BYTES, PREPARED_MODULES)
+            else:
+                ray.init(address=self._settings.ray_address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+        except (ConnectionError, RuntimeError, OSError, ValueError) as error:
+            raise InfrastructureFailure(f"Ray did not start or could not be joined: {error}") from error
+
+    def size(self) -> int:
+        """How many workers the cluster holds now, of those that the spec allows; raise InfrastructureFailure for none."""
+        import ray
+
+        each = self._spec.worker
+        total = ray.cluster_resources()
+        if self.local:
+            total["CPU"] = float(available_cpus())
+        room = int((total.get("CPU", 0.0) + 1e-6) / each.cpus)
+        if each.gpus:
+            room = min(room, int(total.get("GPU", 0) // each.gpus))
+        for count in self._spec.worker_counts:
+            if count <= room:
+                return count
+        raise InfrastructureFailure(
+            f"The cluster holds {total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs, room for {room} workers "
+            f"of {each.cpus:g} CPUs and {each.gpus} GPUs; the run needs at least {self._spec.workers[0]}."
+        )
+
+    def start(self, config: WorkerConfig) -> "Attempt":
+        """Start the workers of one attempt in a thread."""
+        return Attempt(self._spec, config, self.local)
+
+    def is_alive(self) -> bool:
+        """Whether the processes of a local cluster still run; True for a cluster elsewhere, whose loss Ray reports."""
+        import ray
+
+        if not self.local or not ray.is_initialized():
+            return True
+        names = {process.name() for process in _children() if process.status() != psutil.STATUS_ZOMBIE}
+        return {"raylet", "gcs_server"} <= names
+
+    def kill(self) -> None:
+        """End what is left of a local cluster that died."""
+        for process in _children():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+    def disconnect(self) -> None:
+        """Leave the cluster; a local one ends."""
+        import ray
+
+        if ray.is_initialized():
+            ray.shutdown()
+
+
+def _children() -> list[psutil.Process]:
+    alive = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            process.name()
+            process.status()
+            alive.append(process)
+        except psutil.Error:
+            continue
+    return alive
+
+
+def available_cpus() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_local_resources(spec: TrainSpec) -> None:
+    """Raise InvalidInput when this machine cannot hold the fewest workers that the spec allows."""
+    fewest = spec.worker_counts[-1]
+    needed, there = fewest * spec.worker.cpus, available_cpus()
+    if needed > there + 1e-6:
+        raise InvalidInput(
+            f"{fewest} workers of {spec.worker.cpus:g} CPUs need {needed:g} CPUs and this machine has {there}: "
+            f"use fewer workers, or -s worker.cpus={max(0.01, int(100 * there / fewest) / 100):g}."
+        )
+
+
+class Attempt:
+    """Ray Train's `fit` in a thread; `error` is what it raised."""
+
+    def __init__(self, spec: TrainSpec, config: WorkerConfig, local: bool) -> None:
+        self._spec = spec
+        self._local = local
+        self._config = config
+        self.error: BaseException | None = None
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fit", daemon=True)
+        self._thread.start()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the attempt ended, after waiting at most so long."""
+        return self._done.wait(seconds)
+
+    def _run(self) -> None:
+        try:
+            fit(self._spec, self._config, self._local)
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._done.set()
+
+
+def fit(spec: TrainSpec, config: WorkerConfig, local: bool) -> None:
+    """Run the workers of one attempt to their end; raise what Ray Train raises."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+
+    from jobs.ring_trainer import LocalRingTrainer, RingTrainer
+
+    # A local cluster has a CPU for each worker that it is to start at once; the real cores were checked before.
+    cpus = 1.0 if local else spec.worker.cpus
+    folder = Path(tempfile.mkdtemp(prefix="delayline-ray-train-"))
+    try:
+        trainer = (LocalRingTrainer if local else RingTrainer)(
+            train_worker,
+            train_loop_config=asdict(config),
+            scaling_config=ScalingConfig(
+                num_workers=config.workers, use_gpu=spec.worker.gpus > 0, resources_per_worker={"CPU": cpus}, placement_strategy="PACK"
+            ),
+            # Retries are the driver's: it knows whose failure it was.
+            run_config=RunConfig(
+                name=f"{config.run_id}-{config.attempt}", storage_path=str(folder), failure_config=FailureConfig(max_failures=0)
+            ),
+        )
+        trainer.fit()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
