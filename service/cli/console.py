@@ -1,0 +1,52 @@
+"""What all commands print: data on standard output, words for people on standard error."""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+
+def say(text: str) -> None:
+    """A line for people; control characters, which could move a terminal's cursor, are replaced."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """The text without control characters, but with its line breaks and tabs."""
+    return "".join(
+        character if character.isprintable() or character in "\n\t" else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(document, indent=2, allow_nan=False))
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as their widest cell, for people and for pipes."""
+    lines = [list(headings), *[[printable(cell).replace("\n", " ") for cell in row] for row in rows]]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def duration(seconds: float) -> str:
+    """`0:07`, `12:30` or `1:02:03`."""
+    minutes, rest = divmod(round(max(seconds, 0.0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def local_time(seconds: float | None) -> str:
+    """A time since 1970 as this machine's clock shows it, or a dash."""
+    return "-" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def figures(metrics: dict[str, Any], names: Sequence[str] | None = None) -> str:
+    """`loss 0.1234  accuracy 0.9700`, of all metrics or of those named that are there."""
+    chosen = list(metrics) if names is None else [name for name in names if name in metrics]
+    return "  ".join(
+        f"{name} {metrics[name]:.4f}" if isinstance(metrics[name], float) else f"{name} {metrics[name]}" for name in chosen
+    )

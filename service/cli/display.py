@@ -1,0 +1,133 @@
+"""How a run is shown while it lives: one live line on a terminal, plain lines elsewhere; on standard error."""
+
+import sys
+import time
+from abc import ABC, abstractmethod
+from typing import Any
+
+from service.cli.console import duration, figures, printable, say
+from service.runs import Update
+
+PLAIN_SECONDS = 5.0
+"""Between plain lines within an epoch (assumed: a log that stays readable)."""
+_FIGURES = ("loss", "accuracy", "val_loss", "val_accuracy")
+_QUIET_EVENTS = frozenset({"checkpoint"})
+
+
+class Display(ABC):
+    """Shows updates; each event, state and model summary once."""
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._state = ""
+        self._problem: str | None = None
+        self._summary = ""
+
+    def show(self, update: Update) -> None:
+        """Show what is new."""
+        if update.problem != self._problem:
+            self._problem = update.problem
+            self.note(f"The store does not answer; waiting: {update.problem}" if update.problem else "The store answers again.")
+        if update.state != self._state:
+            self._state = update.state
+            self.note(f"run {self._run_id} is {update.state}")
+        summary = str(update.progress.get("model_summary") or "")
+        if summary and summary != self._summary:
+            self._summary = summary
+            self.note(summary.rstrip())
+        for row in update.events:
+            if row.get("event") not in _QUIET_EVENTS:
+                self.note(
+                    f"{time.strftime('%H:%M:%S', time.localtime(float(row['time'])))} {row.get('message') or row.get('event')}"
+                )
+        if update.progress.get("step") is not None:
+            self.advance(update.progress)
+
+    @abstractmethod
+    def note(self, text: str) -> None:
+        """A line that stays."""
+
+    @abstractmethod
+    def advance(self, progress: dict[str, Any]) -> None:
+        """Show how far the training is."""
+
+    def close(self) -> None:
+        """Nothing more will be shown."""
+        return
+
+
+class PlainDisplay(Display):
+    """Lines for logs and pipes: one each epoch and every few seconds."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(run_id)
+        self._shown: tuple[Any, ...] = ()
+        self._last_line = 0.0
+
+    def note(self, text: str) -> None:
+        say(text)
+
+    def advance(self, progress: dict[str, Any]) -> None:
+        place = (progress.get("attempt"), progress.get("phase"), progress.get("epoch"))
+        due = time.monotonic() - self._last_line >= PLAIN_SECONDS
+        if place != self._shown[:3] or (due and progress.get("step") != self._shown[3]):
+            self._shown = (*place, progress.get("step"))
+            self._last_line = time.monotonic()
+            say(describe(progress))
+
+
+class LiveDisplay(Display):
+    """A bar at the terminal's last line, with the figures beside it."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(run_id)
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[figures]}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task("waits for the driver", total=None, figures="")
+        self._bar.start()
+
+    def note(self, text: str) -> None:
+        self._bar.console.print(printable(text), markup=False, highlight=False)
+
+    def advance(self, progress: dict[str, Any]) -> None:
+        words = describe(progress).split("  ")
+        self._bar.update(
+            self._task,
+            description="  ".join(words[:2]),
+            completed=progress.get("step") or 0,
+            total=progress.get("steps"),
+            figures="  ".join(words[2:]),
+        )
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+def describe(progress: dict[str, Any]) -> str:
+    """`epoch 3/20  step 120/400  loss 0.1234  accuracy 0.9700  5,321 examples/s  0:12 left`."""
+    words = [_of("epoch", progress, "epoch", "epochs"), _of("step", progress, "step", "steps")]
+    metrics = progress.get("metrics") or {}
+    words.append(figures(metrics, _FIGURES) or figures(metrics))
+    if speed := progress.get("examples_per_second"):
+        words.append(f"{speed:,.0f} examples/s")
+    if (left := progress.get("eta_seconds")) is not None:
+        words.append(f"{duration(left)} left")
+    return "  ".join(word for word in words if word)
+
+
+def _of(noun: str, progress: dict[str, Any], done: str, total: str) -> str:
+    whole = progress.get(total)
+    return f"{noun} {progress.get(done, 0)}" + (f"/{whole}" if whole else "")
+
+
+def make_display(run_id: str) -> Display:
+    """The live display on a terminal, the plain one elsewhere."""
+    return LiveDisplay(run_id) if sys.stderr.isatty() else PlainDisplay(run_id)

@@ -1,0 +1,14 @@
+"""The options that several commands share."""
+
+from typing import Annotated
+
+import typer
+
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--store", metavar="URL", help="A folder, file:///folder or s3://bucket/prefix. [DELAYLINE_STORE, ./delayline-store]"
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]

@@ -1,0 +1,31 @@
+"""`delayline recipes [NAME]`: the specs that ship with Delayline."""
+
+from typing import Annotated
+
+import typer
+
+from service import recipes as known
+from service.cli.console import print_json, print_table
+from service.cli.options import AsJson
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show this recipe with its whole spec.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the specs that ship with Delayline, each with the figure of the lecture or paper and the one reached."""
+    found = [known.describe(each) for each in ([name] if name else known.names())]
+    if as_json:
+        print_json(found[0] if name else found)
+    elif name:
+        import yaml
+
+        print(yaml.safe_dump(found[0], sort_keys=False, allow_unicode=True, width=120).rstrip())
+    else:
+        print_table(
+            ["NAME", "REACHED", "REFERENCE", "DESCRIPTION"],
+            [[row["name"], str(row["reached"] or "-"), str(row["reference"]), row["description"].strip()] for row in found],
+        )

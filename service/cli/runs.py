@@ -1,0 +1,142 @@
+"""`delayline runs list|show|watch|logs|cancel`: what the store knows of runs."""
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from service import runs
+from service.cli.console import duration, figures, local_time, print_json, print_table, printable, say
+from service.cli.options import AsJson, RunId, StoreUrl
+from service.errors import InfrastructureFailure
+from service.settings import Settings
+from service.storage import open_store
+from service.storage.base import Store
+from service.storage.records import ENDED
+
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+
+
+@app.callback()
+def main() -> None:
+    """List, show, watch and cancel runs; read their logs."""
+
+
+def _open(store: str | None) -> Store:
+    return open_store(Settings.load(store=store))
+
+
+@app.command("list")
+def list_(store: StoreUrl = None, as_json: AsJson = False) -> None:
+    """List all runs, newest first."""
+    rows = runs.list_runs(_open(store))
+    if as_json:
+        print_json(rows)
+    elif not rows:
+        say("There are no runs yet; `delayline train` makes one.")
+    else:
+        print_table(["RUN", "STATE", "MODEL", "DATASET", "WORKERS", "STEP", "RESULT", "SUBMITTED"], [_cells(row) for row in rows])
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    metrics = row["metrics"]
+    result = figures(metrics, [name for name in ("test_accuracy", "val_accuracy", "accuracy", "loss") if name in metrics][:1])
+    step = f"{row['step']}/{row.get('steps') or '?'}" if row.get("step") is not None else ""
+    kept = [str(row.get(name) or "") for name in ("model", "dataset", "workers")]
+    return [row["id"], row["state"], *kept, step, result or (row.get("error") or "")[:60], local_time(row["submitted"])]
+
+
+@app.command()
+def show(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None:
+    """Show all that is known of a run."""
+    document = runs.show(_open(store), run)
+    if as_json:
+        print_json(document)
+        return
+    import yaml
+
+    print(printable(yaml.safe_dump(_readable(document), sort_keys=False, allow_unicode=True, width=120)).rstrip())
+
+
+def _readable(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with times as people read them and only the end of the long lists."""
+    shown = {name: value for name, value in document.items() if value is not None}
+    shown |= {name: local_time(shown[name]) for name in ("submitted", "started", "finished") if name in shown}
+    if "eta_seconds" in shown:
+        shown["eta_seconds"] = duration(shown["eta_seconds"])
+    shown["attempts"] = [
+        {**attempt, **{name: local_time(attempt.get(name)) for name in ("started", "finished")}}
+        for attempt in document["attempts"]
+    ]
+    shown["history"] = [figures(row) for row in document["history"][-5:]]
+    shown["checkpoints"] = [checkpoint["path"] for checkpoint in document["checkpoints"]]
+    shown["events"] = [f"{local_time(row['time'])} {row.get('message') or row.get('event')}" for row in document["events"][-10:]]
+    return shown
+
+
+@app.command()
+def watch(run: RunId, store: StoreUrl = None) -> None:
+    """Show a run's progress until its end; Ctrl-C leaves the run alone."""
+    from service.cli.display import make_display
+    from service.cli.follow import raise_for, result_line
+
+    opened = _open(store)
+    display = make_display(run)
+    try:
+        for update in runs.watch(opened, run):
+            display.show(update)
+            if update.state == "lost":
+                raise InfrastructureFailure(f"The run {run} was lost: nobody drives it any more; submit it again to continue.")
+    finally:
+        display.close()
+    raise_for(run, update.document)
+    print(result_line(runs.show(opened, run)))
+
+
+@app.command()
+def logs(
+    run: RunId,
+    attempt: Annotated[int | None, typer.Option(min=0, help="Which attempt; the latest without it.")] = None,
+    rank: Annotated[int | None, typer.Option(min=0, help="Which worker; all, and the driver, without it.")] = None,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what the processes of a run printed."""
+    found = runs.logs(_open(store), run, attempt, rank)
+    if as_json:
+        print_json([{"attempt": log.attempt, "rank": log.rank, "text": log.text} for log in found])
+        return
+    for log in found:
+        if len(found) > 1:
+            say(f"==> attempt {log.attempt}, {'driver' if log.rank is None else f'rank {log.rank}'} <==")
+        print(printable(log.text), end="" if log.text.endswith("\n") else "\n", flush=True)
+
+
+@app.command()
+def cancel(
+    run: RunId,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the run's end; 0 returns at once.")] = 120.0,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a run to save a checkpoint and stop; `delayline train --resume --name RUN` goes on."""
+    opened = _open(store)
+    outcome = runs.cancel(opened, run)
+    if outcome == "requested" and wait:
+        say(f"asked the run {run} to save and stop")
+        _wait_for_end(opened, run, wait)
+    document = runs.show(opened, run)
+    if as_json:
+        print_json(document)
+    else:
+        print(f"run {run} is {document['state']}")
+
+
+def _wait_for_end(store: Store, run: str, limit: float) -> None:
+    deadline = time.monotonic() + limit
+    for update in runs.watch(store, run):
+        if update.state in ENDED:
+            return
+        if time.monotonic() > deadline:
+            where = f"`delayline runs show {run}` says how it stands"
+            raise InfrastructureFailure(f"The run {run} was asked to stop but has not ended within {limit:g} s; {where}.")

@@ -1,0 +1,144 @@
+"""`delayline train`: plan a run, submit it, stay with it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service import recipes, runs
+from service.cli.console import print_json, say
+from service.cli.options import AsJson, StoreUrl
+from service.cluster import open_cluster
+from service.cluster.base import Cluster, Job
+from service.cluster.local_ray import supervisor_job
+from service.cluster.supervisor import Supervisor
+from service.errors import DelaylineError, InvalidInput
+from service.settings import Settings
+from service.specs import TrainSpec
+from service.storage import open_store
+from service.storage.base import Store
+from service.storage.records import RunRecord
+from service.submit import Plan, Submission, plan, submit
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user typed that makes the spec."""
+
+    spec: str | None
+    overrides: list[str]
+    workers: str | None
+    name: str | None
+    resume: bool
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The command that asks for the same run again."""
+        words = ["delayline", "train", *([self.spec] if self.spec else [])]
+        words += [word for override in self.overrides for word in ("-s", override)]
+        return (*words, *(("--workers", self.workers) if self.workers else ()))
+
+    def resolve(self, store: Store, folder: Path) -> tuple[TrainSpec, str]:
+        """The spec and the stem of the run's id; a run that is resumed without a SPEC brings its own."""
+        if self.resume and not self.name:
+            raise InvalidInput("--resume needs the run's id: give --name ID; `delayline runs list` shows them.")
+        if self.resume and self.spec is None:
+            record = RunRecord(store, str(self.name))
+            return recipes.change(record.spec(), self.overrides, self.workers), str(record.submission().get("recipe") or "run")
+        return recipes.resolve(self.spec or recipes.DEFAULT, self.overrides, self.workers, folder)
+
+
+@app.command()
+def train(
+    spec: Annotated[
+        str | None, typer.Argument(metavar="[SPEC]", help="A recipe's name or a YAML file (default cnn-digits).")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("-s", "--set", metavar="KEY=VALUE", help="Change a key of the spec, such as -s epochs=3.")
+    ] = None,
+    workers: Annotated[str | None, typer.Option(metavar="N", help="The number of workers, or a range such as 2-8.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="ID", help="The run's id; the same id again never trains twice.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a failed or cancelled run.")] = False,
+    store: StoreUrl = None,
+    cluster: Annotated[str | None, typer.Option(metavar="URL", help="Where to run; without it Ray on this machine.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Return as soon as the run is submitted.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a network on any number of workers, and stay with the run until its end.
+
+    Ctrl-C saves a checkpoint and cancels the run; Ctrl-C again stops it at once.
+    """
+    request = Request(spec, changes or [], workers, name, resume)
+    settings = Settings.load(store=store, cluster=cluster)
+    folder = Path.cwd()
+    place, opened = open_cluster(settings), open_store(settings)
+    chosen, stem = request.resolve(opened, folder)
+    planned = plan(chosen, settings, opened, place, stem=stem, folder=folder, run_id=name, resume=resume, command=request.command)
+    if dry_run:
+        show_plan(planned, as_json)
+        return
+    submission = submit(planned, opened)
+    if detach:
+        leave(planned, submission, place)
+    else:
+        stay(planned, submission, place, opened, as_json)
+    if as_json:
+        print_json(runs.show(opened, planned.run_id))
+
+
+def show_plan(planned: Plan, as_json: bool) -> None:
+    """Print what would happen."""
+    if as_json:
+        print_json(planned.document())
+        return
+    import yaml
+
+    print(yaml.safe_dump(planned.document(), sort_keys=False, allow_unicode=True, width=120).rstrip())
+
+
+def leave(planned: Plan, submission: Submission, place: Cluster) -> None:
+    """Hand the run to a process of its own."""
+    if submission.action == "start":
+        place.start(supervisor_job(planned.job(submission.resume, submission.changed), planned.spec.retries))
+    words = {"start": "is on its way", "attach": "is under way already", "finished": "has succeeded already"}
+    say(f"run {planned.run_id} {words[submission.action]}; look at it with: delayline runs watch {planned.run_id}")
+
+
+def stay(planned: Plan, submission: Submission, place: Cluster, store: Store, as_json: bool) -> None:
+    """Stay with the run; with `as_json` its document is printed also when it ends by an error."""
+    supervisor = supervise(planned, submission, place, store) if submission.action == "start" else None
+    # The driver is on its way: what the display needs is imported while it starts.
+    from service.cli.display import make_display
+    from service.cli.follow import follow, result_line
+
+    if submission.action != "finished":
+        say(f"run {planned.run_id}: {planned.cluster}, store {planned.store_url}")
+        try:
+            follow(
+                store,
+                planned.run_id,
+                make_display(planned.run_id),
+                supervisor,
+                submission.earlier_end,
+                planned.settings.store_patience,
+            )
+        except DelaylineError:
+            if as_json:
+                print_json(runs.show(store, planned.run_id))
+            raise
+    if not as_json:
+        print(result_line(runs.show(store, planned.run_id)))
+
+
+def supervise(planned: Plan, submission: Submission, place: Cluster, store: Store) -> Supervisor:
+    """Start the driver, to be kept alive by this process."""
+
+    def job_of(resume: bool) -> Job:
+        return planned.job(resume, submission.changed)
+
+    record = RunRecord(store, planned.run_id)
+    return Supervisor(record, place, job_of, planned.spec.retries, submission.resume, submission.earlier_end)

@@ -1,0 +1,22 @@
+"""Where drivers run: this machine today. The seam for clusters is `base`."""
+
+from service.cluster.base import Cluster
+from service.cluster.local_ray import LocalRay
+from service.errors import InvalidInput
+from service.settings import Settings
+
+__all__ = ["open_cluster"]
+
+
+def open_cluster(settings: Settings) -> Cluster:
+    """The cluster that the settings name; raise InvalidInput for one that this version cannot reach."""
+    if settings.cluster is None:
+        return LocalRay(settings.cache / "drivers", settings.ray_address)
+    if settings.cluster.startswith(("http://", "https://", "kube://")):
+        raise InvalidInput(
+            f"This version cannot submit to {settings.cluster[:100]!r}: leave --cluster out to run on this machine, or run "
+            f"`ray job submit -- python -m jobs.train SPEC` against the cluster."
+        )
+    raise InvalidInput(
+        f"The cluster {settings.cluster[:100]!r} is not valid: leave --cluster out, or give http(s)://HOST:8265 or kube://NAMESPACE."
+    )

@@ -1,0 +1,54 @@
+"""The seam between a submitter and the place where a run's driver runs."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Job:
+    """One process to start: a run's driver.
+
+    `folder` is where the user's own modules are found; `environment` is whole, not a set of changes.
+    """
+
+    run_id: str
+    argv: tuple[str, ...]
+    folder: Path
+    environment: Mapping[str, str]
+
+
+class Handle(ABC):
+    """A job that was started."""
+
+    @abstractmethod
+    def poll(self) -> int | None:
+        """The exit code (negative: the signal that killed it) once the job has ended, else None."""
+
+    @abstractmethod
+    def stop(self, grace: float = 5.0) -> None:
+        """End the job and its children: politely, and after `grace` seconds by force. Return once they are gone."""
+
+    @abstractmethod
+    def output(self) -> str:
+        """What the job printed so far; the end of it if that is long."""
+
+    def forget(self) -> None:
+        """Drop what was kept to answer `output`; the job has ended."""
+        return
+
+
+class Cluster(ABC):
+    """Starts jobs; says what it has."""
+
+    description: str
+    """One phrase for people, such as `Ray on this machine`."""
+
+    @abstractmethod
+    def start(self, job: Job) -> Handle:
+        """Start the job and return at once; raise InfrastructureFailure when it cannot be started."""
+
+    @abstractmethod
+    def check_resources(self, workers: int, cpus: float, gpus: int) -> None:
+        """Raise InvalidInput, with the remedy, unless `workers` of `cpus` and `gpus` each can ever run here."""

@@ -1,0 +1,65 @@
+"""Supervises a run's driver after `delayline train --detach`: `python -m service.cluster.detached --run ID …`."""
+
+import argparse
+import contextlib
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from service.cluster import open_cluster
+from service.cluster.local_ray import driver_job
+from service.cluster.supervisor import Supervisor
+from service.errors import DelaylineError, StoreError
+from service.settings import Settings
+from service.storage import open_store
+from service.storage.records import ENDED, RunRecord
+
+POLL_SECONDS = 0.5
+
+
+def main(argv: list[str]) -> int:
+    """Supervise until the run has ended; return the driver's exit code."""
+    options = parser().parse_args(argv)
+    settings = Settings.load(store=options.store)
+    record = RunRecord(open_store(settings), options.run)
+    try:
+        return supervise(options, settings, record)
+    except Exception as error:
+        # Nobody watches this process: what it has to say goes to the store.
+        with contextlib.suppress(StoreError):
+            record.store.write(f"{record.paths.logs}supervisor.log", traceback.format_exc().encode())
+        return error.exit_code if isinstance(error, DelaylineError) else 4
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the driver that it starts, and the number of retries."""
+    parser = argparse.ArgumentParser(prog="python -m service.cluster.detached")
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--store", required=True)
+    parser.add_argument("--folder", required=True)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--spec-changes")
+    parser.add_argument("--retries", type=int, required=True)
+    return parser
+
+
+def supervise(options: argparse.Namespace, settings: Settings, record: RunRecord) -> int:
+    """Start the driver and keep it alive."""
+    state = record.state()
+    earlier_end = state.get("finished") if state["state"] in ENDED else None
+    supervisor = Supervisor(
+        record,
+        open_cluster(settings),
+        lambda resume: driver_job(settings, options.run, options.store, Path(options.folder), resume, options.spec_changes),
+        retries=options.retries,
+        resume=options.resume,
+        earlier_end=earlier_end,
+    )
+    while (code := supervisor.poll()) is None:
+        time.sleep(POLL_SECONDS)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,115 @@
+"""Drivers as processes of this machine, each in a session of its own, so that a Ctrl-C at the terminal passes them by."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import psutil
+
+from service.cluster.base import Cluster, Handle, Job
+from service.cluster.machine import this_machine
+from service.errors import InfrastructureFailure
+from service.settings import Settings, process_environment
+
+OUTPUT_BYTES = 64 * 1024
+"""Of a driver's output that much of the end is shown (assumed: a few screens)."""
+
+
+class LocalRay(Cluster):
+    """Ray on this machine, started by the driver; or the existing cluster that `ray_address` names."""
+
+    def __init__(self, log_folder: Path, ray_address: str | None = None) -> None:
+        self._log_folder = log_folder
+        self._joins = ray_address is not None
+        self.description = f"the Ray cluster at {ray_address}" if ray_address else "Ray on this machine"
+
+    def start(self, job: Job) -> "DriverProcess":
+        """Start the job with its output in a file of the log folder."""
+        try:
+            self._log_folder.mkdir(parents=True, exist_ok=True)
+            descriptor, path = tempfile.mkstemp(prefix=f"{job.run_id}-", suffix=".log", dir=self._log_folder)
+            with open(descriptor, "wb") as log:
+                process = subprocess.Popen(
+                    job.argv,
+                    cwd=job.folder,
+                    env=dict(job.environment),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise InfrastructureFailure(
+                f"The driver could not be started: {error}; mend that and submit the run again."
+            ) from error
+        return DriverProcess(process, Path(path))
+
+    def check_resources(self, workers: int, cpus: float, gpus: int) -> None:
+        """A cluster that exists already may grow: only this machine is checked."""
+        if not self._joins:
+            this_machine().check(workers, cpus, gpus)
+
+
+class DriverProcess(Handle):
+    """A driver that runs on this machine."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
+        self._process = process
+        self._log = log
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    def stop(self, grace: float = 5.0) -> None:
+        # Ray's processes may have sessions of their own: they are found as children while the driver lives.
+        children: list[psutil.Process] = []
+        with contextlib.suppress(psutil.Error):
+            children = psutil.Process(self.pid).children(recursive=True)
+        # A driver takes the first signal for a request to save; the second one ends it.
+        for wait in (0.2, grace):
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(wait)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        for child in children:
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+        self._process.wait()
+
+    def output(self) -> str:
+        try:
+            with self._log.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - OUTPUT_BYTES))
+                return file.read().decode(errors="replace")
+        except OSError:
+            return ""
+
+    def forget(self) -> None:
+        with contextlib.suppress(OSError):
+            self._log.unlink()
+
+
+def driver_job(settings: Settings, run_id: str, store_url: str, folder: Path, resume: bool, spec_changes: str | None) -> Job:
+    """The job that drives a run that is in the store; `spec_changes` is a whole spec as JSON that replaces the stored one."""
+    argv = [sys.executable, "-m", "jobs.train", "--run", run_id, "--store", store_url, "--folder", str(folder)]
+    argv += ["--resume"] if resume else []
+    argv += ["--spec-changes", spec_changes] if spec_changes else []
+    return Job(run_id, tuple(argv), folder, process_environment(**settings.for_processes()))
+
+
+def supervisor_job(driver: Job, retries: int) -> Job:
+    """The job that supervises a driver when nobody stays to do it; it takes the driver's own options."""
+    options = driver.argv[driver.argv.index("--run") :]
+    argv = (sys.executable, "-m", "service.cluster.detached", "--retries", str(retries), *options)
+    return Job(driver.run_id, argv, driver.folder, driver.environment)

@@ -1,0 +1,137 @@
+"""Keeps a run's driver alive: one that was killed is started again, as often as the run may be retried."""
+
+import contextlib
+import time
+from collections.abc import Callable
+
+from service.cluster.base import Cluster, Handle, Job
+from service.errors import StoreError
+from service.run_paths import RunPaths
+from service.storage.records import ENDED, Document, RunRecord, rows_to_bytes
+from service.storage.standing import end_without_driver
+
+OWN_EXITS = frozenset({0, 2, 3, 4, 5, 130})
+"""The exit codes with which a driver ends on purpose."""
+PAUSE_SECONDS = 1.0
+"""Between a driver's death and the next one's start, for its workers to notice (assumed)."""
+
+
+class Supervisor:
+    """Starts a run's driver and starts it again when it was killed or died without a word.
+
+    `job_of(resume)` makes the driver's job. `earlier_end` is when the run ended before this submission, if it did.
+    """
+
+    def __init__(
+        self,
+        record: RunRecord,
+        cluster: Cluster,
+        job_of: Callable[[bool], Job],
+        retries: int,
+        resume: bool = False,
+        earlier_end: float | None = None,
+    ) -> None:
+        self._record = record
+        self._cluster = cluster
+        self._job_of = job_of
+        self._retries = retries
+        self._resume = resume
+        self._earlier_end = earlier_end
+        self._deaths = 0
+        self._next_start: float | None = None
+        self._exit_code: int | None = None
+        self.last_output = ""
+        """What a driver that has ended printed."""
+        self._handle: Handle = cluster.start(job_of(resume))
+
+    def poll(self) -> int | None:
+        """The exit code once the last driver has ended, else None; starts the next driver when it is time."""
+        if self._exit_code is not None:
+            return self._exit_code
+        if self._next_start is not None:
+            if time.monotonic() >= self._next_start:
+                self._restart()
+            return self._exit_code
+        code = self._handle.poll()
+        if code is None:
+            return None
+        self._keep_output()
+        self._exit_code = code if code in OWN_EXITS else self._after_death(code)
+        return self._exit_code
+
+    def stop(self) -> None:
+        """End the driver at once and call the run cancelled."""
+        if self._exit_code is None:
+            self._handle.stop()
+            self._keep_output()
+            self._exit_code = 130
+            with contextlib.suppress(StoreError):
+                end_without_driver(self._record, "cancelled", None, 130)
+
+    def _restart(self) -> None:
+        self._next_start = None
+        if self._ended_as_cancelled():
+            self._exit_code = 130
+            return
+        self._handle = self._cluster.start(self._job_of(self._resume and not self._went_on()))
+
+    def _went_on(self) -> bool:
+        """Whether a driver got so far as to replace the state in which the run ended before."""
+        try:
+            state = self._record.state()
+        except StoreError:
+            return True
+        return state["state"] not in ENDED or state.get("finished") != self._earlier_end
+
+    def _after_death(self, code: int) -> int | None:
+        """Decide what follows a driver that did not end on purpose: an exit code, or None and another start."""
+        self._deaths += 1
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with the unexpected exit code {code}"
+        try:
+            state = self._record.state()
+            if state["state"] in ENDED and state.get("finished") != self._earlier_end:
+                return int(state.get("exit_code", 4))
+            if self._ended_as_cancelled():
+                return 130
+            # The driver counts the attempts: one start more than there are retries lets it write how the run ended.
+            if self._deaths > self._retries + 1:
+                return self._give_up(how)
+            self._note(state, f"the driver {how}; another one is started")
+        except StoreError:
+            if self._deaths > self._retries + 1:
+                return 5
+        self._next_start = time.monotonic() + PAUSE_SECONDS
+        return None
+
+    def _ended_as_cancelled(self) -> bool:
+        """End the run if somebody asked for it while no driver was there to do so."""
+        try:
+            return self._record.cancel_requested() and end_without_driver(self._record, "cancelled", None, 130)
+        except StoreError:
+            return False
+
+    def _give_up(self, how: str) -> int:
+        said = self.last_output.strip().splitlines()
+        message = f"The driver {how}, {self._deaths} times in all; its last words: {said[-1][:300] if said else 'none'}."
+        error = {"kind": "infrastructure", "exit_code": 4, "message": message, "rank": None, "traceback": ""}
+        end_without_driver(self._record, "failed", error, 4)
+        return 4
+
+    def _note(self, state: Document, message: str) -> None:
+        attempt = int(state.get("attempt", 0))
+        row = {"time": time.time(), "attempt": attempt, "event": "driver lost", "message": message}
+        key = self._record.paths.events(attempt, f"supervisor-{self._deaths}")
+        self._record.store.write(key, rows_to_bytes([row]))
+
+    def _keep_output(self) -> None:
+        """Move what the driver printed to the store; a store that refuses leaves it on this machine."""
+        self.last_output = self._handle.output()
+        with contextlib.suppress(StoreError):
+            attempt = int(self._record.state().get("attempt", 0))
+            self._record.store.write(driver_log(self._record.paths, attempt), self.last_output.encode())
+            self._handle.forget()
+
+
+def driver_log(paths: RunPaths, attempt: int) -> str:
+    """The key of what the driver printed up to and in an attempt."""
+    return f"{paths.logs}{attempt}/driver.log"

@@ -1,0 +1,245 @@
+"""Runs as anyone can read them from the store: show, list, watch, logs, cancel."""
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from service.errors import Damaged, InvalidInput, StoreUnreachable, UnknownName
+from service.names import check_run_id
+from service.run_paths import RUNS, RunPaths
+from service.storage.base import Store
+from service.storage.records import ENDED, LEASE_SECONDS, Document, RunRecord, from_bytes
+from service.storage.standing import end_without_driver, standing
+
+EVENT_SECONDS = 2.0
+"""Between looks at the events and the lease while watching (assumed: they matter less often than the step)."""
+_LOG_NAME = re.compile(r"(\d+)/(?:rank-(\d+)|driver)\.log\Z")
+
+
+def show(store: Store, run_id: str) -> Document:
+    """All that is known of a run; raise UnknownName."""
+    record = RunRecord(store, run_id)
+    submission, state, progress = record.submission(), record.state(), record.progress()
+    history = record.history()
+    ended = state["state"] in ENDED
+    return {
+        "id": run_id,
+        "kind": submission.get("kind", "train"),
+        "state": standing(submission, state, {} if ended else record.lease()),
+        "spec": submission["spec"],
+        **{name: submission.get(name) for name in ("recipe", "command", "folder", "submitted")},
+        "started": state.get("started"),
+        "finished": state.get("finished"),
+        **_position(progress, history),
+        "metrics": (state.get("metrics") if ended else None) or progress.get("metrics") or {},
+        "history": history,
+        "attempts": _attempts(state, progress),
+        "checkpoints": record.checkpoints(),
+        "events": record.events(),
+        "error": state.get("error"),
+        "exit_code": state.get("exit_code"),
+        "store": store.url,
+    }
+
+
+def _position(progress: Document, history: list[Document]) -> Document:
+    """Where the training stands; from the last row of metrics before rank 0 wrote any progress."""
+    last = history[-1] if history else {}
+    return {
+        "phase": progress.get("phase"),
+        "epoch": progress.get("epoch", last.get("epoch", 0)),
+        "epochs": progress.get("epochs"),
+        "step": progress.get("step", last.get("step", 0)),
+        "steps": progress.get("steps"),
+        "examples_per_second": progress.get("examples_per_second"),
+        "eta_seconds": progress.get("eta_seconds"),
+    }
+
+
+def _attempts(state: Document, progress: Document) -> list[Document]:
+    """The attempts; the current one's workers are known to rank 0 before the driver notes them."""
+    attempts = [{"workers": [], **attempt} for attempt in state["attempts"]]
+    for attempt in attempts:
+        if not attempt["workers"] and attempt["number"] == progress.get("attempt"):
+            attempt["workers"] = progress.get("workers") or []
+    return attempts
+
+
+def list_runs(store: Store) -> list[Document]:
+    """A short row for each run, newest first; one whose documents are damaged is listed as such."""
+    paths = [RunPaths(name) for name in store.list_folders(RUNS) if _is_run_id(name)]
+    documents = store.read_many([key for path in paths for key in (path.spec, path.state)])
+    open_runs = [path for path in paths if not _has_ended(documents.get(path.state))]
+    documents |= store.read_many([key for path in open_runs for key in (path.lease, path.progress)])
+    rows = [_row(path, documents) for path in paths if path.spec in documents]
+    return sorted(rows, key=lambda row: (-float(row["submitted"] or 0), row["id"]))
+
+
+def _row(paths: RunPaths, documents: dict[str, bytes]) -> Document:
+    def read(key: str) -> Document:
+        return from_bytes(documents[key], key) if key in documents else {}
+
+    try:
+        submission, progress = read(paths.spec), read(paths.progress)
+        state = read(paths.state) or {"state": "queued", "attempts": []}
+        spec = submission["spec"]
+        return {
+            "id": paths.run_id,
+            "kind": submission.get("kind", "train"),
+            "state": standing(submission, state, read(paths.lease)),
+            **{name: spec.get(name) for name in ("model", "dataset", "workers")},
+            **{name: progress.get(name) for name in ("epoch", "step", "steps")},
+            "attempts": len(state["attempts"]),
+            "metrics": state.get("metrics") or progress.get("metrics") or {},
+            "submitted": submission.get("submitted"),
+            "started": state.get("started"),
+            "finished": state.get("finished"),
+            "error": (state.get("error") or {}).get("message"),
+        }
+    except (Damaged, KeyError, TypeError, AttributeError) as error:
+        problem = str(error) if isinstance(error, Damaged) else f"Its documents lack {error}."
+        return {"id": paths.run_id, "kind": "train", "state": "damaged", "metrics": {}, "submitted": None, "error": problem}
+
+
+def _is_run_id(name: str) -> bool:
+    try:
+        return bool(check_run_id(name))
+    except InvalidInput:
+        return False
+
+
+def _has_ended(data: bytes | None) -> bool:
+    try:
+        return data is not None and from_bytes(data, "state.json").get("state") in ENDED
+    except Damaged:
+        return True
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a look at a run found.
+
+    `state` as a reader sees it; `document` and `progress` as the driver and rank 0 wrote them; `events` that are new;
+    `problem`: why nothing could be read this time, or None.
+    """
+
+    state: str
+    document: Document
+    progress: Document
+    events: list[Document]
+    problem: str | None = None
+
+
+def watch(
+    store: Store, run_id: str, *, earlier_end: float | None = None, interval: float = 0.5, patience: float = 300.0
+) -> Iterator[Update]:
+    """Look at a run every `interval` seconds until its end; updates of state `lost` are left to the caller to stop at.
+
+    `earlier_end`: an end at this time is that of an earlier submission and does not count. A store that is away is
+    waited for `patience` seconds; then StoreUnreachable is raised.
+    """
+    watcher = _Watcher(RunRecord(store, run_id), earlier_end)
+    away_since: float | None = None
+    while True:
+        try:
+            update, away_since = watcher.look(), None
+        except StoreUnreachable as error:
+            away_since = time.monotonic() if away_since is None else away_since
+            if time.monotonic() - away_since > patience:
+                raise
+            update = watcher.blind(str(error))
+        yield update
+        if update.problem is None and update.state in ENDED:
+            return
+        time.sleep(interval)
+
+
+class _Watcher:
+    """Remembers which events were seen, when the slow looks are due, and since when nobody drives the run."""
+
+    def __init__(self, record: RunRecord, earlier_end: float | None) -> None:
+        self._record = record
+        self._earlier_end = earlier_end
+        self._submission = record.submission()
+        self._slow_look = 0.0
+        self._alone_since: float | None = None
+        self._seen: set[tuple[Any, ...]] = set() if earlier_end is None else {_identity(row) for row in record.events()}
+        self._last = Update("", {"state": "queued", "attempts": []}, {}, [])
+
+    def look(self) -> Update:
+        """Read what changes often, and now and then the rest."""
+        document, progress = self._record.state(), self._record.progress()
+        if self._earlier_end is not None and document["state"] in ENDED and document.get("finished") == self._earlier_end:
+            document, progress = {**document, "state": "queued"}, {}
+        state, events = str(document["state"]), []
+        if state != self._last.document["state"] or time.monotonic() - self._slow_look > EVENT_SECONDS:
+            events = self._new_events()
+            self._note_whether_alone(document)
+            self._slow_look = time.monotonic()
+        alone = self._alone_since is not None and time.monotonic() - self._alone_since > LEASE_SECONDS
+        self._last = Update("lost" if alone and state not in ENDED else state, document, progress, events)
+        return self._last
+
+    def blind(self, problem: str) -> Update:
+        """The last update once more, for a look that failed."""
+        return Update(self._last.state, self._last.document, self._last.progress, [], problem)
+
+    def _note_whether_alone(self, document: Document) -> None:
+        # A driver that was killed is started again within seconds: only a run that stays alone is lost.
+        if standing(self._submission, document, self._record.lease()) != "lost":
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = time.monotonic()
+
+    def _new_events(self) -> list[Document]:
+        rows = [row for row in self._record.events() if _identity(row) not in self._seen]
+        self._seen |= {_identity(row) for row in rows}
+        return rows
+
+
+def _identity(row: Document) -> tuple[Any, ...]:
+    return (row.get("time"), row.get("event"), row.get("message"))
+
+
+@dataclass(frozen=True)
+class Log:
+    """What one process of an attempt printed; `rank` is None for the driver."""
+
+    attempt: int
+    rank: int | None
+    text: str
+
+
+def logs(store: Store, run_id: str, attempt: int | None = None, rank: int | None = None) -> list[Log]:
+    """The logs of an attempt (None: the latest that has any), of all its ranks or of one; raise UnknownName."""
+    record = RunRecord(store, run_id)
+    record.submission()
+    root = record.paths.logs
+    found = [(match, info.key) for info in store.list(root) if (match := _LOG_NAME.fullmatch(info.key[len(root) :]))]
+    attempts = sorted({int(match[1]) for match, _ in found})
+    if not attempts:
+        raise UnknownName(f"The run {run_id!r} has no logs yet; `delayline runs show {run_id}` says how it stands.")
+    wanted = attempts[-1] if attempt is None else attempt
+    chosen = sorted((int(match[2]) if match[2] else -1, key) for match, key in found if int(match[1]) == wanted)
+    chosen = [(number, key) for number, key in chosen if rank is None or number == rank]
+    if not chosen:
+        which = f"attempt {wanted}" + (f", rank {rank}" if rank is not None else "")
+        raise UnknownName(f"The run {run_id!r} has no log of {which}; there are attempts {', '.join(map(str, attempts))}.")
+    return [Log(wanted, None if number < 0 else number, store.read(key).decode(errors="replace")) for number, key in chosen]
+
+
+def cancel(store: Store, run_id: str) -> str:
+    """Ask a run to save and stop; return `cancelled` when nobody drove it and it ended at once, else `requested`.
+
+    Raise InvalidInput when it has ended.
+    """
+    record = RunRecord(store, run_id)
+    submission, state = record.submission(), record.state()
+    if state["state"] in ENDED:
+        raise InvalidInput(f"The run {run_id!r} has ended already ({state['state']}): there is nothing to cancel.")
+    record.request_cancel()
+    if standing(submission, state, record.lease()) in ("lost", "queued") and end_without_driver(record, "cancelled", None, 130):
+        return "cancelled"
+    return "requested"

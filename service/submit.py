@@ -1,0 +1,238 @@
+"""Plan a run, then submit it: nothing is written or started before the plan stands, and a repeat does no harm."""
+
+import importlib.machinery
+import importlib.util
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from service.cluster.base import Cluster, Job
+from service.cluster.local_ray import driver_job
+from service.datasets import find_dataset
+from service.errors import InvalidInput, UnknownName
+from service.names import check_run_id, new_run_id
+from service.recipes.validation import nearest
+from service.settings import Settings
+from service.specs import TrainSpec
+from service.storage.base import Store
+from service.storage.records import ENDED, Document, RunRecord, lease_is_live, rows_to_bytes
+from service.storage.standing import standing
+
+CHANGEABLE = ("workers", "worker", "retries", "time_limit")
+"""Keys that a resumed run may change: the run is the same with other values."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will happen; made without a write to the store."""
+
+    run_id: str
+    spec: TrainSpec
+    settings: Settings
+    store_url: str
+    cluster: str
+    folder: Path
+    resume: bool
+    origin: Document
+    """How the run was asked for: `recipe`, `command`, `folder`, `dataset_version`."""
+    dataset: Document
+    """`name`, `version`, and the numbers of `training`, `validation` and `test` examples."""
+
+    def job(self, resume: bool, changed: bool = False) -> Job:
+        """The driver's job; `changed`: this plan's spec differs from the stored one."""
+        changes = json.dumps(self.spec.document()) if changed else None
+        return driver_job(self.settings, self.run_id, self.store_url, self.folder, resume, changes)
+
+    def document(self) -> Document:
+        """The plan for people and for `--json`."""
+        worker, counts = self.spec.worker, self.spec.worker_counts
+        return {
+            "id": self.run_id,
+            "kind": "train",
+            "spec": self.spec.model_dump(mode="json") | {"workers": self.spec.document()["workers"]},
+            "dataset": self.dataset,
+            "resources": {
+                "workers": sorted(counts),
+                "cpus_per_worker": worker.cpus,
+                "gpus_per_worker": worker.gpus,
+                "cpus": max(counts) * worker.cpus,
+                "gpus": max(counts) * worker.gpus,
+            },
+            "cluster": self.cluster,
+            "store": self.store_url,
+            "folder": str(self.folder),
+            "command": list(self.job(self.resume).argv),
+        }
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What became of a plan.
+
+    `action`: `start` (a driver is to be started), `attach` (somebody drives the run) or `finished` (it has its result).
+    """
+
+    action: str
+    resume: bool = False
+    """The driver must be told to go on with a run that failed or was cancelled."""
+    changed: bool = False
+    """The plan's spec replaces the stored one for this submission."""
+    earlier_end: float | None = None
+    """When the run ended before, in seconds since 1970."""
+
+
+def plan(
+    spec: TrainSpec,
+    settings: Settings,
+    store: Store,
+    cluster: Cluster,
+    *,
+    stem: str,
+    folder: Path,
+    run_id: str | None = None,
+    resume: bool = False,
+    command: tuple[str, ...] = (),
+) -> Plan:
+    """Check all that can be checked before anything starts; raise InvalidInput or UnknownName."""
+    identity = check_run_id(run_id) if run_id else new_run_id(stem)
+    check_names(spec, folder)
+    dataset = check_dataset(spec, store)
+    cluster.check_resources(spec.worker_counts[-1], spec.worker.cpus, spec.worker.gpus)
+    origin = {"recipe": stem, "command": list(command), "folder": str(folder), "dataset_version": dataset["version"]}
+    return Plan(identity, spec, settings, store.url, cluster.description, folder, resume, origin, dataset)
+
+
+def registered(kind: str) -> list[str]:
+    """The names of the `models` or `tasks` that ship with Delayline: one file each, found without importing it."""
+    package = importlib.util.find_spec("jobs")
+    folders = (package.submodule_search_locations if package else None) or []
+    files = [path for folder in folders for path in Path(folder, kind).glob("[!_]*.py")]
+    return sorted(path.stem.replace("_", "-") for path in files)
+
+
+def check_names(spec: TrainSpec, folder: Path) -> None:
+    """The model, the task and the modules of the user's own must be there; none is imported."""
+    for what, name, kind in (("model", spec.model, "models"), ("task", spec.task, "tasks")):
+        if ":" not in name and name.replace("_", "-") not in (known := registered(kind)):
+            own = ", or your own as my_package.nets:build" if kind == "models" else ""
+            raise UnknownName(f"There is no {what} {name[:80]!r}{nearest(name, known)}; use {' or '.join(known)}{own}.")
+    for reference in (spec.model, *(callback.name for callback in spec.callbacks)):
+        module, separator, _ = reference.partition(":")
+        if separator and not _module_exists(module, folder):
+            raise InvalidInput(
+                f"The module {module[:80]!r} of {reference[:80]!r} is not found from {folder}: start the command in the folder "
+                f"that holds {module.split('.')[0][:80]}, or install it."
+            )
+
+
+def _module_exists(name: str, folder: Path) -> bool:
+    path: Any = [str(folder), *sys.path]
+    for part in name.split("."):
+        found = importlib.machinery.PathFinder.find_spec(part, path)
+        if found is None:
+            # An editable installation has a finder of its own; at the top level it imports nothing.
+            return "." not in name and importlib.util.find_spec(name) is not None
+        path = found.submodule_search_locations
+    return True
+
+
+def check_dataset(spec: TrainSpec, store: Store) -> Document:
+    """The dataset must exist and fill a batch after the validation share is held out."""
+    dataset = find_dataset(store, spec.dataset)
+    examples = dataset.splits["train"].examples
+    share = spec.evaluate.validation
+    held_out = round(examples * share)
+    training = examples - held_out
+    if share > 0 and held_out == 0:
+        raise InvalidInput(
+            f"evaluate.validation={share:g} of {examples} examples is none: use 0, or at least {1 / max(examples, 1):.2g}."
+        )
+    if spec.batch > training:
+        raise InvalidInput(
+            f"A batch of {spec.batch} is larger than the {training} training examples of {spec.dataset} "
+            f"(of {examples}, {held_out} are held out for validation): use -s batch={max(training, 1)} or less."
+        )
+    test = dataset.splits.get("test")
+    counts = {"training": training, "validation": held_out, "test": test.examples if test else 0}
+    return {"name": spec.dataset.partition("@")[0], "version": dataset.version, **counts}
+
+
+def submit(plan: Plan, store: Store) -> Submission:
+    """Claim the run's id, or find out how the run with this id goes on.
+
+    Raise InvalidInput when the id stands for another spec, or for a run that failed or was cancelled without `resume`.
+    """
+    record = RunRecord(store, plan.run_id)
+    if not plan.resume and record.claim(plan.spec, plan.origin):
+        return Submission("start")
+    submission = record.submission()
+    differences = differing(_as_of_today(submission["spec"]), plan.spec.document())
+    refused = [line for key, line in differences if not (plan.resume and key in CHANGEABLE)]
+    if refused:
+        changeable = ", ".join(CHANGEABLE)
+        raise InvalidInput(
+            f"The run {plan.run_id!r} exists with another spec ({'; '.join(refused[:8])}): give another --name, or the spec "
+            f"that it has; with --resume {changeable} may change."
+        )
+    return _repeat(plan, record, submission, [line for _, line in differences])
+
+
+def _repeat(plan: Plan, record: RunRecord, submission: Document, changes: list[str]) -> Submission:
+    state, lease = record.state(), record.lease()
+    if state["state"] == "succeeded":
+        return Submission("finished")
+    ended = state["state"] in ENDED
+    if not ended and (lease_is_live(lease) or standing(submission, state, lease) == "queued"):
+        return Submission("attach")
+    if ended and not plan.resume:
+        how = "failed" if state["state"] == "failed" else "was cancelled"
+        raise InvalidInput(
+            f"The run {plan.run_id!r} {how}: add --resume to go on from its last checkpoint, or give another --name."
+        )
+    record.clear_cancel()
+    if changes:
+        _note_changes(record, state, changes)
+    return Submission("start", resume=plan.resume, changed=bool(changes), earlier_end=state.get("finished") if ended else None)
+
+
+def _note_changes(record: RunRecord, state: Document, changes: list[str]) -> None:
+    attempt = int(state.get("attempt", 0))
+    message = f"submitted again with changes ({'; '.join(changes)})"
+    row = {"time": time.time(), "attempt": attempt, "event": "changed", "message": message}
+    record.store.write(record.paths.events(attempt, f"submit-{time.time_ns()}"), rows_to_bytes([row]))
+
+
+def _as_of_today(stored: Document) -> Document:
+    """A stored spec with the keys that this version added, at their defaults."""
+    try:
+        return TrainSpec.model_validate(stored).document()
+    except ValidationError:
+        return stored
+
+
+def differing(stored: Document, wanted: Document) -> list[tuple[str, str]]:
+    """The keys that differ between two specs, each with a phrase that names both values."""
+    return [
+        (key, f"{path} is {_short(old)} there, {_short(new)} here")
+        for key in sorted({*stored, *wanted})
+        for path, old, new in _differences(key, stored.get(key), wanted.get(key))
+    ]
+
+
+def _differences(path: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted({*old, *new}):
+            yield from _differences(f"{path}.{name}", old.get(name), new.get(name))
+    elif old != new:
+        yield path, old, new
+
+
+def _short(value: Any) -> str:
+    shown = json.dumps(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}…"

@@ -1,0 +1,101 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from service.errors import InvalidInput
+from service.specs import TrainSpec, parse_duration, parse_workers
+
+
+def make(**changes: Any) -> TrainSpec:
+    return TrainSpec.model_validate({"model": "cnn", "dataset": "digits", "epochs": 1, **changes})
+
+
+def test_is_frozen() -> None:
+    with pytest.raises(ValidationError):
+        make().batch = 3  # type: ignore[misc]
+
+
+@given(st.integers(1, 4096), st.integers(0, 4096), st.integers(1, 600))
+def test_a_document_gives_the_same_spec_again(fewest: int, more: int, batch: int) -> None:
+    try:
+        spec = make(workers=f"{fewest}-{min(fewest + more, 4096)}", batch=batch)
+    except ValidationError:
+        return
+    assert TrainSpec.model_validate(spec.document()) == spec
+    assert all(batch % count == 0 and fewest <= count <= fewest + more for count in spec.worker_counts)
+
+
+def test_the_document_writes_workers_as_a_person_does() -> None:
+    assert make(workers=2).document()["workers"] == 2
+    assert make(workers="2-8").document()["workers"] == "2-8"
+
+
+@pytest.mark.parametrize(("value", "pair"), [(3, (3, 3)), ("3", (3, 3)), ("2-8", (2, 8)), (" 2 - 8 ", (2, 8))])
+def test_parses_workers(value: Any, pair: tuple[int, int]) -> None:
+    assert parse_workers(value) == pair
+
+
+@pytest.mark.parametrize("value", ["", "x", "2-", "-2", "2-8-9", "1.5", "2 8", True, "9" * 9])
+def test_refuses_workers_that_are_none(value: Any) -> None:
+    with pytest.raises(ValueError, match="workers must be"):
+        parse_workers(value)
+
+
+@given(st.integers(0, 99), st.integers(0, 59), st.integers(0, 59))
+def test_parses_durations(hours: int, minutes: int, seconds: int) -> None:
+    assert parse_duration(f"{hours}h{minutes}m{seconds}s") == hours * 3600 + minutes * 60 + seconds
+
+
+@pytest.mark.parametrize("value", ["", "h", "2x", "1h 30", "1:30", "-2h", "2hh"])
+def test_refuses_durations_that_are_none(value: str) -> None:
+    with pytest.raises(ValueError, match="a duration must look like"):
+        parse_duration(value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epochs": 0},
+        {"epochs": -1},
+        {"epochs": 1.5},
+        {"epochs": True},
+        {"epochs": None},
+        {"steps": 3},
+        {"batch": 10**13},
+        {"seed": 2**31},
+        {"precision": "float64"},
+        {"model": "nets:"},
+        {"model": "../nets:build"},
+        {"model": "CNN"},
+        {"workers": 3, "batch": 128},
+        {"workers": 129, "batch": 128},
+        {"workers": 0},
+        {"workers": "8-2"},
+        {"workers": 5000, "batch": 5000},
+        {"worker": {"cpus": 0}},
+        {"worker": {"gpus": 2}},
+        {"evaluate": {"validation": 1.0}},
+        {"checkpoint": {"every_epochs": 1, "every_steps": 5}},
+        {"early_stopping": {"restore_best": True}, "checkpoint": {"keep_best": 0}},
+        {"early_stopping": {"metric": "val_loss"}, "evaluate": {"validation": 0}},
+        {"label_smoothing": float("nan")},
+        {"time_limit": 0},
+        {"retries": -1},
+        {"colour": "red"},
+    ],
+)
+def test_refuses(changes: dict[str, Any]) -> None:
+    with pytest.raises((ValidationError, InvalidInput)):
+        make(**changes)
+
+
+def test_a_range_of_workers_keeps_those_that_share_out_the_batch() -> None:
+    assert make(workers="2-8", batch=96).worker_counts == (8, 6, 4, 3, 2)
+
+
+def test_knows_a_users_own_model() -> None:
+    assert make(model="my_package.nets:build").user_module == "my_package.nets"
+    assert make().user_module is None
