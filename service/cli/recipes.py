@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from service import recipes as known
-from service.cli.console import print_json, print_table
+from service.cli.console import print_json
 from service.cli.options import AsJson
 
 app = typer.Typer(rich_markup_mode=None)
@@ -13,7 +13,7 @@ app = typer.Typer(rich_markup_mode=None)
 
 @app.command()
 def recipes(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show this recipe with its whole spec.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show this recipe with its whole spec.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the specs that ship with Delayline, each with the figure of the lecture or paper and the one reached."""
@@ -25,7 +25,7 @@ def recipes(
 
         print(yaml.safe_dump(found[0], sort_keys=False, allow_unicode=True, width=120).rstrip())
     else:
-        print_table(
-            ["NAME", "REACHED", "REFERENCE", "DESCRIPTION"],
-            [[row["name"], str(row["reached"] or "-"), str(row["reference"]), row["description"].strip()] for row in found],
-        )
+        for row in found:
+            print(
+                f"{row['name']}\n  {row['description'].strip()}\n  reached: {row['reached'] or '-'}; reference: {row['reference']}"
+            )

@@ -54,7 +54,7 @@ class Request:
 @app.command()
 def train(
     spec: Annotated[
-        str | None, typer.Argument(metavar="[SPEC]", help="A recipe's name or a YAML file (default cnn-digits).")
+        str | None, typer.Argument(metavar="SPEC", help="A recipe's name or a YAML file (default cnn-digits).")
     ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("-s", "--set", metavar="KEY=VALUE", help="Change a key of the spec, such as -s epochs=3.")

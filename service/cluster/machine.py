@@ -30,7 +30,7 @@ class Machine:
         if round(workers * cpus, 4) > self.cpus:
             share = math.floor(self.cpus / workers * 100) / 100
             raise InvalidInput(
-                f"{_count(workers, 'worker')} of {cpus:g} CPUs {verb} {workers * cpus:g}; this machine has {self.cpus}: "
+                f"{_count(workers, 'worker')} of {cpus:g} CPU{'' if cpus == 1 else 's'} {verb} {workers * cpus:g}; this machine has {self.cpus}: "
                 f"use {self._fewer(workers, int(self.cpus / cpus))}-s worker.cpus={max(share, 0.01):g}."
             )
 

@@ -1,0 +1,51 @@
+"""Calls the command line in this process."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.cli.main import run
+from service.storage.base import Store
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document on standard output."""
+        return json.loads(self.out)
+
+
+Delayline = Callable[..., Done]
+
+
+@pytest.fixture
+def delayline(
+    tmp_path: Path, local_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Delayline]:
+    """Runs `delayline` in an empty folder with a local store."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("DELAYLINE_STORE", local_store.url)
+    monkeypatch.setenv("DELAYLINE_CACHE", str(tmp_path / "cache"))
+
+    def call(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["delayline", *arguments])
+        capsys.readouterr()
+        code = run()
+        return Done(code, *capsys.readouterr())
+
+    yield call
+    assert not list(folder.iterdir()), "a command left something in the user's folder"

@@ -1,0 +1,55 @@
+import pytest
+
+from service.cli.display import LiveDisplay, PlainDisplay, describe, make_display
+from service.runs import Update
+
+PROGRESS = {"attempt": 1, "phase": "training", "epoch": 3, "epochs": 20, "step": 120, "steps": 400}
+FIGURES = {"metrics": {"loss": 0.12345, "accuracy": 0.97, "other": 1}, "examples_per_second": 5321.4, "eta_seconds": 72.4}
+
+
+def update(state: str = "running", **progress: object) -> Update:
+    return Update(state, {}, {**PROGRESS, **FIGURES, **progress}, [])
+
+
+def test_describes_progress() -> None:
+    line = "epoch 3/20  step 120/400  loss 0.1235  accuracy 0.9700  5,321 examples/s  1:12 left"
+    assert describe({**PROGRESS, **FIGURES}) == line
+    assert describe({"step": 3}) == "epoch 0  step 3"
+
+
+def test_plain_lines_come_once_an_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    display = PlainDisplay("a-run")
+    for step in range(100):
+        display.show(update(step=step, epoch=step // 50, model_summary="a small model"))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["run a-run is running", "a small model"]
+    assert [line.split("  ")[1] for line in lines[2:]] == ["step 0/400", "step 50/400"]
+
+
+def test_shows_states_events_and_a_store_that_is_away(capsys: pytest.CaptureFixture[str]) -> None:
+    display = PlainDisplay("a-run")
+    events = [
+        {"time": 1.0, "event": "checkpoint", "message": "saved"},
+        {"time": 1.0, "event": "lost", "message": "worker 1 was lost"},
+    ]
+    display.show(Update("running", {}, {}, events))
+    display.show(Update("running", {}, {}, [], "No answer."))
+    display.show(Update("running", {}, {}, [], "No answer."))
+    display.show(Update("retrying", {}, {}, []))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "run a-run is running"
+    assert lines[1].endswith("worker 1 was lost")
+    assert lines[2:] == ["The store does not answer; waiting: No answer.", "The store answers again.", "run a-run is retrying"]
+
+
+def test_standard_output_stays_clean(capsys: pytest.CaptureFixture[str]) -> None:
+    display = LiveDisplay("a-run")
+    display.show(update(model_summary="a [bold]small[/bold] model"))
+    display.close()
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "a [bold]small[/bold] model" in captured.err
+
+
+def test_no_terminal_means_plain_lines() -> None:
+    assert isinstance(make_display("a-run"), PlainDisplay)

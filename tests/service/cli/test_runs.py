@@ -1,0 +1,95 @@
+from collections.abc import Callable
+from typing import Any
+
+from service.storage.records import Lease, RunRecord
+
+Delayline = Callable[..., Any]
+
+
+def finish(record: RunRecord, state: str = "succeeded", **changes: Any) -> None:
+    attempt = {"number": 1, "workers": [{"rank": 0, "host": "h", "pid": 1}], "started": 1.0, "finished": 5.0, "reason": state}
+    document = {
+        "state": state,
+        "attempt": 1,
+        "attempts": [attempt],
+        "started": 1.0,
+        "finished": 5.0,
+        "error": None,
+        "exit_code": 0,
+    }
+    record.write_state({**document, "metrics": {"test_accuracy": 0.9876}, **changes})
+
+
+def test_lists_runs(delayline: Delayline, submitted: RunRecord) -> None:
+    finish(submitted)
+    assert [row["id"] for row in delayline("runs", "list", "--json").document] == ["fake"]
+    heading, row = delayline("runs", "list").out.splitlines()
+    assert heading.startswith("RUN ")
+    assert row.split()[:4] == ["fake", "succeeded", "cnn", "digits"]
+    assert "test_accuracy 0.9876" in row
+
+
+def test_an_empty_store_has_no_runs(delayline: Delayline) -> None:
+    assert delayline("runs", "list", "--json").document == []
+    done = delayline("runs", "list")
+    assert (done.code, done.out) == (0, "")
+    assert "no runs yet" in done.err
+
+
+def test_shows_a_run(delayline: Delayline, submitted: RunRecord) -> None:
+    finish(submitted)
+    submitted.write_history([{"epoch": 1, "step": 1, "loss": 0.5}])
+    document = delayline("runs", "show", "fake", "--json").document
+    assert (document["id"], document["state"], document["metrics"]) == ("fake", "succeeded", {"test_accuracy": 0.9876})
+    text = delayline("runs", "show", "fake").out
+    assert "state: succeeded" in text
+    assert "loss 0.5" in text
+
+
+def test_an_unknown_run_is_refused(delayline: Delayline) -> None:
+    for command in ("show", "watch", "logs", "cancel"):
+        done = delayline("runs", command, "absent")
+        assert (done.code, done.out) == (2, "")
+        assert "There is no run 'absent'" in done.err
+
+
+def test_watches_a_run_to_its_end(delayline: Delayline, submitted: RunRecord) -> None:
+    finish(submitted)
+    done = delayline("runs", "watch", "fake")
+    assert done.code == 0
+    assert done.out.startswith("run fake succeeded in 0:04: test_accuracy 0.9876")
+
+
+def test_watching_a_failed_run_ends_as_it_did(delayline: Delayline, submitted: RunRecord) -> None:
+    finish(submitted, "failed", error={"message": "ValueError: my own mistake", "kind": "user"}, exit_code=3)
+    done = delayline("runs", "watch", "fake")
+    assert done.code == 3
+    assert "ValueError: my own mistake" in done.err
+
+
+def test_prints_logs(delayline: Delayline, submitted: RunRecord) -> None:
+    for rank in (0, 1):
+        submitted.store.write(submitted.paths.log(1, rank), f"I am {rank} \x1b[2J".encode())
+    done = delayline("runs", "logs", "fake")
+    assert [line[:6] for line in done.out.splitlines()] == ["I am 0", "I am 1"]
+    assert "\x1b" not in done.out
+    assert "==> attempt 1, rank 1 <==" in done.err
+    one = delayline("runs", "logs", "fake", "--rank", "1", "--json").document
+    assert [(log["attempt"], log["rank"]) for log in one] == [(1, 1)]
+
+
+def test_cancels_a_run_that_nobody_drives(delayline: Delayline, submitted: RunRecord) -> None:
+    done = delayline("runs", "cancel", "fake")
+    assert (done.code, done.out) == (0, "run fake is cancelled\n")
+    again = delayline("runs", "cancel", "fake")
+    assert again.code == 2
+    assert "ended already" in again.err
+
+
+def test_cancelling_gives_up_after_the_wait(delayline: Delayline, submitted: RunRecord) -> None:
+    assert Lease(submitted).acquire()
+    done = delayline("runs", "cancel", "fake", "--wait", "0.1")
+    assert done.code == 4
+    assert "has not ended within 0.1 s" in done.err
+    assert submitted.cancel_requested()
+    assert delayline("runs", "cancel", "fake", "--wait", "0", "--json").document["state"] == "queued"

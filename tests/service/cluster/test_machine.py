@@ -1,0 +1,27 @@
+import pytest
+
+from service.cluster.machine import Machine, this_machine
+from service.errors import InvalidInput
+
+
+def test_counts_at_least_one_processor() -> None:
+    assert this_machine().cpus >= 1
+
+
+@pytest.mark.parametrize(("workers", "cpus", "gpus"), [(2, 1, 0), (3, 0.66, 0), (1, 2, 0), (4, 0.5, 0), (1, 1, 1)])
+def test_accepts_what_fits(workers: int, cpus: float, gpus: int) -> None:
+    Machine(cpus=2, gpus=1).check(workers, cpus, gpus)
+
+
+@pytest.mark.parametrize(
+    ("workers", "cpus", "gpus", "remedy"),
+    [
+        (3, 1, 0, "3 workers of 1 CPU need 3; this machine has 2: use --workers 2 or -s worker.cpus=0.66"),
+        (1, 4, 0, "1 worker of 4 CPUs needs 4; this machine has 2: use -s worker.cpus=2"),
+        (2, 1, 1, "2 workers of 1 GPU need 2; this machine has 1: use --workers 1 or -s worker.gpus=0"),
+    ],
+)
+def test_refuses_more_than_there_is_and_says_what_fits(workers: int, cpus: float, gpus: int, remedy: str) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        Machine(cpus=2, gpus=1).check(workers, cpus, gpus)
+    assert str(raised.value) == f"{remedy}."

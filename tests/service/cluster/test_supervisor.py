@@ -1,0 +1,104 @@
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from service.cluster import supervisor as module
+from service.cluster.base import Job
+from service.cluster.local_ray import LocalRay
+from service.cluster.supervisor import Supervisor, driver_log
+from service.storage.records import RunRecord
+
+JobOf = Callable[..., Callable[[bool], Job]]
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAUSE_SECONDS", 0.05)
+
+
+def wait(supervisor: Supervisor, limit: float = 40.0) -> int:
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        if (code := supervisor.poll()) is not None:
+            return code
+        time.sleep(0.05)
+    supervisor.stop()
+    raise AssertionError("the driver did not end")
+
+
+def supervise(record: RunRecord, job_of: Callable[[bool], Job], tmp_path: Path, retries: int = 3) -> Supervisor:
+    return Supervisor(record, LocalRay(tmp_path / "logs"), job_of, retries)
+
+
+def test_a_driver_that_succeeds_is_started_once(submitted: RunRecord, job_of: JobOf, tmp_path: Path) -> None:
+    supervisor = supervise(submitted, job_of("succeeds"), tmp_path)
+    assert wait(supervisor) == 0
+    assert supervisor.poll() == 0
+    assert len(submitted.state()["attempts"]) == 1
+
+
+def test_what_a_driver_printed_goes_to_the_store_and_leaves_the_machine(
+    submitted: RunRecord, job_of: JobOf, tmp_path: Path
+) -> None:
+    wait(supervise(submitted, job_of("succeeds"), tmp_path))
+    assert b"driver 1 is here" in submitted.store.read(driver_log(submitted.paths, 1))
+    assert not list((tmp_path / "logs").iterdir())
+
+
+@pytest.mark.parametrize("death", ["killed", "odd"])
+def test_a_driver_that_dies_is_started_again(submitted: RunRecord, job_of: JobOf, tmp_path: Path, death: str) -> None:
+    assert wait(supervise(submitted, job_of(death, "succeeds"), tmp_path)) == 0
+    state = submitted.state()
+    assert (state["state"], len(state["attempts"])) == ("succeeded", 2)
+    assert [row["event"] for row in submitted.events()] == ["driver lost"]
+
+
+def test_a_run_that_failed_by_the_users_fault_is_not_tried_again(submitted: RunRecord, job_of: JobOf, tmp_path: Path) -> None:
+    assert wait(supervise(submitted, job_of("fails", "succeeds"), tmp_path)) == 3
+    assert len(submitted.state()["attempts"]) == 1
+
+
+def test_drivers_that_always_die_end_the_run_with_their_last_words(submitted: RunRecord, job_of: JobOf, tmp_path: Path) -> None:
+    assert wait(supervise(submitted, job_of("silent"), tmp_path, retries=1)) == 4
+    state = submitted.state()
+    assert state["state"] == "failed"
+    assert state["error"]["kind"] == "infrastructure"
+    assert "signal 9, 3 times" in state["error"]["message"]
+    assert "driver 1 is here" in state["error"]["message"]
+
+
+def test_a_driver_that_dies_while_the_run_is_cancelled_is_not_replaced(
+    submitted: RunRecord, job_of: JobOf, tmp_path: Path
+) -> None:
+    submitted.request_cancel()
+    assert wait(supervise(submitted, job_of("killed", "succeeds"), tmp_path)) == 130
+    assert submitted.state()["state"] == "cancelled"
+    assert not submitted.cancel_requested()
+
+
+@pytest.mark.parametrize("mode", ["waits", "stubborn"])
+def test_stop_ends_the_driver_and_calls_the_run_cancelled(submitted: RunRecord, job_of: JobOf, tmp_path: Path, mode: str) -> None:
+    supervisor = supervise(submitted, job_of(mode), tmp_path)
+    while not submitted.progress():
+        time.sleep(0.05)
+    supervisor.stop()
+    assert supervisor.poll() == 130
+    assert submitted.state()["state"] == "cancelled"
+
+
+def test_an_earlier_end_is_not_taken_for_the_end_of_a_resumed_run(submitted: RunRecord, job_of: JobOf, tmp_path: Path) -> None:
+    attempts = [{"number": 1, "started": 1.0, "finished": 2.0, "reason": "failed"}]
+    submitted.write_state({"state": "failed", "attempts": attempts, "error": None, "finished": 2.0, "exit_code": 4})
+    asked: list[bool] = []
+    first, second = job_of("silent"), job_of("succeeds")
+
+    def resuming(resume: bool) -> Job:
+        asked.append(resume)
+        return first(resume) if len(asked) == 1 else second(resume)
+
+    supervisor = Supervisor(submitted, LocalRay(tmp_path / "logs"), resuming, 3, resume=True, earlier_end=2.0)
+    assert wait(supervisor) == 0
+    assert asked == [True, True]
+    assert submitted.state()["state"] == "succeeded"

@@ -1,0 +1,108 @@
+"""A driver without Ray: it holds the lease and writes the documents that a real one writes."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from service.cluster.base import Job
+from service.settings import Settings, process_environment
+from service.specs import TrainSpec
+from service.storage import open_store
+from service.storage.base import Store
+from service.storage.records import RunRecord
+
+DRIVER = """
+import os, signal, sys, time
+from service.settings import Settings
+from service.storage import open_store
+from service.storage.records import Lease, RunRecord
+
+url, run_id, *modes = sys.argv[1:]
+record = RunRecord(open_store(Settings.load(store=url)), run_id)
+lease = Lease(record)
+while not lease.acquire():
+    time.sleep(0.05)
+before = record.state()
+number = len(before["attempts"]) + 1
+# One mode for each attempt; the last one stays.
+mode = modes[min(number, len(modes)) - 1]
+print(f"driver {number} is here: {mode}", flush=True)
+if mode == "silent":
+    os.kill(os.getpid(), signal.SIGKILL)
+for attempt in before["attempts"]:
+    attempt["finished"] = attempt["finished"] or time.time()
+attempts = [*before["attempts"], {"number": number, "workers": [], "started": time.time(), "finished": None, "reason": None}]
+state = {"state": "running", "attempt": number, "attempts": attempts, "started": time.time(), "finished": None}
+state |= {"metrics": {}, "error": None}
+record.write_state(state)
+record.write_progress({"attempt": number, "phase": "training", "epoch": 1, "step": number, "steps": 9, "metrics": {"loss": 0.5},
+                       "workers": [{"rank": 0, "host": "h", "pid": os.getpid()}], "model_summary": "a small model"})
+if mode == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+if mode == "odd":
+    sys.exit(77)
+if mode == "mute":
+    print("Error: no words in the store", flush=True)
+    sys.exit(4)
+if mode == "forgets":
+    while not record.cancel_requested():
+        time.sleep(0.05)
+    record.clear_cancel()
+    mode = "waits"
+if mode in ("waits", "stubborn"):
+    if mode == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    end = time.time() + 30
+    while time.time() < end and (mode == "stubborn" or not record.cancel_requested()):
+        lease.renew()
+        time.sleep(0.05)
+    mode = "cancelled"
+results = {"succeeds": ("succeeded", 0), "fails": ("failed", 3), "cancelled": ("cancelled", 130)}
+result, code = results[mode]
+error = {"kind": "user", "exit_code": 3, "message": "ValueError: my own mistake", "traceback": "nets.py, line 3"}
+error = error if code == 3 else None
+attempts[-1]["finished"] = time.time()
+metrics = {"test_accuracy": 0.9, "test_loss": 0.3}
+record.clear_cancel()
+record.write_state({**state, "state": result, "finished": time.time(), "metrics": metrics, "error": error, "exit_code": code})
+lease.release()
+sys.exit(code)
+"""
+
+
+@pytest.fixture
+def local_store(tmp_path: Path) -> Store:
+    return open_store(Settings.load(store=str(tmp_path / "store")))
+
+
+@pytest.fixture
+def submitted(local_store: Store) -> RunRecord:
+    """A run that was submitted."""
+    made = RunRecord(local_store, "fake")
+    assert made.claim(TrainSpec(model="cnn", dataset="digits", epochs=1), {"recipe": "cnn-digits"})
+    return made
+
+
+@pytest.fixture
+def fake_driver(tmp_path: Path) -> Callable[..., Job]:
+    """Makes the job of a driver that behaves as `modes` say, one for each attempt."""
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER)
+
+    def make(store_url: str, run_id: str, *modes: str) -> Job:
+        argv = (sys.executable, str(script), store_url, run_id, *modes)
+        return Job(run_id, argv, tmp_path, process_environment())
+
+    return make
+
+
+@pytest.fixture
+def job_of(submitted: RunRecord, fake_driver: Callable[..., Job]) -> Callable[..., Callable[[bool], Job]]:
+    """Makes the factory of jobs that a supervisor takes."""
+
+    def factory(*modes: str) -> Callable[[bool], Job]:
+        return lambda resume: fake_driver(submitted.store.url, submitted.run_id, *modes)
+
+    return factory

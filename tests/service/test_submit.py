@@ -1,0 +1,193 @@
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service import recipes
+from service.cluster.local_ray import LocalRay
+from service.errors import InvalidInput, UnknownName
+from service.settings import Settings
+from service.specs import TrainSpec
+from service.storage.base import Store
+from service.storage.records import Lease, RunRecord
+from service.submit import Plan, Submission, check_dataset, check_names, differing, plan, registered, submit
+
+
+def spec_of(*overrides: str) -> TrainSpec:
+    return recipes.resolve("cnn-digits", ["worker.cpus=0.01", *overrides], None, Path())[0]
+
+
+def plan_for(store: Store, folder: Path, *overrides: str, **options: Any) -> Plan:
+    settings = Settings.load(store=store.url)
+    options = {"stem": "cnn-digits", "run_id": "a-run", **options}
+    return plan(spec_of(*overrides), settings, store, LocalRay(folder), folder=folder, **options)
+
+
+def end(store: Store, state: str, finished: float = 7.0) -> RunRecord:
+    record = RunRecord(store, "a-run")
+    record.write_state({"state": state, "attempt": 1, "attempts": [], "finished": finished, "error": None})
+    return record
+
+
+@pytest.fixture
+def first(local_store: Store, tmp_path: Path) -> Plan:
+    """A plan that was submitted once."""
+    made = plan_for(local_store, tmp_path)
+    assert submit(made, local_store) == Submission("start")
+    return made
+
+
+def test_a_plan_writes_nothing_and_says_everything(local_store: Store, tmp_path: Path) -> None:
+    document = plan_for(local_store, tmp_path, "steps=30").document()
+    assert not list(local_store.list(""))
+    assert {"id", "spec", "resources", "cluster", "store", "command", "dataset"} <= set(document)
+    assert set(TrainSpec.model_fields) == set(document["spec"])
+    assert document["resources"]["cpus"] == 0.02
+    assert document["command"][1:5] == ["-m", "jobs.train", "--run", "a-run"]
+    json.dumps(document, allow_nan=False)
+
+
+def test_a_plan_without_a_name_makes_one(local_store: Store, tmp_path: Path) -> None:
+    assert plan_for(local_store, tmp_path, run_id=None).run_id.startswith("cnn-digits-")
+
+
+def test_a_bad_run_id_is_refused(local_store: Store, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="run id"):
+        plan_for(local_store, tmp_path, run_id="../up")
+
+
+def test_a_submission_keeps_the_spec_and_how_it_was_asked_for(local_store: Store, tmp_path: Path) -> None:
+    made = plan_for(local_store, tmp_path, command=("delayline", "train"))
+    submit(made, local_store)
+    stored = RunRecord(local_store, "a-run").submission()
+    assert stored["spec"] == made.spec.document()
+    assert (stored["recipe"], stored["command"], stored["folder"]) == ("cnn-digits", ["delayline", "train"], str(tmp_path))
+
+
+def test_knows_the_models_and_tasks_without_importing_them() -> None:
+    before = set(sys.modules)
+    assert {"cnn", "lenet5", "dense"} <= set(registered("models"))
+    assert "classification" in registered("tasks")
+    assert not any(name.startswith("jobs") for name in set(sys.modules) - before)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [("model=cn", "did you mean 'cnn'"), ("model=huge", "no model 'huge'"), ("task=clasification", "classification")],
+)
+def test_an_unknown_name_is_refused(tmp_path: Path, override: str, words: str) -> None:
+    with pytest.raises(UnknownName, match=words):
+        check_names(spec_of(override), tmp_path)
+
+
+def test_a_users_module_is_found_and_not_imported(tmp_path: Path) -> None:
+    (tmp_path / "nets_of_mine.py").write_text("raise RuntimeError")
+    (tmp_path / "package_of_mine").mkdir()
+    (tmp_path / "package_of_mine" / "__init__.py").write_text("raise RuntimeError")
+    (tmp_path / "package_of_mine" / "nets.py").write_text("raise RuntimeError")
+    check_names(spec_of("model=nets_of_mine:build"), tmp_path)
+    check_names(spec_of("model=package_of_mine.nets:build"), tmp_path)
+    check_names(spec_of("model=json.decoder:JSONDecoder"), tmp_path)
+    for absent in ("absent:build", "nets_of_mine.inner:build", "package_of_mine.absent:build"):
+        with pytest.raises(InvalidInput, match="is not found from"):
+            check_names(spec_of(f"model={absent}"), tmp_path)
+    with pytest.raises(InvalidInput, match="is not found from"):
+        check_names(spec_of("callbacks=['absent.calls:make']"), tmp_path)
+
+
+def test_an_unknown_dataset_is_refused(local_store: Store) -> None:
+    with pytest.raises(UnknownName):
+        check_dataset(spec_of("dataset=absent"), local_store)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [(["batch=1700"], "use -s batch="), (["batch=1400"], "held out"), (["evaluate.validation=0.0001"], "is none")],
+)
+def test_a_batch_and_a_validation_share_must_be_filled(local_store: Store, overrides: list[str], words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        check_dataset(spec_of(*overrides), local_store)
+
+
+def test_more_workers_than_processors_are_refused(local_store: Store, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="this machine has"):
+        plan_for(local_store, tmp_path, "worker.cpus=4000")
+    with pytest.raises(InvalidInput, match=r"worker\.gpus=0"):
+        plan_for(local_store, tmp_path, "workers=64", "worker.gpus=1")
+
+
+def test_a_run_that_waits_for_its_driver_is_attached_to(first: Plan, local_store: Store) -> None:
+    assert submit(first, local_store).action == "attach"
+
+
+def test_a_live_run_is_attached_to(first: Plan, local_store: Store) -> None:
+    record = end(local_store, "running")
+    assert Lease(record).acquire()
+    assert submit(first, local_store).action == "attach"
+
+
+def test_a_finished_run_gives_its_result(first: Plan, local_store: Store, tmp_path: Path) -> None:
+    end(local_store, "succeeded")
+    assert submit(first, local_store).action == "finished"
+    assert submit(plan_for(local_store, tmp_path, resume=True), local_store).action == "finished"
+
+
+def test_a_lost_run_is_continued(first: Plan, local_store: Store) -> None:
+    end(local_store, "running").request_cancel()
+    assert submit(first, local_store) == Submission("start")
+    assert not RunRecord(local_store, "a-run").cancel_requested()
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled"])
+def test_a_run_that_ended_otherwise_needs_resume(first: Plan, local_store: Store, tmp_path: Path, state: str) -> None:
+    end(local_store, state)
+    with pytest.raises(InvalidInput, match="add --resume"):
+        submit(first, local_store)
+    assert submit(plan_for(local_store, tmp_path, resume=True), local_store) == Submission("start", resume=True, earlier_end=7.0)
+
+
+def test_resume_needs_a_run(local_store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="no run 'a-run'"):
+        submit(plan_for(local_store, tmp_path, resume=True), local_store)
+
+
+def test_another_spec_is_refused_with_what_differs(first: Plan, local_store: Store, tmp_path: Path) -> None:
+    other = plan_for(local_store, tmp_path, "seed=3", "steps=4", "model_params.dropout=0.5", "retries=9", resume=True)
+    with pytest.raises(InvalidInput) as raised:
+        submit(other, local_store)
+    message = str(raised.value)
+    for words in ("seed is 0 there, 3 here", "steps is null there, 4 here", "model_params.dropout is 0.25 there, 0.5 here"):
+        assert words in message
+    assert "retries is" not in message
+
+
+def test_a_resumed_run_may_change_its_workers(first: Plan, local_store: Store, tmp_path: Path) -> None:
+    end(local_store, "cancelled")
+    changed = plan_for(local_store, tmp_path, "workers=4", "retries=9", "time_limit=2h", resume=True)
+    submission = submit(changed, local_store)
+    assert (submission.action, submission.changed) == ("start", True)
+    argv = changed.job(True, submission.changed).argv
+    assert json.loads(argv[argv.index("--spec-changes") + 1]) == changed.spec.document()
+    events = RunRecord(local_store, "a-run").events()
+    assert "workers is 2 there, 4 here" in events[-1]["message"]
+
+
+def test_without_resume_other_workers_are_another_spec(first: Plan, local_store: Store, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="workers is 2 there, 4 here"):
+        submit(plan_for(local_store, tmp_path, "workers=4"), local_store)
+
+
+def test_a_key_that_this_version_added_is_no_difference(first: Plan, local_store: Store) -> None:
+    record = RunRecord(local_store, "a-run")
+    submission = record.submission()
+    del submission["spec"]["jit_compile"]
+    local_store.write(record.paths.spec, json.dumps({**submission, "submitted": time.time()}).encode())
+    assert submit(first, local_store).action == "attach"
+
+
+def test_names_differences_at_any_depth() -> None:
+    found = differing({"a": 1, "b": {"c": {"d": 1}, "e": [1]}}, {"b": {"c": {"d": 2}, "e": [1]}, "f": "x"})
+    assert found == [("a", "a is 1 there, null here"), ("b", "b.c.d is 1 there, 2 here"), ("f", 'f is null there, "x" here')]
