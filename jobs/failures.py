@@ -29,10 +29,14 @@ def classify_exception(error: BaseException) -> DelaylineError:
     return InfrastructureFailure(f"{type(error).__name__}: {first_line(error)} ({_where(error.__traceback__)})")
 
 
+_TENSORFLOW_NOISE = ("Graph execution error", "Detected at", "File ", "Traceback", "[[{{node", "in user code")
+
+
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's text that says something."""
+    """The first line of an exception's text that says something; TensorFlow puts the graph's stack before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:400]
+    telling = [line for line in lines if not line.startswith(_TENSORFLOW_NOISE)]
+    return ((telling or lines)[0] if lines else type(error).__name__)[:400]
 
 
 def _where(trace: TracebackType | None) -> str:

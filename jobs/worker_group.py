@@ -1,6 +1,7 @@
 """Ray Train's TensorflowTrainer, one attempt at a time: starts Ray where there is none, forms the group, tells how it ended."""
 
 import contextlib
+import logging
 import os
 import shutil
 import tempfile
@@ -29,6 +30,9 @@ _RAY_ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "20",
     "TF_CPP_MIN_LOG_LEVEL": "2",
@@ -52,6 +56,7 @@ class WorkerGroup:
 
         if ray.is_initialized():
             return
+        logging.getLogger("ray").setLevel(logging.ERROR)
         try:
             if self.local:
                 from jobs.lean_ray import start_local_ray

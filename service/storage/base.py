@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.errors import InvalidInput, NotFound
+
 Progress = Callable[[int], None]
 """Called with the number of bytes that were moved since the last call, from any thread."""
 
@@ -74,6 +76,16 @@ class Store(ABC):
     def delete(self, key: str) -> None:
         """Delete one object; a missing one is no error."""
 
+    def read_many(self, keys: "list[str]") -> dict[str, bytes]:
+        """The whole objects of those keys that exist."""
+        found = {}
+        for key in keys:
+            try:
+                found[key] = self.read(key)
+            except NotFound:
+                continue
+        return found
+
     def delete_prefix(self, prefix: str) -> int:
         """Delete every object below `prefix`; return how many there were."""
         count = 0
@@ -97,3 +109,11 @@ def sha256_of_file(path: Path) -> str:
     """The sha256 of a file's bytes, as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_key(key: str) -> str:
+    """Return a key unchanged; raise InvalidInput for one that could leave the store or mean two objects."""
+    parts = key.split("/")
+    if not key or len(key.encode()) > 900 or "\\" in key or "\0" in key or any(part in ("", ".", "..") for part in parts):
+        raise InvalidInput(f"The key {key[:80]!r} is not valid: use names joined by single slashes, without '.' and '..'.")
+    return key

@@ -1,0 +1,220 @@
+"""A store in a directory of this machine, or of a file system that all machines share."""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from service.errors import Conflict, NotFound, StoreError, StoreUnreachable
+from service.storage.base import ObjectInfo, Progress, Store, check_key
+
+CHUNK = 4 * 1024**2
+TEMPORARY = ".delayline-tmp"
+"""A folder at the store's root: half-written files are nowhere else."""
+LEFTOVER_SECONDS = 24 * 3600.0
+"""A temporary file of this age is a crashed writer's (assumed: no write takes a day)."""
+
+
+class LocalStore(Store):
+    """Objects are files; a write is a new file that is moved into place, so a reader sees all of it or none."""
+
+    def __init__(self, folder: Path, patience: float = 20.0) -> None:
+        self._root = folder
+        self._patience = patience
+        self.url = str(folder)
+        self._swept = False
+
+    def read(self, key: str) -> bytes:
+        with self._errors(key):
+            return self._path(key).read_bytes()
+
+    def read_versioned(self, key: str) -> tuple[bytes, str]:
+        with self._errors(key), self._path(key).open("rb") as file:
+            return file.read(), _version(os.fstat(file.fileno()))
+
+    def read_range(self, key: str, start: int, length: int) -> bytes:
+        with self._errors(key), self._path(key).open("rb") as file:
+            file.seek(start)
+            return file.read(length)
+
+    def write(self, key: str, data: bytes, *, if_absent: bool = False, if_version: str | None = None) -> str:
+        path = self._path(key)
+        with self._errors(key), self._temporary() as temporary:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            return self._place(temporary, path, key, if_absent, if_version)
+
+    def upload(self, source: Path, key: str, progress: Progress | None = None) -> str:
+        path = self._path(key)
+        with self._errors(key), self._temporary() as temporary:
+            digest = _copy(source, temporary, progress)
+            self._place(temporary, path, key, False, None)
+            return digest
+
+    def download(self, key: str, target: Path, progress: Progress | None = None) -> str:
+        partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+        try:
+            with self._errors(key):
+                digest = _copy(self._path(key), partial, progress)
+                partial.replace(target)
+                return digest
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        folder = self._root / prefix.rpartition("/")[0]
+        with self._errors(prefix):
+            found = sorted(self._walk(folder, prefix), key=lambda info: info.key)
+        yield from found
+
+    def list_folders(self, prefix: str) -> "list[str]":
+        try:
+            with self._errors(prefix), os.scandir(self._root / prefix) as entries:
+                names = [entry.name for entry in entries if entry.is_dir() and entry.name != TEMPORARY]
+        except NotFound:
+            return []
+        return sorted(name for name in names if any(self._walk(self._root / prefix / name, f"{prefix}{name}/")))
+
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        with contextlib.suppress(NotFound), self._errors(key):
+            path.unlink()
+            self._drop_empty_folders(path.parent)
+
+    def exists(self, key: str) -> bool:
+        return self._path(key).is_file()
+
+    def _path(self, key: str) -> Path:
+        return self._root / check_key(key)
+
+    def _walk(self, folder: Path, prefix: str) -> Iterator[ObjectInfo]:
+        for parent, folders, files in os.walk(folder):
+            folders[:] = [name for name in folders if name != TEMPORARY]
+            for name in files:
+                path = Path(parent, name)
+                key = path.relative_to(self._root).as_posix()
+                if not key.startswith(prefix):
+                    continue
+                with contextlib.suppress(FileNotFoundError):  # deleted while we look
+                    status = path.stat()
+                    yield ObjectInfo(key, status.st_size, status.st_mtime)
+
+    def _place(self, temporary: Path, path: Path, key: str, if_absent: bool, if_version: str | None) -> str:
+        """Move a finished file to its key, if the condition holds; return its version."""
+        for _ in range(20):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                return self._move(temporary, path, key, if_absent, if_version)
+            except FileNotFoundError:
+                # Another process deleted the last object beside this one, and the folder with it.
+                continue
+        raise StoreError(f"The store {self.url} could not keep {key!r}: its folder is deleted again and again; let one process work on it.")
+
+    def _move(self, temporary: Path, path: Path, key: str, if_absent: bool, if_version: str | None) -> str:
+        version = _version(temporary.stat())
+        if if_absent:
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                raise Conflict(f"The object {key!r} exists already in {self.url}.") from None
+            return version
+        # A compare-and-swap needs every writer of the key to hold the lock, the unconditional ones too.
+        with self._lock(key):
+            if if_version is not None:
+                current = _version(path.stat()) if path.exists() else None
+                if current != if_version:
+                    raise Conflict(f"The object {key!r} in {self.url} was changed by another process.")
+            temporary.replace(path)
+        return version
+
+    @contextlib.contextmanager
+    def _temporary(self) -> Iterator[Path]:
+        folder = self._root / TEMPORARY
+        folder.mkdir(parents=True, exist_ok=True)
+        self._sweep(folder)
+        path = folder / f"{os.getpid()}-{secrets.token_hex(8)}"
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _sweep(self, folder: Path) -> None:
+        """Delete what crashed writers left, once a process."""
+        if self._swept:
+            return
+        self._swept = True
+        for path in folder.iterdir():
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS and not path.name.startswith("lock-"):
+                    path.unlink()
+
+    @contextlib.contextmanager
+    def _lock(self, key: str) -> Iterator[None]:
+        # A few files serve as the locks of all keys, so they need not be deleted.
+        path = self._root / TEMPORARY / f"lock-{hashlib.sha256(key.encode()).hexdigest()[:2]}"
+        deadline = time.monotonic() + self._patience
+        with path.open("a") as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise StoreUnreachable(f"The store {self.url} was locked by another process for {self._patience:g} s.") from None
+                    time.sleep(0.005)
+            yield
+
+    def _drop_empty_folders(self, folder: Path) -> None:
+        with contextlib.suppress(OSError):
+            while folder != self._root:
+                folder.rmdir()
+                folder = folder.parent
+
+    @contextlib.contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise NotFound(f"There is no object {key!r} in {self.url}.") from error
+        except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+            raise StoreError(f"The store {self.url} cannot hold {key!r}: a file stands where a folder is needed; choose another folder.") from error
+        except PermissionError as error:
+            raise StoreError(f"The store {self.url} refuses access ({error.strerror}): give this user the right to read and write there.") from error
+        except OSError as error:
+            raise StoreError(_explain(error, self.url)) from error
+
+
+def _explain(error: OSError, url: str) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"The store {url} is full: make room there, or choose another one with --store."
+    if error.errno == errno.EROFS:
+        return f"The store {url} is on a read-only file system: choose another one with --store."
+    return f"The store {url} failed ({error.strerror or error}): mend it, or choose another one with --store."
+
+
+def _version(status: os.stat_result) -> str:
+    # A file is never changed in place: a new one has another inode or, where that is used again, another time.
+    return f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}"
+
+
+def _copy(source: Path, target: Path, progress: Progress | None) -> str:
+    """Copy a file, flushed to the disk, and return its sha256."""
+    digest = hashlib.sha256()
+    with source.open("rb") as reader, target.open("wb") as writer:
+        while chunk := reader.read(CHUNK):
+            digest.update(chunk)
+            writer.write(chunk)
+            if progress is not None:
+                progress(len(chunk))
+        writer.flush()
+        os.fsync(writer.fileno())
+    shutil.copymode(source, target)
+    return digest.hexdigest()

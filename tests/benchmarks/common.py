@@ -1,0 +1,95 @@
+"""What the benchmarks share: the command line in a scratch store, medians, and the processor's name beside each figure."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+COMMAND_LIMIT = 4 * 3600
+
+
+def processor() -> str:
+    """The processor's name, the cores that this process may use, and its vector extensions."""
+    name, flags = platform.processor() or platform.machine(), ""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        fields = dict(line.split(":", 1) for line in cpuinfo.read_text().split("\n\n")[0].splitlines() if ":" in line)
+        values = {key.strip(): value.strip() for key, value in fields.items()}
+        name = values.get("model name", name)
+        flags = ", ".join(flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in values.get("flags", "").split())
+    return f"{name}, {len(os.sched_getaffinity(0))} cores, {flags or 'no AVX2'}"
+
+
+def heading(title: str) -> None:
+    """Print what is measured and on what."""
+    print(f"# {title}\n# {processor()}", flush=True)
+
+
+def median_ratio(first: Callable[[], float], second: Callable[[], float], rounds: int, unit: str, names: tuple[str, str]) -> float:
+    """Measure both sides in turn, `rounds` times; print both medians and their ratio (first / second), and return it."""
+    pairs = []
+    for number in range(rounds):
+        pair = (first(), second()) if number % 2 == 0 else tuple(reversed((second(), first())))
+        pairs.append(pair)
+        print(f"  round {number + 1}: {names[0]} {pair[0]:.4g} {unit}, {names[1]} {pair[1]:.4g} {unit}", flush=True)
+    medians = [statistics.median(column) for column in zip(*pairs, strict=True)]
+    ratio = medians[0] / medians[1]
+    print(f"median: {names[0]} {medians[0]:.4g} {unit}, {names[1]} {medians[1]:.4g} {unit}, ratio {ratio:.3f}", flush=True)
+    return ratio
+
+
+def delayline(*arguments: str, store: str, environment: dict[str, str] | None = None, folder: Path | None = None) -> Any:
+    """Run the command line; return its JSON document when `--json` is among the arguments."""
+    done = subprocess.run(
+        [sys.executable, "-m", "service.cli.main", *arguments],
+        env={**os.environ, "DELAYLINE_STORE": store, **(environment or {})},
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=COMMAND_LIMIT,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise SystemExit(f"delayline {' '.join(arguments)} ended with {done.returncode}: {done.stderr[-2000:]}")
+    return json.loads(done.stdout) if "--json" in arguments else done.stdout
+
+
+def train(recipe: str, store: str, *settings: str, workers: int = 1, environment: dict[str, str] | None = None) -> Any:
+    """Train a recipe with `KEY=VALUE` settings; return the run's document."""
+    changes = [part for setting in settings for part in ("-s", setting)]
+    name = f"bench-{time.time_ns() % 10**12}"
+    return delayline("train", recipe, *changes, "--workers", str(workers), "--name", name, "--json", store=store, environment=environment)
+
+
+def scratch_store() -> str:
+    """A new folder for a store, below the system's temporary folder."""
+    return tempfile.mkdtemp(prefix="delayline-benchmark-")
+
+
+def import_dataset(name: str, source: Path | None, store: str, environment: dict[str, str] | None = None) -> None:
+    """Import a dataset from a folder, or from its public address."""
+    origin = ["--from", str(source)] if source else []
+    delayline("data", "import", name, *origin, store=store, environment=environment)
+
+
+def examples_per_second(run: Any, skip_rows: int = 1) -> float:
+    """The median rate of a run's rows of metrics, less the first ones, which compile."""
+    rates = [row["examples_per_second"] for row in run["history"][skip_rows:] if row.get("examples_per_second")]
+    return statistics.median(rates)
+
+
+def table(rows: Sequence[Sequence[object]]) -> None:
+    """Print rows as a Markdown table; the first is the heading."""
+    head, *body = rows
+    print("| " + " | ".join(map(str, head)) + " |\n|" + "---|" * len(head))
+    for row in body:
+        print("| " + " | ".join(map(str, row)) + " |")

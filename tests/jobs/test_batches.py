@@ -1,0 +1,90 @@
+"""Which examples form each global batch, whatever the number of workers."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.batches import BatchFeeder, BatchPlan, permutation, split_validation
+from service.errors import InvalidInput
+
+
+@given(seed=st.integers(0, 2**31 - 1), epoch=st.integers(0, 10**6), count=st.integers(1, 300))
+def test_a_permutation_holds_each_example_once_and_depends_on_seed_and_epoch_alone(seed: int, epoch: int, count: int) -> None:
+    order = permutation(seed, epoch, count)
+    assert sorted(order) == list(range(count))
+    assert (order == permutation(seed, epoch, count)).all()
+
+
+def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+    orders = [tuple(permutation(seed, epoch, 50)) for seed in range(3) for epoch in range(3)]
+    assert len(set(orders)) == len(orders)
+
+
+@given(seed=st.integers(0, 2**31 - 1), count=st.integers(1, 500), share=st.floats(0, 0.99))
+def test_validation_and_training_examples_are_disjoint_and_all(seed: int, count: int, share: float) -> None:
+    training, validation = split_validation(seed, count, share)
+    assert sorted([*training, *validation]) == list(range(count))
+    assert len(validation) == round(count * share)
+
+
+@given(
+    seed=st.integers(0, 1000),
+    workers=st.integers(1, 6),
+    local=st.integers(1, 5),
+    extra=st.integers(0, 40),
+    start=st.integers(0, 30),
+)
+def test_the_slices_of_all_workers_make_the_batch_of_one(seed: int, workers: int, local: int, extra: int, start: int) -> None:
+    batch = workers * local
+    examples = np.arange(100, 100 + batch * 3 + extra)
+    alone = BatchPlan(examples, batch, seed)
+    step = start - start % alone.steps_per_epoch + min(start % alone.steps_per_epoch, alone.steps_per_epoch - 1)
+    parts = [BatchPlan(examples, batch, seed, rank, workers).indices(step, 1) for rank in range(workers)]
+    assert (np.concatenate(parts, axis=1) == alone.indices(step, 1)).all()
+
+
+@given(count=st.integers(8, 60), batch=st.integers(1, 8), seed=st.integers(0, 50))
+def test_an_epoch_uses_no_example_twice(count: int, batch: int, seed: int) -> None:
+    plan = BatchPlan(np.arange(count), batch, seed)
+    for epoch in (0, 3):
+        used = plan.indices(epoch * plan.steps_per_epoch, plan.steps_per_epoch).reshape(-1)
+        assert len(set(used)) == len(used) == plan.steps_per_epoch * batch
+
+
+def test_a_batch_larger_than_the_data_is_refused_with_the_remedy() -> None:
+    with pytest.raises(InvalidInput, match="use a batch of at most 10"):
+        BatchPlan(np.arange(10), 11, 0)
+
+
+@pytest.mark.parametrize("cuts", [[6], [1, 1, 1, 1, 1, 1], [2, 4], [5, 1]])
+def test_a_feeder_gives_the_same_batches_however_they_are_cut_into_chunks(cuts: list[int]) -> None:
+    images = np.arange(60 * 4, dtype=np.uint8).reshape(60, 2, 2, 1)
+    labels = np.arange(60, dtype=np.int32)
+    plan = BatchPlan(np.arange(60), 10, seed=3)
+    feeder = BatchFeeder(plan, {"image": images}, labels, None)
+    got, step = [], 0
+    for count in cuts:
+        chunk = feeder.take(step, count)
+        step += count
+        feeder.prepare(step, 1 if step < 6 else 0)
+        assert chunk.features["image"].shape == (count, 10, 2, 2, 1)
+        assert (chunk.features["image"][..., 0, 0, 0] == images[chunk.labels][..., 0, 0, 0]).all()
+        got.append(chunk.labels)
+    feeder.close()
+    assert (np.concatenate(got) == plan.indices(0, 6)).all()
+
+
+def test_augmentation_sees_the_epoch_and_the_examples_own_numbers() -> None:
+    seen = []
+
+    class Recorder:
+        def apply(self, images, epoch, examples):
+            seen.append((epoch, list(examples)))
+            return images
+
+    plan = BatchPlan(np.arange(8), 4, seed=1)
+    feeder = BatchFeeder(plan, {"image": np.zeros((8, 2, 2, 1), np.uint8)}, np.zeros(8, np.int32), Recorder())
+    feeder.take(3, 1)
+    feeder.close()
+    assert seen == [(1, list(plan.indices(3, 1)[0]))]
