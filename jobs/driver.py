@@ -131,6 +131,7 @@ class Driver:
     def _worker_config(self, number: int, count: int) -> WorkerConfig:
         return WorkerConfig(
             run_id=self.record.run_id,
+            spec=self.spec.document(),
             attempt=number,
             workers=count,
             cpus=self.spec.worker.cpus,

@@ -39,6 +39,7 @@ class Place:
     workers: int
     attempt: int
     folder: str
+    dataset_version: str | None
     ring_timeout: float
     cache: Path
     cache_bytes: int
@@ -95,7 +96,7 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
     """Load the data, form the ring, and make model, optimizer and compiled functions, equal on all workers."""
     set_precision(spec)
     strategy = form_ring(place.workers, place.ring_timeout, too_late)
-    arrays = load_arrays(spec, record.store, place.cache, place.cache_bytes)
+    arrays = load_arrays(spec, record.store, place.dataset_version, place.cache, place.cache_bytes)
     task = task_for(spec)
     task.check_labels(arrays.train_labels, len(arrays.classes))
     task.check_labels(arrays.test_labels, len(arrays.classes))

@@ -86,9 +86,9 @@ def submit(arguments: argparse.Namespace, store: Store) -> str:
     """Claim a run for the spec on the command line, or find the one that has its id; return the id."""
     spec, stem = resolve(arguments.spec or DEFAULT, arguments.set, arguments.workers, Path.cwd())
     run_id = check_run_id(arguments.name) if arguments.name else new_run_id(stem)
-    find_dataset(store, spec.dataset)
     record = RunRecord(store, run_id)
-    origin = {"recipe": stem, "command": ["python", "-m", "jobs.train", *sys.argv[1:]], "folder": str(Path.cwd())}
+    version = find_dataset(store, spec.dataset).version
+    origin = {"recipe": stem, "dataset_version": version, "command": ["python", "-m", "jobs.train", *sys.argv[1:]], "folder": str(Path.cwd())}
     if not record.claim(spec, origin):
         stored, wanted = record.spec().document(), spec.document()
         differing = sorted(key for key in {*stored, *wanted} if stored.get(key) != wanted.get(key))

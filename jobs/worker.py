@@ -15,6 +15,7 @@ from jobs.logs import LogShipper, capture_output
 from jobs.ring_backend import peers
 from service.errors import DelaylineError, InfrastructureFailure, LeaseLost, StoreError, UserFailure
 from service.settings import Settings
+from service.specs import TrainSpec
 from service.storage import open_store
 from service.storage.records import Document, RunRecord, to_bytes
 
@@ -24,6 +25,7 @@ class WorkerConfig:
     """What the driver tells each worker; plain values, no secrets."""
 
     run_id: str
+    spec: Document
     attempt: int
     workers: int
     cpus: float
@@ -76,8 +78,9 @@ def _run(config: WorkerConfig, settings: Settings, record: RunRecord, rank: int,
     _limit_threads(config.cpus)
     from jobs.session import Place, run_session
 
-    spec = record.spec().model_copy(update={"workers": (config.workers, config.workers)})
-    place = Place(rank, config.workers, config.attempt, config.folder, settings.ring_timeout, settings.cache, settings.cache_bytes)
+    spec = TrainSpec.model_validate(config.spec)
+    version = record.submission().get("dataset_version")
+    place = Place(rank, config.workers, config.attempt, config.folder, version, settings.ring_timeout, settings.cache, settings.cache_bytes)
     run_session(spec, place, record, fence, identity(rank), too_late)
 
 

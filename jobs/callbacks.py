@@ -1,0 +1,99 @@
+"""Keras callbacks by name or of the user's own, and their state in a checkpoint."""
+
+import inspect
+import json
+import math
+from typing import Any
+
+import keras
+import numpy as np
+
+from jobs.models.user_code import describe, load_user_function, user_traceback
+from service.errors import InvalidInput, UserFailure
+from service.specs import TrainSpec
+from service.storage.records import Document
+
+_REFUSED = {
+    "ModelCheckpoint": "checkpoints are in the store already: set checkpoint.keep_best",
+    "BackupAndRestore": "a run goes on from its checkpoints by itself",
+    "TensorBoard": "TensorBoard files are in the store already",
+    "RemoteMonitor": "metrics are in the store already",
+    "CallbackList": "list the callbacks themselves",
+    "History": "the history is in the store already",
+    "ProgbarLogger": "progress is shown already",
+    "LearningRateScheduler": "it takes a function: use a schedule as optimizer.learning_rate",
+    "LambdaCallback": "it takes functions: write a callback of your own, my_package.module:make",
+    "SwapEMAWeights": "it exchanges weights between evaluations, which checkpoints do not see",
+}
+_BATCH_METHODS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
+
+
+def make_callbacks(spec: TrainSpec, folder: str | None) -> list[keras.callbacks.Callback]:
+    """The spec's callbacks; raise InvalidInput for what cannot work here, UserFailure for a failure of the user's own."""
+    return [_own(entry.name, entry.arguments, folder) if ":" in entry.name else _keras(entry.name, entry.arguments) for entry in spec.callbacks]
+
+
+def _keras(name: str, arguments: dict[str, Any]) -> keras.callbacks.Callback:
+    kinds = {
+        key: kind
+        for key, kind in vars(keras.callbacks).items()
+        if inspect.isclass(kind) and issubclass(kind, keras.callbacks.Callback) and key not in {"Callback", *_REFUSED}
+    }
+    if name in _REFUSED:
+        raise InvalidInput(f"The callback {name} does not work here: {_REFUSED[name]}.")
+    if name not in kinds:
+        raise InvalidInput(f"There is no callback {name[:60]!r}: use {', '.join(sorted(kinds))}, or your own as my_package.module:make.")
+    try:
+        return kinds[name](**arguments)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"The callback {name} was refused by Keras: {str(error).splitlines()[0][:300]}.") from error
+
+
+def _own(reference: str, arguments: dict[str, Any], folder: str | None) -> keras.callbacks.Callback:
+    make = load_user_function(reference, folder)
+    try:
+        callback = make(**arguments)
+    except Exception as error:
+        raise UserFailure(f"{reference} failed: {describe(error)}.", user_traceback(error)) from error
+    if not isinstance(callback, keras.callbacks.Callback):
+        raise UserFailure(f"{reference} must return a keras.callbacks.Callback, but it returned {type(callback).__name__}.")
+    return callback
+
+
+def observes_batches(callbacks: list[keras.callbacks.Callback]) -> bool:
+    """Whether a callback wants to be called for each batch; then one call of the compiled function does one step."""
+    base = keras.callbacks.Callback
+    return any(getattr(type(callback), name) is not getattr(base, name) for callback in callbacks for name in _BATCH_METHODS)
+
+
+def callback_state(callback: keras.callbacks.Callback) -> Document:
+    """The attributes of a callback that JSON can hold; infinity and NaN as text."""
+    state = {}
+    for name, value in vars(callback).items():
+        encoded = _encode(value)
+        if not name.startswith("_") and name not in ("model", "params") and encoded is not None:
+            state[name] = encoded
+    return state
+
+
+def restore_callback_state(callback: keras.callbacks.Callback, state: Document) -> None:
+    """Put back what `callback_state` gave."""
+    for name, encoded in state.items():
+        setattr(callback, name, _decode(encoded))
+
+
+def _encode(value: Any) -> Any:
+    """`[value]`, or None for what JSON cannot hold."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.tolist()
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": repr(value)}
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return None
+    return [value]
+
+
+def _decode(encoded: Any) -> Any:
+    return float(encoded["float"]) if isinstance(encoded, dict) else encoded[0]

@@ -1,0 +1,35 @@
+"""When a run stops before its last step, told from its history alone: a resumed run decides as one that never stopped."""
+
+from service.specs import EarlyStopping
+from service.storage.records import Document
+
+DEFAULT = EarlyStopping(metric="val_loss")
+
+
+def lower_is_better(policy: EarlyStopping) -> bool:
+    """Whether the policy's metric improves by falling."""
+    return policy.mode == "min" or (policy.mode == "auto" and "accuracy" not in policy.metric)
+
+
+def score_of(row: Document, policy: EarlyStopping | None) -> float | None:
+    """How good a row of metrics is, lower is better; None where the metric is not in it. Without a policy: `val_loss`."""
+    chosen = policy or DEFAULT
+    value = row.get(chosen.metric)
+    if value is None:
+        return None
+    return float(value) if lower_is_better(chosen) else -float(value)
+
+
+def early_stop_reached(history: list[Document], policy: EarlyStopping) -> bool:
+    """Whether the last `patience` evaluations, and at least one, brought no improvement of more than `min_delta`."""
+    best: float | None = None
+    waited = 0
+    for row in history:
+        score = score_of(row, policy)
+        if score is None:
+            continue
+        if best is None or score < best - policy.min_delta:
+            best, waited = score, 0
+        else:
+            waited += 1
+    return best is not None and waited >= max(1, policy.patience)

@@ -1,0 +1,104 @@
+"""Architectures by name, one file each: `lenet5` is `jobs/models/lenet5.py`, whose `build` makes the model.
+
+A new model is one new file with `build(input_shape, classes, **params) -> keras.Model` that returns logits.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from jobs.models.user_code import call_build, load_user_function
+from service.errors import InvalidInput, UnknownName, UserFailure
+from service.specs import TrainSpec
+
+__all__ = ["build_model", "model_inputs", "registered_models", "synchronise_batch_normalisation"]
+
+Shape = tuple[int, ...]
+_NO_MODELS = {"user_code", "parameters"}
+
+
+def registered_models() -> list[str]:
+    """The names that a spec's `model` may have beside a user's own."""
+    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__) if module.name not in _NO_MODELS)
+
+
+def build_model(spec: TrainSpec, input_shape: Shape | dict[str, Shape], classes: int, folder: str | None) -> keras.Model:
+    """Make the spec's model for examples of `input_shape` (by feature name where there are several) and check it.
+
+    `folder` is where a user's own module is found. Raise InvalidInput for unknown models and parameters of
+    Delayline's own models, UserFailure for whatever is wrong with a user's.
+    """
+    shape = next(iter(input_shape.values())) if isinstance(input_shape, dict) and len(input_shape) == 1 else input_shape
+    if spec.user_module is not None:
+        model = call_build(load_user_function(spec.model, folder), spec.model, shape, classes, spec.model_params)
+    else:
+        model = _call_registered(_registered(spec.model), spec, shape, classes)
+    _check(model, spec.model, shape, classes)
+    return model
+
+
+def _registered(name: str) -> Callable[..., keras.Model]:
+    if name.replace("_", "-") not in registered_models():
+        raise UnknownName(f"There is no model {name[:80]!r}: use {' or '.join(registered_models())}, or your own as my_package.nets:build.")
+    build: Callable[..., keras.Model] = importlib.import_module(f"jobs.models.{name.replace('-', '_')}").build
+    return build
+
+
+def _call_registered(build: Callable[..., keras.Model], spec: TrainSpec, shape: Any, classes: int) -> keras.Model:
+    if isinstance(shape, dict):
+        raise InvalidInput(f"The model {spec.model!r} takes one input and {spec.dataset!r} has {len(shape)}: use a model of your own for it.")
+    try:
+        return build(shape, classes, **spec.model_params)
+    except TypeError as error:
+        raise InvalidInput(f"model_params do not fit the model {spec.model!r}: {str(error).replace('build() ', '')}.") from error
+
+
+def _check(model: Any, name: str, shape: Shape | dict[str, Shape], classes: int) -> None:
+    if not isinstance(model, keras.Model):
+        raise UserFailure(f"The model {name!r} must be a keras.Model, but its function returned {type(model).__name__}: return the model.")
+    features = shape if isinstance(shape, dict) else {"x": shape}
+    zeros = {feature: keras.ops.zeros((2, *dimensions)) for feature, dimensions in features.items()}
+    logits = model(model_inputs(model, zeros), training=False)
+    got = tuple(getattr(logits, "shape", ()))
+    if got != (2, classes):
+        raise UserFailure(
+            f"The model {name!r} must give logits of shape (batch, {classes}), one for each class, "
+            f"but for a batch of 2 it gave {got or type(logits).__name__}: end it with Dense({classes})."
+        )
+    if not model.trainable_variables:
+        raise UserFailure(f"The model {name!r} has no trainable variables: there is nothing to train.")
+    last = model.layers[-1] if model.layers else None
+    if getattr(getattr(last, "activation", None), "__name__", "") in ("softmax", "sigmoid"):
+        print(f"warning: the model {name!r} ends with a softmax, but logits are expected; leave the last activation out", flush=True)
+
+
+def model_inputs(model: keras.Model, features: dict[str, Any]) -> Any:
+    """What the model takes, out of the features of one batch.
+
+    One feature goes to every input of the model. Several are given by the inputs' names where those fit, else in order.
+    """
+    inputs = getattr(model, "inputs", None) or [None]
+    values = list(features.values())
+    if len(values) == 1:
+        return values[0] if len(inputs) == 1 else [values[0]] * len(inputs)
+    names = [getattr(tensor, "name", None) for tensor in inputs]
+    if set(names) <= set(features):
+        return [features[str(name)] for name in names] if len(names) > 1 else features[str(names[0])]
+    if len(inputs) == 1 and inputs[0] is None:
+        return features
+    if len(inputs) != len(values):
+        raise UserFailure(
+            f"The model has {len(inputs)} inputs ({', '.join(map(str, names))}) and the dataset {len(values)} features "
+            f"({', '.join(features)}): give the inputs the features' names."
+        )
+    return values
+
+
+def synchronise_batch_normalisation(model: keras.Model) -> None:
+    """Make every BatchNormalization layer use the statistics of the global batch, not of one worker's share of it."""
+    for layer in model._flatten_layers(include_self=True):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = True

@@ -1,0 +1,39 @@
+"""The convolutional network of the lecture (IADS 2022, Lecture 4, MNIST CNN): 454,922 parameters on MNIST."""
+
+from collections.abc import Sequence
+
+import keras
+from keras import layers
+
+from jobs.models.parameters import image_shape, share, whole_number, whole_numbers
+
+
+def build(
+    input_shape: tuple[int, ...],
+    classes: int,
+    *,
+    filters: Sequence[int] = (32, 64),
+    kernel: int = 5,
+    units: int = 128,
+    dropout: float = 0.25,
+) -> keras.Model:
+    """Conv 5×5 same relu and 2×2 max-pooling for each of `filters`, Dense `units` relu, dropout, logits.
+
+    Takes images (height, width, channels) in 0 to 1; gives (batch, classes). Has, for filters (a, b) and kernel k,
+    a(k²c+1) + b(k²a+1) + u(⌊h/4⌋⌊w/4⌋b+1) + classes(u+1) parameters.
+    """
+    shape = image_shape("cnn", input_shape)
+    model = keras.Sequential([keras.Input(shape)], name="cnn")
+    size = whole_number("kernel", kernel)
+    height, width = shape[:2]
+    for count in whole_numbers("filters", filters):
+        model.add(layers.Conv2D(count, size, padding="same", activation="relu"))
+        # An image of one pixel's height or width has nothing left to pool.
+        if min(height, width) >= 2:
+            model.add(layers.MaxPooling2D(2))
+            height, width = height // 2, width // 2
+    model.add(layers.Flatten())
+    model.add(layers.Dense(whole_number("units", units), activation="relu"))
+    model.add(layers.Dropout(share("dropout", dropout)))
+    model.add(layers.Dense(classes, dtype="float32", name="logits"))
+    return model

@@ -1,0 +1,36 @@
+"""Learning problems by name, one file each: `jobs/tasks/classification.py` has `make(spec) -> Task`."""
+
+import importlib
+import pkgutil
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import UnknownName
+from service.specs import TrainSpec
+
+
+class Task(Protocol):
+    """Loss and metrics of each example of a batch."""
+
+    metric_names: tuple[str, ...]
+
+    def losses(self, labels: Any, logits: Any) -> Any:
+        """Float32 [batch]."""
+
+    def metrics(self, labels: Any, logits: Any) -> dict[str, Any]:
+        """Float32 [batch] by name."""
+
+    def check_labels(self, labels: NDArray[np.int32], classes: int) -> None:
+        """Raise BadData for a label that the task cannot have."""
+
+
+def task_for(spec: TrainSpec) -> Task:
+    """The spec's task; raise UnknownName."""
+    names = sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
+    if spec.task.replace("_", "-") not in names:
+        raise UnknownName(f"There is no task {spec.task[:80]!r}: use {' or '.join(names)}.")
+    module = importlib.import_module(f"jobs.tasks.{spec.task.replace('-', '_')}")
+    task: Task = module.make(spec)
+    return task

@@ -1,0 +1,46 @@
+"""One of several classes for each example: cross-entropy of a softmax over logits, and accuracy."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from service.errors import BadData
+from service.specs import TrainSpec
+
+
+@dataclass(frozen=True)
+class Classification:
+    """`label_smoothing` moves that share of each target to all classes alike (Szegedy et al. 2016, section 7)."""
+
+    label_smoothing: float = 0.0
+    metric_names: tuple[str, ...] = ("accuracy",)
+
+    def losses(self, labels: Any, logits: Any) -> Any:
+        """Cross-entropy of each example: labels int32 [batch], logits [batch, classes]; float32 [batch]."""
+        logits = tf.cast(logits, tf.float32)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+        if self.label_smoothing == 0.0:
+            return losses
+        everywhere = -tf.reduce_mean(tf.nn.log_softmax(logits), axis=-1)
+        return (1.0 - self.label_smoothing) * losses + self.label_smoothing * everywhere
+
+    def metrics(self, labels: Any, logits: Any) -> dict[str, Any]:
+        """`accuracy`: 1 where the largest logit is the label's, else 0; float32 [batch]."""
+        predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)
+        return {"accuracy": tf.cast(tf.equal(predicted, tf.cast(labels, tf.int32)), tf.float32)}
+
+    def check_labels(self, labels: NDArray[np.int32], classes: int) -> None:
+        """Every label is a class's number from 0."""
+        wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+        if len(wrong):
+            raise BadData(
+                f"Example {wrong[0]} has the label {labels[wrong[0]]}, but there are {classes} classes, 0 to {classes - 1}: correct the dataset."
+            )
+
+
+def make(spec: TrainSpec) -> Classification:
+    """The task as a spec asks for it."""
+    return Classification(spec.label_smoothing)
