@@ -1,5 +1,6 @@
 """Plan a run, then submit it: nothing is written or started before the plan stands, and a repeat does no harm."""
 
+import ast
 import importlib.machinery
 import importlib.util
 import json
@@ -24,6 +25,8 @@ from service.storage.base import Store
 from service.storage.records import ENDED, Document, RunRecord, lease_is_live, rows_to_bytes
 from service.storage.standing import standing
 
+_MAKERS = {"models": "build", "tasks": "make"}
+"""The function that makes a file a model or a task."""
 CHANGEABLE = ("workers", "worker", "retries", "time_limit")
 """Keys that a resumed run may change: the run is the same with other values."""
 
@@ -108,20 +111,32 @@ def plan(
     return Plan(identity, spec, settings, store.url, cluster.description, folder, resume, origin, dataset)
 
 
-def registered(kind: str) -> list[str]:
-    """The names of the `models` or `tasks` that ship with Delayline: one file each, found without importing it."""
+def registered(kind: str) -> dict[str, tuple[str, ...]]:
+    """The `models` or `tasks` that ship with Delayline, each with the parameters that its function takes by name.
+
+    One file each, read and not imported: that would import TensorFlow.
+    """
     package = importlib.util.find_spec("jobs")
     folders = (package.submodule_search_locations if package else None) or []
-    files = [path for folder in folders for path in Path(folder, kind).glob("[!_]*.py")]
-    return sorted(path.stem.replace("_", "-") for path in files)
+    found = {}
+    for path in sorted(path for folder in folders for path in Path(folder, kind).glob("[!_]*.py")):
+        for node in ast.parse(path.read_bytes()).body:
+            if isinstance(node, ast.FunctionDef) and node.name == _MAKERS[kind]:
+                found[path.stem.replace("_", "-")] = tuple(argument.arg for argument in node.args.kwonlyargs)
+    return found
 
 
 def check_names(spec: TrainSpec, folder: Path) -> None:
     """The model, the task and the modules of the user's own must be there; none is imported."""
-    for what, name, kind in (("model", spec.model, "models"), ("task", spec.task, "tasks")):
-        if ":" not in name and name.replace("_", "-") not in (known := registered(kind)):
-            own = ", or your own as my_package.nets:build" if kind == "models" else ""
-            raise UnknownName(f"There is no {what} {name[:80]!r}{nearest(name, known)}; use {' or '.join(known)}{own}.")
+    if spec.user_module is None:
+        parameters = _among(registered("models"), spec.model, "model", ", or your own as my_package.nets:build")
+        for name in spec.model_params:
+            if name not in parameters:
+                known = ", ".join(parameters) or "none"
+                raise InvalidInput(
+                    f"The model {spec.model!r} has no parameter {name[:80]!r}{nearest(name, parameters)}; it takes {known}."
+                )
+    _among(registered("tasks"), spec.task, "task")
     for reference in (spec.model, *(callback.name for callback in spec.callbacks)):
         module, separator, _ = reference.partition(":")
         if separator and not _module_exists(module, folder):
@@ -129,6 +144,12 @@ def check_names(spec: TrainSpec, folder: Path) -> None:
                 f"The module {module[:80]!r} of {reference[:80]!r} is not found from {folder}: start the command in the folder "
                 f"that holds {module.split('.')[0][:80]}, or install it."
             )
+
+
+def _among(known: dict[str, tuple[str, ...]], name: str, what: str, own: str = "") -> tuple[str, ...]:
+    if name.replace("_", "-") not in known:
+        raise UnknownName(f"There is no {what} {name[:80]!r}{nearest(name, known)}; use {' or '.join(known)}{own}.")
+    return known[name.replace("_", "-")]
 
 
 def _module_exists(name: str, folder: Path) -> bool:
@@ -145,7 +166,7 @@ def _module_exists(name: str, folder: Path) -> bool:
 def check_dataset(spec: TrainSpec, store: Store) -> Document:
     """The dataset must exist and fill a batch after the validation share is held out."""
     dataset = find_dataset(store, spec.dataset)
-    examples = dataset.splits["train"].examples
+    examples = dataset.splits["train"]
     share = spec.evaluate.validation
     held_out = round(examples * share)
     training = examples - held_out
@@ -158,8 +179,7 @@ def check_dataset(spec: TrainSpec, store: Store) -> Document:
             f"A batch of {spec.batch} is larger than the {training} training examples of {spec.dataset} "
             f"(of {examples}, {held_out} are held out for validation): use -s batch={max(training, 1)} or less."
         )
-    test = dataset.splits.get("test")
-    counts = {"training": training, "validation": held_out, "test": test.examples if test else 0}
+    counts = {"training": training, "validation": held_out, "test": dataset.splits.get("test", 0)}
     return {"name": spec.dataset.partition("@")[0], "version": dataset.version, **counts}
 
 

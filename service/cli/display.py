@@ -77,50 +77,55 @@ class PlainDisplay(Display):
 
 
 class LiveDisplay(Display):
-    """A bar at the terminal's last line, with the figures beside it."""
+    """Two lines at the end of a terminal: how far, how fast; and the metrics."""
 
     def __init__(self, run_id: str) -> None:
         super().__init__(run_id)
-        from rich.console import Console
+        from rich.console import Console, Group
+        from rich.live import Live
         from rich.progress import BarColumn, Progress, TextColumn
+        from rich.text import Text
 
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[figures]}"),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._task = self._bar.add_task("waits for the driver", total=None, figures="")
-        self._bar.start()
+        console = Console(stderr=True)
+        self._bar = Progress(BarColumn(bar_width=20), TextColumn("{task.description}", markup=False), console=console)
+        self._task = self._bar.add_task("waits for the driver", total=None)
+        self._figures = Text(no_wrap=True, overflow="ellipsis")
+        self._live = Live(Group(self._bar, self._figures), console=console, transient=True, refresh_per_second=4)
+        self._live.start()
 
     def note(self, text: str) -> None:
-        self._bar.console.print(printable(text), markup=False, highlight=False)
+        self._live.console.print(printable(text), markup=False, highlight=False)
 
     def advance(self, progress: dict[str, Any]) -> None:
-        words = describe(progress).split("  ")
+        self._figures.plain = _metrics(progress)
         self._bar.update(
             self._task,
-            description="  ".join(words[:2]),
+            description="  ".join(_pace(progress)),
             completed=progress.get("step") or 0,
             total=progress.get("steps"),
-            figures="  ".join(words[2:]),
         )
 
     def close(self) -> None:
-        self._bar.stop()
+        self._live.stop()
 
 
 def describe(progress: dict[str, Any]) -> str:
-    """`epoch 3/20  step 120/400  loss 0.1234  accuracy 0.9700  5,321 examples/s  0:12 left`."""
+    """`epoch 3/20  step 120/400  5,321 examples/s  0:12 left  loss 0.1234  accuracy 0.9700`."""
+    return "  ".join(word for word in [*_pace(progress), _metrics(progress)] if word)
+
+
+def _pace(progress: dict[str, Any]) -> list[str]:
     words = [_of("epoch", progress, "epoch", "epochs"), _of("step", progress, "step", "steps")]
-    metrics = progress.get("metrics") or {}
-    words.append(figures(metrics, _FIGURES) or figures(metrics))
     if speed := progress.get("examples_per_second"):
         words.append(f"{speed:,.0f} examples/s")
     if (left := progress.get("eta_seconds")) is not None:
         words.append(f"{duration(left)} left")
-    return "  ".join(word for word in words if word)
+    return words
+
+
+def _metrics(progress: dict[str, Any]) -> str:
+    metrics = progress.get("metrics") or {}
+    return figures(metrics, _FIGURES) or figures(metrics)
 
 
 def _of(noun: str, progress: dict[str, Any], done: str, total: str) -> str:

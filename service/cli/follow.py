@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
+from dataclasses import dataclass
 from types import FrameType
 
 from service import runs
@@ -43,88 +43,87 @@ class Interrupts:
         self.since = time.monotonic()
 
 
-def follow(
-    store: Store,
-    run_id: str,
-    display: Display,
-    supervisor: Supervisor | None,
-    earlier_end: float | None = None,
-    patience: float = 300.0,
-) -> None:
-    """Return when the run has succeeded; raise the error that stands for any other end.
+@dataclass
+class Companion:
+    """Stays with one run.
 
     `supervisor`: of the driver that this process started; None when another process drives the run.
+    `earlier_end`: when the run ended before this submission, if it did. `patience`: seconds for a store that is away.
     """
-    record = RunRecord(store, run_id)
-    with Interrupts() as interrupts, contextlib.closing(display):
+
+    store: Store
+    run_id: str
+    display: Display
+    interrupts: Interrupts
+    supervisor: Supervisor | None = None
+    earlier_end: float | None = None
+    patience: float = 300.0
+    _asked: float | None = None
+
+    def stay(self) -> None:
+        """Return when the run has succeeded; raise the error that stands for any other end."""
+        with contextlib.closing(self.display):
+            try:
+                document = self._until_end()
+            except KeyboardInterrupt:
+                if self.supervisor is None:
+                    raise Cancelled(f"Stopped watching the run {self.run_id}, which was asked to stop.") from None
+                self.display.note("stopping the driver at once")
+                self.supervisor.stop()
+                again = f"delayline train --resume --name {self.run_id}"
+                raise Cancelled(f"The run {self.run_id} was stopped at once; continue it with: {again}") from None
+        raise_for(self.run_id, document)
+
+    def _until_end(self) -> Document:
+        record = RunRecord(self.store, self.run_id)
+        for update in runs.watch(self.store, self.run_id, earlier_end=self.earlier_end, patience=self.patience):
+            self.display.show(update)
+            if update.problem is None and update.state in ENDED:
+                break
+            self._pass_on_interrupt(record)
+            self._look_after_driver(record)
+            if self.supervisor is None and update.state == "lost":
+                raise InfrastructureFailure(
+                    f"The run {self.run_id} was lost: nobody drives it any more; submit it again to continue."
+                )
+        self._wait_for_exit()
+        return update.document
+
+    def _pass_on_interrupt(self, record: RunRecord) -> None:
+        """Ask the run to stop once Ctrl-C was pressed; ask again, for a driver that was just starting may have missed it."""
+        since, now = self.interrupts.since, time.monotonic()
+        if since is None:
+            return
+        if now - since > CANCEL_SECONDS:
+            raise KeyboardInterrupt
+        if self._asked is None or now - self._asked > REPEAT_SECONDS:
+            with contextlib.suppress(StoreError):
+                if not record.cancel_requested():
+                    record.request_cancel()
+            if self._asked is None:
+                self.display.note("saving a checkpoint and stopping; press Ctrl-C again to stop at once")
+            self._asked = now
+
+    def _look_after_driver(self, record: RunRecord) -> None:
+        """Start the driver again if need be; once it has left, see whether the run goes on without it."""
+        if self.supervisor is None or (code := self.supervisor.poll()) is None:
+            return
         try:
-            document = _until_end(
-                record, display, supervisor, interrupts, runs.watch(store, run_id, earlier_end=earlier_end, patience=patience)
-            )
-        except KeyboardInterrupt:
-            if supervisor is None:
-                raise Cancelled(f"Stopped watching the run {run_id}, which was asked to stop.") from None
-            display.note("stopping the driver at once")
-            supervisor.stop()
-            raise Cancelled(
-                f"The run {run_id} was stopped at once; continue it with: delayline train --resume --name {run_id}"
-            ) from None
-    raise_for(run_id, document)
+            state = record.state()
+            ended = state["state"] in ENDED and (self.earlier_end is None or state.get("finished") != self.earlier_end)
+            goes_on = ended or lease_is_live(record.lease())
+        except StoreError:
+            goes_on = False
+        if not goes_on:
+            raise _from_driver(self.run_id, code, self.supervisor.last_output)
+        self.supervisor = None
 
-
-def _until_end(
-    record: RunRecord, display: Display, supervisor: Supervisor | None, interrupts: Interrupts, updates: Iterator[runs.Update]
-) -> Document:
-    asked = 0.0
-    for update in updates:
-        display.show(update)
-        if update.problem is None and update.state in ENDED:
-            _wait_for_exit(supervisor)
-            return update.document
-        if interrupts.since is not None and time.monotonic() - asked > REPEAT_SECONDS:
-            asked = _ask_to_stop(record, display, first=asked == 0.0)
-            if time.monotonic() - interrupts.since > CANCEL_SECONDS:
-                raise KeyboardInterrupt
-        if supervisor is not None and (code := supervisor.poll()) is not None:
-            if _ended_or_taken_over(record, update):
-                supervisor = None
-            else:
-                raise _from_driver(record.run_id, code, supervisor.last_output)
-        if supervisor is None and update.state == "lost":
-            raise InfrastructureFailure(
-                f"The run {record.run_id} was lost: nobody drives it any more; submit it again to continue."
-            )
-    raise InfrastructureFailure(
-        f"The run {record.run_id} cannot be watched any more; `delayline runs show {record.run_id}` says how it stands."
-    )
-
-
-def _ask_to_stop(record: RunRecord, display: Display, first: bool) -> float:
-    if first:
-        display.note("saving a checkpoint and stopping; press Ctrl-C again to stop at once")
-    with contextlib.suppress(StoreError):
-        if first or not record.cancel_requested():
-            record.request_cancel()
-    return time.monotonic()
-
-
-def _wait_for_exit(supervisor: Supervisor | None) -> None:
-    deadline = time.monotonic() + EXIT_SECONDS
-    while supervisor is not None and supervisor.poll() is None:
-        if time.monotonic() > deadline:
-            supervisor.stop()
-        time.sleep(0.05)
-
-
-def _ended_or_taken_over(record: RunRecord, update: runs.Update) -> bool:
-    """Whether the next updates will tell how the run goes on, though this process's driver has left it."""
-    try:
-        document = record.state()
-        return (document["state"] in ENDED and document.get("finished") != update.document.get("finished")) or lease_is_live(
-            record.lease()
-        )
-    except StoreError:
-        return False
+    def _wait_for_exit(self) -> None:
+        deadline = time.monotonic() + EXIT_SECONDS
+        while self.supervisor is not None and self.supervisor.poll() is None:
+            if time.monotonic() > deadline:
+                self.supervisor.stop()
+            time.sleep(0.05)
 
 
 def _from_driver(run_id: str, code: int, output: str) -> DelaylineError:
@@ -169,4 +168,4 @@ def result_line(run: Document) -> str:
     if run.get("started") and run.get("finished"):
         parts[0] += f" in {duration(run['finished'] - run['started'])}"
     parts += [figures(metrics, tests)] if tests else []
-    return ": ".join(parts) + f"  ({run['store'].rstrip('/')}/runs/{run['id']})"
+    return f"{': '.join(parts)}  (store {run['store']})"

@@ -26,6 +26,5 @@ def recipes(
         print(yaml.safe_dump(found[0], sort_keys=False, allow_unicode=True, width=120).rstrip())
     else:
         for row in found:
-            print(
-                f"{row['name']}\n  {row['description'].strip()}\n  reached: {row['reached'] or '-'}; reference: {row['reference']}"
-            )
+            figures = f"reached: {row['reached'] or '-'}; reference: {row['reference']}"
+            print(f"{row['name']}\n  {row['description'].strip()}\n  {figures}")

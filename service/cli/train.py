@@ -8,6 +8,8 @@ import typer
 
 from service import recipes, runs
 from service.cli.console import print_json, say
+from service.cli.display import make_display
+from service.cli.follow import Companion, Interrupts, result_line
 from service.cli.options import AsJson, StoreUrl
 from service.cluster import open_cluster
 from service.cluster.base import Cluster, Job
@@ -81,11 +83,13 @@ def train(
     if dry_run:
         show_plan(planned, as_json)
         return
-    submission = submit(planned, opened)
-    if detach:
-        leave(planned, submission, place)
-    else:
-        stay(planned, submission, place, opened, as_json)
+    # From the claim on, Ctrl-C must not leave a driver behind that nobody looks after.
+    with Interrupts() as interrupts:
+        submission = submit(planned, opened)
+        if detach:
+            leave(planned, submission, place)
+        else:
+            stay(planned, submission, place, opened, interrupts, as_json)
     if as_json:
         print_json(runs.show(opened, planned.run_id))
 
@@ -108,24 +112,14 @@ def leave(planned: Plan, submission: Submission, place: Cluster) -> None:
     say(f"run {planned.run_id} {words[submission.action]}; look at it with: delayline runs watch {planned.run_id}")
 
 
-def stay(planned: Plan, submission: Submission, place: Cluster, store: Store, as_json: bool) -> None:
+def stay(planned: Plan, submission: Submission, place: Cluster, store: Store, interrupts: Interrupts, as_json: bool) -> None:
     """Stay with the run; with `as_json` its document is printed also when it ends by an error."""
     supervisor = supervise(planned, submission, place, store) if submission.action == "start" else None
-    # The driver is on its way: what the display needs is imported while it starts.
-    from service.cli.display import make_display
-    from service.cli.follow import follow, result_line
-
     if submission.action != "finished":
         say(f"run {planned.run_id}: {planned.cluster}, store {planned.store_url}")
+        display, patience = make_display(planned.run_id), planned.settings.store_patience
         try:
-            follow(
-                store,
-                planned.run_id,
-                make_display(planned.run_id),
-                supervisor,
-                submission.earlier_end,
-                planned.settings.store_patience,
-            )
+            Companion(store, planned.run_id, display, interrupts, supervisor, submission.earlier_end, patience).stay()
         except DelaylineError:
             if as_json:
                 print_json(runs.show(store, planned.run_id))

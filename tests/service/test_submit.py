@@ -69,17 +69,25 @@ def test_a_submission_keeps_the_spec_and_how_it_was_asked_for(local_store: Store
 
 def test_knows_the_models_and_tasks_without_importing_them() -> None:
     before = set(sys.modules)
-    assert {"cnn", "lenet5", "dense"} <= set(registered("models"))
+    models = registered("models")
+    assert {"cnn", "lenet5", "dense"} <= set(models)
+    assert "dropout" in models["cnn"]
+    assert not {"user-code", "parameters"} & set(models)
     assert "classification" in registered("tasks")
     assert not any(name.startswith("jobs") for name in set(sys.modules) - before)
 
 
 @pytest.mark.parametrize(
     ("override", "words"),
-    [("model=cn", "did you mean 'cnn'"), ("model=huge", "no model 'huge'"), ("task=clasification", "classification")],
+    [
+        ("model=cn", "did you mean 'cnn'"),
+        ("model=huge", "no model 'huge'"),
+        ("model_params.dropuot=0", "no parameter 'dropuot' .did you mean 'dropout'"),
+        ("task=clasification", "classification"),
+    ],
 )
 def test_an_unknown_name_is_refused(tmp_path: Path, override: str, words: str) -> None:
-    with pytest.raises(UnknownName, match=words):
+    with pytest.raises(InvalidInput, match=words):
         check_names(spec_of(override), tmp_path)
 
 

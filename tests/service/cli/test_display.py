@@ -12,7 +12,7 @@ def update(state: str = "running", **progress: object) -> Update:
 
 
 def test_describes_progress() -> None:
-    line = "epoch 3/20  step 120/400  loss 0.1235  accuracy 0.9700  5,321 examples/s  1:12 left"
+    line = "epoch 3/20  step 120/400  5,321 examples/s  1:12 left  loss 0.1235  accuracy 0.9700"
     assert describe({**PROGRESS, **FIGURES}) == line
     assert describe({"step": 3}) == "epoch 0  step 3"
 

@@ -37,7 +37,8 @@ def interrupt_once(ready: Callable[[], object], times: int = 1) -> threading.Thr
     """Press Ctrl-C when `ready` says so, `times` times."""
 
     def press() -> None:
-        while not ready():
+        end = time.monotonic() + 30
+        while not ready() and time.monotonic() < end:
             time.sleep(0.02)
         for _ in range(times):
             os.kill(os.getpid(), signal.SIGINT)
