@@ -7,6 +7,7 @@ from typing import Any
 
 from service.cli.console import duration, figures, printable, say
 from service.runs import Update
+from service.storage.records import ENDED
 
 PLAIN_SECONDS = 5.0
 """Between plain lines within an epoch (assumed: a log that stays readable)."""
@@ -30,7 +31,8 @@ class Display(ABC):
             self.note(f"The store does not answer; waiting: {update.problem}" if update.problem else "The store answers again.")
         if update.state != self._state:
             self._state = update.state
-            self.note(f"run {self._run_id} is {update.state}")
+            if update.state not in ENDED:
+                self.note(f"run {self._run_id} is {update.state}")
         summary = str(update.progress.get("model_summary") or "")
         if summary and summary != self._summary:
             self._summary = summary

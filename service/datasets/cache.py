@@ -1,0 +1,115 @@
+"""The node's cache of decoded splits: filled once, mapped into the memory of every worker of the node."""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import InfrastructureFailure
+
+LOCK_SECONDS = 1800.0
+"""How long to wait while another process fills the same entry (assumed: a large dataset over a slow link)."""
+Columns = dict[str, NDArray[Any]]
+Fill = Callable[[Path], None]
+
+
+@dataclass
+class Cache:
+    """Folders of `.npy` files by digest. What was used longest ago goes first when `limit_bytes` is passed.
+
+    An entry that some process has mapped is never dropped: each holds a shared lock while it lives.
+    """
+
+    folder: Path
+    limit_bytes: int
+    _held: list[IO[bytes]] = field(default_factory=list)
+
+    def columns(self, digest: str, fill: Fill) -> Columns:
+        """The arrays of an entry, read-only and mapped; `fill(folder)` writes them as `NAME.npy` where they are not there."""
+        entry = self.folder / digest
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self._lock(digest):
+                if not self._intact(entry):
+                    shutil.rmtree(entry, ignore_errors=True)
+                    self._fill(entry, fill)
+                self._hold(digest)
+            os.utime(entry / "entry.json")
+            self._evict()
+            return {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(entry.glob("*.npy"))}
+        except OSError as error:
+            raise InfrastructureFailure(
+                f"The cache {self.folder} cannot hold the dataset ({error.strerror or error}): make room, or set DELAYLINE_CACHE to another folder."
+            ) from error
+
+    def _fill(self, entry: Path, fill: Fill) -> None:
+        partial = self.folder / f".partial-{entry.name}-{os.getpid()}-{secrets.token_hex(4)}"
+        partial.mkdir()
+        try:
+            fill(partial)
+            sums = {path.name: {"bytes": path.stat().st_size, "crc32": _crc32(path)} for path in partial.glob("*.npy")}
+            (partial / "entry.json").write_text(json.dumps(sums))
+            partial.rename(entry)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _intact(self, entry: Path) -> bool:
+        try:
+            sums = json.loads((entry / "entry.json").read_text())
+            return all((entry / name).stat().st_size == s["bytes"] and _crc32(entry / name) == s["crc32"] for name, s in sums.items())
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    @contextlib.contextmanager
+    def _lock(self, digest: str) -> Iterator[None]:
+        with (self.folder / f"{digest}.fill").open("ab") as file:
+            deadline = time.monotonic() + LOCK_SECONDS
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise InfrastructureFailure(f"Another process has been filling the cache {self.folder} for {LOCK_SECONDS:g} s.") from None
+                    time.sleep(0.05)
+            yield
+
+    def _hold(self, digest: str) -> None:
+        file = (self.folder / f"{digest}.use").open("ab")
+        fcntl.flock(file, fcntl.LOCK_SH)
+        self._held.append(file)
+
+    def _evict(self) -> None:
+        """Drop entries that nobody uses, the one that was used longest ago first, until the rest fits."""
+        entries = [path.parent for path in self.folder.glob("*/entry.json")]
+        sizes = {entry: sum(file.stat().st_size for file in entry.iterdir()) for entry in entries}
+        total = sum(sizes.values())
+        for entry in sorted(entries, key=lambda path: (path / "entry.json").stat().st_mtime):
+            if total <= self.limit_bytes:
+                return
+            with (self.folder / f"{entry.name}.use").open("ab") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                shutil.rmtree(entry, ignore_errors=True)
+                total -= sizes[entry]
+
+
+def _crc32(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while chunk := file.read(8 * 1024**2):
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum

@@ -1,0 +1,139 @@
+"""CIFAR-10 and CIFAR-100 as their authors publish them (Krizhevsky 2009): pickled batches, in a folder or a tar file.
+
+A pickle can call any function, so these are read by an unpickler that knows NumPy arrays and plain containers alone.
+"""
+
+import io
+import pickle
+import tarfile
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.datasets.raw import RawDataset, RawSplit
+from service.errors import BadData, InvalidInput
+
+SIDE = 32
+PIXELS = 3 * SIDE * SIDE
+MOST_BYTES = 512 * 1024**2
+"""A batch file; the largest, CIFAR-100's training set, has 155 MB."""
+_TEN = {"train": tuple(f"data_batch_{number}" for number in range(1, 6)), "test": ("test_batch",), "names": ("batches.meta",)}
+_TEN_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+"""As batches.meta has them; some copies come without that file."""
+_HUNDRED = {"train": ("train",), "test": ("test",), "names": ("meta",)}
+
+
+def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
+    """Read the python version of CIFAR-10 or CIFAR-100 from a folder, a folder around it, or a tar file."""
+    files = _tar_files(source) if source.is_file() else _folder_files(source)
+    layout = _TEN if "data_batch_1" in files or "test_batch" in files else _HUNDRED
+    missing = [name for split in ("train", "test") for name in layout[split] if name not in files]
+    if missing:
+        raise InvalidInput(f"{source} has no file {missing[0]!r}: give the folder or the tar file of the python version of CIFAR-10 or CIFAR-100.")
+    splits = {}
+    for split in ("train", "test"):
+        parts = [_batch(name, files[name](), progress) for name in layout[split]]
+        images = np.concatenate([part[0] for part in parts]) if len(parts) > 1 else parts[0][0]
+        splits[split] = RawSplit({"image": images}, np.concatenate([part[1] for part in parts]), layout[split][0])
+    names_file = layout["names"][0]
+    if names_file not in files:
+        return RawDataset(splits, _TEN_CLASSES if layout is _TEN else None)
+    meta = _unpickle(names_file, files[names_file]())
+    labels = meta.get(b"label_names") or meta.get(b"fine_label_names")
+    if not isinstance(labels, list) or not all(isinstance(name, bytes) for name in labels):
+        raise BadData(f"{names_file}: it has no list of label names.")
+    return RawDataset(splits, tuple(name.decode("utf-8", "replace") for name in labels))
+
+
+def _folder_files(source: Path) -> dict[str, Callable[[], bytes]]:
+    if not source.is_dir():
+        raise InvalidInput(f"There is no folder or file {source}: correct --from.")
+    inner = [source, *(path for path in sorted(source.iterdir()) if path.is_dir() and path.name.startswith("cifar"))]
+    return {path.name: _file_reader(path) for folder in reversed(inner) for path in folder.iterdir() if path.is_file()}
+
+
+def _file_reader(path: Path) -> Callable[[], bytes]:
+    def read_file() -> bytes:
+        if path.stat().st_size > MOST_BYTES:
+            raise BadData(f"{path.name}: {path.stat().st_size} bytes are more than a CIFAR batch has.")
+        return path.read_bytes()
+
+    return read_file
+
+
+def _tar_files(source: Path) -> dict[str, Callable[[], bytes]]:
+    # Members are read one by one and never written to the disk, so a path inside cannot lead anywhere.
+    contents: dict[str, bytes] = {}
+    wanted = {name for layout in (_TEN, _HUNDRED) for names in layout.values() for name in names}
+    try:
+        with tarfile.open(source, "r:*") as archive:
+            for member in archive:
+                name = PurePosixPath(member.name).name
+                if not member.isfile() or name not in wanted:
+                    continue
+                if member.size > MOST_BYTES:
+                    raise BadData(f"{source.name}: its member {name} claims {member.size} bytes, more than a CIFAR batch has.")
+                file = archive.extractfile(member)
+                contents[name] = file.read() if file else b""
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise BadData(f"{source.name}: the tar file is damaged ({error}): fetch it again.") from error
+    return {name: (lambda data=data: data) for name, data in contents.items()}
+
+
+def _batch(name: str, data: bytes, progress: Callable[[int], None]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images [rows, 32, 32, 3] and labels of one batch file."""
+    batch = _unpickle(name, data)
+    pixels, labels = batch.get(b"data"), batch.get(b"labels", batch.get(b"fine_labels"))
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != PIXELS:
+        raise BadData(f"{name}: its data must be uint8 of shape (images, {PIXELS}), but it is {getattr(pixels, 'shape', type(pixels).__name__)}.")
+    if not isinstance(labels, list) or len(labels) != len(pixels) or not all(type(label) is int for label in labels):
+        raise BadData(f"{name}: it needs one whole number as label for each of its {len(pixels)} images.")
+    progress(len(data))
+    return np.ascontiguousarray(pixels.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)), np.array(labels, np.int64)
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, data: io.BytesIO, name: str) -> None:
+        super().__init__(data, encoding="bytes")
+        self._name = name
+
+    def find_class(self, module: str, name: str) -> Any:
+        module = module.replace("numpy._core", "numpy.core")
+        if module == "numpy.core.multiarray" and name == "_reconstruct":
+            return _reconstruct
+        allowed = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype, ("_codecs", "encode"): _encode}
+        found = allowed.get((module, name))
+        return found if found is not None else self._refuse(module, name)
+
+    def persistent_load(self, pid: Any) -> NoReturn:
+        self._refuse("a persistent object", str(pid)[:40])
+
+    def _refuse(self, module: str, name: str) -> NoReturn:
+        raise BadData(f"{self._name}: the pickle wants to use {module}.{name}, but only NumPy arrays and plain containers are read: do not trust this file.")
+
+
+def _reconstruct(kind: Any, shape: Any, typecode: Any) -> NDArray[Any]:
+    if kind is not np.ndarray or shape != (0,):
+        raise ValueError("not a plain array")
+    return np.ndarray.__new__(np.ndarray, shape, "b")
+
+
+def _encode(text: Any, encoding: Any = "latin1") -> bytes:
+    return str(text).encode("latin1")
+
+
+def _unpickle(name: str, data: bytes) -> dict[bytes, Any]:
+    stream = io.BytesIO(data)
+    try:
+        value = _Unpickler(stream, name).load()
+    except BadData:
+        raise
+    except Exception as error:
+        raise BadData(f"{name}: the pickle is damaged near offset {stream.tell()} ({type(error).__name__}): fetch the file again.") from error
+    if not isinstance(value, dict):
+        raise BadData(f"{name}: it holds a {type(value).__name__}, not the dictionary of a CIFAR batch.")
+    return value
+

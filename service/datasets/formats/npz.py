@@ -1,0 +1,55 @@
+"""NumPy archives: `x_train`, `y_train`, `x_test`, `y_test`, and further features as `NAME_train` and `NAME_test`."""
+
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.datasets.raw import RawDataset, RawSplit
+from service.errors import BadData, InvalidInput
+
+MOST_BYTES = 64 * 1024**3
+
+
+def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
+    """Read one .npz file, or the only one in a folder. Arrays of images gain a channel axis where they have none."""
+    path = _file(source)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            claimed = sum(info.file_size for info in archive.infolist())
+        if claimed > MOST_BYTES:
+            raise BadData(f"{path.name}: it claims {claimed} bytes unpacked, more than {MOST_BYTES}.")
+        with np.load(path, allow_pickle=False) as arrays:
+            columns = {name: arrays[name] for name in arrays.files}
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, MemoryError, NotImplementedError) as error:
+        pickled = " (arrays of Python objects are not read)" if "pickle" in str(error).lower() else ""
+        raise BadData(f"{path.name}: it is no intact .npz file: {str(error)[:200]}{pickled}.") from error
+    progress(path.stat().st_size)
+    return RawDataset({split: _split(path, columns, split) for split in ("train", "test") if f"y_{split}" in columns or f"x_{split}" in columns})
+
+
+def _file(source: Path) -> Path:
+    found = [source] if source.is_file() else sorted(source.glob("*.npz")) if source.is_dir() else []
+    if len(found) != 1:
+        raise InvalidInput(f"{source} holds {len(found)} .npz files, but one is needed: give the file itself.")
+    return found[0]
+
+
+def _split(path: Path, columns: dict[str, NDArray[Any]], split: str) -> RawSplit:
+    names = {name.removesuffix(f"_{split}"): array for name, array in columns.items() if name.endswith(f"_{split}")}
+    labels = names.pop("y", None)
+    if labels is None or not names:
+        raise BadData(f"{path.name}: it needs x_{split} and y_{split}, but has {', '.join(sorted(columns)) or 'nothing'}.")
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    features = {}
+    for name, array in names.items():
+        if array.ndim == 0:
+            raise BadData(f"{path.name}: {name}_{split} is a single value, not one for each example.")
+        image = array.dtype == np.uint8 and array.ndim in (3, 4)
+        features["image" if image and name == "x" else name] = array[..., np.newaxis] if image and array.ndim == 3 else array
+    return RawSplit(features, labels, f"{path.name}, y_{split}")

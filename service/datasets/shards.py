@@ -1,0 +1,79 @@
+"""Arrays as Parquet and back, without a copy where the format allows it.
+
+Uint8 arrays are fixed-size binary columns, other arrays fixed-size lists, single numbers plain columns; the field's
+metadata holds the shape. Nothing is compressed: photographs hardly shrink, and decoding would cost more than reading
+(measured on CIFAR-10: zstd saves 8% of the bytes and halves the speed).
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from service.datasets.manifest import Feature
+from service.errors import Damaged
+
+SHARD_BYTES = 24 * 1024**2
+"""The parts of parallel transfers are 8 to 16 MiB; fewer, larger shards leave nothing to do side by side (assumed)."""
+
+
+def rows_per_shard(features: tuple[Feature, ...]) -> int:
+    """How many examples make a shard of about SHARD_BYTES."""
+    example = 4 + sum(np.dtype(feature.dtype).itemsize * math.prod(feature.shape) for feature in features)
+    return max(1, SHARD_BYTES // example)
+
+
+def encode(features: tuple[Feature, ...], columns: Mapping[str, NDArray[Any]], labels: NDArray[np.int32]) -> pa.Buffer:
+    """A Parquet file with one row for each example."""
+    arrays = [_to_arrow(feature, columns[feature.name]) for feature in features]
+    fields = [
+        pa.field(feature.name, array.type, nullable=False, metadata={"delayline": json.dumps({"dtype": feature.dtype, "shape": feature.shape})})
+        for feature, array in zip(features, arrays, strict=True)
+    ]
+    schema = pa.schema([*fields, pa.field("label", pa.int32(), nullable=False)])
+    table = pa.Table.from_arrays([*arrays, pa.array(labels, pa.int32())], schema=schema)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="none", use_dictionary=False, write_statistics=False, data_page_size=4 * 1024**2)
+    return sink.getvalue()
+
+
+def _to_arrow(feature: Feature, array: NDArray[Any]) -> pa.Array:
+    size = math.prod(feature.shape)
+    flat = np.ascontiguousarray(array).reshape(-1)
+    if not feature.shape:
+        return pa.array(flat)
+    if feature.dtype == "uint8":
+        return pa.FixedSizeBinaryArray.from_buffers(pa.binary(size), len(array), [None, pa.py_buffer(flat)])
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), size)
+
+
+def decode_into(data: bytes, features: tuple[Feature, ...], columns: Mapping[str, NDArray[Any]], labels: NDArray[np.int32], key: str) -> None:
+    """Write a shard's rows into slices of arrays that are as long as the shard; raise Damaged when they do not fit."""
+    try:
+        table = pq.read_table(pa.BufferReader(data), use_threads=False)
+        if table.num_rows != len(labels):
+            raise Damaged(f"The shard {key} has {table.num_rows} rows and its manifest says {len(labels)}.")
+        for feature in features:
+            _copy_column(table.column(feature.name), feature, columns[feature.name])
+        _copy_column(table.column("label"), Feature("label", "int32", ()), labels)
+    except (pa.ArrowException, KeyError, ValueError, TypeError) as error:
+        raise Damaged(f"The shard {key} is not the Parquet file that Delayline wrote: {error}.") from error
+
+
+def _copy_column(column: pa.ChunkedArray, feature: Feature, target: NDArray[Any]) -> None:
+    size = math.prod(feature.shape)
+    first = 0
+    for chunk in column.chunks:
+        if pa.types.is_fixed_size_binary(chunk.type):
+            values = np.frombuffer(chunk.buffers()[1], np.uint8)[chunk.offset * size : (chunk.offset + len(chunk)) * size]
+        elif pa.types.is_fixed_size_list(chunk.type):
+            values = chunk.flatten().to_numpy(zero_copy_only=False)
+        else:
+            values = chunk.to_numpy(zero_copy_only=False)
+        target[first : first + len(chunk)] = values.reshape(len(chunk), *feature.shape)
+        first += len(chunk)
