@@ -28,7 +28,7 @@ class Handle(ABC):
 
     @abstractmethod
     def stop(self, grace: float = 5.0) -> None:
-        """End the job and its children: politely, and after `grace` seconds by force. Return once they are gone."""
+        """End the job, politely and after `grace` seconds by force, and all that it started; also after its own end."""
 
     @abstractmethod
     def output(self) -> str:

@@ -69,22 +69,20 @@ class DriverProcess(Handle):
         return self._process.poll()
 
     def stop(self, grace: float = 5.0) -> None:
-        # Ray's processes may have sessions of their own: they are found as children while the driver lives.
+        # Some of Ray's processes lead groups or sessions of their own: those are found as children while the driver lives.
         children: list[psutil.Process] = []
         with contextlib.suppress(psutil.Error):
             children = psutil.Process(self.pid).children(recursive=True)
         # A driver takes the first signal for a request to save; the second one ends it.
         for wait in (0.2, grace):
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGTERM)
+            self._process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(wait)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        for child in children:
-            with contextlib.suppress(psutil.Error):
-                child.kill()
+        self._process.kill()
         self._process.wait()
+        for process in [*children, *_members_of_session(self.pid)]:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
 
     def output(self) -> str:
         try:
@@ -98,6 +96,16 @@ class DriverProcess(Handle):
     def forget(self) -> None:
         with contextlib.suppress(OSError):
             self._log.unlink()
+
+
+def _members_of_session(leader: int) -> list[psutil.Process]:
+    """What a driver that is gone left behind."""
+    members = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError):
+            if os.getsid(process.pid) == leader:
+                members.append(process)
+    return members
 
 
 def driver_job(settings: Settings, run_id: str, store_url: str, folder: Path, resume: bool, spec_changes: str | None) -> Job:

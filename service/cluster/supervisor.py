@@ -86,6 +86,8 @@ class Supervisor:
     def _after_death(self, code: int) -> int | None:
         """Decide what follows a driver that did not end on purpose: an exit code, or None and another start."""
         self._deaths += 1
+        # What it left behind would share the processors with its successor.
+        self._handle.stop()
         how = f"was killed by signal {-code}" if code < 0 else f"ended with the unexpected exit code {code}"
         try:
             state = self._record.state()

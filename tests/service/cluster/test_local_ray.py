@@ -51,6 +51,18 @@ def test_stop_ends_a_job_that_will_not_and_its_children(tmp_path: Path) -> None:
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
+def test_stop_ends_what_a_dead_job_left_behind(tmp_path: Path) -> None:
+    code = "import os, subprocess\nchild = subprocess.Popen(['sleep', '60'], process_group=0)\nprint(child.pid, flush=True)\nos.kill(os.getpid(), 9)"
+    handle = LocalRay(tmp_path / "logs").start(job(tmp_path, code))
+    while handle.poll() is None:
+        time.sleep(0.02)
+    child = psutil.Process(int(handle.output()))
+    assert child.is_running()
+    handle.stop()
+    psutil.wait_procs([child], timeout=5)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
 def test_a_folder_that_is_gone_is_said(tmp_path: Path) -> None:
     with pytest.raises(InfrastructureFailure, match="could not be started"):
         LocalRay(tmp_path / "logs").start(job(tmp_path / "gone", "pass"))

@@ -1,0 +1,46 @@
+"""Fixtures that several folders of tests share: real S3 servers, and stores on them."""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_spec = importlib.util.spec_from_file_location("s3_servers", Path(__file__).parent / "s3_servers.py")
+assert _spec and _spec.loader
+s3_servers = importlib.util.module_from_spec(_spec)
+sys.modules["s3_servers"] = s3_servers
+_spec.loader.exec_module(s3_servers)
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test sees the settings or credentials of the person who runs it."""
+    for name in list(os.environ):
+        if name.startswith(("DELAYLINE_", "AWS_")) and name != "DELAYLINE_REQUIRE_MINIO":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator["s3_servers.S3Server"]:
+    """A SeaweedFS server for the whole test run."""
+    with s3_servers.running(s3_servers.seaweedfs(tmp_path_factory.mktemp("seaweedfs"))) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator["s3_servers.S3Server"]:
+    """A MinIO server for the whole test run; where there is none its tests are skipped, in CI they fail."""
+    binary = s3_servers.minio_binary()
+    if binary is None:
+        why = "MinIO is not on the PATH and not built: run `just minio` (it needs Go)"
+        if os.environ.get("DELAYLINE_REQUIRE_MINIO"):
+            pytest.fail(why)
+        pytest.skip(why)
+    with s3_servers.running(s3_servers.minio(tmp_path_factory.mktemp("minio"), binary)) as server:
+        yield server

@@ -1,0 +1,188 @@
+"""What every store keeps to, shown on a directory, SeaweedFS and MinIO."""
+
+import hashlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.errors import Conflict, InvalidInput, NotFound
+from service.settings import Settings
+from service.storage import open_store
+from service.storage.base import Store
+
+MakeStore = Callable[[], Store]
+MIB = 1024**2
+
+
+@pytest.fixture(params=["local", "seaweedfs", "minio"])
+def make_store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeStore:
+    """Opens the same empty store again and again, as several processes would."""
+    if request.param == "local":
+        return lambda: open_store(Settings.load(store=str(tmp_path / "store")))
+    server = request.getfixturevalue(request.param)
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    url = f"s3://{server.bucket()}/some/prefix"
+    return lambda: open_store(Settings.load(store=url))
+
+
+@pytest.fixture
+def store(make_store: MakeStore) -> Store:
+    return make_store()
+
+
+def test_what_is_written_is_read(store: Store) -> None:
+    store.write("runs/a/spec.json", b"one")
+    assert store.read("runs/a/spec.json") == b"one"
+    store.write("runs/a/spec.json", b"two, longer")
+    assert store.read("runs/a/spec.json") == b"two, longer"
+    assert store.exists("runs/a/spec.json") and not store.exists("runs/a/spec")
+
+
+def test_an_object_may_be_empty(store: Store) -> None:
+    store.write("empty", b"")
+    assert store.read("empty") == b"" and store.read_range("empty", 0, 10) == b""
+
+
+def test_a_missing_object_is_not_found(store: Store) -> None:
+    for read in (store.read, store.read_versioned, lambda key: store.read_range(key, 0, 1)):
+        with pytest.raises(NotFound, match="no/such"):
+            read("no/such")
+    store.delete("no/such")
+
+
+def test_ranges_end_with_the_object(store: Store) -> None:
+    store.write("data", bytes(range(100)))
+    assert store.read_range("data", 10, 5) == bytes(range(10, 15))
+    assert store.read_range("data", 95, 50) == bytes(range(95, 100))
+    assert store.read_range("data", 200, 5) == b""
+    assert store.read_range("data", 0, 0) == b""
+
+
+def test_if_absent_writes_once(store: Store) -> None:
+    store.write("claim", b"first", if_absent=True)
+    with pytest.raises(Conflict):
+        store.write("claim", b"second", if_absent=True)
+    assert store.read("claim") == b"first"
+
+
+def test_if_version_writes_only_over_that_version(store: Store) -> None:
+    first = store.write("lease", b"1")
+    assert store.read_versioned("lease") == (b"1", first)
+    second = store.write("lease", b"2", if_version=first)
+    assert second != first
+    with pytest.raises(Conflict):
+        store.write("lease", b"3", if_version=first)
+    assert store.read_versioned("lease") == (b"2", second)
+
+
+def test_if_version_of_an_object_that_is_gone_is_a_conflict(store: Store) -> None:
+    version = store.write("lease", b"1")
+    store.delete("lease")
+    with pytest.raises(Conflict):
+        store.write("lease", b"2", if_version=version)
+
+
+def race(make_store: MakeStore, write: Callable[[Store, int], object], writers: int = 16) -> list[int]:
+    """Let writers of separate stores write at the same instant; return those that did not meet a conflict."""
+    barrier = threading.Barrier(writers)
+
+    def one(number: int) -> int | None:
+        store = make_store()
+        store.exists("warm")
+        barrier.wait(30)
+        try:
+            write(store, number)
+        except Conflict:
+            return None
+        return number
+
+    with ThreadPoolExecutor(writers) as pool:
+        return [winner for winner in pool.map(one, range(writers)) if winner is not None]
+
+
+def test_of_sixteen_that_claim_at_once_one_wins(make_store: MakeStore) -> None:
+    winners = race(make_store, lambda store, number: store.write("claim", str(number).encode(), if_absent=True))
+    assert len(winners) == 1
+    assert make_store().read("claim") == str(winners[0]).encode()
+
+
+def test_of_sixteen_that_swap_at_once_one_wins(make_store: MakeStore) -> None:
+    version = make_store().write("lease", b"start")
+    winners = race(make_store, lambda store, number: store.write("lease", str(number).encode(), if_version=version))
+    assert len(winners) == 1
+    assert make_store().read("lease") == str(winners[0]).encode()
+
+
+@pytest.mark.parametrize("size", [0, 1, 5 * MIB, 16 * MIB, 16 * MIB + 1, 40 * MIB + 17])
+def test_files_of_any_size_come_back_with_their_checksum(store: Store, tmp_path: Path, size: int) -> None:
+    data = hashlib.shake_128(str(size).encode()).digest(size)
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(data)
+    moved: list[int] = []
+    assert store.upload(source, "big/file", moved.append) == hashlib.sha256(data).hexdigest()
+    assert sum(moved) == size
+    moved.clear()
+    assert store.download("big/file", target, moved.append) == hashlib.sha256(data).hexdigest()
+    assert target.read_bytes() == data and sum(moved) == size
+    assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+
+
+def test_a_download_of_nothing_leaves_nothing(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        store.download("no/such", tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+
+
+def test_listing_is_by_prefix_and_in_order(store: Store) -> None:
+    for key in ("runs/b/1", "runs/a/2", "runs/a/10", "runs/ab/1", "other"):
+        store.write(key, key.encode())
+    assert [info.key for info in store.list("runs/a")] == ["runs/a/10", "runs/a/2", "runs/ab/1"]
+    assert [info.key for info in store.list("runs/a/")] == ["runs/a/10", "runs/a/2"]
+    assert [info.key for info in store.list("nothing/")] == []
+    assert {info.key: info.size for info in store.list("other")} == {"other": 5}
+    assert store.list_folders("runs/") == ["a", "ab", "b"]
+    assert store.list_folders("runs/a/") == [] and store.list_folders("none/") == []
+
+
+def test_a_listing_of_more_than_a_page_is_whole(store: Store) -> None:
+    keys = [f"many/{number:04d}/x" for number in range(1050)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: store.write(key, b""), keys))
+    assert [info.key for info in store.list("many/")] == keys
+    assert len(store.list_folders("many/")) == 1050
+    assert store.delete_prefix("many/") == 1050
+    assert list(store.list("many/")) == []
+
+
+def test_many_objects_are_read_at_once_and_missing_ones_left_out(store: Store) -> None:
+    for number in range(20):
+        store.write(f"doc/{number}", str(number).encode())
+    assert store.read_many([f"doc/{number}" for number in (3, 17, 99)]) == {"doc/3": b"3", "doc/17": b"17"}
+
+
+@pytest.mark.parametrize("key", ["", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a\\b", "a\0b", "x" * 1000])
+def test_keys_that_could_leave_the_store_are_refused(store: Store, key: str) -> None:
+    with pytest.raises(InvalidInput):
+        store.write(key, b"x")
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.text("abc019-_.+ ~=@é漢%&#?'\"", min_size=1, max_size=20), data=st.binary(max_size=200))
+def test_odd_names_are_kept_as_they_are(store: Store, name: str, data: bytes) -> None:
+    key = f"odd/k{name}k"
+    store.write(key, data)
+    assert store.read(key) == data
+    assert key in [info.key for info in store.list("odd/")]
+    store.delete(key)
+    assert not store.exists(key)
+
+
+def test_check_writes_and_leaves_nothing(store: Store) -> None:
+    store.check()
+    assert list(store.list("")) == []
