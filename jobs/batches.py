@@ -125,7 +125,10 @@ class BatchFeeder:
             self._order = (epoch, plan.epoch_order(epoch))
         chosen = plan.indices(step, count, self._order[1])
         flat = chosen.reshape(-1)
-        features = {name: self._pick(array, flat, epoch).reshape(*chosen.shape, *array.shape[1:]) for name, array in self._features.items()}
+        features = {
+            name: self._pick(array, flat, epoch).reshape(*chosen.shape, *array.shape[1:])
+            for name, array in self._features.items()
+        }
         return Chunk(features, self._labels[flat].reshape(chosen.shape))
 
     def _pick(self, array: NDArray[np.generic], examples: Indices, epoch: int) -> NDArray[np.generic]:

@@ -30,7 +30,10 @@ _BATCH_METHODS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_
 
 def make_callbacks(spec: TrainSpec, folder: str | None) -> list[keras.callbacks.Callback]:
     """The spec's callbacks; raise InvalidInput for what cannot work here, UserFailure for a failure of the user's own."""
-    return [_own(entry.name, entry.arguments, folder) if ":" in entry.name else _keras(entry.name, entry.arguments) for entry in spec.callbacks]
+    return [
+        _own(entry.name, entry.arguments, folder) if ":" in entry.name else _keras(entry.name, entry.arguments)
+        for entry in spec.callbacks
+    ]
 
 
 def _keras(name: str, arguments: dict[str, Any]) -> keras.callbacks.Callback:
@@ -42,7 +45,9 @@ def _keras(name: str, arguments: dict[str, Any]) -> keras.callbacks.Callback:
     if name in _REFUSED:
         raise InvalidInput(f"The callback {name} does not work here: {_REFUSED[name]}.")
     if name not in kinds:
-        raise InvalidInput(f"There is no callback {name[:60]!r}: use {', '.join(sorted(kinds))}, or your own as my_package.module:make.")
+        raise InvalidInput(
+            f"There is no callback {name[:60]!r}: use {', '.join(sorted(kinds))}, or your own as my_package.module:make."
+        )
     try:
         return kinds[name](**arguments)
     except (TypeError, ValueError) as error:

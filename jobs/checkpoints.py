@@ -169,7 +169,9 @@ class CheckpointWriter:
         self._put(None)
         self._thread.join(limit)
         if self._thread.is_alive():
-            raise InfrastructureFailure(f"The last checkpoint was not written within {limit:.0f} s; see whether the store answers.")
+            raise InfrastructureFailure(
+                f"The last checkpoint was not written within {limit:.0f} s; see whether the store answers."
+            )
         self._raise()
 
     def _put(self, item: Snapshot | None) -> None:

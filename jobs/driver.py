@@ -187,7 +187,8 @@ class Driver:
             phase = self.record.progress().get("phase")
             return Outcome("cancelled" if phase == "cancelled" else "succeeded")
         failures = [
-            from_bytes(self.record.store.read(info.key), info.key) for info in self.record.store.list(self.record.paths.failures_root(number))
+            from_bytes(self.record.store.read(info.key), info.key)
+            for info in self.record.store.list(self.record.paths.failures_root(number))
         ]
         if failures:
             worst = min(failures, key=lambda failure: _WORSE_FIRST.index(failure["kind"]))

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 def main(argv: list[str]) -> int:
     """Parse, export and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.export", description="Write a run's model as model.keras and a SavedModel.")
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.export", description="Write a run's model as model.keras and a SavedModel."
+    )
     parser.add_argument("--run", required=True, help="the run's id")
     parser.add_argument("--to", required=True, type=Path, help="the folder to write")
     parser.add_argument("--store", help="a folder, file:///folder or s3://bucket/prefix")
@@ -99,7 +101,9 @@ def _rebuild(record: RunRecord, submission: Document, spec: TrainSpec) -> "keras
 
     checkpoints = CheckpointStore(record.store, record.paths, spec.checkpoint)
     best = checkpoints.best_kept() if spec.early_stopping and spec.early_stopping.restore_best else None
-    snapshot = checkpoints.load(best) if best is not None else checkpoints.load_newest(lambda step, why: print(why, file=sys.stderr))
+    snapshot = (
+        checkpoints.load(best) if best is not None else checkpoints.load_newest(lambda step, why: print(why, file=sys.stderr))
+    )
     if snapshot is None:
         raise InvalidInput(f"The run {record.run_id!r} has neither a model nor a checkpoint in {record.store.url}.")
     model = _built(record, submission, spec)

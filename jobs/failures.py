@@ -10,7 +10,6 @@ from jobs.ring import LOST_PEER_ERRORS
 from service.errors import DelaylineError, InfrastructureFailure, UserFailure
 
 
-
 def classify_exception(error: BaseException) -> DelaylineError:
     """A lost peer is infrastructure; memory, the user's own stack or a refused operation are the user's."""
     if isinstance(error, LOST_PEER_ERRORS):

@@ -65,14 +65,14 @@ def run_controller_here(arguments: dict[str, Any]) -> Any:
     from ray.train.v2._internal.execution.worker_group import state as states
     from ray.train.v2._internal.execution.worker_group import worker_group as groups
 
-    class LocalScalingPolicy(FixedScalingPolicy):  # type: ignore[misc]
+    class LocalScalingPolicy(FixedScalingPolicy):
         """A fixed size, without an autoscaler to tell of it."""
 
         def after_controller_start(self, train_run_context: Any) -> None: ...
 
         def _maybe_send_resource_request(self) -> None: ...
 
-    class LocalWorkerGroup(groups.WorkerGroup):  # type: ignore[misc]
+    class LocalWorkerGroup(groups.WorkerGroup):
         """Takes the workers that wait already: they have no environment of their own."""
 
         @staticmethod
@@ -95,7 +95,7 @@ def run_controller_here(arguments: dict[str, Any]) -> Any:
             ray.get(calls)
             self._decorate_worker_log_file_paths(workers)
 
-    class LocalController(controllers.TrainController):  # type: ignore[misc]
+    class LocalController(controllers.TrainController):
         """The controller, not as an actor."""
 
         worker_group_cls = LocalWorkerGroup

@@ -35,7 +35,9 @@ def make_optimizer(spec: TrainSpec, total_steps: int) -> keras.optimizers.Optimi
     if isinstance(rate, Mapping):
         arguments["learning_rate"] = make_schedule(rate, total_steps)
     elif rate is not None and (isinstance(rate, bool) or not isinstance(rate, (int, float)) or rate <= 0):
-        raise InvalidInput(f"optimizer.learning_rate is {str(rate)[:60]}, but it must be a number above 0 or a schedule such as {{name: cosine, initial: 0.002}}.")
+        raise InvalidInput(
+            f"optimizer.learning_rate is {str(rate)[:60]}, but it must be a number above 0 or a schedule such as {{name: cosine, initial: 0.002}}."
+        )
     optimizer = _make(kind, arguments, f"The optimizer {named.name!r}")
     return keras.optimizers.LossScaleOptimizer(optimizer) if spec.precision == "float16" else optimizer
 
@@ -51,14 +53,24 @@ def make_schedule(values: Mapping[str, Any], total_steps: int) -> schedules.Lear
     if own is not None:
         return _make(own, {**named.arguments, "total_steps": total_steps}, what, hidden="total_steps")
     kind = getattr(schedules, named.name, None)
-    if not inspect.isclass(kind) or not issubclass(kind, schedules.LearningRateSchedule) or kind is schedules.LearningRateSchedule:
-        raise InvalidInput(f"There is no learning rate schedule {named.name[:60]!r}: use {', '.join(_SCHEDULES)}, or a class of keras.optimizers.schedules.")
+    if (
+        not inspect.isclass(kind)
+        or not issubclass(kind, schedules.LearningRateSchedule)
+        or kind is schedules.LearningRateSchedule
+    ):
+        raise InvalidInput(
+            f"There is no learning rate schedule {named.name[:60]!r}: use {', '.join(_SCHEDULES)}, or a class of keras.optimizers.schedules."
+        )
     return _make(kind, named.arguments, what)
 
 
 def _make(kind: Callable[..., Any], arguments: Mapping[str, Any], what: str, hidden: str = "") -> Any:
     parameters = inspect.signature(kind).parameters
-    named = [name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and name not in ("self", "name", hidden)]
+    named = [
+        name
+        for name, p in parameters.items()
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and name not in ("self", "name", hidden)
+    ]
     unknown = sorted(set(arguments) - set(named) - {hidden})
     if unknown:
         raise InvalidInput(f"{what} does not take {unknown[0]!r}: it takes {', '.join(named)}.")
@@ -71,7 +83,9 @@ def _make(kind: Callable[..., Any], arguments: Mapping[str, Any], what: str, hid
         raise InvalidInput(f"{what} was refused by Keras: {str(error).splitlines()[0][:300]}.") from error
 
 
-def cosine(initial: float, total_steps: int, warmup_steps: int = 0, final: float = 0.0, decay_steps: int | None = None) -> schedules.LearningRateSchedule:
+def cosine(
+    initial: float, total_steps: int, warmup_steps: int = 0, final: float = 0.0, decay_steps: int | None = None
+) -> schedules.LearningRateSchedule:
     """Up to `initial` in `warmup_steps`, then down along half a cosine to `final` (Loshchilov and Hutter 2017)."""
     decay = max(1, (decay_steps or total_steps) - warmup_steps)
     if warmup_steps:
@@ -84,7 +98,9 @@ def linear(initial: float, total_steps: int, warmup_steps: int = 0, final: float
     return _Triangle(initial, warmup_steps, total_steps, 0.0, final)
 
 
-def one_cycle(peak: float, total_steps: int, rise: float = 0.3, start: float | None = None, final: float = 0.0) -> schedules.LearningRateSchedule:
+def one_cycle(
+    peak: float, total_steps: int, rise: float = 0.3, start: float | None = None, final: float = 0.0
+) -> schedules.LearningRateSchedule:
     """From `start` (a 25th of the peak) up to `peak` in the share `rise` of all steps, then down (Smith and Topin 2018)."""
     return _Triangle(peak, int(rise * total_steps), total_steps, peak / 25 if start is None else start, final)
 
@@ -99,7 +115,7 @@ def piecewise(boundaries: list[int], values: list[float], total_steps: int) -> s
     return schedules.PiecewiseConstantDecay(boundaries, values)
 
 
-class _Triangle(schedules.LearningRateSchedule):  # type: ignore[misc]
+class _Triangle(schedules.LearningRateSchedule):
     def __init__(self, peak: float, rise: int, total: int, start: float, final: float) -> None:
         super().__init__()
         self._values = (float(peak), int(rise), int(total), float(start), float(final))

@@ -55,7 +55,7 @@ class Replica:
         self._task = task
         self._scales = scales
         self._inputs = inputs
-        self._trainable = [variable for variable in model.trainable_variables]
+        self._trainable = list(model.trainable_variables)
         self._scaled_loss = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
         self._forward_backward = tf.function(self._gradients, jit_compile=True) if spec.jit_compile else self._gradients
         self._train = tf.function(self._train_chunk, reduce_retracing=True)

@@ -35,7 +35,11 @@ class RingBackend(Backend):
 
 def _introduce() -> dict[str, Any]:
     address, port = get_address_and_port()
-    return {"address": f"[{address}]:{port}" if ":" in address else f"{address}:{port}", "host": socket.gethostname(), "pid": os.getpid()}
+    return {
+        "address": f"[{address}]:{port}" if ":" in address else f"{address}:{port}",
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+    }
 
 
 def _join(members: list[dict[str, Any]], rank: int) -> None:

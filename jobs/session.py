@@ -68,7 +68,12 @@ class Session:
 
 
 def run_session(
-    spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[], None], members: list[Document], too_late: Callable[[str], None]
+    spec: TrainSpec,
+    place: Place,
+    record: RunRecord,
+    fence: Callable[[], None],
+    members: list[Document],
+    too_late: Callable[[str], None],
 ) -> None:
     """Train a run from its newest checkpoint, or from the beginning, to its end or until it is cancelled."""
     session = prepare(spec, place, record, fence, too_late)
@@ -92,7 +97,9 @@ def run_session(
         watcher.ended(outcome, metrics, loop.state)
 
 
-def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[], None], too_late: Callable[[str], None]) -> Session:
+def prepare(
+    spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[], None], too_late: Callable[[str], None]
+) -> Session:
     """Load the data, form the ring, and make model, optimizer and compiled functions, equal on all workers."""
     set_precision(spec)
     strategy = form_ring(place.workers, place.ring_timeout, too_late)
@@ -111,7 +118,13 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
         optimizer = make_optimizer(spec, milestones.total)
         optimizer.build(model.trainable_variables)
     replica = Replica(
-        spec, strategy, model, optimizer, task, {f.name: f.scale for f in arrays.features}, lambda features: model_inputs(model, features)
+        spec,
+        strategy,
+        model,
+        optimizer,
+        task,
+        {f.name: f.scale for f in arrays.features},
+        lambda features: model_inputs(model, features),
     )
     checkpoints = CheckpointStore(record.store, record.paths, spec.checkpoint, fence)
     return Session(spec, place, record, checkpoints, arrays, strategy, plan, validation_rows, milestones, replica)
@@ -121,13 +134,17 @@ def restore(session: Session, watcher: LeadWatcher | SilentWatcher) -> Snapshot 
     """Put the newest intact checkpoint into the model; all workers must have found the same one."""
 
     def damaged(step: int, why: str) -> None:
-        watcher.event("checkpoint damaged", f"the checkpoint at step {step} is damaged; going back to the one before: {why}", step=step)
+        watcher.event(
+            "checkpoint damaged", f"the checkpoint at step {step} is damaged; going back to the one before: {why}", step=step
+        )
 
     snapshot = session.checkpoints.load_newest(damaged)
     step = snapshot.step if snapshot else 0
     found = session.replica.sum_over_workers(np.array([step, 1], np.float64))
     if found[0] != step * found[1]:
-        raise InfrastructureFailure(f"This worker found the checkpoint of step {step}, others found another one; the attempt starts again.")
+        raise InfrastructureFailure(
+            f"This worker found the checkpoint of step {step}, others found another one; the attempt starts again."
+        )
     if snapshot:
         assign_variables(session.replica.model.variables, snapshot.model)
         assign_variables(session.replica.optimizer.variables, snapshot.optimizer)
@@ -149,7 +166,9 @@ def make_loop(session: Session, watcher: LeadWatcher | SilentWatcher, snapshot: 
         milestones=session.milestones,
         replica=replica,
         feeder=feeder,
-        pace=Pace(one_example * session.plan.local_batch, proposes=session.place.rank == 0, single_steps=observes_batches(callbacks)),
+        pace=Pace(
+            one_example * session.plan.local_batch, proposes=session.place.rank == 0, single_steps=observes_batches(callbacks)
+        ),
         validation=session.evaluator("train", session.validation_rows) if len(session.validation_rows) else None,
         watcher=watcher,
         callbacks=keras.callbacks.CallbackList(callbacks, model=replica.model, add_history=False),
@@ -191,7 +210,9 @@ def _keep_model(session: Session, watcher: LeadWatcher | SilentWatcher) -> None:
             model.save(path)
         except (TypeError, ValueError, NotImplementedError) as error:
             # A user's layer without get_config: `delayline export` builds the model again and loads the checkpoint.
-            watcher.event("model not saved", f"Keras cannot save this model as a file ({error}); its weights are in the last checkpoint")
+            watcher.event(
+                "model not saved", f"Keras cannot save this model as a file ({error}); its weights are in the last checkpoint"
+            )
             return
         if session.place.rank == 0:
             session.record.store.upload(path, session.record.paths.model)

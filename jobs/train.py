@@ -41,9 +41,13 @@ def main(argv: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The options of `delayline train`, and those that a submitter passes."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.train", description="Train one run on Ray, here or in the cluster that RAY_ADDRESS names.")
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.train", description="Train one run on Ray, here or in the cluster that RAY_ADDRESS names."
+    )
     parser.add_argument("spec", nargs="?", help="a recipe's name or a YAML file (default cnn-digits)")
-    parser.add_argument("-s", "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the spec; KEY may be dotted")
+    parser.add_argument(
+        "-s", "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the spec; KEY may be dotted"
+    )
     parser.add_argument("--workers", help="a number, or a range such as 2-8")
     parser.add_argument("--name", help="the run's id")
     parser.add_argument("--resume", action="store_true", help="go on with a failed or cancelled run")
@@ -88,12 +92,19 @@ def submit(arguments: argparse.Namespace, store: Store) -> str:
     run_id = check_run_id(arguments.name) if arguments.name else new_run_id(stem)
     record = RunRecord(store, run_id)
     version = find_dataset(store, spec.dataset).version
-    origin = {"recipe": stem, "dataset_version": version, "command": ["python", "-m", "jobs.train", *sys.argv[1:]], "folder": str(Path.cwd())}
+    origin = {
+        "recipe": stem,
+        "dataset_version": version,
+        "command": ["python", "-m", "jobs.train", *sys.argv[1:]],
+        "folder": str(Path.cwd()),
+    }
     if not record.claim(spec, origin):
         stored, wanted = record.spec().document(), spec.document()
         differing = sorted(key for key in {*stored, *wanted} if stored.get(key) != wanted.get(key))
         if differing:
-            raise InvalidInput(f"The run {run_id!r} exists with another {', '.join(differing)}: use another --name, or the spec that it has.")
+            raise InvalidInput(
+                f"The run {run_id!r} exists with another {', '.join(differing)}: use another --name, or the spec that it has."
+            )
     say(f"run {run_id}")
     return run_id
 

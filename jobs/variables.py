@@ -11,7 +11,9 @@ from service.errors import UserFailure
 
 def copy_variables(variables: list[Any]) -> Tensors:
     """Copies in host memory; a key is the variable's position and path."""
-    return {f"{index:05d} {variable.path}": np.array(keras.ops.convert_to_numpy(variable)) for index, variable in enumerate(variables)}
+    return {
+        f"{index:05d} {variable.path}": np.array(keras.ops.convert_to_numpy(variable)) for index, variable in enumerate(variables)
+    }
 
 
 def assign_variables(variables: list[Any], tensors: Tensors) -> None:
@@ -28,7 +30,11 @@ def assign_variables(variables: list[Any], tensors: Tensors) -> None:
 
 
 def _seed_states(model: keras.Model) -> list[Any]:
-    return [variable for variable in model.variables if variable.path.endswith("seed_generator_state") and tuple(variable.shape) == (2,)]
+    return [
+        variable
+        for variable in model.variables
+        if variable.path.endswith("seed_generator_state") and tuple(variable.shape) == (2,)
+    ]
 
 
 def draw_differently(model: keras.Model, rank: int) -> None:

@@ -58,7 +58,10 @@ class LeadWatcher:
         self._reporter.check()
         self._reporter.add_row(row)
         self._tensorboard.add(row)
-        print(" ".join(f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}" for name, value in row.items()), flush=True)
+        print(
+            " ".join(f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}" for name, value in row.items()),
+            flush=True,
+        )
 
     def update(self, **values: Any) -> None:
         """Change values of the progress document."""
@@ -90,7 +93,12 @@ class LeadWatcher:
         """Say that the first step is about to be done."""
         print(summary, flush=True)
         self.update(
-            phase="training", model_summary=summary, step=step, steps=milestones.total, epoch=milestones.epoch(step), epochs=milestones.epochs
+            phase="training",
+            model_summary=summary,
+            step=step,
+            steps=milestones.total,
+            epoch=milestones.epoch(step),
+            epochs=milestones.epochs,
         )
         self._reporter.event("training", f"training begins at step {step} of {milestones.total}", step=step)
 
@@ -110,7 +118,9 @@ class LeadWatcher:
         self._reporter.close()
 
     def _saved(self, snapshot: Snapshot, seconds: float) -> None:
-        self._reporter.event("checkpoint", f"checkpoint at step {snapshot.step} saved", step=snapshot.step, seconds=round(seconds, 3))
+        self._reporter.event(
+            "checkpoint", f"checkpoint at step {snapshot.step} saved", step=snapshot.step, seconds=round(seconds, 3)
+        )
         self._tensorboard.ship()
 
 

@@ -46,7 +46,9 @@ def train_worker(values: dict[str, Any]) -> None:
 
     config = WorkerConfig(**values)
     rank = ray.train.get_context().get_world_rank()
-    log_file = Path(tempfile.gettempdir()) / f"delayline-{os.getuid()}" / f"{config.run_id}-{config.attempt}-{rank}-{os.getpid()}.log"
+    log_file = (
+        Path(tempfile.gettempdir()) / f"delayline-{os.getuid()}" / f"{config.run_id}-{config.attempt}-{rank}-{os.getpid()}.log"
+    )
     log_file.unlink(missing_ok=True)
     capture_output(log_file)
     settings = config.settings()
@@ -80,7 +82,9 @@ def _run(config: WorkerConfig, settings: Settings, record: RunRecord, rank: int,
 
     spec = TrainSpec.model_validate(config.spec)
     version = record.submission().get("dataset_version")
-    place = Place(rank, config.workers, config.attempt, config.folder, version, settings.ring_timeout, settings.cache, settings.cache_bytes)
+    place = Place(
+        rank, config.workers, config.attempt, config.folder, version, settings.ring_timeout, settings.cache, settings.cache_bytes
+    )
     run_session(spec, place, record, fence, identity(rank), too_late)
 
 

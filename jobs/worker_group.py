@@ -180,7 +180,10 @@ def fit(spec: TrainSpec, config: WorkerConfig, local: bool) -> None:
             train_worker,
             train_loop_config=asdict(config),
             scaling_config=ScalingConfig(
-                num_workers=config.workers, use_gpu=spec.worker.gpus > 0, resources_per_worker={"CPU": cpus}, placement_strategy="PACK"
+                num_workers=config.workers,
+                use_gpu=spec.worker.gpus > 0,
+                resources_per_worker={"CPU": cpus},
+                placement_strategy="PACK",
             ),
             # Retries are the driver's: it knows whose failure it was.
             run_config=RunConfig(

@@ -168,7 +168,9 @@ class TrainSpec(Frozen):
         if not 1 <= fewest <= most <= 4096:
             raise ValueError(f"workers must be at least 1, at most 4096 and in order, not {fewest}-{most}")
         if fewest > self.batch:
-            raise ValueError(f"{fewest} workers cannot share a batch of {self.batch}: use at most {self.batch} workers or a larger batch")
+            raise ValueError(
+                f"{fewest} workers cannot share a batch of {self.batch}: use at most {self.batch} workers or a larger batch"
+            )
         if not self.worker_counts:
             shown = str(fewest) if fewest == most else f"{fewest} to {most}"
             raise ValueError(

@@ -73,7 +73,9 @@ class S3Server:
                 return
             except Exception as error:
                 if time.monotonic() > deadline or self.process.poll() is not None:
-                    raise RuntimeError(f"{self.name} did not start: {error}; {self.log.read_text(errors='replace')[-2000:]}") from error
+                    raise RuntimeError(
+                        f"{self.name} did not start: {error}; {self.log.read_text(errors='replace')[-2000:]}"
+                    ) from error
             time.sleep(0.2)
 
     def stop(self) -> None:
@@ -121,7 +123,11 @@ def seaweedfs(folder: Path) -> S3Server:
     command = Path(sys.executable).parent / "weed"
     key, secret, reader, reader_secret = (secrets.token_hex(16) for _ in range(4))
     identities = [
-        {"name": "owner", "credentials": [{"accessKey": key, "secretKey": secret}], "actions": ["Admin", "Read", "Write", "List", "Tagging"]},
+        {
+            "name": "owner",
+            "credentials": [{"accessKey": key, "secretKey": secret}],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        },
         {"name": "reader", "credentials": [{"accessKey": reader, "secretKey": reader_secret}], "actions": ["Read", "List"]},
     ]
     folder.mkdir(parents=True, exist_ok=True)
@@ -136,7 +142,14 @@ def seaweedfs(folder: Path) -> S3Server:
         "-s3.autoCreateBucket=false", "-s3.allowDeleteBucketNotEmpty=false",
     ]  # fmt: skip
     return S3Server(
-        "SeaweedFS", argv, f"http://127.0.0.1:{s3}", key, secret, {"GOMEMLIMIT": "400MiB"}, folder / "server.log", (reader, reader_secret)
+        "SeaweedFS",
+        argv,
+        f"http://127.0.0.1:{s3}",
+        key,
+        secret,
+        {"GOMEMLIMIT": "400MiB"},
+        folder / "server.log",
+        (reader, reader_secret),
     )
 
 
@@ -155,7 +168,15 @@ def minio(folder: Path, binary: Path) -> S3Server:
     key, secret = secrets.token_hex(8), secrets.token_hex(16)
     port, console = free_ports(2)
     folder.mkdir(parents=True, exist_ok=True)
-    argv = [str(binary), "server", str(folder / "data"), "--address", f"127.0.0.1:{port}", "--console-address", f"127.0.0.1:{console}"]
+    argv = [
+        str(binary),
+        "server",
+        str(folder / "data"),
+        "--address",
+        f"127.0.0.1:{port}",
+        "--console-address",
+        f"127.0.0.1:{console}",
+    ]
     environment = {
         "MINIO_ROOT_USER": key,
         "MINIO_ROOT_PASSWORD": secret,

@@ -24,7 +24,8 @@ def uniforms(seed: int, epoch: int, examples: NDArray[np.int64], draw: int) -> U
         for word in (epoch, draw):
             state = _mix(state ^ (np.uint64(word) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0xD1B54A32D192ED03)))
         mixed = _mix(examples.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + state)
-    return (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53
+    uniform: Uniforms = (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53
+    return uniform
 
 
 def _mix(value: Any) -> Any:
@@ -41,11 +42,8 @@ class Flip:
     draws = 1
 
     def apply(self, images: Images, epoch: int, numbers: Callable[[int, bool], Uniforms]) -> Images:
-        if self.alternating:
-            # The first epoch's side is drawn, later epochs change it.
-            chosen = (numbers(0, False) < 0.5) ^ bool(epoch % 2)
-        else:
-            chosen = numbers(0, True) < 0.5
+        # Alternating: the first epoch's side is drawn, later epochs change it.
+        chosen = (numbers(0, False) < 0.5) ^ bool(epoch % 2) if self.alternating else numbers(0, True) < 0.5
         changed = images.copy()
         changed[chosen] = images[chosen, :, ::-1]
         return changed

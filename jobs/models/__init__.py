@@ -42,14 +42,18 @@ def build_model(spec: TrainSpec, input_shape: Shape | dict[str, Shape], classes:
 
 def _registered(name: str) -> Callable[..., keras.Model]:
     if name.replace("_", "-") not in registered_models():
-        raise UnknownName(f"There is no model {name[:80]!r}: use {' or '.join(registered_models())}, or your own as my_package.nets:build.")
+        raise UnknownName(
+            f"There is no model {name[:80]!r}: use {' or '.join(registered_models())}, or your own as my_package.nets:build."
+        )
     build: Callable[..., keras.Model] = importlib.import_module(f"jobs.models.{name.replace('-', '_')}").build
     return build
 
 
 def _call_registered(build: Callable[..., keras.Model], spec: TrainSpec, shape: Any, classes: int) -> keras.Model:
     if isinstance(shape, dict):
-        raise InvalidInput(f"The model {spec.model!r} takes one input and {spec.dataset!r} has {len(shape)}: use a model of your own for it.")
+        raise InvalidInput(
+            f"The model {spec.model!r} takes one input and {spec.dataset!r} has {len(shape)}: use a model of your own for it."
+        )
     try:
         return build(shape, classes, **spec.model_params)
     except TypeError as error:
@@ -58,7 +62,9 @@ def _call_registered(build: Callable[..., keras.Model], spec: TrainSpec, shape: 
 
 def _check(model: Any, name: str, shape: Shape | dict[str, Shape], classes: int) -> None:
     if not isinstance(model, keras.Model):
-        raise UserFailure(f"The model {name!r} must be a keras.Model, but its function returned {type(model).__name__}: return the model.")
+        raise UserFailure(
+            f"The model {name!r} must be a keras.Model, but its function returned {type(model).__name__}: return the model."
+        )
     features = shape if isinstance(shape, dict) else {"x": shape}
     zeros = {feature: keras.ops.zeros((2, *dimensions)) for feature, dimensions in features.items()}
     logits = model(model_inputs(model, zeros), training=False)
@@ -72,7 +78,9 @@ def _check(model: Any, name: str, shape: Shape | dict[str, Shape], classes: int)
         raise UserFailure(f"The model {name!r} has no trainable variables: there is nothing to train.")
     last = model.layers[-1] if model.layers else None
     if getattr(getattr(last, "activation", None), "__name__", "") in ("softmax", "sigmoid"):
-        print(f"warning: the model {name!r} ends with a softmax, but logits are expected; leave the last activation out", flush=True)
+        print(
+            f"warning: the model {name!r} ends with a softmax, but logits are expected; leave the last activation out", flush=True
+        )
 
 
 def model_inputs(model: keras.Model, features: dict[str, Any]) -> Any:

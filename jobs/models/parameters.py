@@ -9,7 +9,9 @@ LONGEST = 1_000_000
 
 def whole_numbers(name: str, values: Any, count: int | None = None) -> list[int]:
     """A list of positive whole numbers, exactly `count` of them if given; raise InvalidInput."""
-    fits = isinstance(values, (list, tuple)) and all(isinstance(v, int) and not isinstance(v, bool) and 1 <= v <= LONGEST for v in values)
+    fits = isinstance(values, (list, tuple)) and all(
+        isinstance(v, int) and not isinstance(v, bool) and 1 <= v <= LONGEST for v in values
+    )
     if not fits or (count is not None and len(values) != count):
         wanted = f"{count} positive whole numbers" if count is not None else "a list of positive whole numbers"
         raise InvalidInput(f"model_params.{name} is {str(values)[:60]}, but it must be {wanted}.")
@@ -38,5 +40,7 @@ def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
 def image_shape(model: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
     """(height, width, channels); raise InvalidInput for examples that are no images."""
     if len(shape) != 3:
-        raise InvalidInput(f"The model {model!r} takes images of shape (height, width, channels), but the dataset's examples are {shape}: use dense.")
+        raise InvalidInput(
+            f"The model {model!r} takes images of shape (height, width, channels), but the dataset's examples are {shape}: use dense."
+        )
     return shape[0], shape[1], shape[2]

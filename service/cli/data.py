@@ -22,9 +22,19 @@ Dataset = Annotated[str, typer.Argument(metavar="NAME", help="A dataset's name, 
 
 @app.command("import")
 def import_(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What the dataset is to be called; mnist, fashion-mnist, cifar10 and cifar100 are known.")],
-    source: Annotated[str | None, typer.Option("--from", metavar="DIR|URL", help="Where the original files are; a known dataset has an address.")] = None,
-    format_name: Annotated[str | None, typer.Option("--format", metavar="FORMAT", help="cifar, idx, images, npz or parquet.")] = None,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="What the dataset is to be called; mnist, fashion-mnist, cifar10 and cifar100 are known."
+        ),
+    ],
+    source: Annotated[
+        str | None,
+        typer.Option("--from", metavar="DIR|URL", help="Where the original files are; a known dataset has an address."),
+    ] = None,
+    format_name: Annotated[
+        str | None, typer.Option("--format", metavar="FORMAT", help="cifar, idx, images, npz or parquet.")
+    ] = None,
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
@@ -35,7 +45,9 @@ def import_(
     with _Progress(name) as progress:
         manifest = import_dataset(_open(store), name, source, format_name, progress.report)
     rows = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
-    say(f"{manifest.name}@{manifest.version}: {rows} examples, {len(manifest.classes)} classes, {_size(manifest.bytes)} in {time.monotonic() - began:.1f} s")
+    say(
+        f"{manifest.name}@{manifest.version}: {rows} examples, {len(manifest.classes)} classes, {_size(manifest.bytes)} in {time.monotonic() - began:.1f} s"
+    )
     if as_json:
         print_json(manifest.document())
 
@@ -61,7 +73,9 @@ def show(name: Dataset, store: StoreUrl = None, as_json: AsJson = False) -> None
     for split, count in manifest.splits.items():
         print(f"  {split}: {count} examples in {sum(shard.split == split for shard in manifest.shards)} shards")
     for feature in manifest.features:
-        print(f"  {feature.name}: {feature.dtype} {'x'.join(map(str, feature.shape)) or 'one number'}, divided by {feature.scale:g}")
+        print(
+            f"  {feature.name}: {feature.dtype} {'x'.join(map(str, feature.shape)) or 'one number'}, divided by {feature.scale:g}"
+        )
     print(f"  classes: {', '.join(manifest.classes[:20])}{' …' if len(manifest.classes) > 20 else ''}")
     print(f"  source: {manifest.source}")
 
@@ -87,7 +101,9 @@ def verify(name: Dataset, store: StoreUrl = None, as_json: AsJson = False) -> No
     if problems:
         more = f" ({len(problems) - 1} more shards are damaged)" if len(problems) > 1 else ""
         raise Damaged(problems[0] + more)
-    say(f"{manifest.name}@{manifest.version}: {len(manifest.shards)} shards, {_size(manifest.bytes)}, every byte as it was imported")
+    say(
+        f"{manifest.name}@{manifest.version}: {len(manifest.shards)} shards, {_size(manifest.bytes)}, every byte as it was imported"
+    )
 
 
 def _open(store: str | None) -> Store:

@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from service.datasets.importer import import_dataset
     from service.datasets.load import load_split, verify_dataset
 
-__all__ = ["Cache", "Feature", "Manifest", "Shard", "find_dataset", "import_dataset", "list_datasets", "load_split", "verify_dataset"]
+__all__ = [
+    "Cache",
+    "Feature",
+    "Manifest",
+    "Shard",
+    "find_dataset",
+    "import_dataset",
+    "list_datasets",
+    "load_split",
+    "verify_dataset",
+]
 
 _LAZY = {"Cache": "cache", "import_dataset": "importer", "load_split": "load", "verify_dataset": "load"}
 

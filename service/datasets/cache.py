@@ -67,7 +67,9 @@ class Cache:
     def _intact(self, entry: Path) -> bool:
         try:
             sums = json.loads((entry / "entry.json").read_text())
-            return all((entry / name).stat().st_size == s["bytes"] and _crc32(entry / name) == s["crc32"] for name, s in sums.items())
+            return all(
+                (entry / name).stat().st_size == s["bytes"] and _crc32(entry / name) == s["crc32"] for name, s in sums.items()
+            )
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
@@ -81,7 +83,9 @@ class Cache:
                     break
                 except BlockingIOError:
                     if time.monotonic() > deadline:
-                        raise InfrastructureFailure(f"Another process has been filling the cache {self.folder} for {LOCK_SECONDS:g} s.") from None
+                        raise InfrastructureFailure(
+                            f"Another process has been filling the cache {self.folder} for {LOCK_SECONDS:g} s."
+                        ) from None
                     time.sleep(0.05)
             yield
 

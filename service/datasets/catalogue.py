@@ -12,7 +12,6 @@ from service.storage.base import Store
 from service.storage.records import from_bytes
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 DIGITS = Manifest(
@@ -69,5 +68,10 @@ def embedded_arrays(name: str) -> "dict[str, dict[str, NDArray[Any]]]":
     """The arrays of an embedded dataset: split, then feature or `label`."""
     import numpy as np
 
-    with (resources.files("service.datasets") / "embedded" / f"{name}.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return {split: {"image": arrays[f"x_{split}"], "label": arrays[f"y_{split}"].astype(np.int32)} for split in ("train", "test")}
+    with (
+        (resources.files("service.datasets") / "embedded" / f"{name}.npz").open("rb") as file,
+        np.load(file, allow_pickle=False) as arrays,
+    ):
+        return {
+            split: {"image": arrays[f"x_{split}"], "label": arrays[f"y_{split}"].astype(np.int32)} for split in ("train", "test")
+        }

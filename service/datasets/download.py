@@ -18,9 +18,13 @@ CHUNK = 1024**2
 def fetch_known(name: str, known: Known, folder: Path, progress: Callable[[int], None]) -> Path:
     """Fetch a known dataset's files into `folder` and return what its format reads; raise InvalidInput when offline."""
     for remote in known.files:
-        digest = _fetch(remote.url, folder / remote.name, progress, f"give the files with `delayline data import {name} --from FOLDER`")
+        digest = _fetch(
+            remote.url, folder / remote.name, progress, f"give the files with `delayline data import {name} --from FOLDER`"
+        )
         if digest != remote.md5:
-            raise BadData(f"{remote.url} has the checksum {digest}, but {remote.md5} is the published one: fetch it from elsewhere and use --from.")
+            raise BadData(
+                f"{remote.url} has the checksum {digest}, but {remote.md5} is the published one: fetch it from elsewhere and use --from."
+            )
     return folder if len(known.files) > 1 else folder / known.files[0].name
 
 
@@ -44,7 +48,9 @@ def _fetch(url: str, target: Path, progress: Callable[[int], None], remedy: str)
         with urllib.request.urlopen(url, timeout=SILENCE_SECONDS) as answer, target.open("wb") as file:  # noqa: S310  # checked above
             promised = int(answer.headers.get("Content-Length") or 0)
             if promised > MOST_BYTES:
-                raise BadData(f"{url} promises {promised} bytes, more than {MOST_BYTES}: fetch it yourself and use --from FOLDER.")
+                raise BadData(
+                    f"{url} promises {promised} bytes, more than {MOST_BYTES}: fetch it yourself and use --from FOLDER."
+                )
             received = 0
             while chunk := answer.read(CHUNK):
                 received += len(chunk)
@@ -61,4 +67,3 @@ def _fetch(url: str, target: Path, progress: Callable[[int], None], remedy: str)
     if promised and received != promised:
         raise BadData(f"{url} ended after {received} of {promised} bytes: try again.")
     return digest.hexdigest()
-

@@ -52,7 +52,9 @@ class _Progress:
             self.report(self.phase, self.done, self.total)
 
 
-def import_dataset(store: Store, name: str, source: str | None, format_name: str | None = None, report: Report = lambda *_: None) -> Manifest:
+def import_dataset(
+    store: Store, name: str, source: str | None, format_name: str | None = None, report: Report = lambda *_: None
+) -> Manifest:
     """Import a dataset from a folder, a file or an address; without `source`, a known one from its public address.
 
     The version is a digest of the content: importing the same again writes nothing. Raise InvalidInput for what is
@@ -77,7 +79,9 @@ def _format(name: str, source: str | None, format_name: str | None) -> str:
         return format_name
     if name in KNOWN:
         return KNOWN[name].format
-    raise InvalidInput(f"{name!r} is no known dataset ({', '.join(sorted(KNOWN))}): add --format, one of {', '.join(format_names())}.")
+    raise InvalidInput(
+        f"{name!r} is no known dataset ({', '.join(sorted(KNOWN))}): add --format, one of {', '.join(format_names())}."
+    )
 
 
 def _locate(name: str, source: str | None, scratch: Path, progress: Callable[[int], None]) -> Path:
@@ -154,7 +158,11 @@ def _sweep(store: Store, name: str, version: str) -> None:
             continue
         objects = list(store.list(root))
         newest = max((info.modified for info in objects), default=0.0)
-        if other != version and not any(info.key.endswith("/manifest.json") for info in objects) and time.time() - newest > ABANDONED_SECONDS:
+        if (
+            other != version
+            and not any(info.key.endswith("/manifest.json") for info in objects)
+            and time.time() - newest > ABANDONED_SECONDS
+        ):
             store.delete_prefix(root)
 
 
@@ -167,9 +175,9 @@ def _digest(raw: RawDataset, features: tuple[Feature, ...], classes: tuple[str, 
         arrays.append(np.ascontiguousarray(part.labels.astype(np.int32)))
     views = [array.reshape(-1).view(np.uint8) for array in arrays]
     blocks = [view[first : first + HASHED_AT_ONCE] for view in views for first in range(0, len(view), HASHED_AT_ONCE)]
-    head = json.dumps([[vars(feature) for feature in features], classes, {split: len(part.labels) for split, part in raw.splits.items()}])
+    head = json.dumps(
+        [[vars(feature) for feature in features], classes, {split: len(part.labels) for split, part in raw.splits.items()}]
+    )
     with ThreadPoolExecutor(2) as pool:
         digests = list(pool.map(lambda block: hashlib.sha256(block).digest(), blocks))
     return hashlib.sha256(head.encode() + b"".join(digests)).hexdigest()[:12]
-
-

@@ -40,7 +40,8 @@ def _fill(store: Store, manifest: Manifest, shards: list[Shard], folder: Path) -
     kinds = [("label", np.dtype(np.int32), ()), *((f.name, np.dtype(f.dtype), f.shape) for f in manifest.features)]
     # Decoded straight into the files that are mapped later: no second copy in memory.
     arrays = {
-        name: np.lib.format.open_memmap(folder / f"column-{name}.npy", mode="w+", dtype=dtype, shape=(rows, *shape)) for name, dtype, shape in kinds
+        name: np.lib.format.open_memmap(folder / f"column-{name}.npy", mode="w+", dtype=dtype, shape=(rows, *shape))
+        for name, dtype, shape in kinds
     }
     first = 0
     starts = []

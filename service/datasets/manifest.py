@@ -70,7 +70,9 @@ class Manifest:
             return cls(
                 name=document["name"],
                 version=document["version"],
-                features=tuple(Feature(f["name"], f["dtype"], tuple(f["shape"]), float(f["scale"])) for f in document["features"]),
+                features=tuple(
+                    Feature(f["name"], f["dtype"], tuple(f["shape"]), float(f["scale"])) for f in document["features"]
+                ),
                 classes=tuple(document["classes"]),
                 splits={name: int(rows) for name, rows in document["splits"].items()},
                 shards=tuple(Shard(s["split"], s["key"], s["rows"], s["bytes"], s["sha256"]) for s in document["shards"]),

@@ -35,23 +35,27 @@ class RawDataset:
         found = []
         for name, array in self.splits["train"].columns.items():
             if array.dtype.name not in STORED_TYPES:
-                raise BadData(f"{self.splits['train'].origin}: {name!r} has the type {array.dtype}, but it must be one of {', '.join(STORED_TYPES)}.")
+                raise BadData(
+                    f"{self.splits['train'].origin}: {name!r} has the type {array.dtype}, but it must be one of {', '.join(STORED_TYPES)}."
+                )
             scale = 255.0 if array.dtype == np.uint8 and array.ndim == 4 else 1.0
             found.append(Feature(name, array.dtype.name, tuple(array.shape[1:]), scale))
         return tuple(found)
 
     def check(self) -> tuple[tuple[Feature, ...], tuple[str, ...]]:
         """Check splits against each other and labels against classes; return features and classes; raise BadData."""
-        for split in ("train", "test"):
-            if split not in self.splits:
-                raise BadData(f"There is no {split} split: Delayline trains on `train` and measures on `test`; give both.")
+        for required in ("train", "test"):
+            if required not in self.splits:
+                raise BadData(f"There is no {required} split: Delayline trains on `train` and measures on `test`; give both.")
         features = self.features()
         for name, split in self.splits.items():
             _check_split(name, split, features)
         highest = max(int(split.labels.max()) for split in self.splits.values())
         classes = self.classes or tuple(str(number) for number in range(highest + 1))
         if highest >= len(classes):
-            raise BadData(f"The highest label is {highest}, but there are {len(classes)} classes, 0 to {len(classes) - 1}: correct the labels.")
+            raise BadData(
+                f"The highest label is {highest}, but there are {len(classes)} classes, 0 to {len(classes) - 1}: correct the labels."
+            )
         return features, classes
 
 
@@ -60,11 +64,15 @@ def _check_split(name: str, split: RawSplit, features: tuple[Feature, ...]) -> N
     if rows == 0:
         raise BadData(f"{split.origin}: the {name} split is empty: give at least one example.")
     if {feature.name for feature in features} != set(split.columns):
-        raise BadData(f"{split.origin}: the {name} split has the features {', '.join(split.columns)}, but train has {', '.join(f.name for f in features)}.")
+        raise BadData(
+            f"{split.origin}: the {name} split has the features {', '.join(split.columns)}, but train has {', '.join(f.name for f in features)}."
+        )
     for feature in features:
         array = split.columns[feature.name]
         if len(array) != rows:
-            raise BadData(f"{split.origin}: there are {len(array)} of {feature.name!r} and {rows} labels in {name}: their numbers must be equal.")
+            raise BadData(
+                f"{split.origin}: there are {len(array)} of {feature.name!r} and {rows} labels in {name}: their numbers must be equal."
+            )
         if tuple(array.shape[1:]) != feature.shape or array.dtype.name != feature.dtype:
             raise BadData(
                 f"{split.origin}: {feature.name!r} is {array.dtype} {array.shape[1:]} in {name}, but {feature.dtype} {feature.shape} in train."
@@ -77,7 +85,11 @@ def _check_split(name: str, split: RawSplit, features: tuple[Feature, ...]) -> N
 def check_labels(labels: NDArray[Any], origin: str) -> None:
     """Labels are one integer each, from 0; raise BadData with the example's number."""
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise BadData(f"{origin}: labels must be one whole number for each example, but they are {labels.dtype} of shape {labels.shape}.")
+        raise BadData(
+            f"{origin}: labels must be one whole number for each example, but they are {labels.dtype} of shape {labels.shape}."
+        )
     wrong = np.flatnonzero((labels < 0) | (labels >= MOST_CLASSES))
     if len(wrong):
-        raise BadData(f"{origin}: example {wrong[0]} has the label {labels[wrong[0]]}, but labels count from 0 to less than {MOST_CLASSES}.")
+        raise BadData(
+            f"{origin}: example {wrong[0]} has the label {labels[wrong[0]]}, but labels count from 0 to less than {MOST_CLASSES}."
+        )

@@ -32,7 +32,12 @@ def encode(features: tuple[Feature, ...], columns: Mapping[str, NDArray[Any]], l
     """A Parquet file with one row for each example."""
     arrays = [_to_arrow(feature, columns[feature.name]) for feature in features]
     fields = [
-        pa.field(feature.name, array.type, nullable=False, metadata={"delayline": json.dumps({"dtype": feature.dtype, "shape": feature.shape})})
+        pa.field(
+            feature.name,
+            array.type,
+            nullable=False,
+            metadata={"delayline": json.dumps({"dtype": feature.dtype, "shape": feature.shape})},
+        )
         for feature, array in zip(features, arrays, strict=True)
     ]
     schema = pa.schema([*fields, pa.field("label", pa.int32(), nullable=False)])
@@ -52,7 +57,9 @@ def _to_arrow(feature: Feature, array: NDArray[Any]) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(flat), size)
 
 
-def decode_into(data: bytes, features: tuple[Feature, ...], columns: Mapping[str, NDArray[Any]], labels: NDArray[np.int32], key: str) -> None:
+def decode_into(
+    data: bytes, features: tuple[Feature, ...], columns: Mapping[str, NDArray[Any]], labels: NDArray[np.int32], key: str
+) -> None:
     """Write a shard's rows into slices of arrays that are as long as the shard; raise Damaged when they do not fit."""
     try:
         table = pq.read_table(pa.BufferReader(data), use_threads=False)

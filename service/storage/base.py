@@ -76,7 +76,7 @@ class Store(ABC):
     def delete(self, key: str) -> None:
         """Delete one object; a missing one is no error."""
 
-    def read_many(self, keys: "list[str]") -> dict[str, bytes]:
+    def read_many(self, keys: builtins.list[str]) -> dict[str, bytes]:
         """The whole objects of those keys that exist."""
         found = {}
         for key in keys:

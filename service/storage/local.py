@@ -1,5 +1,6 @@
 """A store in a directory of this machine, or of a file system that all machines share."""
 
+import builtins
 import contextlib
 import errno
 import fcntl
@@ -75,7 +76,7 @@ class LocalStore(Store):
             found = sorted(self._walk(folder, prefix), key=lambda info: info.key)
         yield from found
 
-    def list_folders(self, prefix: str) -> "list[str]":
+    def list_folders(self, prefix: str) -> builtins.list[str]:
         try:
             with self._errors(prefix), os.scandir(self._root / prefix) as entries:
                 names = [entry.name for entry in entries if entry.is_dir() and entry.name != TEMPORARY]
@@ -116,7 +117,9 @@ class LocalStore(Store):
             except FileNotFoundError:
                 # Another process deleted the last object beside this one, and the folder with it.
                 continue
-        raise StoreError(f"The store {self.url} could not keep {key!r}: its folder is deleted again and again; let one process work on it.")
+        raise StoreError(
+            f"The store {self.url} could not keep {key!r}: its folder is deleted again and again; let one process work on it."
+        )
 
     def _move(self, temporary: Path, path: Path, key: str, if_absent: bool, if_version: str | None) -> str:
         version = _version(temporary.stat())
@@ -168,7 +171,9 @@ class LocalStore(Store):
                     break
                 except BlockingIOError:
                     if time.monotonic() > deadline:
-                        raise StoreUnreachable(f"The store {self.url} was locked by another process for {self._patience:g} s.") from None
+                        raise StoreUnreachable(
+                            f"The store {self.url} was locked by another process for {self._patience:g} s."
+                        ) from None
                     time.sleep(0.005)
             yield
 
@@ -185,9 +190,13 @@ class LocalStore(Store):
         except FileNotFoundError as error:
             raise NotFound(f"There is no object {key!r} in {self.url}.") from error
         except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
-            raise StoreError(f"The store {self.url} cannot hold {key!r}: a file stands where a folder is needed; choose another folder.") from error
+            raise StoreError(
+                f"The store {self.url} cannot hold {key!r}: a file stands where a folder is needed; choose another folder."
+            ) from error
         except PermissionError as error:
-            raise StoreError(f"The store {self.url} refuses access ({error.strerror}): give this user the right to read and write there.") from error
+            raise StoreError(
+                f"The store {self.url} refuses access ({error.strerror}): give this user the right to read and write there."
+            ) from error
         except OSError as error:
             raise StoreError(_explain(error, self.url)) from error
 

@@ -42,17 +42,23 @@ def parse_location(text: str, endpoint: str | None) -> LocalLocation | S3Locatio
     if scheme == "file":
         parts = urlsplit(text)
         if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-            raise InvalidInput(f"The store {text[:100]!r} is not valid: a file URL has three slashes, such as file:///data/store.")
+            raise InvalidInput(
+                f"The store {text[:100]!r} is not valid: a file URL has three slashes, such as file:///data/store."
+            )
         return LocalLocation(Path(unquote(parts.path)))
     if scheme == "s3":
         return _parse_s3(text, endpoint)
-    raise InvalidInput(f"The store {text[:100]!r} has the unknown scheme {scheme!r}: give a folder, file:///folder or s3://bucket/prefix.")
+    raise InvalidInput(
+        f"The store {text[:100]!r} has the unknown scheme {scheme!r}: give a folder, file:///folder or s3://bucket/prefix."
+    )
 
 
 def _parse_s3(text: str, endpoint: str | None) -> S3Location:
     parts = urlsplit(text)
     if "@" in parts.netloc:
-        raise InvalidInput("The store's URL holds credentials: leave them out and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.")
+        raise InvalidInput(
+            "The store's URL holds credentials: leave them out and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+        )
     if not parts.netloc:
         raise InvalidInput(f"The store {text[:100]!r} names no bucket: use s3://bucket/prefix.")
     query = parse_qs(parts.query)
@@ -67,5 +73,7 @@ def check_endpoint(endpoint: str) -> str:
     """Return an S3 endpoint unchanged but for a last slash; raise InvalidInput for one without a scheme."""
     if not endpoint.startswith(("http://", "https://")) or not urlsplit(endpoint).hostname:
         shown = endpoint.split("@")[-1][:100]
-        raise InvalidInput(f"The S3 endpoint {shown!r} has no scheme: write http:// or https:// before the host, such as http://{shown}.")
+        raise InvalidInput(
+            f"The S3 endpoint {shown!r} has no scheme: write http:// or https:// before the host, such as http://{shown}."
+        )
     return endpoint.rstrip("/")

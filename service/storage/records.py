@@ -6,6 +6,7 @@ import secrets
 import socket
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -36,7 +37,9 @@ def from_bytes(data: bytes, key: str) -> Document:
     except ValueError as error:
         raise Damaged(f"The store's object {key} is not the JSON that Delayline wrote; restore it or delete it.") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise Damaged(f"The store's object {key} has no format {FORMAT}: it was made by another version of Delayline; use that version.")
+        raise Damaged(
+            f"The store's object {key} has no format {FORMAT}: it was made by another version of Delayline; use that version."
+        )
     return document
 
 
@@ -81,7 +84,9 @@ class RunRecord:
         try:
             return from_bytes(self.store.read(self.paths.spec), self.paths.spec)
         except NotFound as error:
-            raise UnknownName(f"There is no run {self.run_id!r} in {self.store.url}; `delayline runs list` shows those that are.") from error
+            raise UnknownName(
+                f"There is no run {self.run_id!r} in {self.store.url}; `delayline runs list` shows those that are."
+            ) from error
 
     def spec(self) -> TrainSpec:
         """The run's spec."""
@@ -153,15 +158,15 @@ def lease_is_live(lease: Document, now: float | None = None) -> bool:
     if not lease or lease.get("released"):
         return False
     if lease["host"] == socket.gethostname() and lease.get("boot") == boot_id():
-        return _process_started(lease["pid"]) == lease["pid_started"]
-    return (time.time() if now is None else now) - lease["heartbeat"] < LEASE_SECONDS
+        return bool(_process_started(lease["pid"]) == lease["pid_started"])
+    return bool((time.time() if now is None else now) - lease["heartbeat"] < LEASE_SECONDS)
 
 
 def boot_id() -> str:
     """Tells two machines, or two boots of one, of the same host name apart; containers add their pid namespace."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return f"{file.read().strip()}:{os.readlink('/proc/self/ns/pid')}"
+            return f"{file.read().strip()}:{Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return ""
 

@@ -1,5 +1,6 @@
 """A store in an S3 bucket: AWS, MinIO, SeaweedFS or any server with conditional writes."""
 
+import builtins
 import contextlib
 import hashlib
 import os
@@ -10,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -35,7 +36,15 @@ CONNECT_SECONDS, READ_SECONDS = 5.0, 60.0
 LONGEST_PAUSE = 5.0
 DELETE_BATCH = 1000
 
-_RETRIED_CODES = {"InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "XMinioServerNotInitialized"}
+_RETRIED_CODES = {
+    "InternalError",
+    "ServiceUnavailable",
+    "SlowDown",
+    "RequestTimeout",
+    "Throttling",
+    "ThrottlingException",
+    "XMinioServerNotInitialized",
+}
 _CONFLICTS = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 _MISSING = {"NoSuchKey", "404", "NotFound"}
 _WRONG_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "AuthorizationHeaderMalformed"}
@@ -64,7 +73,7 @@ class S3Store(Store):
             return self._made
 
     def _make_client(self) -> Any:
-        style = "path" if self._location.endpoint else "auto"
+        style: Literal["path", "auto"] = "path" if self._location.endpoint else "auto"
         config = Config(
             signature_version="s3v4",
             s3={"addressing_style": style},
@@ -79,7 +88,9 @@ class S3Store(Store):
             region = session.region_name or "us-east-1"
             return session.client("s3", endpoint_url=self._location.endpoint, region_name=region, config=config)
         except (BotoCoreError, ValueError) as error:
-            raise InvalidInput(f"The S3 settings are not valid ({error}): correct the AWS configuration or the endpoint.") from error
+            raise InvalidInput(
+                f"The S3 settings are not valid ({error}): correct the AWS configuration or the endpoint."
+            ) from error
 
     @property
     def _pool(self) -> ThreadPoolExecutor:
@@ -157,7 +168,9 @@ class S3Store(Store):
             partial.replace(target)
             return digest
         except OSError as error:
-            raise StoreError(f"The object {key!r} cannot be kept in {target.parent}: {error.strerror}; make room there.") from error
+            raise StoreError(
+                f"The object {key!r} cannot be kept in {target.parent}: {error.strerror}; make room there."
+            ) from error
         finally:
             partial.unlink(missing_ok=True)
 
@@ -166,7 +179,7 @@ class S3Store(Store):
             for item in page.get("Contents", []):
                 yield ObjectInfo(item["Key"][len(self._prefix) :], item["Size"], item["LastModified"].timestamp())
 
-    def list_folders(self, prefix: str) -> "list[str]":
+    def list_folders(self, prefix: str) -> builtins.list[str]:
         found = (item["Prefix"] for page in self._pages(prefix, Delimiter="/") for item in page.get("CommonPrefixes", []))
         return sorted({name[len(self._prefix) + len(prefix) :].rstrip("/") for name in found})
 
@@ -194,7 +207,7 @@ class S3Store(Store):
             return False
         return True
 
-    def read_many(self, keys: "list[str]") -> dict[str, bytes]:
+    def read_many(self, keys: builtins.list[str]) -> dict[str, bytes]:
         def read(key: str) -> bytes | None:
             try:
                 return self.read(key)
@@ -215,7 +228,9 @@ class S3Store(Store):
         while True:
 
             def page(token: dict[str, str] = token) -> Any:
-                return self._client.list_objects_v2(Bucket=self._location.bucket, Prefix=self._prefix + prefix, **options, **token)
+                return self._client.list_objects_v2(
+                    Bucket=self._location.bucket, Prefix=self._prefix + prefix, **options, **token
+                )
 
             answer = self._call(page, prefix)
             yield answer
@@ -240,7 +255,9 @@ class S3Store(Store):
                 # Hashed while the parts are on their way: the same pages are in memory anyway.
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
                 parts = {"Parts": [future.result() for future in sent]}
-            self._call(lambda: self._client.complete_multipart_upload(**self._at(key), UploadId=upload, MultipartUpload=parts), key)
+            self._call(
+                lambda: self._client.complete_multipart_upload(**self._at(key), UploadId=upload, MultipartUpload=parts), key
+            )
             return digest
         except BaseException:
             with contextlib.suppress(Exception):
@@ -256,7 +273,7 @@ class S3Store(Store):
                 answer = self._client.get_object(**self._at(key), Range=f"bytes={start}-{start + wanted - 1}", IfMatch=version)
                 data = bytes(answer["Body"].read())
                 if len(data) != wanted:
-                    raise ConnectionError(error="the answer was cut short")
+                    raise ConnectionError(error=OSError("the answer was cut short"))
                 return data
 
             data = self._call(get, key)
@@ -309,7 +326,9 @@ class S3Store(Store):
         if code in _CONFLICTS or status == 412:
             return Conflict(f"The object {key!r} in {self.url} exists or was changed by another process.")
         if code == "NoSuchBucket":
-            return StoreError(f"There is no bucket {bucket!r} at {self._location.endpoint or 'AWS'}: create it, or correct the store's URL.")
+            return StoreError(
+                f"There is no bucket {bucket!r} at {self._location.endpoint or 'AWS'}: create it, or correct the store's URL."
+            )
         if code == "InvalidRange" or status == 416:
             return _RangeBeyondEnd()
         if code in _MISSING or status == 404:
@@ -317,13 +336,19 @@ class S3Store(Store):
         if code in ("PermanentRedirect", "IllegalLocationConstraintException") or status == 301:
             return StoreError(f"The bucket {bucket!r} is in another region: set AWS_REGION to it (the server said {code}).")
         if code in _WRONG_KEYS:
-            return StoreError(f"The store {self.url} does not accept these credentials ({code}): correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.")
+            return StoreError(
+                f"The store {self.url} does not accept these credentials ({code}): correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            )
         if code in _FULL or status == 507:
             return StoreError(f"The store {self.url} is full ({code}): make room there, or choose another one with --store.")
         if status in (401, 403):
-            return StoreError(f"The store {self.url} refuses access to {key!r} ({code or status}): give these credentials the right to read, write, list and delete there.")
+            return StoreError(
+                f"The store {self.url} refuses access to {key!r} ({code or status}): give these credentials the right to read, write, list and delete there."
+            )
         if status >= 500 or code in _RETRIED_CODES:
-            return StoreUnreachable(f"The store {self.url} failed for {self._patience:g} s ({code or status}): see the server's log.")
+            return StoreUnreachable(
+                f"The store {self.url} failed for {self._patience:g} s ({code or status}): see the server's log."
+            )
         return StoreError(f"The store {self.url} refused a request for {key!r} ({code or status}).")
 
 

@@ -23,7 +23,9 @@ def processor() -> str:
         fields = dict(line.split(":", 1) for line in cpuinfo.read_text().split("\n\n")[0].splitlines() if ":" in line)
         values = {key.strip(): value.strip() for key, value in fields.items()}
         name = values.get("model name", name)
-        flags = ", ".join(flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in values.get("flags", "").split())
+        flags = ", ".join(
+            flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in values.get("flags", "").split()
+        )
     return f"{name}, {len(os.sched_getaffinity(0))} cores, {flags or 'no AVX2'}"
 
 
@@ -32,7 +34,9 @@ def heading(title: str) -> None:
     print(f"# {title}\n# {processor()}", flush=True)
 
 
-def median_ratio(first: Callable[[], float], second: Callable[[], float], rounds: int, unit: str, names: tuple[str, str]) -> float:
+def median_ratio(
+    first: Callable[[], float], second: Callable[[], float], rounds: int, unit: str, names: tuple[str, str]
+) -> float:
     """Measure both sides in turn, `rounds` times; print both medians and their ratio (first / second), and return it."""
     pairs = []
     for number in range(rounds):
@@ -51,8 +55,7 @@ def delayline(*arguments: str, store: str, environment: dict[str, str] | None = 
         [sys.executable, "-m", "service.cli.main", *arguments],
         env={**os.environ, "DELAYLINE_STORE": store, **(environment or {})},
         cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
         timeout=COMMAND_LIMIT,
@@ -67,7 +70,9 @@ def train(recipe: str, store: str, *settings: str, workers: int = 1, environment
     """Train a recipe with `KEY=VALUE` settings; return the run's document."""
     changes = [part for setting in settings for part in ("-s", setting)]
     name = f"bench-{time.time_ns() % 10**12}"
-    return delayline("train", recipe, *changes, "--workers", str(workers), "--name", name, "--json", store=store, environment=environment)
+    return delayline(
+        "train", recipe, *changes, "--workers", str(workers), "--name", name, "--json", store=store, environment=environment
+    )
 
 
 def scratch_store() -> str:

@@ -25,7 +25,13 @@ def main() -> None:
         def rate(workers: int, cpus: int, keys: list[str] = keys) -> float:
             return examples_per_second(train("cnn-mnist", store, *keys, f"worker.cpus={cpus}", workers=workers), skip_rows=2)
 
-        median_ratio(lambda: rate(2, 1), lambda: rate(1, 2), options.rounds, "examples/s", ("2 workers of 1 thread", "1 worker of 2 threads"))
+        median_ratio(
+            lambda: rate(2, 1),
+            lambda: rate(1, 2),
+            options.rounds,
+            "examples/s",
+            ("2 workers of 1 thread", "1 worker of 2 threads"),
+        )
 
 
 def make_images(store: str) -> None:

@@ -43,7 +43,9 @@ def main() -> None:
 
 
 def spec(batch: int) -> TrainSpec:
-    return TrainSpec.model_validate({"model": "cnn", "dataset": "mnist", "steps": 1000, "batch": batch, "optimizer": {"name": "adam"}})
+    return TrainSpec.model_validate(
+        {"model": "cnn", "dataset": "mnist", "steps": 1000, "batch": batch, "optimizer": {"name": "adam"}}
+    )
 
 
 def our_loop(batch: int, images: np.ndarray, labels: np.ndarray):
@@ -54,7 +56,9 @@ def our_loop(batch: int, images: np.ndarray, labels: np.ndarray):
     optimizer = make_optimizer(settings, 1000)
     optimizer.build(model.trainable_variables)
     strategy = tf.distribute.get_strategy()
-    replica = Replica(settings, strategy, model, optimizer, task_for(settings), {"image": 255.0}, lambda f: model_inputs(model, f))
+    replica = Replica(
+        settings, strategy, model, optimizer, task_for(settings), {"image": 255.0}, lambda f: model_inputs(model, f)
+    )
     feeder = BatchFeeder(BatchPlan(np.arange(len(labels)), batch, 0), {"image": images}, labels, None)
     flags = np.zeros(2, np.float32)
 

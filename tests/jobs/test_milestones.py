@@ -33,7 +33,9 @@ def test_stretches_stop_wherever_something_is_due_and_end_at_the_last_step(
         stops.add(done)
     assert done == steps
     wanted = {
-        step for step in range(1, steps + 1) if due.row_due(step) or due.checkpoint_due(step) or due.evaluation_due(step) or due.ends_epoch(step)
+        step
+        for step in range(1, steps + 1)
+        if due.row_due(step) or due.checkpoint_due(step) or due.evaluation_due(step) or due.ends_epoch(step)
     }
     assert wanted <= stops
 

@@ -20,7 +20,16 @@ def main() -> None:
     PROJECT.write_text(f"{head}{BEGIN}\n[tool.uv]\nconstraint-dependencies = []\n{END}{tail}")
     try:
         subprocess.run(["uv", "lock", "--upgrade"], check=True)
-        export = ["uv", "export", "--no-hashes", "--no-annotate", "--no-header", "--all-extras", "--all-groups", "--no-emit-project"]
+        export = [
+            "uv",
+            "export",
+            "--no-hashes",
+            "--no-annotate",
+            "--no-header",
+            "--all-extras",
+            "--all-groups",
+            "--no-emit-project",
+        ]
         lines = subprocess.run(export, check=True, capture_output=True, text=True).stdout.splitlines()
     except subprocess.CalledProcessError:
         PROJECT.write_text(text)

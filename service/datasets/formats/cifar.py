@@ -3,6 +3,7 @@
 A pickle can call any function, so these are read by an unpickler that knows NumPy arrays and plain containers alone.
 """
 
+import functools
 import io
 import pickle
 import tarfile
@@ -32,7 +33,9 @@ def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
     layout = _TEN if "data_batch_1" in files or "test_batch" in files else _HUNDRED
     missing = [name for split in ("train", "test") for name in layout[split] if name not in files]
     if missing:
-        raise InvalidInput(f"{source} has no file {missing[0]!r}: give the folder or the tar file of the python version of CIFAR-10 or CIFAR-100.")
+        raise InvalidInput(
+            f"{source} has no file {missing[0]!r}: give the folder or the tar file of the python version of CIFAR-10 or CIFAR-100."
+        )
     splits = {}
     for split in ("train", "test"):
         parts = [_batch(name, files[name](), progress) for name in layout[split]]
@@ -80,7 +83,7 @@ def _tar_files(source: Path) -> dict[str, Callable[[], bytes]]:
                 contents[name] = file.read() if file else b""
     except (tarfile.TarError, EOFError, OSError) as error:
         raise BadData(f"{source.name}: the tar file is damaged ({error}): fetch it again.") from error
-    return {name: (lambda data=data: data) for name, data in contents.items()}
+    return {name: functools.partial(bytes, data) for name, data in contents.items()}
 
 
 def _batch(name: str, data: bytes, progress: Callable[[int], None]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -88,7 +91,9 @@ def _batch(name: str, data: bytes, progress: Callable[[int], None]) -> tuple[NDA
     batch = _unpickle(name, data)
     pixels, labels = batch.get(b"data"), batch.get(b"labels", batch.get(b"fine_labels"))
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != PIXELS:
-        raise BadData(f"{name}: its data must be uint8 of shape (images, {PIXELS}), but it is {getattr(pixels, 'shape', type(pixels).__name__)}.")
+        raise BadData(
+            f"{name}: its data must be uint8 of shape (images, {PIXELS}), but it is {getattr(pixels, 'shape', type(pixels).__name__)}."
+        )
     if not isinstance(labels, list) or len(labels) != len(pixels) or not all(type(label) is int for label in labels):
         raise BadData(f"{name}: it needs one whole number as label for each of its {len(pixels)} images.")
     progress(len(data))
@@ -112,7 +117,9 @@ class _Unpickler(pickle.Unpickler):
         self._refuse("a persistent object", str(pid)[:40])
 
     def _refuse(self, module: str, name: str) -> NoReturn:
-        raise BadData(f"{self._name}: the pickle wants to use {module}.{name}, but only NumPy arrays and plain containers are read: do not trust this file.")
+        raise BadData(
+            f"{self._name}: the pickle wants to use {module}.{name}, but only NumPy arrays and plain containers are read: do not trust this file."
+        )
 
 
 def _reconstruct(kind: Any, shape: Any, typecode: Any) -> NDArray[Any]:
@@ -132,8 +139,9 @@ def _unpickle(name: str, data: bytes) -> dict[bytes, Any]:
     except BadData:
         raise
     except Exception as error:
-        raise BadData(f"{name}: the pickle is damaged near offset {stream.tell()} ({type(error).__name__}): fetch the file again.") from error
+        raise BadData(
+            f"{name}: the pickle is damaged near offset {stream.tell()} ({type(error).__name__}): fetch the file again."
+        ) from error
     if not isinstance(value, dict):
         raise BadData(f"{name}: it holds a {type(value).__name__}, not the dictionary of a CIFAR batch.")
     return value
-

@@ -24,7 +24,9 @@ MOST_BYTES = 64 * 1024**3
 def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
     """Read `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same of `t10k` (or `test`), `.gz` or not, in a folder."""
     if not source.is_dir():
-        raise InvalidInput(f"{source} is no folder: idx files come as a folder of train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz], t10k-….")
+        raise InvalidInput(
+            f"{source} is no folder: idx files come as a folder of train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz], t10k-…."
+        )
     splits = {}
     for split, prefixes in _PREFIXES.items():
         images_file, labels_file = (_find(source, prefixes, kind) for kind in ("images", "labels"))
@@ -34,9 +36,13 @@ def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
         if labels.ndim != 1:
             raise BadData(f"{labels_file.name}: labels must have one dimension, but the header at offset 3 says {labels.ndim}.")
         if len(images) != len(labels):
-            raise BadData(f"{images_file.name} has {len(images)} images and {labels_file.name} {len(labels)} labels: their numbers must be equal.")
+            raise BadData(
+                f"{images_file.name} has {len(images)} images and {labels_file.name} {len(labels)} labels: their numbers must be equal."
+            )
         name = "image" if images.ndim == 4 else "x"
-        splits[split] = RawSplit({name: images}, labels.astype(np.int64) if labels.dtype.kind in "iu" else labels, labels_file.name)
+        splits[split] = RawSplit(
+            {name: images}, labels.astype(np.int64) if labels.dtype.kind in "iu" else labels, labels_file.name
+        )
     return RawDataset(splits)
 
 
@@ -83,7 +89,9 @@ def parse(data: bytes, name: str) -> NDArray[Any]:
     """The array of an idx file's bytes."""
     kind, shape, size = _header(data, name)
     if len(data) < size:
-        raise BadData(f"{name}: it ends at offset {len(data)}, but its header promises {size} bytes (shape {shape}): fetch the file again.")
+        raise BadData(
+            f"{name}: it ends at offset {len(data)}, but its header promises {size} bytes (shape {shape}): fetch the file again."
+        )
     if len(data) > size:
         raise BadData(f"{name}: it goes on after offset {size}, where its header (shape {shape}) says that it ends.")
     start = 4 + 4 * len(shape)
@@ -94,14 +102,20 @@ def parse(data: bytes, name: str) -> NDArray[Any]:
 def _header(data: bytes, name: str) -> tuple[str, tuple[int, ...], int]:
     """Type, shape and the whole file's size."""
     if len(data) < 4 or data[:2] != b"\0\0":
-        raise BadData(f"{name}: no idx file begins with {data[:4].hex() or 'nothing'} at offset 0; expected 0000, a type and a number of dimensions.")
+        raise BadData(
+            f"{name}: no idx file begins with {data[:4].hex() or 'nothing'} at offset 0; expected 0000, a type and a number of dimensions."
+        )
     kind, dimensions = _TYPES.get(data[2]), data[3]
     if kind is None or dimensions == 0:
-        raise BadData(f"{name}: the idx header has the type {data[2]:#04x} and {dimensions} dimensions at offset 2, which are not valid.")
+        raise BadData(
+            f"{name}: the idx header has the type {data[2]:#04x} and {dimensions} dimensions at offset 2, which are not valid."
+        )
     if len(data) < 4 + 4 * dimensions:
         raise BadData(f"{name}: it ends inside its header, at offset {len(data)}: fetch the file again.")
     shape = struct.unpack(f">{dimensions}I", data[4 : 4 + 4 * dimensions])
     size = 4 + 4 * dimensions + np.dtype(kind).itemsize * math.prod(shape)
     if size > MOST_BYTES:
-        raise BadData(f"{name}: its header at offset 4 claims the shape {shape}, {size} bytes: no such file is that large; it is damaged.")
+        raise BadData(
+            f"{name}: its header at offset 4 claims the shape {shape}, {size} bytes: no such file is that large; it is damaged."
+        )
     return kind, shape, size

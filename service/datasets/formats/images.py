@@ -38,10 +38,14 @@ def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
             image = _decode(path, grey)
             size = size or (path, image.shape)
             if image.shape != size[1]:
-                raise BadData(f"{_short(path)} has {_pixels(image.shape)} pixels, but {_short(size[0])} has {_pixels(size[1])}: make all pictures one size.")
+                raise BadData(
+                    f"{_short(path)} has {_pixels(image.shape)} pixels, but {_short(size[0])} has {_pixels(size[1])}: make all pictures one size."
+                )
             images.append(image)
             progress(path.stat().st_size)
-        splits[split] = RawSplit({"image": np.stack(images)}, np.array([label for _, label in found], np.int64), str(source / split))
+        splits[split] = RawSplit(
+            {"image": np.stack(images)}, np.array([label for _, label in found], np.int64), str(source / split)
+        )
     return RawDataset(splits, classes)
 
 
@@ -59,9 +63,13 @@ def _open(path: Path) -> Image.Image:
     try:
         image = Image.open(path, formats=("PNG", "JPEG"))
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        raise BadData(f"{_short(path)}: it is no PNG or JPEG picture (at offset 0): {type(error).__name__}; replace or remove it.") from error
+        raise BadData(
+            f"{_short(path)}: it is no PNG or JPEG picture (at offset 0): {type(error).__name__}; replace or remove it."
+        ) from error
     if image.width * image.height > MOST_PIXELS:
-        raise BadData(f"{_short(path)}: it claims {image.width}x{image.height} pixels, more than {MOST_PIXELS}: replace or remove it.")
+        raise BadData(
+            f"{_short(path)}: it claims {image.width}x{image.height} pixels, more than {MOST_PIXELS}: replace or remove it."
+        )
     return image
 
 
@@ -75,8 +83,11 @@ def _decode(path: Path, grey: bool) -> NDArray[Any]:
         try:
             array = np.asarray(image.convert("L" if grey else "RGB"), np.uint8)
         except (OSError, ValueError, SyntaxError) as error:
-            offset = image.fp.tell() if image.fp else 0
-            raise BadData(f"{_short(path)}: the picture is damaged near offset {offset} ({error}): replace or remove it.") from error
+            file = getattr(image, "fp", None)
+            offset = file.tell() if file else 0
+            raise BadData(
+                f"{_short(path)}: the picture is damaged near offset {offset} ({error}): replace or remove it."
+            ) from error
     return array[..., np.newaxis] if grey else array
 
 

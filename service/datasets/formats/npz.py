@@ -29,7 +29,9 @@ def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
         pickled = " (arrays of Python objects are not read)" if "pickle" in str(error).lower() else ""
         raise BadData(f"{path.name}: it is no intact .npz file: {str(error)[:200]}{pickled}.") from error
     progress(path.stat().st_size)
-    return RawDataset({split: _split(path, columns, split) for split in ("train", "test") if f"y_{split}" in columns or f"x_{split}" in columns})
+    return RawDataset(
+        {split: _split(path, columns, split) for split in ("train", "test") if f"y_{split}" in columns or f"x_{split}" in columns}
+    )
 
 
 def _file(source: Path) -> Path:

@@ -24,22 +24,32 @@ def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
     if not all(pa.types.is_integer(table.schema.field("label").type) for table in tables.values()):
         texts = {str(value) for table in tables.values() for value in table.column("label").to_pylist()}
         if not all(pa.types.is_string(table.schema.field("label").type) for table in tables.values()):
-            raise BadData(f"{source}: the column label must hold whole numbers or names, but holds {tables['train'].schema.field('label').type}.")
+            raise BadData(
+                f"{source}: the column label must hold whole numbers or names, but holds {tables['train'].schema.field('label').type}."
+            )
         names = sorted(texts)
     return RawDataset({split: _split(source, split, table, names) for split, table in tables.items()}, tuple(names) or None)
 
 
 def _table(source: Path, split: str, progress: Callable[[int], None]) -> pa.Table:
     folder = source / split
-    files = sorted(folder.glob("*.parquet")) if folder.is_dir() else sorted({*source.glob(f"{split}.parquet"), *source.glob(f"{split}-*.parquet")})
+    files = (
+        sorted(folder.glob("*.parquet"))
+        if folder.is_dir()
+        else sorted({*source.glob(f"{split}.parquet"), *source.glob(f"{split}-*.parquet")})
+    )
     if not files:
-        raise InvalidInput(f"{source} has no {split}.parquet, {split}-*.parquet or {split}/*.parquet: both train and test are needed.")
+        raise InvalidInput(
+            f"{source} has no {split}.parquet, {split}-*.parquet or {split}/*.parquet: both train and test are needed."
+        )
     tables = []
     for path in files:
         try:
             tables.append(pq.read_table(path))
         except (pa.ArrowException, OSError) as error:
-            raise BadData(f"{path.name}: it is no intact Parquet file of {path.stat().st_size} bytes: {str(error).splitlines()[0][:200]}.") from error
+            raise BadData(
+                f"{path.name}: it is no intact Parquet file of {path.stat().st_size} bytes: {str(error).splitlines()[0][:200]}."
+            ) from error
         progress(path.stat().st_size)
     try:
         table = pa.concat_tables(tables)
@@ -86,7 +96,9 @@ def _column(origin: str, field: pa.Field, column: pa.ChunkedArray) -> NDArray[An
         return _pictures(origin, field.name, column.to_pylist())
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return _lists(origin, field.name, column, written.get("shape"))
-    raise BadData(f"{origin}: the column {field.name} has the type {kind}, but numbers, lists of numbers or pictures are expected.")
+    raise BadData(
+        f"{origin}: the column {field.name} has the type {kind}, but numbers, lists of numbers or pictures are expected."
+    )
 
 
 def _lists(origin: str, name: str, column: pa.ChunkedArray, shape: list[int] | None) -> NDArray[Any]:
@@ -111,11 +123,13 @@ def _pictures(origin: str, name: str, values: list[Any]) -> NDArray[Any]:
     for row, value in enumerate(values):
         data = value.get("bytes") if isinstance(value, dict) else value
         try:
-            with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+            with Image.open(io.BytesIO(data or b""), formats=("PNG", "JPEG")) as image:
                 array = np.asarray(image.convert("L" if image.mode in ("1", "L", "I", "F") else "RGB"), np.uint8)
         except (UnidentifiedImageError, OSError, ValueError, TypeError) as error:
             raise BadData(f"{origin}: row {row} of the column {name} is no PNG or JPEG picture.") from error
         images.append(array[..., np.newaxis] if array.ndim == 2 else array)
         if images[-1].shape != images[0].shape:
-            raise BadData(f"{origin}: the picture of row {row} of {name} has the shape {images[-1].shape}, but row 0 has {images[0].shape}.")
+            raise BadData(
+                f"{origin}: the picture of row {row} of {name} has the shape {images[-1].shape}, but row 0 has {images[0].shape}."
+            )
     return np.stack(images) if images else np.zeros((0, 1, 1, 1), np.uint8)
