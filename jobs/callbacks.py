@@ -12,19 +12,8 @@ from jobs.models.user_code import describe, load_user_function, user_traceback
 from service.errors import InvalidInput, UserFailure
 from service.specs import TrainSpec
 from service.storage.records import Document
+from service.vocabulary import REFUSED_CALLBACKS
 
-_REFUSED = {
-    "ModelCheckpoint": "checkpoints are in the store already: set checkpoint.keep_best",
-    "BackupAndRestore": "a run goes on from its checkpoints by itself",
-    "TensorBoard": "TensorBoard files are in the store already",
-    "RemoteMonitor": "metrics are in the store already",
-    "CallbackList": "list the callbacks themselves",
-    "History": "the history is in the store already",
-    "ProgbarLogger": "progress is shown already",
-    "LearningRateScheduler": "it takes a function: use a schedule as optimizer.learning_rate",
-    "LambdaCallback": "it takes functions: write a callback of your own, my_package.module:make",
-    "SwapEMAWeights": "it exchanges weights between evaluations, which checkpoints do not see",
-}
 _BATCH_METHODS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
 
 
@@ -40,10 +29,10 @@ def _keras(name: str, arguments: dict[str, Any]) -> keras.callbacks.Callback:
     kinds = {
         key: kind
         for key, kind in vars(keras.callbacks).items()
-        if inspect.isclass(kind) and issubclass(kind, keras.callbacks.Callback) and key not in {"Callback", *_REFUSED}
+        if inspect.isclass(kind) and issubclass(kind, keras.callbacks.Callback) and key not in {"Callback", *REFUSED_CALLBACKS}
     }
-    if name in _REFUSED:
-        raise InvalidInput(f"The callback {name} does not work here: {_REFUSED[name]}.")
+    if name in REFUSED_CALLBACKS:
+        raise InvalidInput(f"The callback {name} does not work here: {REFUSED_CALLBACKS[name]}.")
     if name not in kinds:
         raise InvalidInput(
             f"There is no callback {name[:60]!r}: use {', '.join(sorted(kinds))}, or your own as my_package.module:make."

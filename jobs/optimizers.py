@@ -9,6 +9,7 @@ from keras.optimizers import schedules
 
 from service.errors import InvalidInput
 from service.specs import Named, TrainSpec
+from service.vocabulary import canonical_optimizer
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 _NO_OPTIMIZERS = {"Optimizer", "LossScaleOptimizer"}
@@ -27,7 +28,7 @@ def make_optimizer(spec: TrainSpec, total_steps: int) -> keras.optimizers.Optimi
         if inspect.isclass(kind) and issubclass(kind, keras.optimizers.Optimizer) and name not in _NO_OPTIMIZERS
     }
     named = spec.optimizer
-    kind = known.get(named.name.lower().replace("-", ""))
+    kind = known.get(canonical_optimizer(named.name))
     if kind is None:
         raise InvalidInput(f"There is no optimizer {named.name[:60]!r}: use {', '.join(sorted(known))}.")
     arguments = dict(named.arguments)

@@ -232,5 +232,5 @@ def _plain_model(model: keras.Model) -> Iterator[keras.Model]:
 def model_summary(model: keras.Model) -> str:
     """Keras' table of layers, shapes and parameters."""
     lines: list[str] = []
-    model.summary(print_fn=lambda line, line_break=True: lines.append(str(line)), line_length=96)
+    model.summary(print_fn=lambda line, line_break=True: lines.append(str(line)))
     return "\n".join(lines)

@@ -6,6 +6,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from service.names import check_dataset_reference
+from service.vocabulary import (
+    AUGMENTATIONS,
+    CALLBACKS,
+    KERAS_SCHEDULES,
+    OPTIMIZERS,
+    REFUSED_CALLBACKS,
+    SCHEDULES,
+    canonical_optimizer,
+)
 
 IMPORT_REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*\Z")
 REGISTERED_NAME = re.compile(r"[a-z0-9]([-_a-z0-9]*[a-z0-9])?\Z")
@@ -156,6 +165,7 @@ class TrainSpec(Frozen):
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give either epochs or steps")
         self._check_sharing()
+        self._check_names()
         stopping = self.early_stopping
         if stopping and stopping.restore_best and self.checkpoint.keep_best < 1:
             raise ValueError("early_stopping.restore_best needs checkpoint.keep_best of at least 1")
@@ -178,6 +188,16 @@ class TrainSpec(Frozen):
                 f"use a batch that is a multiple, such as {-(-self.batch // fewest) * fewest}"
             )
 
+    def _check_names(self) -> None:
+        if canonical_optimizer(self.optimizer.name) not in OPTIMIZERS:
+            raise ValueError(f"there is no optimizer {self.optimizer.name[:60]!r}; use {', '.join(sorted(OPTIMIZERS))}")
+        _check_learning_rate(self.optimizer.arguments.get("learning_rate", 0.001))
+        for change in self.augment:
+            if change.name not in AUGMENTATIONS:
+                raise ValueError(f"augment has the unknown change {change.name[:60]!r}; use {', '.join(sorted(AUGMENTATIONS))}")
+        for callback in self.callbacks:
+            _check_callback(callback.name)
+
     @property
     def worker_counts(self) -> tuple[int, ...]:
         """The numbers of workers within the range that share out the batch equally, largest first."""
@@ -195,3 +215,24 @@ class TrainSpec(Frozen):
         document = self.model_dump(mode="json", exclude_none=True)
         fewest, most = self.workers
         return {**document, "workers": fewest if fewest == most else f"{fewest}-{most}"}
+
+
+def _check_learning_rate(rate: Any) -> None:
+    expected = "it must be a number above 0 or a schedule such as {name: cosine, initial: 0.002}"
+    if not isinstance(rate, dict):
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or rate <= 0:
+            raise ValueError(f"optimizer.learning_rate is {str(rate)[:60]!r}, but {expected}")
+        return
+    name = rate.get("name")
+    if name not in SCHEDULES | KERAS_SCHEDULES:
+        known = ", ".join([*sorted(SCHEDULES), *sorted(KERAS_SCHEDULES)])
+        raise ValueError(f"there is no learning rate schedule {str(name)[:60]!r}; use one of {known}")
+
+
+def _check_callback(name: str) -> None:
+    if name in REFUSED_CALLBACKS:
+        raise ValueError(f"the callback {name} does not work here: {REFUSED_CALLBACKS[name]}")
+    if name not in CALLBACKS and not IMPORT_REFERENCE.match(name):
+        raise ValueError(
+            f"there is no callback {name[:60]!r}; use {', '.join(sorted(CALLBACKS))}, or your own as my_package.module:make"
+        )

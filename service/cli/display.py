@@ -37,13 +37,13 @@ class Display(ABC):
         if summary and summary != self._summary:
             self._summary = summary
             self.note(summary.rstrip())
+        if update.progress.get("step"):
+            self.advance(update.progress)
         for row in update.events:
             if row.get("event") not in _QUIET_EVENTS:
                 self.note(
                     f"{time.strftime('%H:%M:%S', time.localtime(float(row['time'])))} {row.get('message') or row.get('event')}"
                 )
-        if update.progress.get("step") is not None:
-            self.advance(update.progress)
 
     @abstractmethod
     def note(self, text: str) -> None:
@@ -120,7 +120,7 @@ def _pace(progress: dict[str, Any]) -> list[str]:
     words = [_of("epoch", progress, "epoch", "epochs"), _of("step", progress, "step", "steps")]
     if speed := progress.get("examples_per_second"):
         words.append(f"{speed:,.0f} examples/s")
-    if (left := progress.get("eta_seconds")) is not None:
+    if left := progress.get("eta_seconds"):
         words.append(f"{duration(left)} left")
     return words
 

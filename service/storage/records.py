@@ -224,7 +224,10 @@ class Lease:
             self._version = self.record.store.write(key, document, if_version=self._version)
         except (Conflict, NotFound) as error:
             # A retried write whose first answer was lost conflicts with itself: the token tells.
-            data, version = self.record.store.read_versioned(key)
+            try:
+                data, version = self.record.store.read_versioned(key)
+            except NotFound:
+                raise LeaseLost(f"The run {self.record.run_id} was deleted from the store; its driver stops.") from error
             if from_bytes(data, key).get("token") != self.token:
                 raise LeaseLost(f"Another driver took over the run {self.record.run_id}; this one stops.") from error
             self._version = version

@@ -23,7 +23,7 @@ def test_plain_lines_come_once_an_epoch(capsys: pytest.CaptureFixture[str]) -> N
         display.show(update(step=step, epoch=step // 50, model_summary="a small model"))
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == ["run a-run is running", "a small model"]
-    assert [line.split("  ")[1] for line in lines[2:]] == ["step 0/400", "step 50/400"]
+    assert [line.split("  ")[1] for line in lines[2:]] == ["step 1/400", "step 50/400"]
 
 
 def test_shows_states_events_and_a_store_that_is_away(capsys: pytest.CaptureFixture[str]) -> None:

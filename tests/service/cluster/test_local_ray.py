@@ -48,6 +48,7 @@ def test_stop_ends_a_job_that_will_not_and_its_children(tmp_path: Path) -> None:
     child = psutil.Process(int(handle.output()))
     handle.stop(grace=0.2)
     assert handle.poll() == -signal.SIGKILL
+    psutil.wait_procs([child], timeout=5)
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 

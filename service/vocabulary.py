@@ -1,0 +1,35 @@
+"""The names of optimizers, schedules, callbacks and image changes that a spec may use, known without importing TensorFlow.
+
+The code that makes them is in jobs; tests/jobs/test_vocabulary.py compares the two, and these with Keras itself.
+"""
+
+OPTIMIZERS = frozenset(
+    "adadelta adafactor adagrad adam adamax adamw ftrl lamb lion multioptimizer muon nadam rmsprop schedulefreeadamw sgd".split()  # noqa: SIM905
+)
+"""In lower case; a spec may write them in any case, and with hyphens."""
+
+SCHEDULES = frozenset({"cosine", "linear", "one-cycle", "exponential", "piecewise"})
+KERAS_SCHEDULES = frozenset(
+    ["CosineDecay", "CosineDecayRestarts", "ExponentialDecay", "InverseTimeDecay", "PiecewiseConstantDecay", "PolynomialDecay"]
+)
+
+CALLBACKS = frozenset(["CSVLogger", "EarlyStopping", "OrbaxCheckpoint", "ReduceLROnPlateau", "TerminateOnNaN"])
+REFUSED_CALLBACKS = {
+    "ModelCheckpoint": "checkpoints are in the store already: set checkpoint.keep_best",
+    "BackupAndRestore": "a run goes on from its checkpoints by itself",
+    "TensorBoard": "TensorBoard files are in the store already",
+    "RemoteMonitor": "metrics are in the store already",
+    "CallbackList": "list the callbacks themselves",
+    "History": "the history is in the store already",
+    "ProgbarLogger": "progress is shown already",
+    "LearningRateScheduler": "it takes a function: use a schedule as optimizer.learning_rate",
+    "LambdaCallback": "it takes functions: write a callback of your own, my_package.module:make",
+    "SwapEMAWeights": "it exchanges weights between evaluations, which checkpoints do not see",
+}
+
+AUGMENTATIONS = frozenset({"cutout", "flip", "shift"})
+
+
+def canonical_optimizer(name: str) -> str:
+    """`Adam-W` as it stands in OPTIMIZERS."""
+    return name.lower().replace("-", "")
