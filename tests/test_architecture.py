@@ -62,7 +62,7 @@ def test_nothing_is_unpickled_but_by_the_restricted_reader() -> None:
     users = [
         path.relative_to(ROOT).as_posix()
         for path in modules("service", "jobs")
-        if re.search(r"^\s*(import|from) (pickle|joblib|cloudpickle)", path.read_text(), re.M)
+        if re.search(r"^\s*(import|from) (pickle|joblib|cloudpickle)", path.read_text(), re.MULTILINE)
     ]
     assert users == ["service/datasets/formats/cifar.py"]
 
