@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import queue
 import threading
 import time
@@ -9,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load as load_tensors
-from safetensors.numpy import save as save_tensors
+from safetensors import deserialize
+from safetensors.numpy import save as save_contiguous
 
 from service.errors import Damaged, InfrastructureFailure, NotFound
 from service.run_paths import RunPaths
@@ -58,8 +60,8 @@ class CheckpointStore:
         self.store.delete(folder + MANIFEST)
         files = {}
         contents = {
-            "model.safetensors": save_tensors(snapshot.model),
-            "optimizer.safetensors": save_tensors(snapshot.optimizer),
+            "model.safetensors": tensors_to_bytes(snapshot.model),
+            "optimizer.safetensors": tensors_to_bytes(snapshot.optimizer),
             "history.jsonl": rows_to_bytes(snapshot.history),
         }
         for name, data in contents.items():
@@ -74,7 +76,7 @@ class CheckpointStore:
             "position": snapshot.position,
         }
         self.fence()
-        self.store.write(folder + MANIFEST, to_bytes(manifest))
+        self.store.write(folder + MANIFEST, to_bytes({**manifest, "sha256": _digest(manifest)}))
         self._scores[snapshot.step] = snapshot.score
         self._retain()
 
@@ -95,8 +97,8 @@ class CheckpointStore:
         return Snapshot(
             step=int(manifest["step"]),
             epoch=int(manifest["epoch"]),
-            model=load_tensors(contents["model.safetensors"]),
-            optimizer=load_tensors(contents["optimizer.safetensors"]),
+            model=tensors_from_bytes(contents["model.safetensors"]),
+            optimizer=tensors_from_bytes(contents["optimizer.safetensors"]),
             history=rows_from_bytes(contents["history.jsonl"]),
             position=manifest["position"],
             score=manifest["score"],
@@ -137,9 +139,10 @@ class CheckpointStore:
 
     def _manifest(self, step: int) -> dict[str, Any]:
         key = self.paths.checkpoint(step) + MANIFEST
-        manifest = from_bytes(self.store.read(key), key)
-        if not isinstance(manifest.get("files"), dict) or manifest.get("step") != step:
-            raise Damaged(f"The checkpoint's manifest {key} is not one that Delayline wrote.")
+        document = from_bytes(self.store.read(key), key)
+        manifest = {name: value for name, value in document.items() if name not in ("format", "sha256")}
+        if document.get("sha256") != _digest(manifest) or manifest.get("step") != step:
+            raise Damaged(f"The checkpoint's manifest {key} is not as Delayline wrote it.")
         return manifest
 
     def _verified(self, key: str, entry: dict[str, Any]) -> bytes:
@@ -162,26 +165,28 @@ class CheckpointWriter:
 
     def submit(self, snapshot: Snapshot) -> None:
         """Hand a snapshot over; raise the error that an earlier one met."""
-        self._put(snapshot)
+        self._put(snapshot, math.inf)
 
     def close(self, limit: float) -> None:
         """Wait until all is written, at most `limit` seconds; raise the error that one met."""
-        self._put(None)
-        self._thread.join(limit)
+        deadline = time.monotonic() + limit
+        if self._put(None, deadline):
+            self._thread.join(max(0.0, deadline - time.monotonic()))
+        self._raise()
         if self._thread.is_alive():
             raise InfrastructureFailure(
                 f"The last checkpoint was not written within {limit:.0f} s; see whether the store answers."
             )
-        self._raise()
 
-    def _put(self, item: Snapshot | None) -> None:
-        while True:
+    def _put(self, item: Snapshot | None, deadline: float) -> bool:
+        while time.monotonic() < deadline:
             self._raise()
             try:
-                self._queue.put(item, timeout=0.5)
-                return
-            except queue.Full:
+                self._queue.put(item, timeout=min(0.5, deadline - time.monotonic()))
+                return True
+            except (queue.Full, ValueError):
                 continue
+        return False
 
     def _raise(self) -> None:
         if self._error is not None:
@@ -196,6 +201,43 @@ class CheckpointWriter:
             except BaseException as error:
                 self._error = error
                 return
+
+
+# Beside NumPy's own types, what Keras' variables may be.
+_TYPES = {
+    "F16": np.float16,
+    "F32": np.float32,
+    "F64": np.float64,
+    "BF16": ml_dtypes.bfloat16,
+    "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E5M2": ml_dtypes.float8_e5m2,
+    "I8": np.int8,
+    "I16": np.int16,
+    "I32": np.int32,
+    "I64": np.int64,
+    "U8": np.uint8,
+    "U16": np.uint16,
+    "U32": np.uint32,
+    "U64": np.uint64,
+    "BOOL": np.bool_,
+    "C64": np.complex64,
+}
+
+
+def tensors_to_bytes(tensors: Tensors) -> bytes:
+    """A safetensors file."""
+    data: bytes = save_contiguous({name: np.asarray(array, order="C") for name, array in tensors.items()})
+    return data
+
+
+def tensors_from_bytes(data: bytes) -> Tensors:
+    """What `tensors_to_bytes` was given, bit for bit; safetensors' own reader for NumPy knows no bfloat16."""
+    parts: list[tuple[str, Any]] = deserialize(data)  # type: ignore[no-untyped-call]
+    return {name: np.frombuffer(part["data"], _TYPES[part["dtype"]]).reshape(part["shape"]) for name, part in parts}
+
+
+def _digest(manifest: Document) -> str:
+    return hashlib.sha256(json.dumps(jsonable(manifest), sort_keys=True).encode()).hexdigest()
 
 
 def jsonable(value: Any) -> Any:

@@ -5,7 +5,7 @@ from types import TracebackType
 
 import tensorflow as tf
 
-from jobs.models.user_code import user_traceback
+from jobs.models.user_code import telling_line, user_traceback
 from jobs.ring import LOST_PEER_ERRORS
 from service.errors import DelaylineError, InfrastructureFailure, UserFailure
 
@@ -28,14 +28,9 @@ def classify_exception(error: BaseException) -> DelaylineError:
     return InfrastructureFailure(f"{type(error).__name__}: {first_line(error)} ({_where(error.__traceback__)})")
 
 
-_TENSORFLOW_NOISE = ("Graph execution error", "Detected at", "File ", "Traceback", "[[{{node", "in user code")
-
-
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's text that says something; TensorFlow puts the graph's stack before it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if not line.startswith(_TENSORFLOW_NOISE)]
-    return ((telling or lines)[0] if lines else type(error).__name__)[:400]
+    """What an exception's text says, in one line; its type where it says nothing."""
+    return telling_line(error)[:400] or type(error).__name__
 
 
 def _where(trace: TracebackType | None) -> str:

@@ -41,6 +41,10 @@ class Flip:
     alternating: bool = False
     draws = 1
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.alternating, bool):
+            raise InvalidInput(f"augment: flip has alternating={str(self.alternating)[:40]}, but it must be true or false.")
+
     def apply(self, images: Images, epoch: int, numbers: Callable[[int, bool], Uniforms]) -> Images:
         # Alternating: the first epoch's side is drawn, later epochs change it.
         chosen = (numbers(0, False) < 0.5) ^ bool(epoch % 2) if self.alternating else numbers(0, True) < 0.5

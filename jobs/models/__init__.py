@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from jobs.models.user_code import call_build, load_user_function
+from jobs.models.user_code import call_build, describe, load_user_function, user_traceback
 from service.errors import InvalidInput, UnknownName, UserFailure
 from service.specs import TrainSpec
 
@@ -67,7 +67,13 @@ def _check(model: Any, name: str, shape: Shape | dict[str, Shape], classes: int)
         )
     features = shape if isinstance(shape, dict) else {"x": shape}
     zeros = {feature: keras.ops.zeros((2, *dimensions)) for feature, dimensions in features.items()}
-    logits = model(model_inputs(model, zeros), training=False)
+    inputs = model_inputs(model, zeros)
+    try:
+        logits = model(inputs, training=False)
+    except Exception as error:
+        raise UserFailure(
+            f"The model {name!r} failed with examples of shape {shape}: {describe(error)}.", user_traceback(error)
+        ) from error
     got = tuple(getattr(logits, "shape", ()))
     if got != (2, classes):
         raise UserFailure(

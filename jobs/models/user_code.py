@@ -1,6 +1,7 @@
 """A user's own code: how it is found and called, and which lines of a stack are theirs."""
 
 import importlib
+import re
 import sys
 import sysconfig
 import traceback
@@ -45,10 +46,31 @@ def call_build(build: Callable[..., Any], reference: str, shape: Any, classes: i
         raise UserFailure(f"{reference} failed: {describe(error)}{hint}.", own) from error
 
 
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_NOISE = (
+    "Graph execution error",
+    "Detected at",
+    "File ",
+    "Traceback",
+    "[[{{node",
+    "in user code",
+    "Exception encountered when calling",
+)
+
+
+def telling_line(error: BaseException) -> str:
+    """The first line of an exception's text that says something; empty if none does.
+
+    TensorFlow puts the graph's stack before it, Keras the layer's name, in colours.
+    """
+    lines = [line.strip() for line in _COLOURS.sub("", str(error)).splitlines() if line.strip()]
+    return next((line for line in lines if not line.startswith(_NOISE)), lines[0] if lines else "")
+
+
 def describe(error: BaseException) -> str:
-    """`Type: first line of the text`."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+    """`Type: the line of its text that says something`."""
+    line = telling_line(error)
+    return f"{type(error).__name__}: {line[:300]}" if line else type(error).__name__
 
 
 def user_traceback(error: BaseException) -> str:

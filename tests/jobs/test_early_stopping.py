@@ -1,0 +1,74 @@
+"""When a run stops early, against a plain reference."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.early_stopping import early_stop_reached, score_of
+from service.specs import EarlyStopping
+
+# Small whole numbers tie often.
+VALUES = st.none() | st.integers(-3, 3).map(float) | st.floats(-100, 100)
+
+
+def history_of(metric: str, values: list[float | None]) -> list[dict[str, Any]]:
+    return [{"step": step, **({} if value is None else {metric: value})} for step, value in enumerate(values)]
+
+
+def reference(values: list[float], patience: int, min_delta: float, lower: bool) -> bool:
+    """The number of evaluations since the last that beat the best before it by more than `min_delta`."""
+    best, best_at = None, 0
+    for index, value in enumerate(values):
+        better = best is None or (value < best - min_delta if lower else value > best + min_delta)
+        if better:
+            best, best_at = value, index
+    return bool(values) and len(values) - 1 - best_at >= max(1, patience)
+
+
+@given(
+    values=st.lists(VALUES, max_size=12),
+    patience=st.integers(0, 5),
+    min_delta=st.sampled_from([0.0, 0.5, 1.0]),
+    mode=st.sampled_from(["min", "max", "auto"]),
+    metric=st.sampled_from(["val_loss", "val_accuracy"]),
+)
+def test_a_run_stops_when_the_reference_says_so(
+    values: list[float | None], patience: int, min_delta: float, mode: str, metric: str
+) -> None:
+    policy = EarlyStopping.model_validate({"metric": metric, "mode": mode, "patience": patience, "min_delta": min_delta})
+    lower = mode == "min" or (mode == "auto" and metric == "val_loss")
+    seen = [value for value in values if value is not None]
+    assert early_stop_reached(history_of(metric, values), policy) == reference(seen, patience, min_delta, lower)
+
+
+@given(values=st.lists(st.integers(-5, 5).map(float), max_size=10), patience=st.integers(0, 4))
+def test_once_reached_it_stays_reached_until_something_improves(values: list[float], patience: int) -> None:
+    policy = EarlyStopping(patience=patience)
+    rows = history_of("val_loss", values)
+    for length in range(1, len(rows)):
+        if early_stop_reached(rows[:length], policy) and values[length] >= min(values[:length]):
+            assert early_stop_reached(rows[: length + 1], policy)
+
+
+def test_a_run_never_stops_before_an_evaluation_or_at_the_first() -> None:
+    policy = EarlyStopping(patience=0)
+    assert not early_stop_reached([], policy)
+    assert not early_stop_reached([{"loss": 1.0}, {"loss": 2.0}], policy)
+    assert not early_stop_reached([{"val_loss": 1.0}], policy)
+    assert early_stop_reached([{"val_loss": 1.0}, {"val_loss": 1.0}], policy)
+
+
+@pytest.mark.parametrize(
+    ("policy", "row", "score"),
+    [
+        (None, {"val_loss": 0.5, "val_accuracy": 0.9}, 0.5),
+        (None, {"loss": 0.5}, None),
+        (EarlyStopping(metric="val_accuracy"), {"val_loss": 0.5, "val_accuracy": 0.9}, -0.9),
+        (EarlyStopping(metric="val_accuracy", mode="min"), {"val_accuracy": 0.9}, 0.9),
+        (EarlyStopping(metric="val_loss", mode="max"), {"val_loss": 0.5}, -0.5),
+    ],
+)
+def test_a_score_is_lower_for_the_better_row(policy: EarlyStopping | None, row: dict[str, Any], score: float | None) -> None:
+    assert score_of(row, policy) == score
