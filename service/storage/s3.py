@@ -87,6 +87,8 @@ class S3Store(Store):
             session = boto3.session.Session()
             region = session.region_name or "us-east-1"
             return session.client("s3", endpoint_url=self._location.endpoint, region_name=region, config=config)
+        except PartialCredentialsError:
+            raise
         except (BotoCoreError, ValueError) as error:
             raise InvalidInput(
                 f"The S3 settings are not valid ({error}): correct the AWS configuration or the endpoint."
@@ -220,7 +222,12 @@ class S3Store(Store):
         return {"Bucket": self._location.bucket, "Key": self._prefix + check_key(key)}
 
     def _head(self, key: str) -> tuple[int, str]:
-        answer = self._call(lambda: self._client.head_object(**self._at(key)), key)
+        try:
+            answer = self._call(lambda: self._client.head_object(**self._at(key)), key)
+        except NotFound:
+            # The answer to HEAD has no body, so it does not tell a missing bucket from a missing object.
+            answer = self._call(lambda: self._client.get_object(**self._at(key)), key)
+            answer["Body"].close()
         return int(answer["ContentLength"]), str(answer["ETag"])
 
     def _pages(self, prefix: str, **options: str) -> Iterator[dict[str, Any]]:
@@ -344,6 +351,10 @@ class S3Store(Store):
         if status in (401, 403):
             return StoreError(
                 f"The store {self.url} refuses access to {key!r} ({code or status}): give these credentials the right to read, write, list and delete there."
+            )
+        if status in (405, 501):
+            return StoreError(
+                f"What answers for {self.url} does not do what a store needs ({code or status}): see whether the endpoint is that of an S3 server."
             )
         if status >= 500 or code in _RETRIED_CODES:
             return StoreUnreachable(

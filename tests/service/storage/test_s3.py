@@ -1,0 +1,258 @@
+"""What a store says and does when its server refuses, is away or comes back."""
+
+import hashlib
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import s3_servers
+
+from service.errors import Conflict, InvalidInput, NotFound, StoreError, StoreUnreachable
+from service.settings import Settings
+from service.storage import open_store
+from service.storage.base import Store
+
+MIB = 1024**2
+
+
+def use(server: s3_servers.S3Server, monkeypatch: pytest.MonkeyPatch, **changes: str) -> None:
+    for name, value in {**server.environment, **changes}.items():
+        monkeypatch.setenv(name, value)
+
+
+def opened(url: str, patience: float = 5.0) -> Store:
+    return open_store(Settings.load(store=url), patience)
+
+
+def one_sentence(error: pytest.ExceptionInfo[StoreError], *words: str) -> None:
+    text = str(error.value)
+    assert error.value.exit_code == 5 and "\n" not in text and text.endswith(".") and len(text) < 400, text
+    for word in words:
+        assert word in text, text
+
+
+@pytest.fixture(params=["seaweedfs", "minio"])
+def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s3_servers.S3Server:
+    running: s3_servers.S3Server = request.getfixturevalue(request.param)
+    use(running, monkeypatch)
+    return running
+
+
+def test_a_missing_bucket_is_to_be_created(server: s3_servers.S3Server, tmp_path: Path) -> None:
+    store = opened("s3://no-such-bucket-here")
+    (tmp_path / "file").write_bytes(b"x")
+    attempts: list[Callable[[], object]] = [
+        store.check,
+        lambda: store.write("a", b""),
+        lambda: store.read("a"),
+        lambda: list(store.list("")),
+        lambda: store.list_folders("runs/"),
+        lambda: store.upload(tmp_path / "file", "a"),
+        lambda: store.read_many(["a", "b"]),
+        lambda: store.exists("a"),
+        lambda: store.download("a", tmp_path / "target"),
+        lambda: store.delete("a"),
+    ]
+    for attempt in attempts:
+        with pytest.raises(StoreError) as caught:
+            attempt()
+        one_sentence(caught, "no-such-bucket-here", "create it", server.endpoint)
+
+
+def test_a_wrong_secret_is_named_and_not_repeated(server: s3_servers.S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket = server.bucket()
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-" + server.secret_key)
+    store = opened(f"s3://{bucket}")
+    for attempt in (store.check, lambda: store.read("a"), lambda: store.exists("a")):
+        with pytest.raises(StoreError) as caught:
+            attempt()
+        one_sentence(caught)
+        assert not isinstance(caught.value, NotFound) and server.secret_key not in str(caught.value)
+    with pytest.raises(StoreError, match="AWS_SECRET_ACCESS_KEY"):
+        store.check()
+
+
+def test_an_unknown_key_is_named(server: s3_servers.S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    with pytest.raises(StoreError) as caught:
+        opened(f"s3://{server.bucket()}").check()
+    one_sentence(caught, "AWS_ACCESS_KEY_ID")
+
+
+@pytest.mark.parametrize("names", [("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), ("AWS_SECRET_ACCESS_KEY",)])
+def test_missing_credentials_are_asked_for(
+    seaweedfs: s3_servers.S3Server, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    use(seaweedfs, monkeypatch)
+    for name in names:
+        monkeypatch.delenv(name)
+    began = time.monotonic()
+    with pytest.raises(StoreError) as caught:
+        opened(f"s3://{seaweedfs.bucket()}").check()
+    one_sentence(caught, "AWS_SECRET_ACCESS_KEY")
+    assert time.monotonic() - began < 4
+
+
+def test_a_profile_that_does_not_exist_is_invalid(seaweedfs: s3_servers.S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(seaweedfs, monkeypatch, AWS_PROFILE="nobodys-profile")
+    with pytest.raises(InvalidInput, match="nobodys-profile"):
+        opened("s3://bucket").check()
+
+
+def test_who_may_only_read_reads_and_is_told_so(seaweedfs: s3_servers.S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert seaweedfs.read_only is not None
+    use(seaweedfs, monkeypatch)
+    url = f"s3://{seaweedfs.bucket()}/prefix"
+    opened(url).write("data/a", b"content")
+    key, secret = seaweedfs.read_only
+    use(seaweedfs, monkeypatch, AWS_ACCESS_KEY_ID=key, AWS_SECRET_ACCESS_KEY=secret)
+    store = opened(url)
+    assert store.read("data/a") == b"content" and [info.key for info in store.list("")] == ["data/a"]
+    for attempt in (
+        store.check,
+        lambda: store.write("data/b", b""),
+        lambda: store.write("data/b", b"", if_absent=True),
+        lambda: store.delete("data/a"),
+        lambda: store.delete_prefix("data/"),
+    ):
+        with pytest.raises(StoreError) as caught:
+            attempt()
+        one_sentence(caught)
+        assert not isinstance(caught.value, Conflict | NotFound | StoreUnreachable)
+    with pytest.raises(StoreError, match="right to"):
+        store.write("data/b", b"")
+    assert [info.key for info in store.list("")] == ["data/a"]
+
+
+def test_a_server_that_is_not_there_is_given_up_after_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    (port,) = s3_servers.free_ports(1)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "topsecret")
+    store = opened(f"s3://bucket?endpoint_override=http://127.0.0.1:{port}", patience=1.0)
+    began = time.monotonic()
+    with pytest.raises(StoreUnreachable) as caught:
+        store.read("a")
+    assert time.monotonic() - began < 10
+    one_sentence(caught, f"127.0.0.1:{port}", "did not answer for 1 s", "endpoint")
+    assert "topsecret" not in str(caught.value)
+
+
+def test_a_server_that_speaks_no_s3_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (port,) = s3_servers.free_ports(1)
+    argv = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
+    process = subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        store = opened(f"s3://bucket?endpoint_override=http://127.0.0.1:{port}", patience=3.0)
+        deadline = time.monotonic() + 20
+        while True:
+            with pytest.raises(StoreError) as caught:
+                store.check()
+            if not isinstance(caught.value, StoreUnreachable) or time.monotonic() > deadline:
+                break
+        one_sentence(caught, f"127.0.0.1:{port}")
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_parts_of_a_large_file_arrive_as_one(server: s3_servers.S3Server, tmp_path: Path) -> None:
+    data = hashlib.shake_128(b"large").digest(33 * MIB + 5)
+    (tmp_path / "source").write_bytes(data)
+    store = opened(f"s3://{server.bucket()}/p")
+    expected = hashlib.sha256(data).hexdigest()
+    assert store.upload(tmp_path / "source", "large") == expected
+    assert store.download("large", tmp_path / "target") == expected
+    assert (tmp_path / "target").read_bytes() == data
+    assert store.read_range("large", 16 * MIB - 3, 6) == data[16 * MIB - 3 : 16 * MIB + 3]
+
+
+def test_an_upload_that_fails_leaves_no_parts(server: s3_servers.S3Server, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"x" * (17 * MIB))
+    bucket = server.bucket()
+    store = opened(f"s3://{bucket}")
+
+    def stop(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.upload(tmp_path / "source", "large", stop)
+    assert list(store.list("")) == []
+    assert not server.client().list_multipart_uploads(Bucket=bucket).get("Uploads")
+
+
+def test_a_file_that_cannot_be_read_is_an_error_of_ours(server: s3_servers.S3Server, tmp_path: Path) -> None:
+    with pytest.raises(StoreError) as caught:
+        opened(f"s3://{server.bucket()}").upload(tmp_path / "none", "a")
+    one_sentence(caught, "none", "No such file")
+
+
+def test_a_download_into_a_folder_that_is_gone_leaves_nothing(server: s3_servers.S3Server, tmp_path: Path) -> None:
+    store = opened(f"s3://{server.bucket()}")
+    store.write("a", b"content")
+    with pytest.raises(StoreError) as caught:
+        store.download("a", tmp_path / "none" / "target")
+    one_sentence(caught, "none")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def own_seaweedfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[s3_servers.S3Server]:
+    """A server that a test may stop."""
+    with s3_servers.running(s3_servers.seaweedfs(tmp_path / "server")) as running:
+        use(running, monkeypatch)
+        yield running
+
+
+@pytest.mark.slow
+def test_an_outage_loses_nothing(own_seaweedfs: s3_servers.S3Server, tmp_path: Path) -> None:
+    url = f"s3://{own_seaweedfs.bucket()}/p"
+    store = opened(url, patience=60.0)
+    data = hashlib.shake_128(b"outage").digest(48 * MIB)
+    (tmp_path / "source").write_bytes(data)
+    store.write("before", b"0")
+    own_seaweedfs.stop()
+    with ThreadPoolExecutor(8) as pool:
+        upload = pool.submit(store.upload, tmp_path / "source", "large")
+        writes = [pool.submit(store.write, f"doc/{number}", str(number).encode(), if_absent=True) for number in range(5)]
+        read = pool.submit(store.read, "before")
+        time.sleep(3)
+        assert not any(future.done() for future in (upload, read, *writes))
+        own_seaweedfs.start()
+        assert read.result(90) == b"0" and upload.result(90) == hashlib.sha256(data).hexdigest()
+        assert all(future.result(90) for future in writes)
+    assert store.read_many([f"doc/{n}" for n in range(5)]) == {f"doc/{n}": str(n).encode() for n in range(5)}
+    assert store.download("large", tmp_path / "target") == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.slow
+def test_an_outage_in_the_middle_of_many_writes_loses_nothing(own_seaweedfs: s3_servers.S3Server) -> None:
+    store = opened(f"s3://{own_seaweedfs.bucket()}", patience=60.0)
+    version = store.write("counter", b"0")
+    written = 0
+    restarted = threading.Event()
+
+    def restart() -> None:
+        time.sleep(0.5)
+        own_seaweedfs.stop()
+        time.sleep(2)
+        own_seaweedfs.start()
+        restarted.set()
+
+    thread = threading.Thread(target=restart)
+    thread.start()
+    try:
+        while not restarted.is_set() or written % 10:
+            written += 1
+            version = store.write("counter", str(written).encode(), if_version=version)
+            store.write(f"row/{written:06d}", str(written).encode(), if_absent=True)
+    finally:
+        thread.join(120)
+    assert store.read("counter") == str(written).encode()
+    assert [info.key for info in store.list("row/")] == [f"row/{number:06d}" for number in range(1, written + 1)]
