@@ -5,8 +5,10 @@ A pickle can call any function, so these are read by an unpickler that knows Num
 
 import functools
 import io
+import lzma
 import pickle
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
@@ -14,7 +16,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from service.datasets.raw import RawDataset, RawSplit
+from service.datasets.raw import MOST_CLASSES, RawDataset, RawSplit
 from service.errors import BadData, InvalidInput
 
 SIDE = 32
@@ -81,7 +83,11 @@ def _tar_files(source: Path) -> dict[str, Callable[[], bytes]]:
                     raise BadData(f"{source.name}: its member {name} claims {member.size} bytes, more than a CIFAR batch has.")
                 file = archive.extractfile(member)
                 contents[name] = file.read() if file else b""
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except tarfile.ReadError as error:
+        raise BadData(
+            f"{source.name}: it is no whole tar file ({str(error).splitlines()[0].rstrip(':')}): fetch it again."
+        ) from error
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         raise BadData(f"{source.name}: the tar file is damaged ({error}): fetch it again.") from error
     return {name: functools.partial(bytes, data) for name, data in contents.items()}
 
@@ -96,6 +102,8 @@ def _batch(name: str, data: bytes, progress: Callable[[int], None]) -> tuple[NDA
         )
     if not isinstance(labels, list) or len(labels) != len(pixels) or not all(type(label) is int for label in labels):
         raise BadData(f"{name}: it needs one whole number as label for each of its {len(pixels)} images.")
+    if any(abs(label) >= MOST_CLASSES for label in labels):
+        raise BadData(f"{name}: it has a label of {max(labels, key=abs)}, but labels count from 0: fetch the file again.")
     progress(len(data))
     return np.ascontiguousarray(pixels.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)), np.array(labels, np.int64)
 

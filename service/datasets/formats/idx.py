@@ -19,6 +19,8 @@ _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E:
 _PREFIXES = {"train": ("train",), "test": ("t10k", "test")}
 MOST_BYTES = 64 * 1024**3
 """No idx file of images is larger than that; a header that claims more is wrong (assumed)."""
+BOMB_BYTES, BOMB_RATIO = 1024**3, 200
+"""A file that unpacks to so much, and so many times its size, is made to fill the memory (assumed: MNIST shrinks to a fifth)."""
 
 
 def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
@@ -64,7 +66,11 @@ def read_file(path: Path, progress: Callable[[int], None]) -> NDArray[Any]:
         unpacker = zlib.decompressobj(wbits=31)
         # The header says how much there is to be: what goes beyond it is never unpacked.
         head = unpacker.decompress(packed, 4 + 4 * 255)
-        _, _, size = _header(head, path.name)
+        _, shape, size = _header(head, path.name)
+        if size > BOMB_BYTES and size > BOMB_RATIO * len(packed):
+            raise BadData(
+                f"{path.name}: its header at offset 4 claims the shape {shape}, {size} bytes out of {len(packed)} packed ones: unpack it yourself if so."
+            )
         data = head + unpacker.decompress(unpacker.unconsumed_tail, max(1, size - len(head) + 1))
         if not unpacker.eof and len(data) <= size:
             data += unpacker.flush(1)
@@ -93,7 +99,9 @@ def parse(data: bytes, name: str) -> NDArray[Any]:
             f"{name}: it ends at offset {len(data)}, but its header promises {size} bytes (shape {shape}): fetch the file again."
         )
     if len(data) > size:
-        raise BadData(f"{name}: it goes on after offset {size}, where its header (shape {shape}) says that it ends.")
+        raise BadData(
+            f"{name}: it goes on after offset {size}, where its header (shape {shape}) says that it ends: fetch the file again."
+        )
     start = 4 + 4 * len(shape)
     array = np.frombuffer(data, dtype=kind, offset=start).reshape(shape)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
@@ -103,12 +111,12 @@ def _header(data: bytes, name: str) -> tuple[str, tuple[int, ...], int]:
     """Type, shape and the whole file's size."""
     if len(data) < 4 or data[:2] != b"\0\0":
         raise BadData(
-            f"{name}: no idx file begins with {data[:4].hex() or 'nothing'} at offset 0; expected 0000, a type and a number of dimensions."
+            f"{name}: no idx file begins with {data[:4].hex() or 'nothing'} at offset 0; expected 0000, a type and the dimensions: fetch the file again."
         )
     kind, dimensions = _TYPES.get(data[2]), data[3]
     if kind is None or dimensions == 0:
         raise BadData(
-            f"{name}: the idx header has the type {data[2]:#04x} and {dimensions} dimensions at offset 2, which are not valid."
+            f"{name}: the idx header has the type {data[2]:#04x} and {dimensions} dimensions at offset 2, which are not valid: fetch the file again."
         )
     if len(data) < 4 + 4 * dimensions:
         raise BadData(f"{name}: it ends inside its header, at offset {len(data)}: fetch the file again.")
@@ -116,6 +124,6 @@ def _header(data: bytes, name: str) -> tuple[str, tuple[int, ...], int]:
     size = 4 + 4 * dimensions + np.dtype(kind).itemsize * math.prod(shape)
     if size > MOST_BYTES:
         raise BadData(
-            f"{name}: its header at offset 4 claims the shape {shape}, {size} bytes: no such file is that large; it is damaged."
+            f"{name}: its header at offset 4 claims the shape {shape}, {size} bytes: no such file is that large; it is damaged, fetch it again."
         )
     return kind, shape, size

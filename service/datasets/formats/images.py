@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from service.datasets.pictures import GREY, to_array
 from service.datasets.raw import RawDataset, RawSplit
 from service.errors import BadData, InvalidInput
 
 _SUFFIXES = {".png", ".jpg", ".jpeg"}
-_GREY = {"1", "L", "I", "I;16", "F"}
 MOST_PIXELS = 64 * 1024**2
 """A picture of more is a decompression bomb, or nothing to train on in memory (assumed)."""
 
@@ -24,11 +24,11 @@ def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
     """
     if not (source / "train").is_dir() or not (source / "test").is_dir():
         raise InvalidInput(f"{source} needs the folders train and test, each with one folder for each class: train/CLASS/*.png.")
-    classes = tuple(sorted(path.name for path in (source / "train").iterdir() if path.is_dir()))
+    classes = tuple(path.name for path in _folders(source / "train"))
     if not classes:
         raise BadData(f"{source / 'train'} has no folders: put the pictures of each class into a folder of its name.")
     files = {split: _files(source / split, classes) for split in ("train", "test")}
-    grey = all(_mode(path) in _GREY for found in files.values() for path, _ in found)
+    grey = all(_mode(path) in GREY for found in files.values() for path, _ in found)
     splits, size = {}, None
     for split, found in files.items():
         if not found:
@@ -52,11 +52,20 @@ def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
 def _files(folder: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
     numbers = {name: number for number, name in enumerate(classes)}
     found = []
-    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+    for inner in _folders(folder):
         if inner.name not in numbers:
             raise BadData(f"{_short(inner)} is a class that train does not have: it has {', '.join(classes[:10])}.")
-        found += [(path, numbers[inner.name]) for path in sorted(inner.iterdir()) if path.suffix.lower() in _SUFFIXES]
+        pictures = [path for path in sorted(inner.iterdir()) if path.suffix.lower() in _SUFFIXES]
+        if not pictures and folder.name == "train":
+            raise BadData(
+                f"{_short(inner)} has no PNG or JPEG files: give at least one picture of the class or remove its folder."
+            )
+        found += [(path, numbers[inner.name]) for path in pictures]
     return found
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def _open(path: Path) -> Image.Image:
@@ -81,14 +90,13 @@ def _mode(path: Path) -> str:
 def _decode(path: Path, grey: bool) -> NDArray[Any]:
     with _open(path) as image:
         try:
-            array = np.asarray(image.convert("L" if grey else "RGB"), np.uint8)
+            return to_array(image, grey)
         except (OSError, ValueError, SyntaxError) as error:
             file = getattr(image, "fp", None)
             offset = file.tell() if file else 0
             raise BadData(
                 f"{_short(path)}: the picture is damaged near offset {offset} ({error}): replace or remove it."
             ) from error
-    return array[..., np.newaxis] if grey else array
 
 
 def _short(path: Path) -> str:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from service.datasets.pictures import GREY, to_array
 from service.datasets.raw import RawDataset, RawSplit
 from service.errors import BadData, InvalidInput
 
@@ -124,10 +125,9 @@ def _pictures(origin: str, name: str, values: list[Any]) -> NDArray[Any]:
         data = value.get("bytes") if isinstance(value, dict) else value
         try:
             with Image.open(io.BytesIO(data or b""), formats=("PNG", "JPEG")) as image:
-                array = np.asarray(image.convert("L" if image.mode in ("1", "L", "I", "F") else "RGB"), np.uint8)
+                images.append(to_array(image, image.mode in GREY))
         except (UnidentifiedImageError, OSError, ValueError, TypeError) as error:
             raise BadData(f"{origin}: row {row} of the column {name} is no PNG or JPEG picture.") from error
-        images.append(array[..., np.newaxis] if array.ndim == 2 else array)
         if images[-1].shape != images[0].shape:
             raise BadData(
                 f"{origin}: the picture of row {row} of {name} has the shape {images[-1].shape}, but row 0 has {images[0].shape}."

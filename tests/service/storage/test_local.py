@@ -93,6 +93,6 @@ def test_a_store_below_a_folder_nobody_may_write_to_is_refused() -> None:
 
 def test_a_download_to_a_full_disk_leaves_nothing(local_store: Store, tiny_disk: Path) -> None:
     local_store.write("a", b"x" * 2 * MIB)
-    with pytest.raises(StoreError, match="full|room"):
+    with pytest.raises(StoreError, match="room"):
         local_store.download("a", tiny_disk / "target")
     assert list(tiny_disk.iterdir()) == []
