@@ -1,18 +1,11 @@
 """Fixtures that several folders of tests share: real S3 servers, and stores on them."""
 
-import importlib.util
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-_spec = importlib.util.spec_from_file_location("s3_servers", Path(__file__).parent / "s3_servers.py")
-assert _spec and _spec.loader
-s3_servers = importlib.util.module_from_spec(_spec)
-sys.modules["s3_servers"] = s3_servers
-_spec.loader.exec_module(s3_servers)
+import s3_servers
 
 
 @pytest.fixture(autouse=True)
@@ -27,14 +20,14 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator["s3_servers.S3Server"]:
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_servers.S3Server]:
     """A SeaweedFS server for the whole test run."""
     with s3_servers.running(s3_servers.seaweedfs(tmp_path_factory.mktemp("seaweedfs"))) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator["s3_servers.S3Server"]:
+def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_servers.S3Server]:
     """A MinIO server for the whole test run; where there is none its tests are skipped, in CI they fail."""
     binary = s3_servers.minio_binary()
     if binary is None:

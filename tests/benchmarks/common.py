@@ -1,5 +1,6 @@
 """What the benchmarks share: the command line in a scratch store, medians, and the processor's name beside each figure."""
 
+import contextlib
 import json
 import os
 import platform
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,40 @@ def import_dataset(name: str, source: Path | None, store: str, environment: dict
     """Import a dataset from a folder, or from its public address."""
     origin = ["--from", str(source)] if source else []
     delayline("data", "import", name, *origin, store=store, environment=environment)
+
+
+def make_noise(store: str, count: int, environment: dict[str, str] | None = None) -> None:
+    """Import `noise`, a dataset of MNIST's shapes with `count` training images: its content does not matter to the speed."""
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    arrays = {}
+    for split, rows in (("train", count), ("test", 256)):
+        arrays[f"x_{split}"] = generator.integers(0, 256, (rows, 28, 28, 1), dtype=np.uint8)
+        arrays[f"y_{split}"] = generator.integers(0, 10, rows)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "noise.npz"
+        np.savez(file, **arrays)
+        delayline("data", "import", "noise", "--from", str(file), "--format", "npz", store=store, environment=environment)
+
+
+@contextlib.contextmanager
+def minio_store() -> Iterator[tuple[str, dict[str, str]]]:
+    """A bucket on a MinIO server of its own: the store's URL, and the environment that reaches it."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    import s3_servers
+
+    binary = s3_servers.minio_binary()
+    if binary is None:
+        raise SystemExit("MinIO is not there: run `just minio` first")
+    with tempfile.TemporaryDirectory() as folder, s3_servers.running(s3_servers.minio(Path(folder), binary)) as server:
+        yield f"s3://{server.bucket()}/bench", server.environment
+
+
+def training_seconds(run: Any) -> float:
+    """From the beginning of the first step, its compilation included, to the last row of metrics."""
+    began = min(row["time"] for row in run["events"] if row["event"] == "training")
+    return float(run["history"][-1]["time"] - began)
 
 
 def examples_per_second(run: Any, skip_rows: int = 1) -> float:

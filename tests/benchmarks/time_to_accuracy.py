@@ -1,0 +1,96 @@
+"""Seconds of training to 99.0% on MNIST's test split, the lecture's network: Delayline against the notebook's Keras `fit`.
+
+usage: uv run python tests/benchmarks/time_to_accuracy.py --data FOLDER [--rounds 3] [--threads 2]
+The notebook's side: Adam 0.001, batch 128, the epochs until the test accuracy is 99.0%, evaluation not counted.
+Delayline's side: a schedule of a fixed length chosen before, the whole of its training, compilation included on both sides.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from common import heading, import_dataset, median_ratio, scratch_store, train, training_seconds
+
+GOAL = 0.99
+MOST_EPOCHS = 12
+KEYS = [
+    "epochs=2",
+    "batch=64",
+    "augment=[]",
+    "evaluate.validation=0",
+    "optimizer={name: adam, learning_rate: {name: one-cycle, peak: 0.003, rise: 0.2}}",
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--set", action="append", default=[], help="a key of the spec to change")
+    parser.add_argument("--notebook", type=int, default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--store", default=None, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    store = options.store or scratch_store()
+    if options.notebook is not None:
+        notebook(options.notebook, store)
+        return
+    heading("seconds of training to 99.0% on MNIST")
+    import_dataset("mnist", options.data / "mnist" if options.data else None, store)
+    seeds = iter(range(10**6))
+
+    def ours() -> float:
+        run = train("cnn-mnist", store, *KEYS, *options.set, f"worker.cpus={options.threads}", f"seed={next(seeds)}")
+        accuracy = run["metrics"]["test_accuracy"]
+        print(f"    delayline: {accuracy:.4f}{'' if accuracy >= GOAL else ', SHORT of the goal'}", flush=True)
+        return training_seconds(run)
+
+    others = iter(range(10**6))
+
+    def theirs() -> float:
+        command = [sys.executable, __file__, "--notebook", str(next(others)), "--store", store]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=7200, check=True)
+        print("    notebook: " + done.stdout.strip().splitlines()[-1], flush=True)
+        return float(done.stdout.split()[-1])
+
+    median_ratio(ours, theirs, options.rounds, "s", ("delayline", "Keras fit"))
+
+
+def notebook(seed: int, store: str) -> None:
+    """Fit as the lecture's notebook does; print the epochs and the seconds of training."""
+    import keras
+
+    from jobs.models import build_model
+    from service.datasets import find_dataset, load_split
+    from service.datasets.cache import Cache
+    from service.settings import Settings
+    from service.specs import TrainSpec
+    from service.storage import open_store
+
+    opened = open_store(Settings.load(store=store))
+    settings = Settings.load()
+    cache = Cache(settings.cache, settings.cache_bytes)
+    train_split, test = (load_split(opened, find_dataset(opened, "mnist"), split, cache) for split in ("train", "test"))
+    keras.utils.set_random_seed(seed)
+    spec = TrainSpec.model_validate({"model": "cnn", "model_params": {"dropout": 0.25}, "dataset": "mnist", "epochs": 1})
+    model = build_model(spec, (28, 28, 1), 10, None)
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    images, labels = train_split["image"].astype("float32") / 255, train_split["label"]
+    test_images = test["image"].astype("float32") / 255
+    seconds, epochs, accuracy = 0.0, 0, 0.0
+    while accuracy < GOAL and epochs < MOST_EPOCHS:
+        began = time.perf_counter()
+        model.fit(images, labels, batch_size=128, epochs=1, verbose=0)
+        seconds += time.perf_counter() - began
+        epochs += 1
+        accuracy = model.evaluate(test_images, test["label"], batch_size=1000, verbose=0)[1]
+    print(f"{accuracy:.4f} after {epochs} epochs, seconds {seconds}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Bytes a second: importing CIFAR-10 into MinIO and loading it with a cold cache, against bare parallel boto3 transfers.
+
+usage: uv run python tests/benchmarks/transfer.py --data FOLDER [--rounds 3]
+FOLDER holds cifar-10-batches-py/. The bare side moves as many bytes in as many objects with as many threads.
+"""
+
+import argparse
+import os
+import secrets
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from common import heading, median_ratio, minio_store
+
+THREADS = 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    from service.datasets import import_dataset, load_split
+    from service.datasets.cache import Cache
+    from service.settings import Settings
+    from service.storage import open_store
+
+    with minio_store() as (url, environment):
+        os.environ.update(environment)
+        stores = [open_store(Settings.load(store=f"{url}/{number}")) for number in range(options.rounds + 1)]
+        made = [import_dataset(stores[0], "cifar10", str(options.data / "cifar-10-batches-py"))]
+        sizes = [shard.bytes for shard in made[0].shards]
+        bare = Bare(url, environment, sizes)
+        fresh = iter(stores[1:])
+        heading(f"MB/s, importing CIFAR-10 ({sum(sizes) / 1e6:.0f} MB in {len(sizes)} shards) into MinIO")
+
+        def rate(work: Any) -> float:
+            began = time.perf_counter()
+            work()
+            return sum(sizes) / 1e6 / (time.perf_counter() - began)
+
+        def importing() -> None:
+            made.append(import_dataset(next(fresh), "cifar10", str(options.data / "cifar-10-batches-py")))
+
+        median_ratio(lambda: rate(importing), lambda: rate(bare.upload), options.rounds, "MB/s", ("delayline", "boto3"))
+        heading("MB/s, loading CIFAR-10 from MinIO with a cold cache")
+
+        def loading() -> None:
+            with tempfile.TemporaryDirectory() as folder:
+                cache = Cache(Path(folder), 10**10)
+                for split in ("train", "test"):
+                    load_split(stores[0], made[0], split, cache)
+
+        median_ratio(lambda: rate(loading), lambda: rate(bare.download), options.rounds, "MB/s", ("delayline", "boto3"))
+
+
+class Bare:
+    """Parallel `put_object` and `get_object` of objects of given sizes, nothing else."""
+
+    def __init__(self, url: str, environment: dict[str, str], sizes: list[int]) -> None:
+        import boto3
+        from botocore.config import Config
+
+        self._client = boto3.client(
+            "s3",
+            endpoint_url=environment["DELAYLINE_S3_ENDPOINT"],
+            config=Config(s3={"addressing_style": "path"}, max_pool_connections=THREADS),
+        )
+        self._bucket = url.removeprefix("s3://").split("/")[0]
+        self._bodies = {f"bare/{number}": secrets.token_bytes(size) for number, size in enumerate(sizes)}
+
+    def upload(self) -> None:
+        """Send all objects."""
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(
+                pool.map(lambda key: self._client.put_object(Bucket=self._bucket, Key=key, Body=self._bodies[key]), self._bodies)
+            )
+
+    def download(self) -> None:
+        """Fetch all objects into memory."""
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(lambda key: self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read(), self._bodies))
+
+
+if __name__ == "__main__":
+    main()

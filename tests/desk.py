@@ -1,0 +1,203 @@
+"""A user at work: a folder, a model of their own, the command line in processes of its own, a store; for whole runs on a real Ray."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from jobs.checkpoints import CheckpointStore
+from service import runs
+from service.run_paths import RunPaths
+from service.settings import Settings
+from service.specs import CheckpointPolicy
+from service.storage import open_store
+from service.storage.base import Store
+
+BIN = Path(sys.executable).parent
+COMMAND_SECONDS = 280
+
+# Batch normalisation and dropout: what a resume must put back beside the weights. The callback leaves time for a kill.
+NETS = """
+import time
+import keras
+
+def build(input_shape, classes, dropout=0.3):
+    image = keras.Input(input_shape)
+    x = keras.layers.Conv2D(8, 3, padding="same", use_bias=False)(image)
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+    x = keras.layers.Dropout(dropout)(keras.layers.Flatten()(x))
+    return keras.Model(image, keras.layers.Dense(classes)(x))
+
+class Slow(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        time.sleep(0.05)
+"""
+SPEC = """
+model: nets:build
+dataset: digits
+optimizer: {name: adam, learning_rate: {name: cosine, initial: 0.003, warmup_steps: 20}}
+callbacks: [{name: "nets:Slow"}]
+steps: 160
+batch: 48
+seed: 7
+workers: 2
+worker: {cpus: 0.5}
+checkpoint: {every_steps: 20, keep_last: 3}
+log_every: 10
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document on standard output."""
+        return json.loads(self.out)
+
+
+@dataclass
+class Desk:
+    """A user's folder with a model of their own, a spec, and a store."""
+
+    folder: Path
+    store_url: str
+    environment: dict[str, str] = field(default_factory=dict)
+    started: list["subprocess.Popen[str]"] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "nets.py").write_text(NETS)
+        (self.folder / "run.yaml").write_text(SPEC)
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "DELAYLINE_STORE": self.store_url,
+            "DELAYLINE_CACHE": str(self.folder / "cache"),
+            **self.environment,
+        }
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Start `delayline`."""
+        process = subprocess.Popen(
+            [str(BIN / "delayline"), *arguments], cwd=self.folder, env=self._environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=(self.folder / f"stderr-{len(self.started)}.txt").open("w"), text=True,
+        )  # fmt: skip
+        self.started.append(process)
+        return process
+
+    def delayline(self, *arguments: str) -> Done:
+        """Run `delayline` to its end."""
+        return self.end_of(self.start(*arguments))
+
+    def end_of(self, process: "subprocess.Popen[str]") -> Done:
+        """Wait for a command that was started."""
+        out, _ = process.communicate(timeout=COMMAND_SECONDS)
+        return Done(process.returncode, out, (self.folder / f"stderr-{self.started.index(process)}.txt").read_text())
+
+    @property
+    def store(self) -> Store:
+        """The store, opened in this process."""
+        before = {name: os.environ.get(name) for name in self.environment}
+        os.environ.update(self.environment)
+        try:
+            store = open_store(Settings.load(store=self.store_url))
+            store.exists("made-while-the-credentials-are-set")
+            return store
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+
+    def show(self, run_id: str) -> Any:
+        """The run's document."""
+        return runs.show(self.store, run_id)
+
+    def wait_for_step(self, run_id: str, step: int, seconds: float = 150) -> Any:
+        """The run's document once it has a checkpoint at or past `step`."""
+        store, end = self.store, time.monotonic() + seconds
+        while time.monotonic() < end:
+            with contextlib.suppress(Exception):
+                document = runs.show(store, run_id)
+                if any(checkpoint["step"] >= step for checkpoint in document["checkpoints"]):
+                    return document
+                assert document["state"] not in ("failed", "succeeded"), document["error"]
+            time.sleep(0.1)
+        raise AssertionError(f"{run_id} saved no checkpoint at step {step} in {seconds} s")
+
+    def clean_up(self) -> None:
+        """End whatever a failed test left."""
+        for process in self.started:
+            if process.poll() is None:
+                for child in family(process.pid):
+                    with contextlib.suppress(psutil.Error):
+                        child.kill()
+                process.kill()
+                process.wait()
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """The process and all below it."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    return []
+
+
+def command_of(process: psutil.Process) -> str:
+    """The command line of a process, or nothing for one that is gone."""
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
+
+
+def kill(processes: list[psutil.Process]) -> None:
+    """SIGKILL, all at once."""
+    assert processes, "there is nothing to kill"
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.send_signal(signal.SIGKILL)
+
+
+def tensors(desk: Desk, run_id: str) -> dict[str, np.ndarray]:
+    """Every variable of the run's last checkpoint, of the model and of the optimizer."""
+    checkpoints = CheckpointStore(desk.store, RunPaths(run_id), CheckpointPolicy())
+    snapshot = checkpoints.load(desk.show(run_id)["checkpoints"][-1]["step"])
+    return {f"model/{name}": array for name, array in snapshot.model.items()} | {
+        f"optimizer/{name}": array for name, array in snapshot.optimizer.items()
+    }
+
+
+def assert_same_end(desk: Desk, run_id: str, calm: Desk) -> None:
+    """Weights and optimizer equal bit for bit to those of the undisturbed run; the same rows of metrics, each step once."""
+    ours, theirs = tensors(desk, run_id), tensors(calm, "calm")
+    assert sorted(ours) == sorted(theirs)
+    assert [name for name in ours if ours[name].tobytes() != theirs[name].tobytes()] == []
+    document, undisturbed = desk.show(run_id), calm.show("calm")
+    steps = [row["step"] for row in document["history"]]
+    assert steps == sorted(set(steps))
+    assert [figures(row) for row in document["history"]] == [figures(row) for row in undisturbed["history"]]
+    assert document["metrics"] == undisturbed["metrics"]
+
+
+def figures(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of metrics without what the clock says."""
+    return {name: value for name, value in row.items() if name not in ("time", "examples_per_second")}
