@@ -1,6 +1,7 @@
 """A dataset as its original files hold it, in memory, checked before anything is written."""
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ from service.errors import BadData
 
 MOST_CLASSES = 1_000_000
 STORED_TYPES = ("uint8", "int8", "int16", "uint16", "int32", "int64", "float16", "float32", "float64")
+_FEATURE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+"""A name becomes a column, a file of the cache and an input of the network."""
 
 
 @dataclass
@@ -34,12 +37,18 @@ class RawDataset:
         """The features of all splits; raise BadData where the splits differ or a type cannot be stored."""
         found = []
         for name, array in self.splits["train"].columns.items():
+            if not _FEATURE.fullmatch(name) or name == "label":
+                raise BadData(
+                    f"{self.splits['train'].origin}: the feature name {name[:60]!r} is not valid: use letters, digits, '_', '-' and '.', but not 'label'."
+                )
             if array.dtype.name not in STORED_TYPES:
                 raise BadData(
                     f"{self.splits['train'].origin}: {name!r} has the type {array.dtype}, but it must be one of {', '.join(STORED_TYPES)}."
                 )
             scale = 255.0 if array.dtype == np.uint8 and array.ndim == 4 else 1.0
             found.append(Feature(name, array.dtype.name, tuple(array.shape[1:]), scale))
+        if not found:
+            raise BadData(f"{self.splits['train'].origin}: there is nothing but labels: give at least one feature.")
         return tuple(found)
 
     def check(self) -> tuple[tuple[Feature, ...], tuple[str, ...]]:
@@ -60,6 +69,7 @@ class RawDataset:
 
 
 def _check_split(name: str, split: RawSplit, features: tuple[Feature, ...]) -> None:
+    check_labels(split.labels, split.origin)
     rows = len(split.labels)
     if rows == 0:
         raise BadData(f"{split.origin}: the {name} split is empty: give at least one example.")
@@ -79,7 +89,6 @@ def _check_split(name: str, split: RawSplit, features: tuple[Feature, ...]) -> N
             )
         if math.prod(feature.shape) == 0:
             raise BadData(f"{split.origin}: {feature.name!r} has the shape {feature.shape}, which holds nothing.")
-    check_labels(split.labels, split.origin)
 
 
 def check_labels(labels: NDArray[Any], origin: str) -> None:

@@ -24,7 +24,7 @@ def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
     names: list[str] = []
     if not all(pa.types.is_integer(table.schema.field("label").type) for table in tables.values()):
         texts = {str(value) for table in tables.values() for value in table.column("label").to_pylist()}
-        if not all(pa.types.is_string(table.schema.field("label").type) for table in tables.values()):
+        if not all(_is_text(table.schema.field("label").type) for table in tables.values()):
             raise BadData(
                 f"{source}: the column label must hold whole numbers or names, but holds {tables['train'].schema.field('label').type}."
             )
@@ -57,8 +57,20 @@ def _table(source: Path, split: str, progress: Callable[[int], None]) -> pa.Tabl
     except pa.ArrowException as error:
         raise BadData(f"{source}: the files of {split} have different columns: {str(error).splitlines()[0][:200]}.") from error
     if "label" not in table.column_names:
-        raise BadData(f"{files[0].name}: it has no column label, only {', '.join(table.column_names)}.")
+        raise BadData(
+            f"{files[0].name}: it has no column label, only {', '.join(table.column_names)}: rename the one that holds the labels."
+        )
+    labels = table.column("label")
+    if labels.null_count:
+        raise BadData(f"{source}: the column label of {split} has {labels.null_count} empty values: give every example a label.")
+    if pa.types.is_dictionary(labels.type):
+        index = table.column_names.index("label")
+        table = table.set_column(index, "label", labels.cast(labels.type.value_type))
     return table
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _split(source: Path, split: str, table: pa.Table, names: list[str]) -> RawSplit:
@@ -66,8 +78,6 @@ def _split(source: Path, split: str, table: pa.Table, names: list[str]) -> RawSp
     if names:
         numbers = {name: number for number, name in enumerate(names)}
         target = np.array([numbers[str(value)] for value in labels.to_pylist()], np.int64)
-    elif labels.null_count:
-        raise BadData(f"{source}: the column label of {split} has {labels.null_count} empty values: give every example a label.")
     else:
         target = labels.to_numpy().astype(np.int64)
     columns: dict[str, NDArray[Any]] = {}
@@ -77,7 +87,9 @@ def _split(source: Path, split: str, table: pa.Table, names: list[str]) -> RawSp
             continue
         column = table.column(field.name)
         if column.null_count:
-            raise BadData(f"{source}: the column {field.name} of {split} has {column.null_count} empty values.")
+            raise BadData(
+                f"{source}: the column {field.name} of {split} has {column.null_count} empty values: fill or drop them."
+            )
         if pa.types.is_integer(field.type) or pa.types.is_floating(field.type):
             scalars.append(column.to_numpy())
         else:
