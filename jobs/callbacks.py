@@ -19,10 +19,15 @@ _BATCH_METHODS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_
 
 def make_callbacks(spec: TrainSpec, folder: str | None) -> list[keras.callbacks.Callback]:
     """The spec's callbacks; raise InvalidInput for what cannot work here, UserFailure for a failure of the user's own."""
-    return [
+    callbacks = [
         _own(entry.name, entry.arguments, folder) if ":" in entry.name else _keras(entry.name, entry.arguments)
         for entry in spec.callbacks
     ]
+    for callback in callbacks:
+        # Keras would look for the metric among those of compile(), which is never called here.
+        if getattr(callback, "mode", None) == "auto" and isinstance(getattr(callback, "monitor", None), str):
+            callback.mode = "max" if "accuracy" in callback.monitor else "min"
+    return callbacks
 
 
 def _keras(name: str, arguments: dict[str, Any]) -> keras.callbacks.Callback:
@@ -36,6 +41,10 @@ def _keras(name: str, arguments: dict[str, Any]) -> keras.callbacks.Callback:
     if name not in kinds:
         raise InvalidInput(
             f"There is no callback {name[:60]!r}: use {', '.join(sorted(kinds))}, or your own as my_package.module:make."
+        )
+    if arguments.get("restore_best_weights"):
+        raise InvalidInput(
+            f"The callback {name} cannot restore the best weights, which a resumed run no longer has: use early_stopping.restore_best."
         )
     try:
         return kinds[name](**arguments)
@@ -61,7 +70,7 @@ def observes_batches(callbacks: list[keras.callbacks.Callback]) -> bool:
 
 
 def callback_state(callback: keras.callbacks.Callback) -> Document:
-    """The attributes of a callback that JSON can hold; infinity and NaN as text."""
+    """The attributes of a callback that JSON can hold; infinity, NaN and functions of keras.ops as text."""
     state = {}
     for name, value in vars(callback).items():
         encoded = _encode(value)
@@ -82,6 +91,9 @@ def _encode(value: Any) -> Any:
         value = value.tolist()
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": repr(value)}
+    if inspect.isfunction(value) and getattr(keras.ops, value.__name__, None) is value:
+        # How callbacks of Keras compare, once they know; to choose again would change more than that.
+        return {"ops": value.__name__}
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
@@ -90,4 +102,6 @@ def _encode(value: Any) -> Any:
 
 
 def _decode(encoded: Any) -> Any:
-    return float(encoded["float"]) if isinstance(encoded, dict) else encoded[0]
+    if isinstance(encoded, dict):
+        return float(encoded["float"]) if "float" in encoded else getattr(keras.ops, encoded["ops"])
+    return encoded[0]

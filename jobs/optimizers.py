@@ -52,7 +52,7 @@ def make_schedule(values: Mapping[str, Any], total_steps: int) -> schedules.Lear
     own = _SCHEDULES.get(named.name)
     what = f"The schedule {named.name!r}"
     if own is not None:
-        return _make(own, {**named.arguments, "total_steps": total_steps}, what, hidden="total_steps")
+        return _make(own, named.arguments, what, {"total_steps": total_steps})
     kind = getattr(schedules, named.name, None)
     if (
         not inspect.isclass(kind)
@@ -65,29 +65,49 @@ def make_schedule(values: Mapping[str, Any], total_steps: int) -> schedules.Lear
     return _make(kind, named.arguments, what)
 
 
-def _make(kind: Callable[..., Any], arguments: Mapping[str, Any], what: str, hidden: str = "") -> Any:
+def _make(kind: Callable[..., Any], arguments: Mapping[str, Any], what: str, given: Mapping[str, Any] | None = None) -> Any:
+    """Call `kind` with a user's arguments and `given`, which is not theirs to set; raise InvalidInput."""
+    given = given or {}
     parameters = inspect.signature(kind).parameters
     named = [
         name
         for name, p in parameters.items()
-        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and name not in ("self", "name", hidden)
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and name not in {"self", "name", *given}
     ]
-    unknown = sorted(set(arguments) - set(named) - {hidden})
+    unknown = sorted(set(arguments) - set(named))
     if unknown:
         raise InvalidInput(f"{what} does not take {unknown[0]!r}: it takes {', '.join(named)}.")
     missing = [name for name in named if parameters[name].default is inspect.Parameter.empty and name not in arguments]
     if missing:
         raise InvalidInput(f"{what} needs {', '.join(missing)}.")
     try:
-        return kind(**arguments)
+        return kind(**arguments, **given)
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"{what} was refused by Keras: {str(error).splitlines()[0][:300]}.") from error
+
+
+def _check_rate(name: str, value: Any, zero: bool = False) -> None:
+    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and (value > 0 or (zero and value == 0))
+    if not fits:
+        wanted = "a number of at least 0" if zero else "a number above 0"
+        raise InvalidInput(f"optimizer.learning_rate.{name} is {str(value)[:60]}, but it must be {wanted}.")
+
+
+def _check_steps(name: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise InvalidInput(
+            f"optimizer.learning_rate.{name} is {str(value)[:60]}, but it must be a whole number of steps of at least 0."
+        )
 
 
 def cosine(
     initial: float, total_steps: int, warmup_steps: int = 0, final: float = 0.0, decay_steps: int | None = None
 ) -> schedules.LearningRateSchedule:
     """Up to `initial` in `warmup_steps`, then down along half a cosine to `final` (Loshchilov and Hutter 2017)."""
+    _check_rate("initial", initial)
+    _check_rate("final", final, zero=True)
+    _check_steps("warmup_steps", warmup_steps)
+    _check_steps("decay_steps", decay_steps or 0)
     decay = max(1, (decay_steps or total_steps) - warmup_steps)
     if warmup_steps:
         return schedules.CosineDecay(0.0, decay, alpha=final / initial, warmup_target=initial, warmup_steps=warmup_steps)
@@ -96,6 +116,9 @@ def cosine(
 
 def linear(initial: float, total_steps: int, warmup_steps: int = 0, final: float = 0.0) -> schedules.LearningRateSchedule:
     """Up to `initial` in `warmup_steps`, then straight down to `final`."""
+    _check_rate("initial", initial)
+    _check_rate("final", final, zero=True)
+    _check_steps("warmup_steps", warmup_steps)
     return _Triangle(initial, warmup_steps, total_steps, 0.0, final)
 
 
@@ -103,11 +126,18 @@ def one_cycle(
     peak: float, total_steps: int, rise: float = 0.3, start: float | None = None, final: float = 0.0
 ) -> schedules.LearningRateSchedule:
     """From `start` (a 25th of the peak) up to `peak` in the share `rise` of all steps, then down (Smith and Topin 2018)."""
+    _check_rate("peak", peak)
+    _check_rate("start", peak if start is None else start, zero=True)
+    _check_rate("final", final, zero=True)
+    if isinstance(rise, bool) or not isinstance(rise, (int, float)) or not 0 <= rise <= 1:
+        raise InvalidInput(f"optimizer.learning_rate.rise is {str(rise)[:60]}, but it must be a share from 0 to 1.")
     return _Triangle(peak, int(rise * total_steps), total_steps, peak / 25 if start is None else start, final)
 
 
 def exponential(initial: float, total_steps: int, final: float) -> schedules.LearningRateSchedule:
     """From `initial` to `final` by the same factor each step."""
+    _check_rate("initial", initial)
+    _check_rate("final", final)
     return schedules.ExponentialDecay(initial, total_steps, final / initial)
 
 

@@ -16,7 +16,7 @@ from jobs.evaluation import Evaluator
 from jobs.milestones import Milestones
 from jobs.pace import Pace
 from jobs.replica import Replica
-from jobs.variables import copy_variables
+from jobs.variables import copy_model, copy_variables
 from service.errors import BadLoss
 from service.specs import TrainSpec
 from service.storage.records import Document
@@ -233,7 +233,7 @@ class TrainingLoop:
         return Snapshot(
             step=state.step,
             epoch=self.milestones.epoch(state.step),
-            model=copy_variables(self.replica.model.variables),
+            model=copy_model(self.replica.model),
             optimizer=copy_variables(self.replica.optimizer.variables),
             history=list(state.history),
             position=jsonable({**state.position(), "callbacks": self.callback_states()}),

@@ -4,9 +4,37 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.backend.common import global_state
 
 from jobs.checkpoints import Tensors
 from service.errors import UserFailure
+
+GLOBAL_STREAM = "global seed generator"
+"""The key of its state beside the model's variables, whose keys begin with digits."""
+
+
+class _GlobalStream(keras.random.SeedGenerator):
+    """What `keras.random.normal(shape)` and its like draw from without a seed: (seed, counter), as in a layer's generator.
+
+    Keras' own instead mixes both numbers with every draw, so that no rank's could follow from another's.
+    """
+
+    def next(self, ordered: bool = True) -> Any:
+        return super().next()
+
+
+def _global_stream() -> _GlobalStream:
+    # Public Keras has no way to the global generator; 3.15 is pinned and tests draw from it.
+    stream = global_state.get_global_attribute("global_seed_generator")
+    if not isinstance(stream, _GlobalStream):
+        stream = _GlobalStream()
+        global_state.set_global_attribute("global_seed_generator", stream)
+    return stream
+
+
+def copy_model(model: keras.Model) -> Tensors:
+    """Copies of a model's variables, and of what its layers draw from beside their own generators."""
+    return {**copy_variables(model.variables), GLOBAL_STREAM: np.array(keras.ops.convert_to_numpy(_global_stream().state))}
 
 
 def copy_variables(variables: list[Any]) -> Tensors:
@@ -18,7 +46,7 @@ def copy_variables(variables: list[Any]) -> Tensors:
 
 def assign_variables(variables: list[Any], tensors: Tensors) -> None:
     """Put copies back by position; raise UserFailure when the model is not the one that was copied."""
-    stored = [tensors[key] for key in sorted(tensors)]
+    stored = [tensors[key] for key in sorted(tensors) if key != GLOBAL_STREAM]
     shapes = [tuple(variable.shape) for variable in variables]
     if [array.shape for array in stored] != shapes:
         raise UserFailure(
@@ -27,6 +55,8 @@ def assign_variables(variables: list[Any], tensors: Tensors) -> None:
         )
     for variable, array in zip(variables, stored, strict=True):
         variable.assign(array)
+    if GLOBAL_STREAM in tensors:
+        _global_stream().state.assign(tensors[GLOBAL_STREAM])
 
 
 def _seed_states(model: keras.Model) -> list[Any]:
@@ -43,9 +73,10 @@ def draw_differently(model: keras.Model, rank: int) -> None:
     A Keras SeedGenerator is (seed, counter). The counters are equal on all workers; a checkpoint holds rank 0's
     pair, from which every rank's follows, whatever the number of workers that goes on.
     """
+    states = [*_seed_states(model), _global_stream().state]
     if rank == 0:
         return
-    for state in _seed_states(model):
+    for state in states:
         seed, counter = (int(value) for value in keras.ops.convert_to_numpy(state))
         stream = np.random.SeedSequence([seed % 2**32, rank]).generate_state(1, np.uint32)[0]
         state.assign(np.array([stream % 2**31, counter]))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jobs.logs import LogShipper, capture_output
-from jobs.ring_backend import peers
 from service.errors import DelaylineError, InfrastructureFailure, LeaseLost, StoreError, UserFailure
 from service.settings import Settings
 from service.specs import TrainSpec
@@ -144,4 +143,7 @@ def classify(error: BaseException) -> DelaylineError:
 
 def identity(rank: int) -> list[Document]:
     """Rank, host and process id of every worker of this attempt, by rank."""
+    # Ray reads its settings when it is imported: the driver, which imports this module, sets them first.
+    from jobs.ring_backend import peers
+
     return peers() or [{"rank": rank, "host": socket.gethostname(), "pid": os.getpid()}]

@@ -21,9 +21,11 @@ OBJECT_STORE_BYTES = 80 * 1024**2
 PREPARED_MODULES = ("jobs.session",)
 """Imported by a local cluster's worker processes while Ray itself still starts."""
 
-# Ray Train reads these when it is imported.
+# Ray and Ray Train read most of these when they are imported.
 _RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Under `uv run` Ray would make an environment of its own for each worker, which takes a minute.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",

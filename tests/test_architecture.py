@@ -84,3 +84,9 @@ def test_help_imports_no_heavy_library() -> None:
 def test_every_module_says_what_it_is(path: Path) -> None:
     if path.stat().st_size:
         assert ast.get_docstring(ast.parse(path.read_text())), f"{path} has no docstring"
+
+
+def test_the_driver_imports_ray_only_after_it_has_set_rays_environment() -> None:
+    code = "import sys, jobs.train; print({'ray', 'tensorflow', 'keras'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "set()", done.stderr

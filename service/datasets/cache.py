@@ -7,9 +7,10 @@ import os
 import secrets
 import shutil
 import time
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +21,7 @@ from service.errors import InfrastructureFailure
 
 LOCK_SECONDS = 1800.0
 """How long to wait while another process fills the same entry (assumed: a large dataset over a slow link)."""
+ABANDONED_SECONDS = 24 * 3600.0
 Columns = dict[str, NDArray[Any]]
 Fill = Callable[[Path], None]
 
@@ -28,12 +30,11 @@ Fill = Callable[[Path], None]
 class Cache:
     """Folders of `.npy` files by digest. What was used longest ago goes first when `limit_bytes` is passed.
 
-    An entry that some process has mapped is never dropped: each holds a shared lock while it lives.
+    An entry that some process has mapped is never dropped: it holds a shared lock as long as an array of it lives.
     """
 
     folder: Path
     limit_bytes: int
-    _held: list[IO[bytes]] = field(default_factory=list)
 
     def columns(self, digest: str, fill: Fill) -> Columns:
         """The arrays of an entry, read-only and mapped; `fill(folder)` writes them as `NAME.npy` where they are not there."""
@@ -44,16 +45,23 @@ class Cache:
                 if not self._intact(entry):
                     shutil.rmtree(entry, ignore_errors=True)
                     self._fill(entry, fill)
-                self._hold(digest)
-            os.utime(entry / "entry.json")
-            self._evict()
-            return {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(entry.glob("*.npy"))}
+                held = self._hold(digest)
+            with held:
+                os.utime(entry / "entry.json")
+                self._evict()
+                paths = sorted(entry.glob("*.npy"))
+                arrays = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in paths}
+                for array in arrays.values():
+                    # The map and not the array: a view may outlive the array that it was made from.
+                    weakref.finalize(array._mmap, self._hold(digest).close)
+            return arrays
         except OSError as error:
             raise InfrastructureFailure(
                 f"The cache {self.folder} cannot hold the dataset ({error.strerror or error}): make room, or set DELAYLINE_CACHE to another folder."
             ) from error
 
     def _fill(self, entry: Path, fill: Fill) -> None:
+        self._sweep(entry.name)
         partial = self.folder / f".partial-{entry.name}-{os.getpid()}-{secrets.token_hex(4)}"
         partial.mkdir()
         try:
@@ -64,13 +72,20 @@ class Cache:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
+    def _sweep(self, digest: str) -> None:
+        """Delete what processes left that died while they filled: this entry's, whose lock we hold, and old ones."""
+        for path in self.folder.glob(".partial-*"):
+            with contextlib.suppress(OSError):
+                if path.name.startswith(f".partial-{digest}-") or time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
+                    shutil.rmtree(path)
+
     def _intact(self, entry: Path) -> bool:
         try:
             sums = json.loads((entry / "entry.json").read_text())
             return all(
                 (entry / name).stat().st_size == s["bytes"] and _crc32(entry / name) == s["crc32"] for name, s in sums.items()
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return False
 
     @contextlib.contextmanager
@@ -89,10 +104,11 @@ class Cache:
                     time.sleep(0.05)
             yield
 
-    def _hold(self, digest: str) -> None:
+    def _hold(self, digest: str) -> IO[bytes]:
+        """An open file whose shared lock keeps the entry from being dropped."""
         file = (self.folder / f"{digest}.use").open("ab")
         fcntl.flock(file, fcntl.LOCK_SH)
-        self._held.append(file)
+        return file
 
     def _evict(self) -> None:
         """Drop entries that nobody uses, the one that was used longest ago first, until the rest fits."""

@@ -1,5 +1,6 @@
 """From original files to a dataset in the store: checked whole, then written in parallel, the manifest last."""
 
+import contextlib
 import hashlib
 import json
 import tempfile
@@ -18,10 +19,11 @@ from service.datasets.catalogue import EMBEDDED
 from service.datasets.download import fetch_known, fetch_url
 from service.datasets.formats import format_names, reader
 from service.datasets.known import KNOWN
+from service.datasets.load import verify_dataset
 from service.datasets.manifest import Feature, Manifest, Shard
 from service.datasets.raw import RawDataset
 from service.datasets.shards import encode, rows_per_shard
-from service.errors import InvalidInput, NotFound
+from service.errors import Damaged, DelaylineError, InvalidInput, NotFound, StoreError, StoreUnreachable
 from service.names import check_label
 from service.run_paths import DATASETS, DatasetPaths
 from service.storage.base import Store
@@ -66,7 +68,12 @@ def import_dataset(
     kind = _format(name, source, format_name)
     with tempfile.TemporaryDirectory(prefix="delayline-import-") as scratch:
         path = _locate(name, source, Path(scratch), _Progress(report, "fetching"))
-        raw = reader(kind)(path, _Progress(report, "reading"))
+        try:
+            raw = reader(kind)(path, _Progress(report, "reading"))
+        except OSError as error:
+            raise InvalidInput(
+                f"{error.filename or path} cannot be read ({error.strerror or error}): correct --from or the file's permissions."
+            ) from error
     if name in KNOWN and KNOWN[name].classes and raw.classes is None:
         raw.classes = KNOWN[name].classes
     features, classes = raw.check()
@@ -89,12 +96,13 @@ def _locate(name: str, source: str | None, scratch: Path, progress: Callable[[in
         if name not in KNOWN:
             raise InvalidInput(f"{name!r} has no public address: give its files with --from FOLDER.")
         return fetch_known(name, KNOWN[name], scratch, progress)
-    path = fetch_url(source, scratch, progress) if "://" in source else Path(source).expanduser()
     try:
+        path = fetch_url(source, scratch, progress) if "://" in source else Path(source).expanduser()
         if not path.exists():
             raise InvalidInput(f"There is no folder or file {path}: correct --from.")
-    except OSError as error:
-        raise InvalidInput(f"--from {str(path)[:100]!r} cannot be read: {error.strerror}.") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidInput(f"--from {source[:100]!r} cannot be read ({reason}): give a folder or file that exists.") from error
     return path
 
 
@@ -125,11 +133,24 @@ def _write(
         progress(len(data))
         return Shard(split, key, len(part.labels[first : first + per_shard]), len(data), hashlib.sha256(data).hexdigest())
 
-    with ThreadPoolExecutor(WRITERS, thread_name_prefix="shards") as pool:
-        shards = tuple(pool.map(write, jobs))
-    rows = {split: len(part.labels) for split, part in raw.splits.items()}
-    manifest = Manifest(name, paths.version, features, classes, rows, shards, source, time.time())
-    store.write(paths.manifest, to_bytes(manifest.document()))
+    try:
+        with ThreadPoolExecutor(WRITERS, thread_name_prefix="shards") as pool:
+            shards = tuple(pool.map(write, jobs))
+        if {shard.key for shard in shards} - {info.key for info in store.list(paths.root)}:
+            raise StoreError(
+                f"Another import of {name} failed in {store.url} and took shards of this one along: import it again."
+            )
+        rows = {split: len(part.labels) for split, part in raw.splits.items()}
+        manifest = Manifest(name, paths.version, features, classes, rows, shards, source, time.time())
+        store.write(paths.manifest, to_bytes(manifest.document()))
+    except StoreUnreachable:
+        # What is there now cannot be deleted; a later import sweeps it.
+        raise
+    except BaseException:
+        with contextlib.suppress(DelaylineError):
+            if not store.exists(paths.manifest):
+                store.delete_prefix(paths.root)
+        raise
     return manifest
 
 
@@ -137,10 +158,10 @@ def _existing(store: Store, paths: DatasetPaths) -> Manifest | None:
     """The same content, imported before; made the newest version again if it is not."""
     try:
         manifest = Manifest.from_document(from_bytes(store.read(paths.manifest), paths.manifest), paths.manifest)
-    except NotFound:
+    except (NotFound, Damaged):
         return None
-    there = {info.key: info.size for info in store.list(paths.root)}
-    if any(there.get(shard.key) != shard.bytes for shard in manifest.shards):
+    # Every byte, so that a second import mends what was damaged since the first.
+    if verify_dataset(store, manifest):
         return None
     others = [version for version in store.list_folders(f"{DATASETS}{paths.name}/") if version != paths.version]
     if others:

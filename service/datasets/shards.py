@@ -64,12 +64,17 @@ def decode_into(
     try:
         table = pq.read_table(pa.BufferReader(data), use_threads=False)
         if table.num_rows != len(labels):
-            raise Damaged(f"The shard {key} has {table.num_rows} rows and its manifest says {len(labels)}.")
+            raise Damaged(
+                f"The shard {key} has {table.num_rows} rows and its manifest says {len(labels)}: import the dataset again."
+            )
         for feature in features:
             _copy_column(table.column(feature.name), feature, columns[feature.name])
         _copy_column(table.column("label"), Feature("label", "int32", ()), labels)
-    except (pa.ArrowException, KeyError, ValueError, TypeError) as error:
-        raise Damaged(f"The shard {key} is not the Parquet file that Delayline wrote: {error}.") from error
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise Damaged(
+            f"The shard {key} is not the Parquet file that Delayline wrote ({reason}): import the dataset again."
+        ) from error
 
 
 def _copy_column(column: pa.ChunkedArray, feature: Feature, target: NDArray[Any]) -> None:
