@@ -3,6 +3,7 @@
 import inspect
 import json
 import math
+from types import FunctionType
 from typing import Any
 
 import keras
@@ -91,7 +92,7 @@ def _encode(value: Any) -> Any:
         value = value.tolist()
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": repr(value)}
-    if inspect.isfunction(value) and getattr(keras.ops, value.__name__, None) is value:
+    if isinstance(value, FunctionType) and getattr(keras.ops, value.__name__, None) is value:
         # How callbacks of Keras compare, once they know; to choose again would change more than that.
         return {"ops": value.__name__}
     try:
