@@ -41,12 +41,12 @@ class Cache:
         entry = self.folder / digest
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with self._lock(digest):
-                if not self._intact(entry):
-                    shutil.rmtree(entry, ignore_errors=True)
-                    self._fill(entry, fill)
-                held = self._hold(digest)
-            with held:
+            # Held before it is looked at: no other process may drop it in between.
+            with self._hold(digest):
+                with self._lock(digest):
+                    if not self._intact(entry):
+                        shutil.rmtree(entry, ignore_errors=True)
+                        self._fill(entry, fill)
                 os.utime(entry / "entry.json")
                 self._evict()
                 paths = sorted(entry.glob("*.npy"))

@@ -1,6 +1,7 @@
 """Fetches the original files of a dataset: time limits, a size limit, checksums, nothing half-written."""
 
 import hashlib
+import http.client
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -34,36 +35,45 @@ def fetch_url(url: str, folder: Path, progress: Callable[[int], None]) -> Path:
     if parts.scheme == "file":
         return Path(urllib.parse.unquote(parts.path))
     if parts.scheme not in ("http", "https"):
-        raise InvalidInput(f"--from {url[:100]!r} is not valid: give a folder, a file, or an http:// or https:// address.")
+        raise InvalidInput(f"--from {shown(url)!r} is not valid: give a folder, a file, or an http:// or https:// address.")
     name = Path(urllib.parse.unquote(parts.path)).name or "download"
     if name in (".", ".."):
-        raise InvalidInput(f"--from {url[:100]!r} names no file.")
+        raise InvalidInput(f"--from {shown(url)!r} names no file.")
     _fetch(url, folder / name, progress, "see whether the address is right and reachable")
     return folder / name
 
 
+def shown(url: str) -> str:
+    """An address without what may be secret: the user's name and password, and the query, where signed addresses hold their key."""
+    parts = urllib.parse.urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urllib.parse.urlunsplit((parts.scheme, host, parts.path, "", ""))[:200]
+
+
 def _fetch(url: str, target: Path, progress: Callable[[int], None], remedy: str) -> str:
+    name = shown(url)
     digest = hashlib.md5(usedforsecurity=False)
     try:
         with urllib.request.urlopen(url, timeout=SILENCE_SECONDS) as answer, target.open("wb") as file:  # noqa: S310  # checked above
             promised = int(answer.headers.get("Content-Length") or 0)
             if promised > MOST_BYTES:
                 raise BadData(
-                    f"{url} promises {promised} bytes, more than {MOST_BYTES}: fetch it yourself and use --from FOLDER."
+                    f"{name} promises {promised} bytes, more than {MOST_BYTES}: fetch it yourself and use --from FOLDER."
                 )
             received = 0
             while chunk := answer.read(CHUNK):
                 received += len(chunk)
                 if received > MOST_BYTES:
-                    raise BadData(f"{url} sends more than {MOST_BYTES} bytes: fetch it yourself and use --from FOLDER.")
+                    raise BadData(f"{name} sends more than {MOST_BYTES} bytes: fetch it yourself and use --from FOLDER.")
                 digest.update(chunk)
                 file.write(chunk)
                 progress(len(chunk))
     except urllib.error.HTTPError as error:
-        raise InvalidInput(f"{url} answered {error.code} {error.reason}: {remedy}.") from error
-    except (urllib.error.URLError, TimeoutError, ConnectionError, OSError) as error:
-        reason = getattr(error, "reason", error)
-        raise InvalidInput(f"{url} cannot be fetched ({reason}): {remedy}.") from error
+        raise InvalidInput(f"{name} answered {error.code} {error.reason}: {remedy}.") from error
+    except (OSError, http.client.HTTPException) as error:
+        # A wrong address stands in the text of its error.
+        reason = type(error).__name__ if isinstance(error, http.client.InvalidURL) else getattr(error, "reason", error)
+        raise InvalidInput(f"{name} cannot be fetched ({reason}): {remedy}.") from error
     if promised and received != promised:
-        raise BadData(f"{url} ended after {received} of {promised} bytes: try again.")
+        raise BadData(f"{name} ended after {received} of {promised} bytes: try again.")
     return digest.hexdigest()

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.datasets.catalogue import EMBEDDED
-from service.datasets.download import fetch_known, fetch_url
+from service.datasets.download import fetch_known, fetch_url, shown
 from service.datasets.formats import format_names, reader
 from service.datasets.known import KNOWN
 from service.datasets.load import verify_dataset
@@ -77,7 +77,8 @@ def import_dataset(
     if name in KNOWN and KNOWN[name].classes and raw.classes is None:
         raw.classes = KNOWN[name].classes
     features, classes = raw.check()
-    return _write(store, name, raw, features, classes, source or "its public address", report)
+    origin = "its public address" if source is None else shown(source) if "://" in source else source
+    return _write(store, name, raw, features, classes, origin, report)
 
 
 def _format(name: str, source: str | None, format_name: str | None) -> str:
