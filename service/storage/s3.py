@@ -157,7 +157,11 @@ class S3Store(Store):
                 if progress is not None:
                     progress(size)
                 return hashlib.sha256(data).hexdigest()
-            return self._upload_parts(source, size, key, progress)
+            try:
+                return self._upload_parts(source, size, key, progress)
+            except NotFound:
+                # The upload is not there any more: it was completed, but the answer was lost, or the server forgot it.
+                return self._upload_parts(source, size, key, None)
         except OSError as error:
             raise StoreError(f"The file {source} cannot be read for the store: {error.strerror}.") from error
 

@@ -8,14 +8,17 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import s3_servers
+from botocore.exceptions import ReadTimeoutError
 
 from service.errors import Conflict, InvalidInput, NotFound, StoreError, StoreUnreachable
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
+from service.storage.s3 import S3Store
 
 MIB = 1024**2
 
@@ -187,6 +190,56 @@ def test_an_upload_that_fails_leaves_no_parts(server: s3_servers.S3Server, tmp_p
     assert not server.client().list_multipart_uploads(Bucket=bucket).get("Uploads")
 
 
+class LosesAnswers:
+    """A client whose first answer to each of some requests is lost once the server has done what was asked."""
+
+    def __init__(self, client: Any, *names: str) -> None:
+        self._client = client
+        self._lost = set(names)
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+        if name not in self._lost:
+            return method
+        self._lost.remove(name)
+
+        def call(**arguments: Any) -> None:
+            method(**arguments)
+            raise ReadTimeoutError(endpoint_url="http://server")
+
+        return call
+
+
+def test_lost_answers_do_no_harm(server: s3_servers.S3Server, tmp_path: Path) -> None:
+    data = hashlib.shake_128(b"lost").digest(17 * MIB)
+    (tmp_path / "source").write_bytes(data)
+    store = opened(f"s3://{server.bucket()}")
+    assert isinstance(store, S3Store)
+    version = store.write("swap", b"0")
+    store.write("gone", b"x")
+    whole = store._client
+    names = ("put_object", "upload_part", "create_multipart_upload", "complete_multipart_upload", "delete_object", "get_object")
+    for attempt in (
+        lambda: store.write("claim", b"mine", if_absent=True),
+        lambda: store.write("swap", b"1", if_version=version),
+        lambda: store.upload(tmp_path / "source", "large"),
+        lambda: store.download("large", tmp_path / "target"),
+        lambda: store.delete("gone"),
+    ):
+        store._made = LosesAnswers(whole, *names)
+        attempt()
+    assert store.read("claim") == b"mine" and store.read("swap") == b"1" and not store.exists("gone")
+    assert (tmp_path / "target").read_bytes() == data
+
+
+def test_a_claim_of_somebody_else_is_not_taken_for_a_lost_answer(server: s3_servers.S3Server) -> None:
+    store = opened(f"s3://{server.bucket()}")
+    assert isinstance(store, S3Store)
+    store.write("claim", b"theirs")
+    with pytest.raises(Conflict):
+        store.write("claim", b"theirs", if_absent=True)
+
+
 def test_a_file_that_cannot_be_read_is_an_error_of_ours(server: s3_servers.S3Server, tmp_path: Path) -> None:
     with pytest.raises(StoreError) as caught:
         opened(f"s3://{server.bucket()}").upload(tmp_path / "none", "a")
@@ -228,6 +281,34 @@ def test_an_outage_loses_nothing(own_seaweedfs: s3_servers.S3Server, tmp_path: P
         assert read.result(90) == b"0" and upload.result(90) == hashlib.sha256(data).hexdigest()
         assert all(future.result(90) for future in writes)
     assert store.read_many([f"doc/{n}" for n in range(5)]) == {f"doc/{n}": str(n).encode() for n in range(5)}
+    assert store.download("large", tmp_path / "target") == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.slow
+def test_an_outage_in_the_middle_of_an_upload_loses_nothing(own_seaweedfs: s3_servers.S3Server, tmp_path: Path) -> None:
+    store = opened(f"s3://{own_seaweedfs.bucket()}/p", patience=60.0)
+    data = hashlib.shake_128(b"middle").digest(160 * MIB)
+    (tmp_path / "source").write_bytes(data)
+    began, restarted = threading.Event(), threading.Event()
+
+    def restart() -> None:
+        began.wait(60)
+        own_seaweedfs.stop()
+        time.sleep(2)
+        own_seaweedfs.start()
+        restarted.set()
+
+    def pause(_: int) -> None:
+        began.set()
+        time.sleep(0.3)
+
+    thread = threading.Thread(target=restart)
+    thread.start()
+    try:
+        assert store.upload(tmp_path / "source", "large", pause) == hashlib.sha256(data).hexdigest()
+    finally:
+        thread.join(120)
+    assert restarted.is_set()
     assert store.download("large", tmp_path / "target") == hashlib.sha256(data).hexdigest()
 
 
