@@ -92,7 +92,7 @@ def _encode(value: Any) -> Any:
         value = value.tolist()
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": repr(value)}
-    if isinstance(value, FunctionType) and getattr(keras.ops, value.__name__, None) is value:
+    if isinstance(value, FunctionType) and vars(keras.ops).get(value.__name__) is value:
         # How callbacks of Keras compare, once they know; to choose again would change more than that.
         return {"ops": value.__name__}
     try:

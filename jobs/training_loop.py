@@ -62,6 +62,8 @@ class LoopState:
     history: list[Document] = field(default_factory=list)
     seconds: float = 0.0
     """Time spent in training steps, over all attempts."""
+    ended: bool = False
+    """Early stopping or a callback ended the run at this step."""
 
     @classmethod
     def fresh(cls, width: int) -> "LoopState":
@@ -78,6 +80,7 @@ class LoopState:
             snapshot.step,
             list(snapshot.history),
             position["seconds"],
+            position["ended"],
         )
 
     def position(self) -> Document:
@@ -88,6 +91,7 @@ class LoopState:
             "epoch_sums": self.since_epoch.values,
             "epoch_steps": self.since_epoch.steps,
             "seconds": self.seconds,
+            "ended": self.ended,
         }
 
 
@@ -105,11 +109,12 @@ class TrainingLoop:
     callbacks: keras.callbacks.CallbackList
     callback_states: Callable[[], list[Document]]
     state: LoopState
+    _saved: int | None = None
 
     def run(self) -> str:
         """Train to the end; return `succeeded`, or `cancelled` when asked to stop; the last step is saved."""
         state, stopped = self.state, False
-        if self._early_stop():
+        if state.ended or self._early_stop():
             return "succeeded"
         self._begin_epoch()
         count = self.milestones.stretch(state.step, self.pace.most)
@@ -118,7 +123,8 @@ class TrainingLoop:
             if self._arrive():
                 return "succeeded"
             if stopped and count:
-                self._save(scored=False)
+                if self._saved != state.step:
+                    self._save(scored=False)
                 return "cancelled"
         return "succeeded"
 
@@ -159,14 +165,16 @@ class TrainingLoop:
     def _arrive(self) -> bool:
         """Do what is due at the step that was reached; return whether the run ends here before its last step."""
         state, due = self.state, self.milestones
+        rate = self.pace.steps_per_second
         evaluated = self._evaluate() if due.evaluation_due(state.step) else {}
         if due.row_due(state.step):
-            self._write_row(evaluated)
+            self._write_row(evaluated, rate)
         self._tell()
         stop = due.ends_epoch(state.step) and self._end_epoch(evaluated)
         if evaluated and self._early_stop():
             self.watcher.event("early stop", f"the metric stopped improving: the run ends at step {state.step}", step=state.step)
             stop = True
+        state.ended = stop
         if stop or due.checkpoint_due(state.step):
             self._save(scored=bool(evaluated))
         if not stop:
@@ -197,7 +205,7 @@ class TrainingLoop:
         examples = max(1, sums.steps) * self.spec.batch
         return {name: value / examples for name, value in zip(("loss", *self.replica.metric_names), sums.values, strict=True)}
 
-    def _write_row(self, evaluated: dict[str, float]) -> None:
+    def _write_row(self, evaluated: dict[str, float], steps_per_second: float) -> None:
         state = self.state
         row = {
             "epoch": self.milestones.epoch(state.step),
@@ -205,7 +213,7 @@ class TrainingLoop:
             **self._means(state.since_row),
             **evaluated,
             "learning_rate": float(keras.ops.convert_to_numpy(self.replica.optimizer.learning_rate)),
-            "examples_per_second": round(self.pace.steps_per_second * self.spec.batch, 1),
+            "examples_per_second": round(steps_per_second * self.spec.batch, 1),
             "time": time.time(),
         }
         state.history.append(jsonable(row))
@@ -225,6 +233,7 @@ class TrainingLoop:
 
     def _save(self, scored: bool) -> None:
         self.watcher.save(lambda: self.snapshot(scored))
+        self._saved = self.state.step
         self.pace.pause()
 
     def snapshot(self, scored: bool) -> Snapshot:

@@ -32,3 +32,32 @@ def user_folder(tmp_path: Path) -> Iterator[Path]:
     for name in set(sys.modules) - modules:
         if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder)):
             del sys.modules[name]
+
+
+@pytest.fixture
+def make_replica() -> Callable[..., Any]:
+    """Makes the Replica of a spec and a model, seeded by the spec, alone or within a given strategy."""
+    import keras
+    import tensorflow as tf
+
+    from jobs.models import model_inputs
+    from jobs.optimizers import make_optimizer
+    from jobs.replica import Replica
+    from jobs.tasks import task_for
+    from jobs.variables import draw_differently
+
+    def make(spec: TrainSpec, build: Callable[[], Any], scale: float = 1.0, total_steps: int = 100) -> Replica:
+        keras.utils.set_random_seed(spec.seed)
+        model = build()
+        optimizer = make_optimizer(spec, total_steps)
+        optimizer.build(model.trainable_variables)
+        draw_differently(model, 0)
+        # As session.make_loop does for callbacks.
+        object.__setattr__(model, "optimizer", optimizer)
+
+        def inputs(features: dict[str, Any]) -> Any:
+            return model_inputs(model, features)
+
+        return Replica(spec, tf.distribute.get_strategy(), model, optimizer, task_for(spec), {"x": scale}, inputs)
+
+    return make
