@@ -50,11 +50,9 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _NOISE = (
     "Graph execution error",
     "Detected at",
-    "File ",
     "Traceback",
     "[[{{node",
     "in user code",
-    "Exception encountered when calling",
 )
 
 
@@ -64,7 +62,12 @@ def telling_line(error: BaseException) -> str:
     TensorFlow puts the graph's stack before it, Keras the layer's name, in colours.
     """
     lines = [line.strip() for line in _COLOURS.sub("", str(error)).splitlines() if line.strip()]
-    return next((line for line in lines if not line.startswith(_NOISE)), lines[0] if lines else "")
+    for before, line in zip(["", *lines], lines, strict=False):
+        # Below each line of a stack stands the source that it names.
+        in_stack = line.startswith('File "') or before.startswith('File "')
+        if not in_stack and not line.startswith(_NOISE) and "Exception encountered when calling" not in line:
+            return line.removeprefix(f"{type(error).__name__}: ")
+    return lines[0] if lines else ""
 
 
 def describe(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,8 +18,8 @@ pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent
 
 
-def start_node(*options: str) -> None:
-    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+def start_node(access: dict[str, str], *options: str) -> None:
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", **access}
     subprocess.run(
         [BIN / "ray", "start", *options, "--num-cpus=1", "--object-store-memory=80000000"],
         env=environment,
@@ -38,17 +39,19 @@ def ray_processes(folder: Path) -> set[psutil.Process]:
 
 
 @pytest.fixture
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, set[psutil.Process]]]:
-    """The address of a cluster of two nodes, and the second node's processes."""
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, str], set[psutil.Process]]]:
+    """The environment that reaches a cluster of two nodes, tokens on, and the second node's processes."""
     # Ray's sockets have short names only.
     folder = Path(tmp_path_factory.mktemp("r"))
     (port,) = s3_servers.free_ports(1)
-    address = f"127.0.0.1:{port}"
+    access = {"RAY_ADDRESS": f"127.0.0.1:{port}", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
     try:
-        start_node("--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}")
+        start_node(
+            access, "--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}"
+        )
         head = ray_processes(folder)
-        start_node(f"--address={address}")
-        yield address, ray_processes(folder) - head
+        start_node(access, f"--address=127.0.0.1:{port}")
+        yield access, ray_processes(folder) - head
     finally:
         for process in ray_processes(folder):
             for child in family(process.pid):
@@ -56,9 +59,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, set
                     child.kill()
 
 
-def test_a_lost_node(desk: Desk, cluster: tuple[str, set[psutil.Process]]) -> None:
-    address, second_node = cluster
-    desk.environment["RAY_ADDRESS"] = address
+def test_a_lost_node(desk: Desk, cluster: tuple[dict[str, str], set[psutil.Process]]) -> None:
+    access, second_node = cluster
+    desk.environment |= access
     process = desk.start("train", "run.yaml", "--workers", "1-2", "-s", "worker.cpus=1", "--name", "elastic", "--json")
     run = desk.wait_for_step("elastic", 60)
     assert len(run["attempts"][0]["workers"]) == 2
