@@ -74,7 +74,8 @@ def _write(record: RunRecord, submission: Document, folder: Path) -> None:
         try:
             model.save(file)
         except (TypeError, ValueError, NotImplementedError) as error:
-            raise UserFailure(f"Keras cannot save this model as a file: {error}; give its layers get_config().") from error
+            reason = " ".join(str(error).strip().split("\n\n")[0].split()).rstrip(".")[:300]
+            raise UserFailure(f"Keras cannot save this model as a file: {reason}; give its layers get_config().") from error
     model.export(folder / "saved_model", verbose=False)
 
 

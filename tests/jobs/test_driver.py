@@ -1,0 +1,388 @@
+"""What a driver makes of how its attempts end; the workers are played, the store and the lease are real."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs import driver as driver_module
+from jobs.driver import Driver, _describe
+from service.errors import InfrastructureFailure
+from service.settings import Settings
+from service.specs import TrainSpec
+from service.storage.local import LocalStore
+from service.storage.records import Lease, RunRecord, lease_is_live, to_bytes
+
+MakeSpec = Callable[..., TrainSpec]
+Act = Callable[[RunRecord, int], BaseException | None]
+
+
+class Stage:
+    """Plays the worker group: attempt by attempt, the next of `acts`; the last one stays."""
+
+    def __init__(self, record: RunRecord, acts: list[Act]) -> None:
+        self.record, self.acts = record, acts
+        self.alive, self.connects, self.configs, self.killed, self.left = True, 0, list[Any](), False, False
+
+    def __call__(self, settings: Settings, spec: TrainSpec) -> "Stage":
+        return self
+
+    def connect(self) -> None:
+        self.connects += 1
+
+    def size(self) -> int:
+        return 2
+
+    def start(self, config: Any) -> "Played":
+        self.configs.append(config)
+        return Played(self, config.attempt)
+
+    def is_alive(self) -> bool:
+        return self.alive
+
+    def kill(self) -> None:
+        self.killed = True
+
+    def disconnect(self) -> None:
+        self.left = True
+
+
+class Played:
+    """One attempt; its act runs at the second look at it."""
+
+    def __init__(self, stage: Stage, number: int) -> None:
+        self.stage, self.number, self.looks = stage, number, 0
+        self.error: BaseException | None = None
+
+    def wait(self, seconds: float) -> bool:
+        self.looks += 1
+        if self.looks == 1:
+            return False
+        act = self.stage.acts[min(self.number, len(self.stage.acts)) - 1]
+        try:
+            self.error = act(self.stage.record, self.number)
+        except StillRunning:
+            time.sleep(seconds)
+            return False
+        return True
+
+
+class StillRunning(Exception):
+    pass
+
+
+def succeeds(record: RunRecord, number: int) -> None:
+    record.write_progress({"attempt": number, "phase": "succeeded", "metrics": {"test_accuracy": 0.9}, "workers": [{"rank": 0}]})
+
+
+def is_lost(record: RunRecord, number: int) -> BaseException:
+    return RuntimeError("a node went away")
+
+
+def fails(*kinds: tuple[str, int]) -> Act:
+    """Each worker leaves a failure of a kind with an exit code."""
+
+    def act(record: RunRecord, number: int) -> BaseException:
+        for rank, (kind, code) in enumerate(kinds):
+            document = {"kind": kind, "exit_code": code, "message": f"{kind} of {rank}", "rank": rank, "traceback": "nets.py"}
+            record.store.write(record.paths.failure(number, rank), to_bytes(document))
+        return RuntimeError("Ray's own words")
+
+    return act
+
+
+def obeys(record: RunRecord, number: int) -> None:
+    """Trains until it is asked to stop."""
+    if not record.cancel_requested():
+        record.write_progress({"attempt": number, "phase": "training", "workers": [{"rank": 0, "host": "h", "pid": 1}]})
+        raise StillRunning
+    record.write_progress({"attempt": number, "phase": "cancelled", "metrics": {"loss": 0.5}})
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> RunRecord:
+    return RunRecord(LocalStore(tmp_path / "store"), "a-run")
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses before retries, which are not made."""
+    made: list[float] = []
+    sleep = time.sleep
+    monkeypatch.setattr(driver_module.time, "sleep", lambda seconds: made.append(seconds) if seconds >= 0.5 else sleep(seconds))
+    return made
+
+
+@pytest.fixture
+def play(
+    record: RunRecord, make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> Iterator[Callable[..., tuple[int, Stage]]]:
+    """Drives the run with these acts to its end."""
+    monkeypatch.setattr(driver_module, "WATCH_SECONDS", 0.01)
+
+    def drive(*acts: Act, fresh: bool = False, stage: Stage | None = None, **keys: Any) -> tuple[int, Stage]:
+        stage = stage or Stage(record, list(acts))
+        monkeypatch.setattr(driver_module, "WorkerGroup", stage)
+        spec = make_spec(**keys)
+        record.claim(spec, {})
+        lease = Lease(record)
+        assert lease.acquire()
+        settings = Settings.load(store=str(tmp_path / "store"))
+        return Driver(record, spec, settings, lease, str(tmp_path), fresh, lambda message: None).run(), stage
+
+    yield drive
+
+
+def reasons(record: RunRecord) -> list[str]:
+    return [attempt["reason"] for attempt in record.state()["attempts"]]
+
+
+def test_a_run_that_succeeds(play: Callable[..., Any], record: RunRecord) -> None:
+    code, stage = play(succeeds)
+    state = record.state()
+    assert (code, state["state"], state["exit_code"], state["error"]) == (0, "succeeded", 0, None)
+    assert state["metrics"] == {"test_accuracy": 0.9}
+    assert state["attempts"][0]["workers"] == [{"rank": 0}]
+    assert state["started"] <= state["attempts"][0]["started"] <= state["attempts"][0]["finished"] <= state["finished"]
+    assert not lease_is_live(record.lease())
+    assert stage.left
+    config = stage.configs[0]
+    assert (config.attempt, config.workers, config.run_id) == (1, 2, "a-run")
+    assert config.lease_token == record.lease()["token"]
+
+
+@pytest.mark.parametrize("retries", [0, 1, 3])
+def test_lost_workers_are_replaced_as_often_as_retries_say(
+    play: Callable[..., Any], record: RunRecord, pauses: list[float], retries: int
+) -> None:
+    code, stage = play(is_lost, retries=retries)
+    state = record.state()
+    assert (code, state["state"], state["exit_code"]) == (4, "failed", 4)
+    assert len(stage.configs) == len(state["attempts"]) == retries + 1
+    assert state["error"]["kind"] == "infrastructure"
+    assert state["error"]["message"].endswith(f"a node went away The {retries} retries are used up.")
+    assert all(attempt["finished"] for attempt in state["attempts"])
+
+
+def test_pauses_between_retries_double_up_to_a_limit(play: Callable[..., Any], pauses: list[float]) -> None:
+    play(is_lost, retries=8)
+    assert pauses[:8] == [0.5, 1, 2, 4, 8, 16, 30, 30]
+
+
+def test_a_run_that_succeeds_at_its_third_attempt(play: Callable[..., Any], record: RunRecord) -> None:
+    code, stage = play(is_lost, fails(("infrastructure", 4)), succeeds)
+    assert (code, record.state()["state"]) == (0, "succeeded")
+    assert [config.attempt for config in stage.configs] == [1, 2, 3]
+    assert reasons(record)[1:] == ["infrastructure of 0", "succeeded"]
+
+
+@pytest.mark.parametrize(("kind", "code"), [("user", 3), ("invalid", 2), ("store", 5), ("lease", 4)])
+def test_what_another_attempt_would_not_mend_ends_the_run_at_once(
+    play: Callable[..., Any], record: RunRecord, pauses: list[float], kind: str, code: int
+) -> None:
+    got, stage = play(fails((kind, code)))
+    state = record.state()
+    assert (got, state["state"], state["exit_code"]) == (code, "failed", code)
+    assert (len(stage.configs), pauses) == (1, [])
+    assert state["error"] == {"kind": kind, "exit_code": code, "message": f"{kind} of 0", "rank": 0, "traceback": "nets.py"}
+
+
+def test_of_several_failures_the_cause_counts_not_what_the_others_saw_of_it(play: Callable[..., Any], record: RunRecord) -> None:
+    code, stage = play(fails(("infrastructure", 4), ("user", 3), ("infrastructure", 4)))
+    assert (code, len(stage.configs)) == (3, 1)
+    assert record.state()["error"]["rank"] == 1
+
+
+def test_failures_of_earlier_attempts_are_not_taken_for_the_latests(play: Callable[..., Any], record: RunRecord) -> None:
+    code, _ = play(fails(("infrastructure", 4)), is_lost, retries=1)
+    assert code == 4
+    assert "a node went away" in reasons(record)[1]
+
+
+def test_a_cluster_that_cannot_be_joined_is_tried_again(
+    play: Callable[..., Any], record: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(record, [succeeds])
+    failed: list[int] = []
+
+    def connect() -> None:
+        if not failed:
+            failed.append(1)
+            raise InfrastructureFailure("Ray did not start")
+
+    monkeypatch.setattr(stage, "connect", connect)
+    code, _ = play(stage=stage)
+    assert code == 0
+    assert reasons(record) == ["Ray did not start", "succeeded"]
+
+
+def lost_attempts(count: int, first: int = 1) -> dict[str, Any]:
+    attempts = [
+        {"number": number, "workers": [], "started": time.time(), "finished": 1.0 if number < count else None, "reason": None}
+        for number in range(1, count + 1)
+    ]
+    return {"state": "running", "attempts": attempts, "first_attempt": first, "started": 5.0, "error": None}
+
+
+def test_a_driver_that_takes_over_goes_on_counting(play: Callable[..., Any], record: RunRecord) -> None:
+    record.write_state(lost_attempts(2))
+    code, stage = play(is_lost, retries=2)
+    state = record.state()
+    assert code == 4
+    assert [config.attempt for config in stage.configs] == [3]
+    assert state["attempts"][1]["reason"] == "the driver was lost"
+    assert state["started"] == 5.0
+
+
+def test_a_person_who_resumes_gets_all_retries_again(play: Callable[..., Any], record: RunRecord) -> None:
+    record.write_state({**lost_attempts(2), "state": "failed"})
+    code, stage = play(is_lost, fresh=True, retries=1)
+    assert code == 4
+    assert [config.attempt for config in stage.configs] == [3, 4]
+    assert record.state()["first_attempt"] == 3
+
+
+def test_a_request_to_stop_ends_the_run_and_is_cleared(play: Callable[..., Any], record: RunRecord) -> None:
+    def asked_for(record: RunRecord, number: int) -> None:
+        if record.progress():
+            record.request_cancel()
+        obeys(record, number)
+
+    code, stage = play(asked_for)
+    state = record.state()
+    assert (code, state["state"], state["exit_code"], state["error"]) == (130, "cancelled", 130, None)
+    assert len(stage.configs) == 1
+    assert state["metrics"] == {"loss": 0.5}
+    assert not record.cancel_requested()
+
+
+def test_a_request_to_stop_from_before_is_forgotten(play: Callable[..., Any], record: RunRecord) -> None:
+    record.request_cancel()
+    assert play(succeeds)[0] == 0
+
+
+def test_a_run_that_fails_while_it_is_asked_to_stop_is_not_tried_again(play: Callable[..., Any], record: RunRecord) -> None:
+    def act(record: RunRecord, number: int) -> BaseException:
+        record.request_cancel()
+        return RuntimeError("a node went away")
+
+    code, stage = play(act)
+    assert (code, len(stage.configs)) == (130, 1)
+
+
+def test_the_time_limit_stops_the_run_and_says_how_to_go_on(play: Callable[..., Any], record: RunRecord) -> None:
+    began = time.monotonic()
+    code, stage = play(obeys, time_limit=0.3)
+    state = record.state()
+    assert 0.3 <= time.monotonic() - began < 20
+    assert (code, state["state"], len(stage.configs)) == (3, "failed", 1)
+    assert state["error"]["kind"] == "time limit"
+    assert "The time limit of 0.3 s was reached; continue with --resume" in state["error"]["message"]
+    assert not record.cancel_requested()
+
+
+def test_workers_that_do_not_stop_are_not_waited_for_for_ever(
+    play: Callable[..., Any], record: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver_module, "CANCEL_PATIENCE", 0.2)
+
+    def ignores(record: RunRecord, number: int) -> None:
+        record.write_progress({"attempt": number, "phase": "training"})
+        record.request_cancel()
+        raise StillRunning
+
+    assert play(ignores)[0] == 130
+
+
+def test_a_run_is_running_once_its_workers_train(play: Callable[..., Any], record: RunRecord) -> None:
+    seen: list[Any] = []
+
+    def act(record: RunRecord, number: int) -> None:
+        seen.append((record.state()["state"], record.state()["attempts"][-1]["workers"]))
+        if len(seen) > 3:
+            return
+        record.write_progress({"attempt": number, "phase": "training", "workers": [{"rank": 0, "host": "h", "pid": 1}]})
+        raise StillRunning
+
+    play(act)
+    assert seen[0] == ("starting", [])
+    assert seen[-1] == ("running", [{"rank": 0, "host": "h", "pid": 1}])
+
+
+def test_a_local_cluster_that_died_is_left_by_a_new_process(
+    play: Callable[..., Any], record: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(record, [obeys])
+    stage.alive = False
+    commands: list[list[str]] = []
+
+    def replaced(path: str, argv: list[str]) -> None:
+        commands.append(argv)
+        raise SystemExit
+
+    monkeypatch.setattr(driver_module.os, "execv", replaced)
+    with pytest.raises(SystemExit):
+        play(stage=stage)
+    assert stage.killed
+    assert reasons(record) == ["Ray's own processes on this machine were lost."]
+    (argv,) = commands
+    assert argv[1:5] == ["-m", "jobs.train", "--run", "a-run"]
+    assert argv[-2:] == ["--lease-token", record.lease()["token"]]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_lost_lease_ends_the_process(play: Callable[..., Any], record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    exits: list[int] = []
+
+    def ended(code: int) -> None:
+        exits.append(code)
+        raise SystemExit
+
+    monkeypatch.setattr(driver_module.os, "_exit", ended)
+    monkeypatch.setattr(driver_module, "HEARTBEAT_SECONDS", 0.02)
+
+    def another_takes_over(record: RunRecord, number: int) -> None:
+        if record.lease().get("token") != "other":
+            record.store.write(record.paths.lease, to_bytes({**record.lease(), "token": "other"}))
+        if not exits:
+            raise StillRunning
+
+    play(another_takes_over)
+    assert exits == [4]
+    assert record.lease()["token"] == "other"
+
+
+def test_the_heartbeat_is_renewed_while_the_run_goes_on(
+    play: Callable[..., Any], record: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver_module, "HEARTBEAT_SECONDS", 0.02)
+    beats: set[float] = set()
+
+    def act(record: RunRecord, number: int) -> None:
+        beats.add(record.lease()["heartbeat"])
+        if len(beats) < 4:
+            raise StillRunning
+
+    assert play(act)[0] == 0
+    assert record.lease()["released"]
+
+
+class Lost(Exception):
+    def __init__(self, failures: dict[int, BaseException]) -> None:
+        super().__init__("many words\nof Ray")
+        self.worker_failures = failures
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (Lost({2: RuntimeError("The actor died.\nmore"), 0: RuntimeError("")}), "Worker 0, 2 was lost: The actor died."),
+        (Lost({1: RuntimeError("")}), "Worker 1 was lost: Lost"),
+        (Lost({}), "Ray could not run the workers: many words"),
+        (ValueError(), "Ray could not run the workers: ValueError"),
+    ],
+)
+def test_rays_errors_are_one_sentence(error: BaseException, sentence: str) -> None:
+    assert _describe(error) == sentence
