@@ -10,6 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from jobs.tasks import Task
+from jobs.variables import draw_from, global_stream
 from service.specs import TrainSpec
 
 Floats = NDArray[np.float32]
@@ -55,6 +56,7 @@ class Replica:
         self._task = task
         self._scales = scales
         self._inputs = inputs
+        self._stream = global_stream()
         self._trainable = list(model.trainable_variables)
         self._scaled_loss = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
         self._forward_backward = tf.function(self._gradients, jit_compile=True) if spec.jit_compile else self._gradients
@@ -115,6 +117,7 @@ class Replica:
         return [tf.convert_to_tensor(gradient) for gradient in gradients], row
 
     def _losses(self, features: dict[str, Any], labels: Any, training: bool) -> tuple[Any, Any]:
+        draw_from(self._stream)
         scaled = {name: self._scale(name, array) for name, array in features.items()}
         logits = self.model(self._inputs(scaled), training=training)
         losses = self._task.losses(labels, logits)
@@ -159,6 +162,7 @@ class Replica:
         return self._all_reduce_vector(total)
 
     def _evaluate_batch(self, features: dict[str, Any], labels: Any, weights: Any) -> Any:
+        draw_from(self._stream)
         scaled = {name: self._scale(name, array) for name, array in features.items()}
         logits = self.model(self._inputs(scaled), training=False)
         metrics = self._task.metrics(labels, logits)

@@ -13,7 +13,7 @@ GLOBAL_STREAM = "global seed generator"
 """The key of its state beside the model's variables, whose keys begin with digits."""
 
 
-class _GlobalStream(keras.random.SeedGenerator):
+class GlobalStream(keras.random.SeedGenerator):
     """What `keras.random.normal(shape)` and its like draw from without a seed: (seed, counter), as in a layer's generator.
 
     Keras' own instead mixes both numbers with every draw, so that no rank's could follow from another's.
@@ -23,18 +23,24 @@ class _GlobalStream(keras.random.SeedGenerator):
         return super().next()
 
 
-def _global_stream() -> _GlobalStream:
-    # Public Keras has no way to the global generator; 3.15 is pinned and tests draw from it.
+def global_stream() -> GlobalStream:
+    """This thread's global generator, made anew where it is Keras' own."""
+    # Public Keras has no way to it; 3.15 is pinned and tests draw from it.
     stream = global_state.get_global_attribute("global_seed_generator")
-    if not isinstance(stream, _GlobalStream):
-        stream = _GlobalStream()
+    if not isinstance(stream, GlobalStream):
+        stream = GlobalStream()
         global_state.set_global_attribute("global_seed_generator", stream)
     return stream
 
 
+def draw_from(stream: GlobalStream) -> None:
+    """Make a stream this thread's: Keras has a global generator for each, and TensorFlow traces replicas in threads."""
+    global_state.set_global_attribute("global_seed_generator", stream)
+
+
 def copy_model(model: keras.Model) -> Tensors:
     """Copies of a model's variables, and of what its layers draw from beside their own generators."""
-    return {**copy_variables(model.variables), GLOBAL_STREAM: np.array(keras.ops.convert_to_numpy(_global_stream().state))}
+    return {**copy_variables(model.variables), GLOBAL_STREAM: np.array(keras.ops.convert_to_numpy(global_stream().state))}
 
 
 def copy_variables(variables: list[Any]) -> Tensors:
@@ -56,7 +62,7 @@ def assign_variables(variables: list[Any], tensors: Tensors) -> None:
     for variable, array in zip(variables, stored, strict=True):
         variable.assign(array)
     if GLOBAL_STREAM in tensors:
-        _global_stream().state.assign(tensors[GLOBAL_STREAM])
+        global_stream().state.assign(tensors[GLOBAL_STREAM])
 
 
 def _seed_states(model: keras.Model) -> list[Any]:
@@ -73,7 +79,7 @@ def draw_differently(model: keras.Model, rank: int) -> None:
     A Keras SeedGenerator is (seed, counter). The counters are equal on all workers; a checkpoint holds rank 0's
     pair, from which every rank's follows, whatever the number of workers that goes on.
     """
-    states = [*_seed_states(model), _global_stream().state]
+    states = [*_seed_states(model), global_stream().state]
     if rank == 0:
         return
     for state in states:

@@ -1,0 +1,138 @@
+"""Two real workers on this machine, without Ray: they train as one, draw differently and go on bit for bit."""
+
+import inspect
+import json
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+WORKER = """
+import pickle, sys
+from pathlib import Path
+import keras, numpy as np, tensorflow as tf
+from jobs.models import synchronise_batch_normalisation
+from jobs.optimizers import make_optimizer
+from jobs.replica import Replica
+from jobs.ring import form_ring
+from jobs.tasks import task_for
+from jobs.variables import assign_variables, copy_model, copy_variables, draw_differently
+from service.specs import TrainSpec
+
+rank, workers, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+strategy = form_ring(workers, 100, sys.exit)
+spec = TrainSpec(model="dense", dataset="digits", epochs=1, batch=8, workers=workers,
+                 optimizer={"name": "adam", "learning_rate": 0.05, "global_clipnorm": 0.5})
+
+class Noise(keras.layers.Layer):
+    def call(self, x, training=False):
+        return x + keras.random.normal(tf.shape(x)) if training else x
+
+def make(random):
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        extra = [Noise(), keras.layers.Dropout(0.5)] if random else []
+        regularizer = keras.regularizers.L2(0.1)
+        model = keras.Sequential([keras.Input((5,)), *extra, keras.layers.Dense(6, "tanh", kernel_regularizer=regularizer),
+                                  keras.layers.BatchNormalization(), keras.layers.Dense(3)])
+        synchronise_batch_normalisation(model)
+        optimizer = make_optimizer(spec, 10)
+        optimizer.build(model.trainable_variables)
+    return Replica(spec, strategy, model, optimizer, task_for(spec), {"x": 1.0}, lambda features: features["x"])
+
+rng = np.random.default_rng(0)
+local = 8 // workers
+x = rng.random((4, 8, 5), np.float32)[:, rank * local : (rank + 1) * local]
+y = rng.integers(0, 3, (4, 8)).astype(np.int32)[:, rank * local : (rank + 1) * local]
+flags = np.array([rank + 1, 0], np.float32)
+
+def copies(replica):
+    return copy_model(replica.model), copy_variables(replica.optimizer.variables)
+
+exact = make(False)
+draw_differently(exact.model, rank)
+trained = exact.train({"x": x}, y, flags)
+out = {"sums": trained.sums, "flags": trained.flags, "model": copies(exact)[0]}
+out["evaluated"] = exact.evaluate({"x": x}, y, np.ones(y.shape, np.float32))
+out["sum"] = exact.sum_over_workers(np.array([1.0, rank], np.float32))
+
+whole = make(True)
+draw_differently(whole.model, rank)
+whole.train({"x": x[:2]}, y[:2], flags)
+middle = copies(whole)
+if rank == 0:
+    (folder / "middle").write_bytes(pickle.dumps(middle))
+out["middle"] = {name: array for name, array in middle[0].items() if "seed" in name}
+whole.sum_over_workers(flags)
+whole.train({"x": x[2:]}, y[2:], flags)
+out["whole"] = copies(whole)[0]
+
+model, optimizer = pickle.loads((folder / "middle").read_bytes())
+resumed = make(True)
+assign_variables(resumed.model.variables, model)
+assign_variables(resumed.optimizer.variables, optimizer)
+draw_differently(resumed.model, rank)
+resumed.train({"x": x[2:]}, y[2:], flags)
+out["resumed"] = copies(resumed)[0]
+(folder / f"out-{workers}-{rank}").write_bytes(pickle.dumps(out))
+"""
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [made.getsockname()[1] for made in sockets]
+    for made in sockets:
+        made.close()
+    return ports
+
+
+def work(folder: Path, workers: int) -> list[dict[str, Any]]:
+    """What each rank found."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
+    processes = []
+    for rank in range(workers):
+        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
+        environment = {**os.environ, "TF_CONFIG": json.dumps(config), "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
+        command = [sys.executable, "-c", inspect.cleandoc(WORKER), str(rank), str(workers), str(folder)]
+        processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+    try:
+        outputs = [process.communicate(timeout=150)[0].decode() for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0] * workers, "\n".join(outputs)[-4000:]
+    return [pickle.loads((folder / f"out-{workers}-{rank}").read_bytes()) for rank in range(workers)]
+
+
+@pytest.mark.slow
+def test_two_workers_train_as_one_draw_differently_and_go_on_bit_for_bit(tmp_path: Path) -> None:
+    (alone,) = work(tmp_path, 1)
+    lead, other = work(tmp_path, 2)
+
+    np.testing.assert_allclose(lead["sums"], alone["sums"], rtol=1e-4)
+    np.testing.assert_allclose(lead["evaluated"], alone["evaluated"], rtol=1e-4)
+    for name, array in alone["model"].items():
+        np.testing.assert_allclose(lead["model"][name], array, rtol=1e-3, atol=1e-5, err_msg=name)
+    assert list(lead["flags"]) == list(other["flags"]) == [3, 0]
+    assert list(lead["sum"]) == list(other["sum"]) == [2, 1]
+    for key in ("sums", "evaluated"):
+        assert lead[key].tobytes() == other[key].tobytes()
+
+    weights = [name for name in lead["whole"] if "seed" not in name]
+    assert weights
+    assert all(lead["whole"][name].tobytes() == other["whole"][name].tobytes() for name in weights)
+    assert len(lead["middle"]) == 2
+    for name, (seed, counter) in lead["middle"].items():
+        assert (other["middle"][name][0] != seed, other["middle"][name][1] == counter == 2) == (True, True)
+    for rank in (alone, lead, other):
+        # Keras numbers the layers of each model anew: the order counts.
+        again, whole = rank["resumed"].values(), rank["whole"].values()
+        assert [array.tobytes() for array in again] == [array.tobytes() for array in whole]
