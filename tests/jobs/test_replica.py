@@ -174,6 +174,36 @@ def test_a_scaled_loss_trains_like_an_unscaled_one(make_spec: MakeSpec, make_rep
         np.testing.assert_allclose(plain, scaled, rtol=1e-4, atol=1e-6)
 
 
+def test_compiling_with_xla_trains_alike(make_spec: MakeSpec, make_replica: MakeReplica) -> None:
+    results = []
+    for jit in (False, True):
+        replica = make_replica(make_spec(jit_compile=jit, optimizer={"name": "sgd", "learning_rate": 0.5}), dense)
+        results.append([train(replica, [STEPS]), *(np.asarray(variable.value) for variable in replica.model.variables)])
+    for plain, compiled in zip(*results, strict=True):
+        np.testing.assert_allclose(plain, compiled, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_low_precision_layers_train_with_float32_variables_and_losses(
+    make_spec: MakeSpec, make_replica: MakeReplica, precision: str
+) -> None:
+    def build() -> keras.Model:
+        keras.mixed_precision.set_dtype_policy(f"mixed_{precision}")
+        try:
+            return dense(layers.BatchNormalization())
+        finally:
+            keras.mixed_precision.set_dtype_policy("float32")
+
+    replica = make_replica(make_spec(precision=precision, optimizer={"name": "sgd", "learning_rate": 0.5}), build)
+    reference = make_replica(
+        make_spec(optimizer={"name": "sgd", "learning_rate": 0.5}), lambda: dense(layers.BatchNormalization())
+    )
+    low, full = (np.concatenate([train(made, [STEPS]) for _ in range(5)]) for made in (replica, reference))
+    assert replica.model.layers[0].compute_dtype == precision
+    assert {variable.dtype for variable in replica.model.trainable_variables} == {"float32"}
+    np.testing.assert_allclose(low[:, 0], full[:, 0], rtol=0.1)
+
+
 def test_a_variable_that_the_loss_does_not_reach_gets_no_gradient(make_spec: MakeSpec, make_replica: MakeReplica) -> None:
     class Idle(layers.Layer):
         def build(self, shape: Any) -> None:
