@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 
@@ -48,6 +49,7 @@ class Companion:
     """Stays with one run.
 
     `supervisor`: of the driver that this process started; None when another process drives the run.
+    `take_over`: starts a driver for a run that its own one left; None for those who only look.
     `earlier_end`: when the run ended before this submission, if it did. `patience`: seconds for a store that is away.
     """
 
@@ -58,6 +60,7 @@ class Companion:
     supervisor: Supervisor | None = None
     earlier_end: float | None = None
     patience: float = 300.0
+    take_over: Callable[[], Supervisor] | None = None
     _asked: float | None = None
 
     def stay(self) -> None:
@@ -83,6 +86,10 @@ class Companion:
             self._pass_on_interrupt(record)
             self._look_after_driver(record)
             if self.supervisor is None and update.state == "lost":
+                if self.take_over is not None:
+                    self.display.note("nobody drives the run any more: a driver is started here")
+                    self.supervisor = self.take_over()
+                    continue
                 raise InfrastructureFailure(
                     f"The run {self.run_id} was lost: nobody drives it any more; submit it again to continue."
                 )

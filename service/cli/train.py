@@ -118,8 +118,12 @@ def stay(planned: Plan, submission: Submission, place: Cluster, store: Store, in
     if submission.action != "finished":
         say(f"run {planned.run_id}: {planned.cluster}, store {planned.store_url}")
         display, patience = make_display(planned.run_id), planned.settings.store_patience
+
+        def take_over() -> Supervisor:
+            return supervise(planned, Submission("start"), place, store)
+
         try:
-            Companion(store, planned.run_id, display, interrupts, supervisor, submission.earlier_end, patience).stay()
+            Companion(store, planned.run_id, display, interrupts, supervisor, submission.earlier_end, patience, take_over).stay()
         except DelaylineError:
             if as_json:
                 print_json(runs.show(store, planned.run_id))

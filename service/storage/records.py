@@ -173,7 +173,9 @@ def boot_id() -> str:
 
 def _process_started(pid: int) -> float | None:
     try:
-        return float(psutil.Process(pid).create_time())
+        process = psutil.Process(pid)
+        # A killed process whose parent has not asked for its end yet still has an entry.
+        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
     except psutil.Error:
         return None
 

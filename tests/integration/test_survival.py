@@ -53,13 +53,14 @@ def test_everything_is_killed_and_the_newest_checkpoint_damaged(desk: Desk, calm
     desk.wait_for_step("killed", 80)
     kill(family(process.pid))
     process.wait()
-    newest = desk.show("killed")["checkpoints"][-1]["step"]
-    file = Path(desk.store_url) / "runs" / "killed" / "checkpoints" / str(newest) / "model.safetensors"
+    checkpoint = desk.show("killed")["checkpoints"][-1]
+    newest = checkpoint["step"]
+    file = Path(desk.store_url) / checkpoint["path"] / "model.safetensors"
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
-    left = file.parent.parent / str(newest + 20)
-    left.mkdir()
+    left = file.parent.parent / f"{newest + 20:010d}"
+    left.mkdir(exist_ok=True)
     (left / "model.safetensors").write_bytes(b"a crash left this")
     done = desk.delayline("train", "run.yaml", "--name", "killed", "--json")
     assert done.code == 0, done.err
@@ -67,8 +68,8 @@ def test_everything_is_killed_and_the_newest_checkpoint_damaged(desk: Desk, calm
     assert ("checkpoint damaged", newest) in events
     assert any(event == "resumed" and 0 < step < newest for event, step in events if step is not None)
     assert_same_end(desk, "killed", calm)
-    names = {path.name for path in file.parent.parent.iterdir()}
-    assert names == {str(checkpoint["step"]) for checkpoint in done.document["checkpoints"]}
+    names = {int(path.name) for path in file.parent.parent.iterdir()}
+    assert names == {checkpoint["step"] for checkpoint in done.document["checkpoints"]}
 
 
 def test_an_interrupt_saves_and_resume_goes_on(desk: Desk, calm: Desk) -> None:

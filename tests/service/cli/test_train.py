@@ -144,7 +144,10 @@ def test_a_second_submission_attaches(
     driver.stop()
 
 
-def test_an_attached_run_that_is_lost_says_so(delayline: Delayline, local_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_attached_run_that_is_lost_is_taken_over(
+    delayline: Delayline, drive: Drive, local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drive("succeeds")
     monkeypatch.setattr(runs, "EVENT_SECONDS", 0.0)
     monkeypatch.setattr(runs, "LEASE_SECONDS", 0.2)
     record = RunRecord(local_store, "fake")
@@ -154,8 +157,9 @@ def test_an_attached_run_that_is_lost_says_so(delayline: Delayline, local_store:
     record.write_state({"state": "running", "attempt": 1, "attempts": [], "error": None})
     threading.Timer(1.0, lease.release).start()
     done = delayline(*TRAIN)
-    assert done.code == 4
-    assert "was lost" in done.err
+    assert done.code == 0
+    assert "nobody drives the run any more" in done.err
+    assert "test_accuracy 0.9000" in done.out
 
 
 def test_detached_it_returns_at_once(

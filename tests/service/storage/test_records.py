@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -260,3 +261,17 @@ def test_a_lease_document_that_vanished_is_reported_in_our_words(record: RunReco
     with pytest.raises(LeaseLost):
         lease.renew()
     lease.release()
+
+
+def test_a_killed_holder_that_nobody_waited_for_holds_nothing() -> None:
+
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    started = psutil.Process(child.pid).create_time()
+    mine = {"token": "t", "host": socket.gethostname(), "boot": boot_id(), "pid": child.pid, "pid_started": started}
+    lease = {**mine, "heartbeat": time.time(), "released": False}
+    assert lease_is_live(lease)
+    child.kill()
+    while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert not lease_is_live(lease)
+    child.wait()
