@@ -85,19 +85,25 @@ class Driver:
         self._save()
 
     def _attempts(self, group: WorkerGroup) -> Outcome:
-        while True:
-            failures = len(self.state["attempts"]) - self.state["first_attempt"] + 1
-            if failures > self.spec.retries:
-                last = self.state["attempts"][-1]["reason"]
-                return Outcome("failed", _error("infrastructure", 4, f"{last} The {self.spec.retries} retries are used up."))
+        while not self._used_up():
             outcome = self._attempt(group)
             if not outcome.retryable:
                 return outcome
             if self._stop_wanted():
                 return Outcome("cancelled")
-            self._pause(failures)
+            if self._used_up():
+                break
+            self._pause(self._failures() - 1)
             if not group.is_alive():
                 self._start_over(group)
+        last = str(self.state["attempts"][-1]["reason"]).rstrip(".")
+        return Outcome("failed", _error("infrastructure", 4, f"{last}. The {self.spec.retries} retries are used up."))
+
+    def _failures(self) -> int:
+        return len(self.state["attempts"]) - int(self.state["first_attempt"]) + 1
+
+    def _used_up(self) -> bool:
+        return self._failures() > self.spec.retries
 
     def _attempt(self, group: WorkerGroup) -> Outcome:
         number = len(self.state["attempts"]) + 1

@@ -18,6 +18,7 @@ from jobs.datasets.augmentation import make_augmenter
 from jobs.evaluation import Evaluator
 from jobs.milestones import Milestones
 from jobs.models import build_model, model_inputs, synchronise_batch_normalisation
+from jobs.models.user_code import describe
 from jobs.optimizers import make_optimizer, set_precision
 from jobs.pace import Pace
 from jobs.replica import Replica
@@ -26,7 +27,7 @@ from jobs.tasks import task_for
 from jobs.training_loop import LoopState, TrainingLoop, latest_metrics
 from jobs.variables import assign_variables, draw_differently
 from jobs.watchers import LeadWatcher, SilentWatcher
-from service.errors import InfrastructureFailure
+from service.errors import Damaged, InfrastructureFailure, NotFound
 from service.specs import TrainSpec
 from service.storage.records import Document, RunRecord
 
@@ -192,9 +193,14 @@ def _restore_best(session: Session, watcher: LeadWatcher | SilentWatcher) -> Non
     policy = session.spec.early_stopping
     if policy is None or not policy.restore_best:
         return
-    best = session.checkpoints.best_kept()
-    if best is not None:
-        assign_variables(session.replica.model.variables, session.checkpoints.load(best).model)
+    try:
+        best = session.checkpoints.best_kept()
+        snapshot = None if best is None else session.checkpoints.load(best)
+    except (Damaged, NotFound) as error:
+        watcher.event("checkpoint damaged", f"the run ends with its last weights, for the best are damaged: {error}")
+        return
+    if snapshot is not None:
+        assign_variables(session.replica.model.variables, snapshot.model)
         watcher.event("restored best", f"the run ends with the weights of step {best}, the best by {policy.metric}", step=best)
 
 
@@ -211,7 +217,8 @@ def _keep_model(session: Session, watcher: LeadWatcher | SilentWatcher) -> None:
         except (TypeError, ValueError, NotImplementedError) as error:
             # A user's layer without get_config: `delayline export` builds the model again and loads the checkpoint.
             watcher.event(
-                "model not saved", f"Keras cannot save this model as a file ({error}); its weights are in the last checkpoint"
+                "model not saved",
+                f"Keras cannot save this model as a file ({describe(error)}); its weights are in the last checkpoint",
             )
             return
         if session.place.rank == 0:

@@ -162,7 +162,7 @@ def test_lost_workers_are_replaced_as_often_as_retries_say(
     assert (code, state["state"], state["exit_code"]) == (4, "failed", 4)
     assert len(stage.configs) == len(state["attempts"]) == retries + 1
     assert state["error"]["kind"] == "infrastructure"
-    assert state["error"]["message"].endswith(f"a node went away The {retries} retries are used up.")
+    assert state["error"]["message"].endswith(f"a node went away. The {retries} retries are used up.")
     assert all(attempt["finished"] for attempt in state["attempts"])
 
 
