@@ -191,7 +191,9 @@ def fit(spec: TrainSpec, config: WorkerConfig, local: bool) -> None:
             ),
             # Retries are the driver's: it knows whose failure it was.
             run_config=RunConfig(
-                name=f"{config.run_id}-{config.attempt}", storage_path=str(folder), failure_config=FailureConfig(max_failures=0)
+                name=f"{config.run_id}-{config.attempt}",
+                storage_path=str(folder),
+                failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
             ),
         )
         trainer.fit()

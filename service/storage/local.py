@@ -141,7 +141,10 @@ class LocalStore(Store):
     @contextlib.contextmanager
     def _temporary(self) -> Iterator[Path]:
         folder = self._root / TEMPORARY
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:
+            raise StoreError(f"The store {self.url} cannot be made there: choose another folder with --store.") from error
         self._sweep(folder)
         path = folder / f"{os.getpid()}-{secrets.token_hex(8)}"
         try:

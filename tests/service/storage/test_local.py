@@ -96,3 +96,10 @@ def test_a_download_to_a_full_disk_leaves_nothing(local_store: Store, tiny_disk:
     with pytest.raises(StoreError, match="room"):
         local_store.download("a", tiny_disk / "target")
     assert list(tiny_disk.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc in which nobody may make a folder")
+def test_a_folder_that_cannot_be_made_is_said() -> None:
+    with pytest.raises(StoreError, match="cannot be made there: choose another folder") as caught:
+        open_store(Settings.load(store="/proc/nowhere")).write("a/b", b"c")
+    assert caught.value.exit_code == 5
