@@ -1,31 +1,14 @@
 """Calls the command line in this process."""
 
-import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from desk import Done
 
 from service.cli.main import run
 from service.storage.base import Store
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        """The one JSON document on standard output."""
-        return json.loads(self.out)
-
 
 Delayline = Callable[..., Done]
 
