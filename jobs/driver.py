@@ -15,7 +15,7 @@ from jobs.worker_group import Attempt, WorkerGroup
 from service.errors import DelaylineError, InfrastructureFailure, LeaseLost, StoreError
 from service.settings import Settings
 from service.specs import TrainSpec
-from service.storage.records import HEARTBEAT_SECONDS, Document, Lease, RunRecord, from_bytes
+from service.storage.records import HEARTBEAT_SECONDS, Document, Lease, RunRecord, from_bytes, run_summary
 
 WATCH_SECONDS = 0.5
 CANCEL_PATIENCE = 90.0
@@ -80,6 +80,7 @@ class Driver:
             "finished": None,
             "metrics": {},
             "error": None,
+            "summary": run_summary(self.record.submission()),
         }
         self.record.clear_cancel()
         self._save()

@@ -10,7 +10,7 @@ from service.errors import Damaged, InvalidInput, StoreUnreachable, UnknownName
 from service.names import check_run_id
 from service.run_paths import RUNS, RunPaths
 from service.storage.base import Store
-from service.storage.records import ENDED, LEASE_SECONDS, Document, RunRecord, from_bytes
+from service.storage.records import ENDED, LEASE_SECONDS, Document, RunRecord, from_bytes, run_summary
 from service.storage.standing import end_without_driver, standing
 
 EVENT_SECONDS = 2.0
@@ -70,10 +70,11 @@ def _attempts(state: Document, progress: Document) -> list[Document]:
 def list_runs(store: Store) -> list[Document]:
     """A short row for each run, newest first; one whose documents are damaged is listed as such."""
     paths = [RunPaths(name) for name in store.list_folders(RUNS) if _is_run_id(name)]
-    documents = store.read_many([key for path in paths for key in (path.spec, path.state)])
-    open_runs = [path for path in paths if not _has_ended(documents.get(path.state))]
-    documents |= store.read_many([key for path in open_runs for key in (path.lease, path.progress)])
-    rows = [_row(path, documents) for path in paths if path.spec in documents]
+    documents = store.read_many([path.state for path in paths])
+    # Of a run that has ended its driver's document says all: a long list costs one request for each.
+    rest = [path for path in paths if not _says_all(documents.get(path.state))]
+    documents |= store.read_many([key for path in rest for key in (path.spec, path.lease, path.progress)])
+    rows = [_row(path, documents) for path in paths if path not in rest or path.spec in documents]
     return sorted(rows, key=lambda row: (-float(row["submitted"] or 0), row["id"]))
 
 
@@ -82,18 +83,16 @@ def _row(paths: RunPaths, documents: dict[str, bytes]) -> Document:
         return from_bytes(documents[key], key) if key in documents else {}
 
     try:
-        submission, progress = read(paths.spec), read(paths.progress)
-        state = read(paths.state) or {"state": "queued", "attempts": []}
-        spec = submission["spec"]
+        progress, state = read(paths.progress), read(paths.state) or {"state": "queued", "attempts": []}
+        submission = read(paths.spec)
+        summary = run_summary(submission) if submission else state["summary"]
         return {
             "id": paths.run_id,
-            "kind": submission.get("kind", "train"),
             "state": standing(submission, state, read(paths.lease)),
-            **{name: spec.get(name) for name in ("model", "dataset", "workers")},
+            **summary,
             **{name: progress.get(name) for name in ("epoch", "step", "steps")},
             "attempts": len(state["attempts"]),
             "metrics": state.get("metrics") or progress.get("metrics") or {},
-            "submitted": submission.get("submitted"),
             "started": state.get("started"),
             "finished": state.get("finished"),
             "error": (state.get("error") or {}).get("message"),
@@ -110,11 +109,12 @@ def _is_run_id(name: str) -> bool:
         return False
 
 
-def _has_ended(data: bytes | None) -> bool:
+def _says_all(state: bytes | None) -> bool:
     try:
-        return data is not None and from_bytes(data, "state.json").get("state") in ENDED
+        document = {} if state is None else from_bytes(state, "state.json")
     except Damaged:
-        return True
+        return False
+    return document.get("state") in ENDED and "summary" in document
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,13 @@ class RunRecord:
         return self._optional(self.paths.lease)
 
 
+def run_summary(submission: Document) -> Document:
+    """What a list of runs shows of a submission: `kind`, `model`, `dataset`, `workers`, `submitted`."""
+    spec = submission["spec"]
+    shown = {name: spec.get(name) for name in ("model", "dataset", "workers")}
+    return {"kind": submission.get("kind", "train"), **shown, "submitted": submission.get("submitted")}
+
+
 def lease_is_live(lease: Document, now: float | None = None) -> bool:
     """Whether a lease's holder is alive: its heartbeat is fresh and, on this very machine, its process exists."""
     if not lease or lease.get("released"):

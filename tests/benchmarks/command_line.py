@@ -44,7 +44,7 @@ def make_runs(store: str, environment: dict[str, str], count: int) -> None:
     from service.recipes import resolve
     from service.settings import Settings
     from service.storage import open_store
-    from service.storage.records import RunRecord
+    from service.storage.records import RunRecord, run_summary
 
     opened = open_store(Settings.load(store=store))
     spec, stem = resolve("cnn-digits", [], None, None)
@@ -60,7 +60,7 @@ def make_runs(store: str, environment: dict[str, str], count: int) -> None:
     def make(number: int) -> None:
         record = RunRecord(opened, f"run-{number}")
         record.claim(spec, {"recipe": stem, "command": [], "folder": ".", "dataset_version": "uci-1998"})
-        record.write_state(ended)
+        record.write_state({**ended, "summary": run_summary(record.submission())})
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(make, range(count)))

@@ -105,7 +105,8 @@ def make_noise(store: str, count: int, environment: dict[str, str] | None = None
 @contextlib.contextmanager
 def minio_store() -> Iterator[tuple[str, dict[str, str]]]:
     """A bucket on a MinIO server of its own: the store's URL, and the environment that reaches it."""
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    # The root goes first: tests/service would hide the package of that name.
+    sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
     import s3_servers
 
     binary = s3_servers.minio_binary()

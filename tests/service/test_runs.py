@@ -11,7 +11,7 @@ from service import runs
 from service.errors import InvalidInput, StoreUnreachable, UnknownName
 from service.specs import TrainSpec
 from service.storage.base import Store
-from service.storage.records import LEASE_SECONDS, Lease, RunRecord, boot_id, rows_to_bytes, to_bytes
+from service.storage.records import LEASE_SECONDS, Lease, RunRecord, boot_id, rows_to_bytes, run_summary, to_bytes
 from service.storage.standing import QUEUED_SECONDS, end_without_driver, standing
 
 SPEC = TrainSpec(model="cnn", dataset="digits", epochs=1)
@@ -248,3 +248,14 @@ def test_asks_a_driver_to_cancel(submitted: RunRecord) -> None:
     write_attempt(submitted)
     assert runs.cancel(submitted.store, "fake") == "requested"
     assert submitted.cancel_requested()
+
+
+def test_an_ended_run_is_listed_from_its_state_alone(local_store: Store) -> None:
+    record = RunRecord(local_store, "one")
+    record.claim(SPEC, {})
+    write_attempt(record, "succeeded", metrics={"test_accuracy": 0.9})
+    (row,) = runs.list_runs(local_store)
+    record.write_state({**record.state(), "summary": run_summary(record.submission())})
+    assert runs.list_runs(local_store) == [row]
+    local_store.delete(record.paths.spec)
+    assert runs.list_runs(local_store) == [row]
