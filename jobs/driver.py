@@ -264,5 +264,5 @@ def _describe(error: BaseException) -> str:
         ranks = ", ".join(str(rank) for rank in sorted(failures))
         text = str(next(iter(failures.values()))).strip().splitlines()
         return f"Worker {ranks} was lost: {(text[0] if text else type(error).__name__)[:300]}"
-    text = str(error).strip().splitlines()
+    text = str(getattr(error, "controller_failure", error)).strip().splitlines()
     return f"Ray could not run the workers: {(text[0] if text else type(error).__name__)[:300]}"

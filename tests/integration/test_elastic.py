@@ -73,4 +73,5 @@ def test_a_lost_node(desk: Desk, cluster: tuple[dict[str, str], set[psutil.Proce
     assert done.document["state"] == "succeeded"
     assert len(attempts[-1]["workers"]) == 1, attempts
     steps = [row["step"] for row in done.document["history"]]
-    assert steps == sorted(set(steps)) == list(range(10, 161, 10))
+    assert steps == sorted(set(steps))
+    assert set(range(10, 161, 10)) <= set(steps)
