@@ -2,8 +2,8 @@
 
 import json
 import os
-import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import tensorflow as tf
@@ -31,12 +31,15 @@ def limit_threads(cpus: float) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(threads + 1)
 
 
-def form_ring(workers: int, time_limit: float, too_late: Callable[[str], None]) -> tf.distribute.Strategy:
+Guard = Callable[[str, float], AbstractContextManager[None]]
+"""`guard(message, seconds)`: within it, this process is ended with `message` when it takes longer than `seconds`."""
+
+
+def form_ring(workers: int, time_limit: float, guard: Guard) -> tf.distribute.Strategy:
     """Start TensorFlow's server in this worker, wait for all peers and return the strategy.
 
-    One worker gets the default strategy, without collectives. When the peers do not all appear in `time_limit`
-    seconds, `too_late(message)` is called in another thread; TensorFlow waits for ever and swallows SIGTERM,
-    so it must end the process.
+    One worker gets the default strategy, without collectives. TensorFlow waits for ever for a peer that does not appear:
+    `guard` ends the process after `time_limit` seconds.
     """
     if workers == 1:
         return tf.distribute.get_strategy()
@@ -44,17 +47,12 @@ def form_ring(workers: int, time_limit: float, too_late: Callable[[str], None]) 
         f"The ring of {workers} workers did not form within {time_limit:.0f} s: at least one of "
         f"{', '.join(worker_addresses())} did not start or cannot be reached; see its log, or set DELAYLINE_RING_TIMEOUT higher."
     )
-    timer = threading.Timer(time_limit, too_late, args=(message,))
-    timer.daemon = True
-    timer.start()
-    try:
+    with guard(message, time_limit):
         gpus = tf.config.list_physical_devices("GPU")
         kind = tf.distribute.experimental.CommunicationImplementation
         options = tf.distribute.experimental.CommunicationOptions(implementation=kind.NCCL if gpus else kind.RING)
         strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
         _first_collective(strategy)
-    finally:
-        timer.cancel()
     return strategy
 
 

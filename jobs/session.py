@@ -22,7 +22,7 @@ from jobs.models.user_code import describe
 from jobs.optimizers import make_optimizer, set_precision
 from jobs.pace import Pace
 from jobs.replica import Replica
-from jobs.ring import form_ring
+from jobs.ring import Guard, form_ring
 from jobs.tasks import task_for
 from jobs.training_loop import LoopState, TrainingLoop, latest_metrics
 from jobs.variables import assign_variables, draw_differently
@@ -74,10 +74,10 @@ def run_session(
     record: RunRecord,
     fence: Callable[[], None],
     members: list[Document],
-    too_late: Callable[[str], None],
+    guard: Guard,
 ) -> None:
     """Train a run from its newest checkpoint, or from the beginning, to its end or until it is cancelled."""
-    session = prepare(spec, place, record, fence, too_late)
+    session = prepare(spec, place, record, fence, guard)
     watcher = LeadWatcher(record, place.attempt, session.checkpoints, members) if place.rank == 0 else SilentWatcher()
     with contextlib.closing(watcher):
         snapshot = restore(session, watcher)
@@ -98,12 +98,10 @@ def run_session(
         watcher.ended(outcome, metrics, loop.state)
 
 
-def prepare(
-    spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[], None], too_late: Callable[[str], None]
-) -> Session:
+def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[], None], guard: Guard) -> Session:
     """Load the data, form the ring, and make model, optimizer and compiled functions, equal on all workers."""
     set_precision(spec)
-    strategy = form_ring(place.workers, place.ring_timeout, too_late)
+    strategy = form_ring(place.workers, place.ring_timeout, guard)
     arrays = load_arrays(spec, record.store, place.dataset_version, place.cache, place.cache_bytes)
     task = task_for(spec)
     task.check_labels(arrays.train_labels, len(arrays.classes))

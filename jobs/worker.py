@@ -1,15 +1,20 @@
 """What Ray Train runs in each worker process: prepare, train, and say whose fault a failure is."""
 
+import contextlib
+import json
 import os
 import socket
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from jobs.logs import LogShipper, capture_output
 from service.errors import DelaylineError, InfrastructureFailure, LeaseLost, StoreError, UserFailure
@@ -56,7 +61,7 @@ def train_worker(values: dict[str, Any]) -> None:
     shipper = LogShipper(store, record.paths.log(config.attempt, rank), log_file)
     say(f"worker {rank} of {config.workers} on {socket.gethostname()}, process {os.getpid()}, attempt {config.attempt}")
     try:
-        _run(config, settings, record, rank, shipper)
+        _run(config, settings, record, rank, log_file)
         say("done")
     except BaseException as error:
         raise report_failure(record, config.attempt, rank, error) from None
@@ -65,12 +70,10 @@ def train_worker(values: dict[str, Any]) -> None:
         log_file.unlink(missing_ok=True)
 
 
-def _run(config: WorkerConfig, settings: Settings, record: RunRecord, rank: int, shipper: LogShipper) -> None:
-    def too_late(message: str) -> NoReturn:
-        report_failure(record, config.attempt, rank, InfrastructureFailure(message))
-        shipper.close()
-        # TensorFlow holds the main thread for ever and swallows SIGTERM.
-        os._exit(1)
+def _run(config: WorkerConfig, settings: Settings, record: RunRecord, rank: int, log_file: Path) -> None:
+    def guard(message: str, seconds: float) -> AbstractContextManager[None]:
+        order = {"run_id": config.run_id, "attempt": config.attempt, "rank": rank, "log": str(log_file)}
+        return watched({**order, "message": message, "seconds": seconds, "pid": os.getpid()})
 
     def fence() -> None:
         if record.lease().get("token") != config.lease_token:
@@ -84,7 +87,26 @@ def _run(config: WorkerConfig, settings: Settings, record: RunRecord, rank: int,
     place = Place(
         rank, config.workers, config.attempt, config.folder, version, settings.ring_timeout, settings.cache, settings.cache_bytes
     )
-    run_session(spec, place, record, fence, identity(rank), too_late)
+    run_session(spec, place, record, fence, identity(rank), guard)
+
+
+@contextlib.contextmanager
+def watched(order: Document) -> Iterator[None]:
+    """Within it, jobs.watchdog ends this process with `order["message"]` when it takes longer than `order["seconds"]`."""
+    watchdog = subprocess.Popen(
+        [sys.executable, "-m", "jobs.watchdog"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        stdin=subprocess.PIPE,
+        text=True,
+    )
+    assert watchdog.stdin
+    try:
+        watchdog.stdin.write(json.dumps(order) + "\n")
+        watchdog.stdin.flush()
+        yield
+    finally:
+        watchdog.stdin.close()
+        threading.Thread(target=watchdog.wait, daemon=True).start()
 
 
 def _limit_threads(cpus: float) -> None:

@@ -5,6 +5,7 @@ usage: uv run python tests/benchmarks/allreduce.py [--rounds 200]
 """
 
 import argparse
+import contextlib
 import json
 import os
 import socket
@@ -48,7 +49,7 @@ def worker(rank: int, rounds: int) -> None:
     from jobs.ring import form_ring, limit_threads
 
     limit_threads(1)
-    strategy = form_ring(2, 60, sys.exit)
+    strategy = form_ring(2, 60, lambda message, seconds: contextlib.nullcontext())
 
     @tf.function
     def reduce(value: tf.Tensor) -> tf.Tensor:

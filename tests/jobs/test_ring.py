@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
@@ -13,10 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.settings import Settings
+from service.storage import open_store
+from service.storage.records import RunRecord
+
 ROOT = Path(__file__).parents[2]
 
 WORKER = """
-import pickle, sys
+import contextlib, pickle, sys
 from pathlib import Path
 import keras, numpy as np, tensorflow as tf
 from jobs.models import synchronise_batch_normalisation
@@ -28,7 +33,7 @@ from jobs.variables import assign_variables, copy_model, copy_variables, draw_di
 from service.specs import TrainSpec
 
 rank, workers, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
-strategy = form_ring(workers, 100, sys.exit)
+strategy = form_ring(workers, 100, lambda message, seconds: contextlib.nullcontext())
 spec = TrainSpec(model="dense", dataset="digits", epochs=1, batch=8, workers=workers,
                  optimizer={"name": "adam", "learning_rate": 0.05, "global_clipnorm": 0.5})
 
@@ -136,3 +141,30 @@ def test_two_workers_train_as_one_draw_differently_and_go_on_bit_for_bit(tmp_pat
         # Keras numbers the layers of each model anew: the order counts.
         again, whole = rank["resumed"].values(), rank["whole"].values()
         assert [array.tobytes() for array in again] == [array.tobytes() for array in whole]
+
+
+@pytest.mark.slow
+def test_a_ring_that_does_not_form_in_time_is_given_up(tmp_path: Path) -> None:
+    """The second worker never starts: TensorFlow waits for ever, holds Python's lock and swallows SIGTERM."""
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in (first, second)]
+    config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": 0}}
+    code = f"""
+import os
+from jobs.ring import form_ring
+from jobs.worker import watched
+
+order = {{"run_id": "late", "attempt": 1, "rank": 0, "log": {str(tmp_path / "log")!r}, "pid": os.getpid()}}
+form_ring(2, 3.0, lambda message, seconds: watched({{**order, "message": message, "seconds": seconds}}))
+"""
+    (tmp_path / "log").write_text("what the worker said\n")
+    environment = {**os.environ, "TF_CONFIG": json.dumps(config), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment["DELAYLINE_STORE"] = str(tmp_path / "store")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    record = RunRecord(open_store(Settings.load(store=str(tmp_path / "store"))), "late")
+    failure = json.loads(record.store.read(record.paths.failure(1, 0)))
+    assert failure["kind"] == "infrastructure"
+    assert "The ring of 2 workers did not form within 3 s" in failure["message"]
+    assert addresses[1] in failure["message"]
+    assert record.store.read(record.paths.log(1, 0)) == b"what the worker said\n"
