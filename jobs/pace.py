@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 SECONDS_A_CALL = 0.5
 """A request to stop is seen between calls, so this is about how long it waits (assumed)."""
 MOST_STEPS_A_CALL = 256
-MOST_BYTES_A_CALL = 32 * 1024**2
-"""Two chunks of inputs are in memory at a time: this bounds them (assumed)."""
+MOST_BYTES_A_CALL = 8 * 1024**2
+"""Up to four copies of a chunk of inputs are in memory at a time: this bounds them (assumed)."""
 RATE_WINDOW = 12
 """Calls over which the rate is averaged (assumed: a few seconds)."""
 

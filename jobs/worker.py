@@ -80,6 +80,7 @@ def _run(config: WorkerConfig, settings: Settings, record: RunRecord, rank: int,
             raise LeaseLost(f"Another driver took over the run {config.run_id}; this attempt stops.")
 
     _limit_threads(config.cpus)
+    import jobs.lean_keras  # noqa: F401
     from jobs.session import Place, run_session
 
     spec = TrainSpec.model_validate(config.spec)

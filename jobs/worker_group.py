@@ -18,7 +18,7 @@ from service.specs import TrainSpec
 
 OBJECT_STORE_BYTES = 80 * 1024**2
 """Nothing of a run travels through Ray's object store; this is about the least that Ray accepts (measured: 75 MB)."""
-PREPARED_MODULES = ("jobs.session",)
+PREPARED_MODULES = ("jobs.lean_keras", "jobs.session")
 """Imported by a local cluster's worker processes while Ray itself still starts."""
 
 # Ray and Ray Train read most of these when they are imported.
