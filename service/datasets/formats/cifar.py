@@ -10,8 +10,9 @@ import pickle
 import tarfile
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +24,14 @@ SIDE = 32
 PIXELS = 3 * SIDE * SIDE
 MOST_BYTES = 512 * 1024**2
 """A batch file; the largest, CIFAR-100's training set, has 155 MB."""
+READERS = 2
+"""Files that are read and brought into order at a time."""
 _TEN = {"train": tuple(f"data_batch_{number}" for number in range(1, 6)), "test": ("test_batch",), "names": ("batches.meta",)}
 _TEN_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 """As batches.meta has them; some copies come without that file."""
 _HUNDRED = {"train": ("train",), "test": ("test",), "names": ("meta",)}
+
+Opener = Callable[[], BinaryIO]
 
 
 def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
@@ -40,36 +45,37 @@ def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
         )
     splits = {}
     for split in ("train", "test"):
-        parts = [_batch(name, files[name](), progress) for name in layout[split]]
+        with ThreadPoolExecutor(READERS) as pool:
+            parts = list(pool.map(lambda name: _batch(name, files[name], progress), layout[split]))
         images = np.concatenate([part[0] for part in parts]) if len(parts) > 1 else parts[0][0]
         splits[split] = RawSplit({"image": images}, np.concatenate([part[1] for part in parts]), layout[split][0])
     names_file = layout["names"][0]
     if names_file not in files:
         return RawDataset(splits, _TEN_CLASSES if layout is _TEN else None)
-    meta = _unpickle(names_file, files[names_file]())
+    meta, _ = _unpickle(names_file, files[names_file])
     labels = meta.get(b"label_names") or meta.get(b"fine_label_names")
     if not isinstance(labels, list) or not all(isinstance(name, bytes) for name in labels):
         raise BadData(f"{names_file}: it has no list of label names.")
     return RawDataset(splits, tuple(name.decode("utf-8", "replace") for name in labels))
 
 
-def _folder_files(source: Path) -> dict[str, Callable[[], bytes]]:
+def _folder_files(source: Path) -> dict[str, Opener]:
     if not source.is_dir():
         raise InvalidInput(f"There is no folder or file {source}: correct --from.")
     inner = [source, *(path for path in sorted(source.iterdir()) if path.is_dir() and path.name.startswith("cifar"))]
-    return {path.name: _file_reader(path) for folder in reversed(inner) for path in folder.iterdir() if path.is_file()}
+    return {path.name: _file_opener(path) for folder in reversed(inner) for path in folder.iterdir() if path.is_file()}
 
 
-def _file_reader(path: Path) -> Callable[[], bytes]:
-    def read_file() -> bytes:
+def _file_opener(path: Path) -> Opener:
+    def open_file() -> BinaryIO:
         if path.stat().st_size > MOST_BYTES:
             raise BadData(f"{path.name}: {path.stat().st_size} bytes are more than a CIFAR batch has.")
-        return path.read_bytes()
+        return path.open("rb")
 
-    return read_file
+    return open_file
 
 
-def _tar_files(source: Path) -> dict[str, Callable[[], bytes]]:
+def _tar_files(source: Path) -> dict[str, Opener]:
     # Members are read one by one and never written to the disk, so a path inside cannot lead anywhere.
     contents: dict[str, bytes] = {}
     wanted = {name for layout in (_TEN, _HUNDRED) for names in layout.values() for name in names}
@@ -89,12 +95,12 @@ def _tar_files(source: Path) -> dict[str, Callable[[], bytes]]:
         ) from error
     except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         raise BadData(f"{source.name}: the tar file is damaged ({error}): fetch it again.") from error
-    return {name: functools.partial(bytes, data) for name, data in contents.items()}
+    return {name: functools.partial(io.BytesIO, data) for name, data in contents.items()}
 
 
-def _batch(name: str, data: bytes, progress: Callable[[int], None]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _batch(name: str, opener: Opener, progress: Callable[[int], None]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Images [rows, 32, 32, 3] and labels of one batch file."""
-    batch = _unpickle(name, data)
+    batch, size = _unpickle(name, opener)
     pixels, labels = batch.get(b"data"), batch.get(b"labels", batch.get(b"fine_labels"))
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != PIXELS:
         raise BadData(
@@ -104,12 +110,20 @@ def _batch(name: str, data: bytes, progress: Callable[[int], None]) -> tuple[NDA
         raise BadData(f"{name}: it needs one whole number as label for each of its {len(pixels)} images.")
     if any(abs(label) >= MOST_CLASSES for label in labels):
         raise BadData(f"{name}: it has a label of {max(labels, key=abs)}, but labels count from 0: fetch the file again.")
-    progress(len(data))
-    return np.ascontiguousarray(pixels.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)), np.array(labels, np.int64)
+    progress(size)
+    return _channels_last(pixels), np.array(labels, np.int64)
+
+
+def _channels_last(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """[rows, 3 * 32 * 32], red first, as [rows, 32, 32, 3]; channel by channel takes half of a transposition's time."""
+    images = np.empty((len(pixels), SIDE * SIDE, 3), np.uint8)
+    for channel in range(3):
+        images[:, :, channel] = pixels[:, channel * SIDE * SIDE : (channel + 1) * SIDE * SIDE]
+    return images.reshape(-1, SIDE, SIDE, 3)
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, data: io.BytesIO, name: str) -> None:
+    def __init__(self, data: BinaryIO, name: str) -> None:
         super().__init__(data, encoding="bytes")
         self._name = name
 
@@ -140,16 +154,18 @@ def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     return str(text).encode("latin1")
 
 
-def _unpickle(name: str, data: bytes) -> dict[bytes, Any]:
-    stream = io.BytesIO(data)
-    try:
-        value = _Unpickler(stream, name).load()
-    except BadData:
-        raise
-    except Exception as error:
-        raise BadData(
-            f"{name}: the pickle is damaged near offset {stream.tell()} ({type(error).__name__}): fetch the file again."
-        ) from error
+def _unpickle(name: str, opener: Opener) -> tuple[dict[bytes, Any], int]:
+    """The dictionary in a pickle, and the pickle's size in bytes."""
+    with opener() as stream:
+        try:
+            value = _Unpickler(stream, name).load()
+            size = stream.tell()
+        except BadData:
+            raise
+        except Exception as error:
+            raise BadData(
+                f"{name}: the pickle is damaged near offset {stream.tell()} ({type(error).__name__}): fetch the file again."
+            ) from error
     if not isinstance(value, dict):
         raise BadData(f"{name}: it holds a {type(value).__name__}, not the dictionary of a CIFAR batch.")
-    return value
+    return value, size
