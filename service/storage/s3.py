@@ -27,6 +27,7 @@ from botocore.exceptions import (
 from service.errors import Conflict, InvalidInput, NotFound, StoreError, StoreUnreachable
 from service.storage.base import ObjectInfo, Progress, Store, check_key
 from service.storage.location import S3Location
+from service.storage.signed_reads import SignedReads
 
 PART = 16 * 1024**2
 """Bytes of a part of a parallel transfer: the published size to fill a link with is 8 to 16 MiB."""
@@ -35,6 +36,8 @@ THREADS = 8
 CONNECT_SECONDS, READ_SECONDS = 5.0, 60.0
 LONGEST_PAUSE = 5.0
 DELETE_BATCH = 1000
+MANY = 50
+"""Reads at once from which a connection of their own pays (assumed)."""
 
 _RETRIED_CODES = {
     "InternalError",
@@ -214,13 +217,25 @@ class S3Store(Store):
         return True
 
     def read_many(self, keys: builtins.list[str]) -> dict[str, bytes]:
+        fast = self._signed_reads() if len(keys) > MANY else None
+
         def read(key: str) -> bytes | None:
+            data = fast.read(self._at(key)["Key"]) if fast else None
+            if data is not None:
+                return data
             try:
                 return self.read(key)
             except NotFound:
                 return None
 
         return {key: data for key, data in zip(keys, self._pool.map(read, keys), strict=True) if data is not None}
+
+    def _signed_reads(self) -> SignedReads | None:
+        """For an endpoint that the settings name; AWS itself has the bucket's name in the host."""
+        credentials = boto3.session.Session().get_credentials() if self._location.endpoint else None
+        if self._location.endpoint is None or credentials is None:
+            return None
+        return SignedReads(self._client, credentials, self._location.endpoint, self._location.bucket, 2 * THREADS)
 
     def _at(self, key: str) -> dict[str, str]:
         return {"Bucket": self._location.bucket, "Key": self._prefix + check_key(key)}

@@ -166,6 +166,14 @@ def test_many_objects_are_read_at_once_and_missing_ones_left_out(store: Store) -
     assert store.read_many([f"doc/{number}" for number in (3, 17, 99)]) == {"doc/3": b"3", "doc/17": b"17"}
 
 
+def test_very_many_objects_of_odd_names_are_read_at_once(store: Store) -> None:
+    names = [f"doc/{number} ü+%&=?#:@,;'()*!~$.json" for number in range(60)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: store.write(name, name.encode()), names))
+    found = store.read_many([*names, "doc/missing"])
+    assert found == {name: name.encode() for name in names}
+
+
 @pytest.mark.parametrize("key", ["", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a\\b", "a\0b", "x" * 1000])
 def test_keys_that_could_leave_the_store_are_refused(store: Store, key: str) -> None:
     with pytest.raises(InvalidInput):

@@ -57,6 +57,7 @@ def test_a_missing_bucket_is_to_be_created(server: s3_servers.S3Server, tmp_path
         lambda: store.list_folders("runs/"),
         lambda: store.upload(tmp_path / "file", "a"),
         lambda: store.read_many(["a", "b"]),
+        lambda: store.read_many([f"a{number}" for number in range(60)]),
         lambda: store.exists("a"),
         lambda: store.download("a", tmp_path / "target"),
         lambda: store.delete("a"),
@@ -71,7 +72,8 @@ def test_a_wrong_secret_is_named_and_not_repeated(server: s3_servers.S3Server, m
     bucket = server.bucket()
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-" + server.secret_key)
     store = opened(f"s3://{bucket}")
-    for attempt in (store.check, lambda: store.read("a"), lambda: store.exists("a")):
+    many = [f"a{number}" for number in range(60)]
+    for attempt in (store.check, lambda: store.read("a"), lambda: store.exists("a"), lambda: store.read_many(many)):
         with pytest.raises(StoreError) as caught:
             attempt()
         one_sentence(caught)
