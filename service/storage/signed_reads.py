@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.exceptions import HTTPClientError
+from botocore.exceptions import ConnectionError, HTTPClientError
 from botocore.httpsession import URLLib3Session
 from botocore.session import Session
 from botocore.utils import get_environ_proxies
@@ -33,5 +33,5 @@ class SignedReads:
             self._auth.add_auth(request)
             answer = self._http.send(request.prepare())
             return bytes(answer.content) if answer.status_code == 200 else None
-        except HTTPClientError:
+        except (HTTPClientError, ConnectionError):
             return None

@@ -2,7 +2,8 @@
 
 usage: uv run python tests/benchmarks/time_to_accuracy.py --data FOLDER [--rounds 3] [--threads 2]
 The notebook's side: Adam 0.001, batch 128, the epochs until the test accuracy is 99.0%, evaluation not counted.
-Delayline's side: a schedule of a fixed length and a precision chosen before, by the processor; the whole of its training, compilation included on both sides.
+Delayline's side: a schedule of a fixed length and a precision chosen before, by the processor; the whole of
+its training, compilation included on both sides.
 """
 
 import argparse
