@@ -168,7 +168,7 @@ def _take_first_weights(session: Session, watcher: LeadWatcher | SilentWatcher) 
     found = session.replica.sum_over_workers(np.array([number, 1], np.float64))
     if found[0] != number * found[1]:
         raise InfrastructureFailure(f"The workers found {weights} with different contents; the attempt starts again.")
-    watcher.event("initialised", start.message, **weights.document(), **start.document())
+    watcher.event("initialised", start.message, **start.document())
 
 
 def make_loop(session: Session, watcher: LeadWatcher | SilentWatcher, snapshot: Snapshot | None) -> TrainingLoop:

@@ -32,14 +32,21 @@ _NUMBER = re.compile(r"_\d+(?=/|\Z)")
 class Start:
     """How a model began: the layers whose weights were taken over, those that are new, each with the reason."""
 
-    message: str
+    weights: FirstWeights
     sha256: str
     taken: tuple[str, ...]
     new: dict[str, str]
 
+    @property
+    def message(self) -> str:
+        """In one line."""
+        fresh = "; new: " + ", ".join(f"{name} ({why})" for name, why in self.new.items()) if self.new else ""
+        return f"starts from {self.weights}: takes over {_listed(self.taken)}{fresh}"
+
     def document(self) -> Document:
         """The details of the event that says so."""
-        return {"sha256": self.sha256, "taken": list(self.taken), "new": self.new}
+        source = {name: value for name, value in self.weights.document().items() if name != "classes"}
+        return {**source, "sha256": self.sha256, "taken": list(self.taken), "new": self.new}
 
 
 def freeze_layers(model: keras.Model, patterns: Sequence[str]) -> None:
@@ -107,12 +114,7 @@ def start_from(model: keras.Model, weights: FirstWeights, store: Store, freeze: 
         for part, variable in layers[name].items():
             variable.assign(source[there][part])
     taken = tuple(name for name in layers if name in pairs)
-    return Start(_message(weights, taken, new), sha256, taken, new)
-
-
-def _message(weights: FirstWeights, taken: tuple[str, ...], new: dict[str, str]) -> str:
-    fresh = "; new: " + ", ".join(f"{name} ({why})" for name, why in new.items()) if new else ""
-    return f"starts from {weights}: takes over {_listed(taken)}{fresh}"
+    return Start(weights, sha256, taken, new)
 
 
 def match(layers: Layers[Any], source: Layers[Any]) -> tuple[dict[str, str], dict[str, str]]:
