@@ -4,7 +4,7 @@ import fnmatch
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from jobs.checkpoints import tensors_from_bytes
 from jobs.models.user_code import describe
-from jobs.variables import GLOBAL_STREAM, copy_variables
+from jobs.variables import GLOBAL_STREAM
 from service.errors import BadData, Damaged, InvalidInput, NotFound
 from service.specs import ALL_BUT_HEAD
 from service.storage.base import Store
@@ -121,7 +121,7 @@ def match(layers: Layers[Any], source: Layers[Any]) -> tuple[dict[str, str], dic
     """For each layer the one of the source that it takes over, or why it is new.
 
     Layers of names that differ in numbers alone (`conv2d`, `conv2d_1`) are matched by these where the source has all of
-    them, and by their order otherwise, because Keras counts such names through a process.
+    them, and by the numbers' order otherwise, because Keras counts the layers that a process makes.
     """
     pairs, new = {}, {}
     for stem, names in _by_stem(layers).items():
@@ -140,7 +140,7 @@ def _by_stem(names: Iterable[str]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(_NUMBER.sub("", name), []).append(name)
-    return groups
+    return {stem: sorted(members, key=_natural) for stem, members in groups.items()}
 
 
 def _difference(here: dict[str, Any], there: dict[str, Any]) -> str:
@@ -170,26 +170,25 @@ def load_layers(weights: FirstWeights, store: Store) -> tuple[Layers[Any], str]:
     """The arrays that a file in the store holds, by layer, and the file's sha256."""
     try:
         load = _from_keras if weights.key.endswith(".keras") else _from_safetensors
-        tensors, sha256 = load(weights, store)
+        variables, sha256 = load(weights, store)
     except NotFound as error:
         raise InvalidInput(f"{weights} is no longer in {store.url} ({weights.key}): start a new run from another.") from error
     if weights.sha256 is not None and sha256 != weights.sha256:
         raise Damaged(f"The checkpoint's file {weights.key} differs from the checksum in its manifest.")
-    keys = sorted(tensors) if all(map(_POSITION.match, tensors)) else sorted(tensors, key=_natural)
-    return _grouped((_POSITION.sub("", key), tensors[key]) for key in keys), sha256
+    return _grouped(variables), sha256
 
 
-def _from_safetensors(weights: FirstWeights, store: Store) -> tuple[dict[str, Any], str]:
+def _from_safetensors(weights: FirstWeights, store: Store) -> tuple[list[tuple[str, Any]], str]:
     data = store.read(weights.key)
     try:
         tensors = dict(tensors_from_bytes(data))
     except (SafetensorError, KeyError, ValueError) as error:
         raise BadData(f"The file {weights.key} is not valid safetensors ({describe(error)}): write it again.") from error
     tensors.pop(GLOBAL_STREAM, None)
-    return tensors, hashlib.sha256(data).hexdigest()
+    return [(_POSITION.sub("", key), tensors[key]) for key in sorted(tensors, key=_natural)], hashlib.sha256(data).hexdigest()
 
 
-def _from_keras(weights: FirstWeights, store: Store) -> tuple[dict[str, Any], str]:
+def _from_keras(weights: FirstWeights, store: Store) -> tuple[list[tuple[str, Any]], str]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "source.keras"
         sha256 = store.download(weights.key, path)
@@ -201,7 +200,17 @@ def _from_keras(weights: FirstWeights, store: Store) -> tuple[dict[str, Any], st
                 f"Keras cannot open the file {weights.key} ({describe(error)}): give a model of Keras' own layers, "
                 "or its weights as safetensors."
             ) from error
-    return copy_variables(source.variables), sha256
+    return list(_inside(source, "")), sha256
+
+
+def _inside(layer: keras.Layer, prefix: str) -> Iterator[tuple[str, Any]]:
+    """The weights of a layer and of those inside it: the paths of a loaded model's variables lack the models around them."""
+    inner = {id(variable) for part in layer._layers for variable in part.weights}
+    for variable in layer.weights:
+        if id(variable) not in inner:
+            yield prefix + variable.name, keras.ops.convert_to_numpy(variable)
+    for part in layer._layers:
+        yield from _inside(part, f"{prefix}{part.name}/")
 
 
 def _grouped(variables: Iterable[tuple[str, T]]) -> Layers[T]:
