@@ -61,6 +61,7 @@ class Plan:
             "kind": "train",
             "spec": self.spec.model_dump(mode="json") | {"workers": self.spec.document()["workers"]},
             "dataset": self.dataset,
+            **({"init_from": self.origin["init_from"]} if "init_from" in self.origin else {}),
             "resources": {
                 "workers": sorted(counts),
                 "cpus_per_worker": worker.cpus,
