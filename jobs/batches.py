@@ -13,8 +13,9 @@ from service.errors import InvalidInput
 Indices = NDArray[np.int64]
 Arrays = Mapping[str, NDArray[np.generic]]
 
-# The epoch is the second key word of Philox; this one is no epoch that a run reaches.
+# The epoch is the second key word of Philox; these are no epochs that a run reaches.
 _SPLIT_STREAM = 2**63
+_CHOICE_STREAM = 2**63 + 1
 
 
 def _generator(seed: int, stream: int) -> np.random.Generator:
@@ -31,6 +32,20 @@ def split_validation(seed: int, count: int, share: float) -> tuple[Indices, Indi
     held_out = round(count * share)
     order = _generator(seed, _SPLIT_STREAM).permutation(count).astype(np.int64)
     return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+
+def choose_examples(seed: int, rows: Indices, labels: NDArray[np.int32], count: int) -> Indices:
+    """`count` of the examples `rows`, as many of each class as its share in them is, in ascending order.
+
+    `labels` [examples] are those of the whole split. What is chosen of fewer is part of what is chosen of more.
+    """
+    shuffled = rows[_generator(seed, _CHOICE_STREAM).permutation(len(rows))]
+    # The i-th of a class's n examples stands at (i + 1/2)/n: the first k of all of them have each class in proportion.
+    place = np.empty(len(shuffled))
+    for label in np.unique(labels[shuffled]):
+        members = np.flatnonzero(labels[shuffled] == label)
+        place[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.sort(shuffled[np.argsort(place, kind="stable")[:count]])
 
 
 @dataclass(frozen=True)

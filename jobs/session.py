@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from jobs.batches import BatchFeeder, BatchPlan, split_validation
+from jobs.batches import BatchFeeder, BatchPlan, choose_examples, split_validation
 from jobs.callbacks import callback_state, make_callbacks, observes_batches, restore_callback_state
 from jobs.checkpoints import CheckpointStore, Snapshot
 from jobs.datasets import Arrays, load_arrays
@@ -25,11 +25,13 @@ from jobs.replica import Replica
 from jobs.ring import Guard, form_ring
 from jobs.tasks import task_for
 from jobs.training_loop import LoopState, TrainingLoop, latest_metrics
+from jobs.transfer import freeze_layers, start_from
 from jobs.variables import assign_variables, draw_differently
 from jobs.watchers import LeadWatcher, SilentWatcher
 from service.errors import Damaged, InfrastructureFailure, NotFound
 from service.specs import TrainSpec
 from service.storage.records import Document, RunRecord
+from service.weights import weights_of
 
 
 @dataclass(frozen=True)
@@ -107,11 +109,14 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
     task.check_labels(arrays.train_labels, len(arrays.classes))
     task.check_labels(arrays.test_labels, len(arrays.classes))
     training_rows, validation_rows = split_validation(spec.seed, len(arrays.train_labels), spec.evaluate.validation)
+    if spec.training_examples is not None:
+        training_rows = choose_examples(spec.seed, training_rows, arrays.train_labels, spec.training_examples)
     plan = BatchPlan(training_rows, spec.batch, spec.seed, place.rank, place.workers)
     milestones = Milestones(spec, plan.steps_per_epoch)
     keras.utils.set_random_seed(spec.seed)
     with strategy.scope():
         model = build_model(spec, arrays.input_shape, len(arrays.classes), place.folder)
+        freeze_layers(model, spec.freeze)
         if place.workers > 1:
             synchronise_batch_normalisation(model)
         optimizer = make_optimizer(spec, milestones.total)
@@ -148,9 +153,22 @@ def restore(session: Session, watcher: LeadWatcher | SilentWatcher) -> Snapshot 
         assign_variables(session.replica.model.variables, snapshot.model)
         assign_variables(session.replica.optimizer.variables, snapshot.optimizer)
         watcher.event("resumed", f"goes on from the checkpoint at step {step}", step=step)
+    elif session.spec.init_from is not None:
+        _take_first_weights(session, watcher)
     draw_differently(session.replica.model, session.place.rank)
     watcher.resume(step, snapshot.history if snapshot else [])
     return snapshot
+
+
+def _take_first_weights(session: Session, watcher: LeadWatcher | SilentWatcher) -> None:
+    """Before the first step: put another run's or a file's weights into the model, the same on all workers."""
+    weights = weights_of(session.record, session.spec)
+    start = start_from(session.replica.model, weights, session.record.store, session.spec.freeze, session.arrays.classes)
+    number = int(start.sha256[:8], 16)
+    found = session.replica.sum_over_workers(np.array([number, 1], np.float64))
+    if found[0] != number * found[1]:
+        raise InfrastructureFailure(f"The workers found {weights} with different contents; the attempt starts again.")
+    watcher.event("initialised", start.message, **start.document())
 
 
 def make_loop(session: Session, watcher: LeadWatcher | SilentWatcher, snapshot: Snapshot | None) -> TrainingLoop:

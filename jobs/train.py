@@ -23,6 +23,7 @@ from service.specs import TrainSpec
 from service.storage import open_store
 from service.storage.base import Store
 from service.storage.records import ENDED, Document, Lease, RunRecord
+from service.weights import origin_of_weights
 
 ATTACH_SECONDS = 1.0
 
@@ -97,6 +98,7 @@ def submit(arguments: argparse.Namespace, store: Store) -> str:
         "dataset_version": version,
         "command": ["python", "-m", "jobs.train", *sys.argv[1:]],
         "folder": str(Path.cwd()),
+        **origin_of_weights(store, spec, run_id),
     }
     if not record.claim(spec, origin):
         stored, wanted = record.spec().document(), spec.document()

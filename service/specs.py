@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from service.names import check_dataset_reference
+from service.errors import InvalidInput
+from service.names import check_dataset_reference, check_run_id
 from service.vocabulary import (
     AUGMENTATIONS,
     CALLBACKS,
@@ -54,8 +55,20 @@ def parse_duration(value: Any) -> Any:
     return value
 
 
+def parse_patterns(value: Any) -> Any:
+    """Turn `conv2d*` into the list of this one pattern."""
+    return (value,) if isinstance(value, str) else value
+
+
 Workers = Annotated[tuple[int, int], BeforeValidator(parse_workers)]
 Duration = Annotated[float, Field(gt=0, le=10 * 366 * 86400), BeforeValidator(parse_duration)]
+
+
+Patterns = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(max_length=100), BeforeValidator(parse_patterns)
+]
+WEIGHT_FILES = (".keras", ".safetensors")
+ALL_BUT_HEAD = "all-but-head"
 
 
 class Resources(Frozen):
@@ -131,6 +144,14 @@ class TrainSpec(Frozen):
     dataset: Annotated[str, Field(max_length=120)]
     """`name` or `name@version`."""
     dataset_params: dict[str, Any] = {}
+    training_examples: PositiveInt | None = None
+    """Learn from so many examples of the training split, drawn by the seed in the classes' proportions; the validation
+    share is held out before. With the same seed a smaller number is part of a larger one."""
+    init_from: Annotated[str, Field(max_length=900)] | None = None
+    """Begin with the weights of a run that succeeded, or of a `.keras` or `.safetensors` file by its key in the store:
+    those of each layer whose name and shapes agree. The head is new when the classes differ."""
+    freeze: Patterns = ()
+    """Layers that do not learn, by name or pattern (`conv2d*`); `all-but-head` is all but the last one with weights."""
     task: Annotated[str, Field(max_length=100)] = "classification"
     optimizer: Named = Named(name="adam", learning_rate=0.001)  # type: ignore[call-arg]
     callbacks: tuple[Named, ...] = ()
@@ -166,6 +187,7 @@ class TrainSpec(Frozen):
             raise ValueError("give either epochs or steps")
         self._check_sharing()
         self._check_names()
+        _check_first_weights(self.init_from, self.freeze)
         stopping = self.early_stopping
         if stopping and stopping.restore_best and self.checkpoint.keep_best < 1:
             raise ValueError("early_stopping.restore_best needs checkpoint.keep_best of at least 1")
@@ -215,6 +237,22 @@ class TrainSpec(Frozen):
         document = self.model_dump(mode="json", exclude_none=True)
         fewest, most = self.workers
         return {**document, "workers": fewest if fewest == most else f"{fewest}-{most}"}
+
+
+def _check_first_weights(init_from: str | None, freeze: tuple[str, ...]) -> None:
+    if init_from is None:
+        if freeze:
+            raise ValueError(
+                "freeze needs init_from, for random weights that never learn are of no use: leave it out, or freeze=[]"
+            )
+        return
+    if not init_from.endswith(WEIGHT_FILES):
+        try:
+            check_run_id(init_from)
+        except InvalidInput:
+            raise ValueError(
+                f"init_from must be a run's id, or the key of a .keras or .safetensors file in the store, not {init_from[:60]!r}"
+            ) from None
 
 
 def _check_learning_rate(rate: Any) -> None:

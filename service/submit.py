@@ -24,6 +24,7 @@ from service.specs import TrainSpec
 from service.storage.base import Store
 from service.storage.records import ENDED, Document, RunRecord, lease_is_live, rows_to_bytes
 from service.storage.standing import standing
+from service.weights import origin_of_weights
 
 _MAKERS = {"models": "build", "tasks": "make"}
 """The function that makes a file a model or a task."""
@@ -43,7 +44,7 @@ class Plan:
     folder: Path
     resume: bool
     origin: Document
-    """How the run was asked for: `recipe`, `command`, `folder`, `dataset_version`."""
+    """How the run was asked for: `recipe`, `command`, `folder`, `dataset_version`, `init_from`."""
     dataset: Document
     """`name`, `version`, and the numbers of `training`, `validation` and `test` examples."""
 
@@ -60,6 +61,7 @@ class Plan:
             "kind": "train",
             "spec": self.spec.model_dump(mode="json") | {"workers": self.spec.document()["workers"]},
             "dataset": self.dataset,
+            **({"init_from": self.origin["init_from"]} if "init_from" in self.origin else {}),
             "resources": {
                 "workers": sorted(counts),
                 "cpus_per_worker": worker.cpus,
@@ -108,6 +110,7 @@ def plan(
     dataset = check_dataset(spec, store)
     cluster.check_resources(spec.worker_counts[-1], spec.worker.cpus, spec.worker.gpus)
     origin = {"recipe": stem, "command": list(command), "folder": str(folder), "dataset_version": dataset["version"]}
+    origin |= origin_of_weights(store, spec, identity)
     return Plan(identity, spec, settings, store.url, cluster.description, folder, resume, origin, dataset)
 
 
@@ -174,6 +177,13 @@ def check_dataset(spec: TrainSpec, store: Store) -> Document:
         raise InvalidInput(
             f"evaluate.validation={share:g} of {examples} examples is none: use 0, or at least {1 / max(examples, 1):.2g}."
         )
+    if spec.training_examples is not None:
+        if spec.training_examples > training:
+            raise InvalidInput(
+                f"training_examples={spec.training_examples} is more than the {training} training examples of {spec.dataset} "
+                f"(of {examples}, {held_out} are held out for validation): use at most {training}, or leave it out for all."
+            )
+        training = spec.training_examples
     if spec.batch > training:
         raise InvalidInput(
             f"A batch of {spec.batch} is larger than the {training} training examples of {spec.dataset} "

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.batches import BatchFeeder, BatchPlan, permutation, split_validation
+from jobs.batches import BatchFeeder, BatchPlan, choose_examples, permutation, split_validation
 from service.errors import InvalidInput
 
 
@@ -26,6 +26,36 @@ def test_validation_and_training_examples_are_disjoint_and_all(seed: int, count:
     training, validation = split_validation(seed, count, share)
     assert sorted([*training, *validation]) == list(range(count))
     assert len(validation) == round(count * share)
+
+
+@given(
+    seed=st.integers(0, 2**31 - 1),
+    sizes=st.lists(st.integers(0, 60), min_size=1, max_size=12).filter(any),
+    share=st.floats(0.0, 0.5),
+    data=st.data(),
+)
+def test_a_number_of_examples_holds_each_class_in_proportion(
+    seed: int, sizes: list[int], share: float, data: st.DataObject
+) -> None:
+    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes)).astype(np.int32)
+    rows, _ = split_validation(seed, len(labels), share)
+    count = data.draw(st.integers(1, len(rows)))
+    chosen = choose_examples(seed, rows, labels, count)
+    assert len(chosen) == count
+    assert sorted(set(chosen) & set(rows)) == chosen.tolist()
+    for label in range(len(sizes)):
+        there = np.count_nonzero(labels[rows] == label)
+        assert abs(np.count_nonzero(labels[chosen] == label) - count * there / len(rows)) <= 1
+    more = choose_examples(seed, rows, labels, data.draw(st.integers(count, len(rows))))
+    assert set(chosen) <= set(more)
+    assert (choose_examples(seed, rows, labels, count) == chosen).all()
+
+
+def test_other_seeds_choose_other_examples() -> None:
+    labels = np.tile(np.arange(10, dtype=np.int32), 20)
+    chosen = {tuple(choose_examples(seed, np.arange(200), labels, 50)) for seed in range(5)}
+    assert len(chosen) == 5
+    assert all(np.bincount(labels[list(rows)], minlength=10).tolist() == [5] * 10 for rows in chosen)
 
 
 @given(

@@ -85,6 +85,14 @@ def test_refuses_durations_that_are_none(value: str) -> None:
         {"time_limit": 0},
         {"retries": -1},
         {"colour": "red"},
+        {"training_examples": 0},
+        {"init_from": "../base"},
+        {"init_from": "Base"},
+        {"init_from": "weights.h5"},
+        {"init_from": "weights.pkl"},
+        {"freeze": "conv2d*"},
+        {"init_from": "base", "freeze": [""]},
+        {"init_from": "base", "freeze": ["c"] * 101},
     ],
 )
 def test_refuses(changes: dict[str, Any]) -> None:
@@ -99,3 +107,10 @@ def test_a_range_of_workers_keeps_those_that_share_out_the_batch() -> None:
 def test_knows_a_users_own_model() -> None:
     assert make(model="my_package.nets:build").user_module == "my_package.nets"
     assert make().user_module is None
+
+
+@pytest.mark.parametrize("source", ["base", "runs/base/model.keras", "nets/a.safetensors"])
+def test_first_weights_come_from_a_run_or_a_file(source: str) -> None:
+    spec = make(init_from=source, freeze="conv2d*")
+    assert (spec.init_from, spec.freeze) == (source, ("conv2d*",))
+    assert TrainSpec.model_validate(spec.document()) == spec

@@ -113,11 +113,22 @@ def test_an_unknown_dataset_is_refused(local_store: Store) -> None:
 
 @pytest.mark.parametrize(
     ("overrides", "words"),
-    [(["batch=1700"], "use -s batch="), (["batch=1400"], "held out"), (["evaluate.validation=0.0001"], "is none")],
+    [
+        (["batch=1700"], "use -s batch="),
+        (["batch=1400"], "held out"),
+        (["evaluate.validation=0.0001"], "is none"),
+        (["training_examples=1294"], "more than the 1293 training examples of digits .of 1437, 144 are held out"),
+        (["training_examples=50"], "A batch of 64 is larger than the 50 training examples"),
+    ],
 )
 def test_a_batch_and_a_validation_share_must_be_filled(local_store: Store, overrides: list[str], words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
         check_dataset(spec_of(*overrides), local_store)
+
+
+def test_the_number_of_training_examples_is_planned(local_store: Store) -> None:
+    counts = check_dataset(spec_of("training_examples=64"), local_store)
+    assert (counts["training"], counts["validation"], counts["test"]) == (64, 144, 360)
 
 
 def test_more_workers_than_processors_are_refused(local_store: Store, tmp_path: Path) -> None:

@@ -1,0 +1,114 @@
+"""A run that starts from another's weights: killed, it ends like the run `calm`; its workers change nothing; its source may go."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from desk import Desk, assert_same_end, kill, tensors
+
+from service.storage.records import RunRecord
+
+pytestmark = pytest.mark.slow
+
+FROZEN = ("conv2d/", "batch_normalization/")
+TUNED = """
+recipe: cnn-digits
+model: nets:build
+callbacks: [{name: "nets:Slow"}]
+init_from: base
+freeze: [conv2d, batch_normalization]
+training_examples: 480
+steps: 100
+batch: 48
+seed: 8
+workers: 2
+checkpoint: {every_steps: 20, keep_last: 3}
+log_every: 10
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """A desk with the run `base` and the run `calm`, which started from it."""
+    folder = tmp_path_factory.mktemp("lab")
+    made = Desk(folder / "desk", str(folder / "store"))
+    (made.folder / "tuned.yaml").write_text(TUNED)
+    for arguments in (["run.yaml", "--name", "base", "-s", "steps=40", "-s", "callbacks=[]"], ["tuned.yaml", "--name", "calm"]):
+        done = made.delayline("train", *arguments, "--json")
+        assert done.code == 0, done.err
+    yield made
+    made.clean_up()
+
+
+def test_says_what_it_took_and_keeps_what_is_frozen(lab: Desk) -> None:
+    run, ours, base = lab.show("calm"), tensors(lab, "calm"), tensors(lab, "base")
+    (began,) = [row for row in run["events"] if row["event"] == "initialised"]
+    assert (began["run"], began["step"], began["new"]) == ("base", 40, {})
+    assert began["taken"] == ["conv2d", "batch_normalization", "dense"]
+    assert began["key"] == f"{run_path(lab, 'base')}model.safetensors"
+    for name, array in base.items():
+        if name.startswith("model/") and "seed" not in name:
+            frozen = name.split(" ")[1].startswith(FROZEN)
+            assert (array.tobytes() == ours[name].tobytes()) == frozen, name
+    assert sum(name.split(" ")[1].startswith(FROZEN) for name in base if name.startswith("model/")) == 5
+    assert run["history"][0]["loss"] < lab.show("base")["history"][0]["loss"]
+    summary = RunRecord(lab.store, "calm").progress()["model_summary"]
+    assert "Non-trainable params: 104 " in summary
+
+
+def run_path(desk: Desk, run_id: str) -> str:
+    return str(desk.show(run_id)["checkpoints"][-1]["path"])
+
+
+def test_a_kill_changes_nothing_though_the_source_is_gone(lab: Desk) -> None:
+    process = lab.start("train", "tuned.yaml", "--name", "killed", "--json")
+    run = lab.wait_for_step("killed", 40)
+    base = Path(lab.store_url) / "runs" / "base"
+    base.rename(base.parent / "base-hidden")
+    try:
+        kill([psutil.Process(run["attempts"][-1]["workers"][-1]["pid"])])
+        done = lab.end_of(process)
+    finally:
+        (base.parent / "base-hidden").rename(base)
+    assert done.code == 0, done.err
+    assert len(done.document["attempts"]) == 2
+    assert [row["event"] for row in done.document["events"]].count("initialised") == 1
+    assert_same_end(lab, "killed", lab)
+
+
+def test_the_workers_change_nothing(lab: Desk) -> None:
+    losses = {}
+    # The checkpoint and Keras' own file of a run hold the same weights.
+    for workers, source in ((1, "base"), (2, "runs/base/model.keras")):
+        keys = [
+            f"init_from={source}",
+            "model_params.dropout=0",
+            "callbacks=[]",
+            "steps=20",
+            "log_every=1",
+            "training_examples=96",
+            "checkpoint.every_steps=20",
+        ]
+        changes = [part for key in keys for part in ("-s", key)]
+        done = lab.delayline("train", "tuned.yaml", *changes, "--workers", str(workers), "--name", f"by-{workers}", "--json")
+        assert done.code == 0, done.err
+        losses[workers] = [row["loss"] for row in done.document["history"]]
+        assert len(losses[workers]) == 20
+    np.testing.assert_allclose(losses[2], losses[1], rtol=1e-4)
+
+
+def test_a_source_that_is_not_there_starts_nothing(lab: Desk) -> None:
+    for source, words in (("absent", "There is no run 'absent'"), ("self", "cannot start from itself"), ("a.keras", "no file")):
+        done = lab.delayline("train", "tuned.yaml", "-s", f"init_from={source}", "--name", "self")
+        assert (done.code, len(done.err.strip().splitlines())) == (2, 1), done.err
+        assert words in done.err
+    assert not (Path(lab.store_url) / "runs" / "self").exists()
+
+
+def test_what_does_not_fit_ends_the_run_with_a_sentence(lab: Desk) -> None:
+    done = lab.delayline("train", "lenet5-digits", "-s", "init_from=base", "--name", "misfit")
+    assert done.code == 2, done.err
+    assert "Nothing of the run base at step 40 fits the model" in done.err
+    assert "Traceback" not in done.err
