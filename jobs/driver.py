@@ -12,10 +12,10 @@ from typing import Any
 from jobs.progress import EventLog
 from jobs.worker import WorkerConfig
 from jobs.worker_group import Attempt, WorkerGroup
-from service.errors import DelaylineError, InfrastructureFailure, LeaseLost, StoreError
+from service.errors import Cancelled, DelaylineError, InfrastructureFailure, LeaseLost, StoreError
 from service.settings import Settings
 from service.specs import TrainSpec
-from service.storage.records import HEARTBEAT_SECONDS, Document, Lease, RunRecord, from_bytes, run_summary
+from service.storage.records import ENDED, HEARTBEAT_SECONDS, Document, Lease, RunRecord, from_bytes, run_summary
 
 WATCH_SECONDS = 0.5
 CANCEL_PATIENCE = 90.0
@@ -59,8 +59,10 @@ class Driver:
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
         group = WorkerGroup(self.settings, self.spec)
         try:
-            outcome = self._attempts(group)
-            return self._finish(outcome)
+            return self._finish(self._attempts(group))
+        except Cancelled as stop:
+            self.say(str(stop))
+            return self._finish(Outcome("cancelled")) if self.state["state"] not in ENDED else int(self.state["exit_code"])
         finally:
             self._ended.set()
             group.disconnect()

@@ -4,8 +4,10 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import tempfile
 import threading
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -62,14 +64,20 @@ class WorkerGroup:
             return
         logging.getLogger("ray").setLevel(logging.ERROR)
         try:
-            if self.local:
-                from jobs.lean_ray import start_local_ray
-
-                start_local_ray(self._spec.worker_counts[0], OBJECT_STORE_BYTES, PREPARED_MODULES)
-            else:
-                ray.init(address=self._settings.ray_address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+            with _own_sigterm():
+                self._join()
         except (ConnectionError, RuntimeError, OSError, ValueError) as error:
             raise InfrastructureFailure(f"Ray did not start or could not be joined: {error}") from error
+
+    def _join(self) -> None:
+        import ray
+
+        if self.local:
+            from jobs.lean_ray import start_local_ray
+
+            start_local_ray(self._spec.worker_counts[0], OBJECT_STORE_BYTES, PREPARED_MODULES)
+        else:
+            ray.init(address=self._settings.ray_address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
 
     def size(self) -> int:
         """How many workers the cluster holds now, of those that the spec allows; raise InfrastructureFailure for none."""
@@ -115,6 +123,22 @@ class WorkerGroup:
 
         if ray.is_initialized():
             ray.shutdown()
+
+
+def in_ray_job() -> bool:
+    """Whether this process was started by Ray as a job's entry point."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep this process's handler of SIGTERM, in whose place Ray puts one that exits at once."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _children() -> list[psutil.Process]:
