@@ -71,7 +71,7 @@ class Settings(BaseSettings):
         """
         if (self.ray_auth_mode or "").lower() == "disabled":
             return None
-        token = self.ray_token.get_secret_value() if self.ray_token else self._token_from_file()
+        token = self.ray_token.get_secret_value().strip() if self.ray_token else self._token_from_file()
         if token is not None and not (token.isascii() and token.isprintable()):
             raise InvalidInput("The token of the Ray cluster holds characters that no token has: set RAY_AUTH_TOKEN anew.")
         return SecretStr(token) if token else None

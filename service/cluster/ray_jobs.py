@@ -73,7 +73,7 @@ class RayJobs(Cluster):
         package = collect(job.modules, job.folder)
         document = self._document(job, self._latest(job.run_id)[0] + 1, package)
         files = {"files": list(package.files), "bytes": package.size} if package else {"files": [], "bytes": 0}
-        return {"submission": {**document, "upload": files}}
+        return {"command": shlex.split(document["entrypoint"])[1:], "submission": {**document, "upload": files}}
 
     def check_resources(self, workers: int, cpus: float, gpus: int) -> None:
         """A cluster that may grow is not measured."""
