@@ -29,6 +29,8 @@ OUTPUT_BYTES = 64 * 1024
 LIVING = frozenset({"PENDING", "RUNNING"})
 DIED = -9
 """The exit code that stands for a job of which Ray lost the process."""
+_SENT = ("store_patience", "ring_timeout")
+"""The settings that a user may give for a run on a cluster; the others are the cluster's own."""
 _SUPERVISES = "service.cluster.detached"
 
 Document = dict[str, Any]
@@ -125,10 +127,6 @@ class RayJobs(Cluster):
             return url
         foreign = is_loopback(urlsplit(location.endpoint).hostname or "") and not self._is_here()
         return S3Location(location.bucket, location.prefix, None).url if foreign else url
-
-
-_SENT = ("store_patience", "ring_timeout")
-"""The settings that a user may give for a run on a cluster; the others are the cluster's own."""
 
 
 def submission_id(run_id: str, number: int) -> str:
