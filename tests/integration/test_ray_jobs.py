@@ -15,7 +15,7 @@ import s3_servers
 from desk import BIN, COMMAND_SECONDS, Desk, Done, command_of, kill
 from ray_clusters import RayCluster
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SECRET = "a-secret-of-the-client-alone"
 LONG = ("run.yaml", "--workers", "1", "-s", "worker.cpus=1", "-s", "steps=2000")
@@ -61,6 +61,11 @@ def jobs(cluster: RayCluster) -> dict[str, Any]:
         return {job["submission_id"]: job for job in json.load(answer)}
 
 
+def wait_for_step(desk: Desk, run_id: str, step: int) -> Any:
+    """As the desk waits, with time for the processes that Ray starts on a busy machine."""
+    return desk.wait_for_step(run_id, step, seconds=280)
+
+
 def drivers(run_id: str) -> list[psutil.Process]:
     """The processes that drive a run in the cluster."""
     return [
@@ -75,7 +80,7 @@ def test_the_ray_cli_submits_stops_and_resumes(bucket: Desk, cluster: RayCluster
     command = ("python", "-m", "jobs.train", "run.yaml", "-s", "worker.cpus=1", "--name", "plain", "--store", bucket.store_url)
     submitted = ray(bucket, cluster, "submit", "--no-wait", "--submission-id=stopped", "--working-dir=.", "--", *command)
     assert submitted.code == 0, submitted.err
-    bucket.wait_for_step("plain", 20)
+    wait_for_step(bucket, "plain", 20)
     assert ray(bucket, cluster, "stop", "stopped").code == 0
     end = time.monotonic() + 30
     while (run := bucket.show("plain"))["state"] != "cancelled" and time.monotonic() < end:
@@ -122,44 +127,29 @@ def test_without_the_token_one_sentence(bucket: Desk, cluster: RayCluster) -> No
 
 def test_a_run_outlives_its_client_and_a_node(bucket: Desk, cluster: RayCluster) -> None:
     bucket.environment["DELAYLINE_OWN_SECRET"] = SECRET
-    command = (
-        "train",
-        "run.yaml",
-        "--workers",
-        "1-2",
-        "-s",
-        "worker.cpus=1",
-        "--cluster",
-        cluster.url,
-        "--name",
-        "main",
-        "--json",
-    )
-    client = bucket.start(*command)
-    bucket.wait_for_step("main", 20)
-    kill([psutil.Process(client.pid)])
     elsewhere = Desk(bucket.folder / "elsewhere", bucket.store_url, bucket.environment)
-    before = bucket.show("main")
+    spec = ("run.yaml", "--workers", "1-2", "-s", "worker.cpus=1", "-s", "steps=2000")
+    command = ("train", *spec, "--cluster", cluster.url, "--name", "main", "--json")
+    client = bucket.start(*command)
+    wait_for_step(bucket, "main", 20)
+    kill([psutil.Process(client.pid)])
     attached = bucket.start(*command)
-    bucket.wait_for_step("main", before["checkpoints"][-1]["step"] + 20)
+    run = wait_for_step(bucket, "main", bucket.show("main")["checkpoints"][-1]["step"] + 40)
+    assert len(run["attempts"]) == 1
+    cluster.kill_node(1)
+    time.sleep(1.0)
+    wait_for_step(bucket, "main", bucket.show("main")["checkpoints"][-1]["step"] + 20)
     assert elsewhere.delayline("runs", "cancel", "main").code == 0
     done = bucket.end_of(attached)
     assert (done.code, done.document["state"]) == (130, "cancelled"), done.err
-    assert len(done.document["attempts"]) == 1
-    process = bucket.start(*command, "--resume")
-    bucket.wait_for_step("main", done.document["checkpoints"][-1]["step"] + 20)
-    cluster.kill_node(1)
-    done = bucket.end_of(process)
-    assert done.code == 0, done.err
     assert "Traceback" not in done.err
-    run = done.document
-    assert [len(attempt["workers"]) for attempt in run["attempts"]] == [2, 2, 1]
-    steps = [row["step"] for row in run["history"]]
+    assert [len(attempt["workers"]) for attempt in done.document["attempts"]] == [2, 1]
+    steps = [row["step"] for row in done.document["history"]]
     assert steps == sorted(set(steps))
-    assert elsewhere.delayline("runs", "watch", "main").code == 0
-    assert "attempt 3 starts 1 workers" in elsewhere.delayline("runs", "logs", "main").out
+    assert elsewhere.delayline("runs", "watch", "main").code == 130
+    assert "attempt 2 starts 1 workers" in elsewhere.delayline("runs", "logs", "main").out
     known = jobs(cluster)
-    assert {name for name in known if "main" in name} == {"delayline-main-1", "delayline-main-2"}
+    assert {name for name in known if "main" in name} == {"delayline-main-1"}
     told = json.dumps(known)
     for secret in (SECRET, cluster.token, bucket.environment["AWS_SECRET_ACCESS_KEY"], bucket.environment["AWS_ACCESS_KEY_ID"]):
         assert secret not in told
@@ -170,12 +160,12 @@ def test_a_detached_run_outlives_its_driver_and_its_cluster(bucket: Desk, cluste
     command = ("train", *LONG, "--name", "long")
     detached = bucket.delayline(*command, "--cluster", cluster.url, "--detach")
     assert detached.code == 0, detached.err
-    run = bucket.wait_for_step("long", 20)
+    run = wait_for_step(bucket, "long", 20)
     kill(drivers("long"))
-    run = bucket.wait_for_step("long", run["checkpoints"][-1]["step"] + 20)
+    run = wait_for_step(bucket, "long", run["checkpoints"][-1]["step"] + 20)
     assert len(run["attempts"]) == 2
     attached = bucket.start(*command, "--cluster", cluster.url, "--json")
-    bucket.wait_for_step("long", run["checkpoints"][-1]["step"] + 40)
+    wait_for_step(bucket, "long", run["checkpoints"][-1]["step"] + 40)
     assert {name for name in jobs(cluster) if "long" in name} == {"delayline-long-1"}
     cluster.kill()
     began = time.monotonic()
@@ -186,7 +176,7 @@ def test_a_detached_run_outlives_its_driver_and_its_cluster(bucket: Desk, cluste
     assert "goes on from the last checkpoint" in lost.err.splitlines()[-1]
     step = bucket.show("long")["checkpoints"][-1]["step"]
     elsewhere = bucket.start(*command, "--json")
-    bucket.wait_for_step("long", step + 20)
+    wait_for_step(bucket, "long", step + 20)
     assert bucket.delayline("runs", "cancel", "long").code == 0
     done = bucket.end_of(elsewhere)
     assert done.code == 130, done.err
