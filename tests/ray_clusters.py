@@ -13,7 +13,7 @@ import s3_servers
 from desk import family
 
 BIN = Path(sys.executable).parent
-NODE_SECONDS = 120
+NODE_SECONDS = 240
 
 
 @dataclass
@@ -45,7 +45,7 @@ class RayCluster:
             try:
                 self._start(nodes)
                 return
-            except RuntimeError:
+            except (RuntimeError, subprocess.TimeoutExpired):
                 self.kill()
                 self.nodes.clear()
                 if not tries_left:

@@ -12,7 +12,7 @@ from service.cluster.base import Cluster, Handle, Job
 from service.cluster.jobs_api import JobsApi
 from service.cluster.nodes import Node, all_here, check_room, is_loopback
 from service.cluster.packages import Package, collect
-from service.errors import ClusterUnreachable, DelaylineError, InvalidInput
+from service.errors import ClusterUnreachable, DelaylineError, InfrastructureFailure, InvalidInput
 from service.settings import Settings
 from service.storage.location import S3Location, parse_location
 
@@ -187,7 +187,8 @@ class RayJobHandle(Handle):
     def _look(self) -> None:
         try:
             job = self._api.job(self._id)
-        except ClusterUnreachable as error:
+        except InfrastructureFailure as error:
+            # A dashboard whose cluster died under it answers for a while, with failures.
             if time.monotonic() - self._answered > AWAY_SECONDS:
                 raise ClusterUnreachable(self._advice(f"has not answered for {AWAY_SECONDS:g} s")) from error
         else:

@@ -12,7 +12,7 @@ from service.cluster.base import Job
 from service.cluster.jobs_api import JobsApi
 from service.cluster.local_ray import driver_job, supervisor_job
 from service.cluster.ray_jobs import RayJobs, entrypoint, job_document, number_of, outcome_of, submission_id
-from service.errors import ClusterUnreachable, InvalidInput
+from service.errors import ClusterUnreachable, InfrastructureFailure, InvalidInput
 from service.settings import Settings
 
 HERE = {"node_ip": "127.0.0.1", "resources_total": {"CPU": 2.0}}
@@ -28,7 +28,7 @@ class Dashboard(JobsApi):
         self.packages: dict[str, bytes] = {}
         self.there = list(nodes) or [HERE]
         self.fixed = fixed
-        self.away = False
+        self.away: Exception | None = None
         self.before_submit: list[dict[str, Any]] = []
 
     def nodes(self) -> list[dict[str, Any]]:
@@ -42,7 +42,7 @@ class Dashboard(JobsApi):
 
     def job(self, submission_id: str) -> dict[str, Any] | None:
         if self.away:
-            raise ClusterUnreachable("no answer")
+            raise self.away
         return self.kept.get(submission_id)
 
     def submit(self, document: dict[str, Any]) -> bool:
@@ -205,18 +205,21 @@ def test_the_users_own_missing_module_is_not_delaylines() -> None:
     assert outcome_of(job) == (1, "")
 
 
-def test_a_silent_cluster_is_given_up_and_a_short_silence_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("failure", [ClusterUnreachable("no answer"), InfrastructureFailure("status 500")])
+def test_a_silent_cluster_is_given_up_and_a_short_silence_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
     monkeypatch.setattr(ray_jobs, "LOOK_SECONDS", 0.0)
     monkeypatch.setattr(ray_jobs, "AWAY_SECONDS", 0.3)
     dashboard = Dashboard()
     handle = RayJobs(dashboard, settings()).start(job(tmp_path))
     assert handle.poll() is None
-    dashboard.away = True
+    dashboard.away = failure
     assert handle.poll() is None
-    dashboard.away = False
+    dashboard.away = None
     time.sleep(0.4)
     assert handle.poll() is None
-    dashboard.away = True
+    dashboard.away = failure
     time.sleep(0.4)
     with pytest.raises(ClusterUnreachable, match=r"runs watch a-run.*--cluster goes on from the last checkpoint"):
         handle.poll()
