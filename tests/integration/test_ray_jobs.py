@@ -15,7 +15,7 @@ import s3_servers
 from desk import BIN, COMMAND_SECONDS, Desk, Done, command_of, kill
 from ray_clusters import RayCluster
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SECRET = "a-secret-of-the-client-alone"
 LONG = ("run.yaml", "--workers", "1", "-s", "worker.cpus=1", "-s", "steps=2000")
@@ -63,7 +63,7 @@ def jobs(cluster: RayCluster) -> dict[str, Any]:
 
 def wait_for_step(desk: Desk, run_id: str, step: int) -> Any:
     """As the desk waits, with time for the processes that Ray starts on a busy machine."""
-    return desk.wait_for_step(run_id, step, seconds=600)
+    return desk.wait_for_step(run_id, step, seconds=280)
 
 
 def drivers(run_id: str) -> list[psutil.Process]:
