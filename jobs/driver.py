@@ -12,10 +12,10 @@ from typing import Any
 from jobs.progress import EventLog
 from jobs.worker import WorkerConfig
 from jobs.worker_group import Attempt, WorkerGroup
-from service.errors import DelaylineError, InfrastructureFailure, LeaseLost, StoreError
+from service.errors import Cancelled, DelaylineError, InfrastructureFailure, LeaseLost, StoreError
 from service.settings import Settings
 from service.specs import TrainSpec
-from service.storage.records import HEARTBEAT_SECONDS, Document, Lease, RunRecord, from_bytes, run_summary
+from service.storage.records import ENDED, HEARTBEAT_SECONDS, Document, Lease, RunRecord, from_bytes, run_summary
 
 WATCH_SECONDS = 0.5
 CANCEL_PATIENCE = 90.0
@@ -50,6 +50,7 @@ class Driver:
     say: Callable[[str], None]
     state: Document = field(default_factory=dict)
     _ended: threading.Event = field(default_factory=threading.Event)
+    _beating: threading.Lock = field(default_factory=threading.Lock)
     _stop_reason: str | None = None
     _events: EventLog | None = None
 
@@ -59,11 +60,22 @@ class Driver:
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
         group = WorkerGroup(self.settings, self.spec)
         try:
-            outcome = self._attempts(group)
-            return self._finish(outcome)
+            return self._finish(self._attempts(group))
+        except Cancelled as stop:
+            self.say(str(stop))
+            return self._stop_at_once()
         finally:
             self._ended.set()
             group.disconnect()
+
+    def _stop_at_once(self) -> int:
+        """End the run in the middle of whatever was going on."""
+        if self.state["state"] in ENDED:
+            return int(self.state["exit_code"])
+        for attempt in self.state["attempts"]:
+            if attempt["finished"] is None:
+                attempt |= {"finished": time.time(), "reason": "stopped at once"}
+        return self._finish(Outcome("cancelled"))
 
     def _take_over(self) -> None:
         previous = self.record.state()
@@ -222,8 +234,10 @@ class Driver:
         self._event("ended", f"the run ended: {result}", state=result)
         self.record.clear_cancel()
         self._save()
-        self._ended.set()
-        self.lease.release()
+        # A heartbeat that is under way would take back what the release says.
+        with self._beating:
+            self._ended.set()
+            self.lease.release()
         return code
 
     def _pause(self, failures: int) -> None:
@@ -245,7 +259,9 @@ class Driver:
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):
             try:
-                self.lease.renew()
+                with self._beating:
+                    if not self._ended.is_set():
+                        self.lease.renew()
             except LeaseLost as error:
                 self.say(str(error))
                 os._exit(error.exit_code)

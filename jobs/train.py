@@ -6,7 +6,9 @@ cannot be reached or refuses, 130 cancelled.
 
 import argparse
 import json
+import os
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -14,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from jobs.driver import Driver
+from jobs.worker_group import in_ray_job
 from service.datasets import find_dataset
 from service.errors import Cancelled, DelaylineError, InvalidInput
 from service.names import check_run_id, new_run_id
@@ -65,6 +68,8 @@ def drive(arguments: argparse.Namespace) -> int:
     """Take the run's lease and drive it; attach to it while somebody else does."""
     settings = Settings.load(store=arguments.store)
     store = open_store(settings, patience=settings.store_patience)
+    # The workers stand in other folders, from which a relative path would lead elsewhere.
+    settings = settings.model_copy(update={"store": store.url})
     run_id = arguments.run or submit(arguments, store)
     record = RunRecord(store, run_id)
     submission = record.submission()
@@ -122,19 +127,33 @@ def report_end(run_id: str, state: Document, resume: bool) -> int:
 
 
 def install_signal_handlers(record: RunRecord) -> None:
-    """SIGINT and SIGTERM ask the run to save and stop; a second one ends this process."""
+    """SIGINT and SIGTERM ask the run to save and stop; one that comes when it was asked already ends it at once."""
     asked = False
 
     def handler(number: int, frame: FrameType | None) -> None:
         nonlocal asked
-        if asked:
+        if asked or record.cancel_requested():
             raise Cancelled(f"The run {record.run_id} was stopped at once; continue it with --resume.")
         asked = True
         say("stopping at the next step; a second signal stops at once")
         record.request_cancel()
+        if in_ray_job():
+            start_afterwards(record)
 
     signal.signal(signal.SIGINT, handler)
     signal.signal(signal.SIGTERM, handler)
+
+
+def start_afterwards(record: RunRecord) -> None:
+    """Ray kills the processes of a job that it stops after 3 s, saved or not: another one writes the run's end then."""
+    argv = [sys.executable, "-m", "jobs.afterwards", "--run", record.run_id, "--store", record.store.url]
+    subprocess.Popen(
+        [*argv, "--driver", str(os.getpid())],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def say(message: str) -> None:

@@ -4,10 +4,14 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
+import socket
 import tempfile
 import threading
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -20,6 +24,9 @@ OBJECT_STORE_BYTES = 80 * 1024**2
 """Nothing of a run travels through Ray's object store; this is about the least that Ray accepts (measured: 75 MB)."""
 PREPARED_MODULES = ("jobs.lean_keras", "jobs.session")
 """Imported by a local cluster's worker processes while Ray itself still starts."""
+
+NODE_SECONDS = 2.0
+"""For a node to accept a connection (assumed: within one data centre it takes milliseconds)."""
 
 # Ray and Ray Train read most of these when they are imported.
 _RAY_ENVIRONMENT = {
@@ -62,31 +69,32 @@ class WorkerGroup:
             return
         logging.getLogger("ray").setLevel(logging.ERROR)
         try:
-            if self.local:
-                from jobs.lean_ray import start_local_ray
-
-                start_local_ray(self._spec.worker_counts[0], OBJECT_STORE_BYTES, PREPARED_MODULES)
-            else:
-                ray.init(address=self._settings.ray_address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+            with _own_sigterm():
+                self._join()
         except (ConnectionError, RuntimeError, OSError, ValueError) as error:
             raise InfrastructureFailure(f"Ray did not start or could not be joined: {error}") from error
 
-    def size(self) -> int:
-        """How many workers the cluster holds now, of those that the spec allows; raise InfrastructureFailure for none."""
+    def _join(self) -> None:
         import ray
 
-        each = self._spec.worker
-        total = ray.cluster_resources()
         if self.local:
-            total["CPU"] = float(available_cpus())
-        room = int((total.get("CPU", 0.0) + 1e-6) / each.cpus)
-        if each.gpus:
-            room = min(room, int(total.get("GPU", 0) // each.gpus))
+            from jobs.lean_ray import start_local_ray
+
+            start_local_ray(self._spec.worker_counts[0], OBJECT_STORE_BYTES, PREPARED_MODULES)
+        else:
+            ray.init(address=self._settings.ray_address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+
+    def size(self) -> int:
+        """How many workers the cluster holds now, of those that the spec allows; raise InfrastructureFailure for none."""
+        each = self._spec.worker
+        nodes = [{"CPU": float(available_cpus()), "GPU": _local_gpus()}] if self.local else _resources_of_nodes()
+        room = sum(_room(node, each.cpus, each.gpus) for node in nodes)
         for count in self._spec.worker_counts:
             if count <= room:
                 return count
+        cpus, gpus = (sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
         raise InfrastructureFailure(
-            f"The cluster holds {total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs, room for {room} workers "
+            f"The cluster holds {cpus:g} CPUs and {gpus:g} GPUs on {len(nodes)} nodes, room for {room} workers "
             f"of {each.cpus:g} CPUs and {each.gpus} GPUs; the run needs at least {self._spec.workers[0]}."
         )
 
@@ -115,6 +123,49 @@ class WorkerGroup:
 
         if ray.is_initialized():
             ray.shutdown()
+
+
+def _local_gpus() -> float:
+    import ray
+
+    return float(ray.cluster_resources().get("GPU", 0.0))
+
+
+def _resources_of_nodes() -> list[dict[str, float]]:
+    """What each node of the cluster has that answers: Ray itself takes up to 20 s to notice that one is gone."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"] and _answers(node)]
+
+
+def _answers(node: dict[str, Any]) -> bool:
+    try:
+        with socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), NODE_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+def _room(resources: dict[str, float], cpus: float, gpus: int) -> int:
+    """How many workers fit on a node."""
+    room = int((resources.get("CPU", 0.0) + 1e-6) / cpus)
+    return min(room, int(resources.get("GPU", 0) // gpus)) if gpus else room
+
+
+def in_ray_job() -> bool:
+    """Whether this process was started by Ray as a job's entry point."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep this process's handler of SIGTERM, in whose place Ray puts one that exits at once."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _children() -> list[psutil.Process]:

@@ -7,7 +7,8 @@
     │   ├── BadData               3   a file or a dataset is malformed
     │   └── BadLoss               3   the loss became NaN or infinite
     ├── InfrastructureFailure     4   workers, nodes or Ray failed and the retries are used up
-    │   └── LeaseLost             4   another driver took the run over
+    │   ├── LeaseLost             4   another driver took the run over
+    │   └── ClusterUnreachable    4   no answer from the cluster
     ├── StoreError                5   the store cannot be reached or refuses
     │   ├── StoreUnreachable      5   no answer in time: worth another try
     │   ├── NotFound              5   no such object
@@ -22,6 +23,7 @@ __all__ = [
     "BadData",
     "BadLoss",
     "Cancelled",
+    "ClusterUnreachable",
     "Conflict",
     "Damaged",
     "DelaylineError",
@@ -84,6 +86,10 @@ class InfrastructureFailure(DelaylineError):
 
 class LeaseLost(InfrastructureFailure):
     """Another driver took the run over; this one must stop writing."""
+
+
+class ClusterUnreachable(InfrastructureFailure):
+    """No answer from the cluster within its time limit."""
 
 
 class StoreError(DelaylineError):

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from service.errors import InvalidInput
 
 GIB = 1024**3
+_TOKEN_FILE = Path("~/.ray/auth_token")
 
 
 class Settings(BaseSettings):
@@ -36,8 +37,12 @@ class Settings(BaseSettings):
     ray_address: str | None = Field(default=None, validation_alias=AliasChoices("RAY_ADDRESS", "ray_address"))
     """An existing Ray cluster to join; None starts one on this machine."""
     ray_token: SecretStr | None = Field(default=None, validation_alias=AliasChoices("RAY_AUTH_TOKEN", "ray_token"))
+    ray_token_path: Path | None = Field(default=None, validation_alias=AliasChoices("RAY_AUTH_TOKEN_PATH", "ray_token_path"))
+    ray_auth_mode: str | None = Field(default=None, validation_alias=AliasChoices("RAY_AUTH_MODE", "ray_auth_mode"))
 
-    @field_validator("s3_endpoint", "store", "cluster", "ray_address", mode="before")
+    @field_validator(
+        "s3_endpoint", "store", "cluster", "ray_address", "ray_token", "ray_token_path", "ray_auth_mode", mode="before"
+    )
     @classmethod
     def _blank_is_none(cls, value: Any) -> Any:
         return value or None if isinstance(value, str) else value
@@ -58,6 +63,29 @@ class Settings(BaseSettings):
             raise InvalidInput(
                 f"The setting {name} is not valid: {first['msg']}; correct its environment variable or flag."
             ) from error
+
+    def cluster_token(self) -> SecretStr | None:
+        """The token of a Ray cluster, found as Ray finds it; None where there is none. Raise InvalidInput.
+
+        RAY_AUTH_TOKEN, else the file RAY_AUTH_TOKEN_PATH, else ~/.ray/auth_token, unless RAY_AUTH_MODE is `disabled`.
+        """
+        if (self.ray_auth_mode or "").lower() == "disabled":
+            return None
+        token = self.ray_token.get_secret_value().strip() if self.ray_token else self._token_from_file()
+        if token is not None and not (token.isascii() and token.isprintable()):
+            raise InvalidInput("The token of the Ray cluster holds characters that no token has: set RAY_AUTH_TOKEN anew.")
+        return SecretStr(token) if token else None
+
+    def _token_from_file(self) -> str | None:
+        path = (self.ray_token_path or _TOKEN_FILE).expanduser()
+        try:
+            return path.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            if self.ray_token_path is None:
+                return None
+            raise InvalidInput(f"There is no file {path}, which RAY_AUTH_TOKEN_PATH names: correct it.") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidInput(f"The token in {path} cannot be read ({error}): mend the file, or set RAY_AUTH_TOKEN.") from error
 
     def for_processes(self) -> dict[str, str]:
         """The settings as environment variables for a process that this one starts; credentials are inherited, not copied."""

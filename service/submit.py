@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,8 @@ class Plan:
     def job(self, resume: bool, changed: bool = False) -> Job:
         """The driver's job; `changed`: this plan's spec differs from the stored one."""
         changes = json.dumps(self.spec.document()) if changed else None
-        return driver_job(self.settings, self.run_id, self.store_url, self.folder, resume, changes)
+        job = driver_job(self.settings, self.run_id, self.store_url, self.folder, resume, changes)
+        return replace(job, modules=user_modules(self.spec))
 
     def document(self) -> Document:
         """The plan for people and for `--json`."""
@@ -108,6 +109,7 @@ def plan(
     identity = check_run_id(run_id) if run_id else new_run_id(stem)
     check_names(spec, folder)
     dataset = check_dataset(spec, store)
+    cluster.check_store(store.url)
     cluster.check_resources(spec.worker_counts[-1], spec.worker.cpus, spec.worker.gpus)
     origin = {"recipe": stem, "command": list(command), "folder": str(folder), "dataset_version": dataset["version"]}
     origin |= origin_of_weights(store, spec, identity)
@@ -140,13 +142,18 @@ def check_names(spec: TrainSpec, folder: Path) -> None:
                     f"The model {spec.model!r} has no parameter {name[:80]!r}{nearest(name, parameters)}; it takes {known}."
                 )
     _among(registered("tasks"), spec.task, "task")
-    for reference in (spec.model, *(callback.name for callback in spec.callbacks)):
-        module, separator, _ = reference.partition(":")
-        if separator and not _module_exists(module, folder):
+    for module in user_modules(spec):
+        if not _module_exists(module, folder):
             raise InvalidInput(
-                f"The module {module[:80]!r} of {reference[:80]!r} is not found from {folder}: start the command in the folder "
+                f"The module {module[:80]!r} of the spec is not found from {folder}: start the command in the folder "
                 f"that holds {module.split('.')[0][:80]}, or install it."
             )
+
+
+def user_modules(spec: TrainSpec) -> tuple[str, ...]:
+    """The modules of the user's own that the spec names, each once."""
+    references = [spec.model, *(callback.name for callback in spec.callbacks)]
+    return tuple(dict.fromkeys(reference.partition(":")[0] for reference in references if ":" in reference))
 
 
 def _among(known: dict[str, tuple[str, ...]], name: str, what: str, own: str = "") -> tuple[str, ...]:

@@ -11,7 +11,15 @@ from service import runs
 from service.cli.console import duration, figures
 from service.cli.display import Display
 from service.cluster.supervisor import Supervisor
-from service.errors import Cancelled, DelaylineError, InfrastructureFailure, InvalidInput, StoreError, UserFailure
+from service.errors import (
+    Cancelled,
+    ClusterUnreachable,
+    DelaylineError,
+    InfrastructureFailure,
+    InvalidInput,
+    StoreError,
+    UserFailure,
+)
 from service.storage.base import Store
 from service.storage.records import ENDED, Document, RunRecord, lease_is_live
 
@@ -127,10 +135,12 @@ class Companion:
 
     def _wait_for_exit(self) -> None:
         deadline = time.monotonic() + EXIT_SECONDS
-        while self.supervisor is not None and self.supervisor.poll() is None:
-            if time.monotonic() > deadline:
-                self.supervisor.stop()
-            time.sleep(0.05)
+        # The run has ended: a cluster that goes away behind it changes nothing.
+        with contextlib.suppress(ClusterUnreachable):
+            while self.supervisor is not None and self.supervisor.poll() is None:
+                if time.monotonic() > deadline:
+                    self.supervisor.stop()
+                time.sleep(0.05)
 
 
 def _from_driver(run_id: str, code: int, output: str) -> DelaylineError:

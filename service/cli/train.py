@@ -12,7 +12,7 @@ from service.cli.display import make_display
 from service.cli.follow import Companion, Interrupts, result_line
 from service.cli.options import AsJson, StoreUrl
 from service.cluster import open_cluster
-from service.cluster.base import Cluster, Job
+from service.cluster.base import Cluster, Handle, Job
 from service.cluster.local_ray import supervisor_job
 from service.cluster.supervisor import Supervisor
 from service.errors import DelaylineError, InvalidInput
@@ -81,7 +81,7 @@ def train(
     chosen, stem = request.resolve(opened, folder)
     planned = plan(chosen, settings, opened, place, stem=stem, folder=folder, run_id=name, resume=resume, command=request.command)
     if dry_run:
-        show_plan(planned, as_json)
+        show_plan(planned, place, as_json)
         return
     # From the claim on, Ctrl-C must not leave a driver behind that nobody looks after.
     with Interrupts() as interrupts:
@@ -94,14 +94,15 @@ def train(
         print_json(runs.show(opened, planned.run_id))
 
 
-def show_plan(planned: Plan, as_json: bool) -> None:
+def show_plan(planned: Plan, place: Cluster, as_json: bool) -> None:
     """Print what would happen."""
+    document = {**planned.document(), **place.preview(planned.job(planned.resume))}
     if as_json:
-        print_json(planned.document())
+        print_json(document)
         return
     import yaml
 
-    print(yaml.safe_dump(planned.document(), sort_keys=False, allow_unicode=True, width=120).rstrip())
+    print(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120).rstrip())
 
 
 def leave(planned: Plan, submission: Submission, place: Cluster) -> None:
@@ -114,7 +115,8 @@ def leave(planned: Plan, submission: Submission, place: Cluster) -> None:
 
 def stay(planned: Plan, submission: Submission, place: Cluster, store: Store, interrupts: Interrupts, as_json: bool) -> None:
     """Stay with the run; with `as_json` its document is printed also when it ends by an error."""
-    supervisor = supervise(planned, submission, place, store) if submission.action == "start" else None
+    handle = place.find(planned.run_id) if submission.action == "attach" else None
+    supervisor = supervise(planned, submission, place, store, handle) if handle or submission.action == "start" else None
     if submission.action != "finished":
         say(f"run {planned.run_id}: {planned.cluster}, store {planned.store_url}")
         display, patience = make_display(planned.run_id), planned.settings.store_patience
@@ -132,11 +134,11 @@ def stay(planned: Plan, submission: Submission, place: Cluster, store: Store, in
         print(result_line(runs.show(store, planned.run_id)))
 
 
-def supervise(planned: Plan, submission: Submission, place: Cluster, store: Store) -> Supervisor:
-    """Start the driver, to be kept alive by this process."""
+def supervise(planned: Plan, submission: Submission, place: Cluster, store: Store, handle: Handle | None = None) -> Supervisor:
+    """Start the driver, unless `handle` is of one that lives, to be kept alive by this process."""
 
     def job_of(resume: bool) -> Job:
         return planned.job(resume, submission.changed)
 
     record = RunRecord(store, planned.run_id)
-    return Supervisor(record, place, job_of, planned.spec.retries, submission.resume, submission.earlier_end)
+    return Supervisor(record, place, job_of, planned.spec.retries, submission.resume, submission.earlier_end, handle)

@@ -1,4 +1,4 @@
-"""Where drivers run: this machine today. The seam for clusters is `base`."""
+"""Where drivers run: this machine, or a Ray cluster behind its Jobs API. The seam for clusters is `base`."""
 
 from service.cluster.base import Cluster
 from service.cluster.local_ray import LocalRay
@@ -12,10 +12,15 @@ def open_cluster(settings: Settings) -> Cluster:
     """The cluster that the settings name; raise InvalidInput for one that this version cannot reach."""
     if settings.cluster is None:
         return LocalRay(settings.cache / "drivers", settings.ray_address)
-    if settings.cluster.startswith(("http://", "https://", "kube://")):
+    if settings.cluster.startswith(("http://", "https://")):
+        from service.cluster.jobs_api import JobsApi
+        from service.cluster.ray_jobs import RayJobs
+
+        return RayJobs(JobsApi(settings.cluster, settings.cluster_token()), settings)
+    if settings.cluster.startswith("kube://"):
         raise InvalidInput(
-            f"This version cannot submit to {settings.cluster[:100]!r}: leave --cluster out to run on this machine, or run "
-            f"`ray job submit -- python -m jobs.train SPEC` against the cluster."
+            f"This version cannot submit to {settings.cluster[:100]!r}: leave --cluster out to run on this machine, or give "
+            f"http(s)://HOST:8265 of a Ray cluster."
         )
     raise InvalidInput(
         f"The cluster {settings.cluster[:100]!r} is not valid: leave --cluster out, or give http(s)://HOST:8265 or kube://NAMESPACE."

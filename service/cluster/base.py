@@ -4,19 +4,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Job:
-    """One process to start: a run's driver.
+    """One process to start: a run's driver, or its supervisor.
 
-    `folder` is where the user's own modules are found; `environment` is whole, not a set of changes.
+    `folder` is where the user's own `modules` are found; `environment` is whole, not a set of changes.
     """
 
     run_id: str
     argv: tuple[str, ...]
     folder: Path
     environment: Mapping[str, str]
+    modules: tuple[str, ...] = ()
 
 
 class Handle(ABC):
@@ -48,6 +50,18 @@ class Cluster(ABC):
     @abstractmethod
     def start(self, job: Job) -> Handle:
         """Start the job and return at once; raise InfrastructureFailure when it cannot be started."""
+
+    def find(self, run_id: str) -> Handle | None:
+        """The job of a run that was started before, by anyone, and has not ended; None if there is none or none can be found."""
+        return None
+
+    def preview(self, job: Job) -> dict[str, Any]:
+        """What `start` would send elsewhere, for people to see before; empty when it sends nothing."""
+        return {}
+
+    def check_store(self, url: str) -> None:
+        """Raise InvalidInput, with the remedy, when the nodes cannot see this store as it is seen here."""
+        return
 
     @abstractmethod
     def check_resources(self, workers: int, cpus: float, gpus: int) -> None:

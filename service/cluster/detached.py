@@ -1,11 +1,17 @@
-"""Supervises a run's driver after `delayline train --detach`: `python -m service.cluster.detached --run ID …`."""
+"""Supervises a run's driver after `delayline train --detach`: `python -m service.cluster.detached --run ID …`.
+
+It runs where the driver runs: on this machine, or in the cluster as the job's own process.
+"""
 
 import argparse
 import contextlib
+import signal
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
+from types import FrameType
 
 from service.cluster import open_cluster
 from service.cluster.local_ray import driver_job
@@ -16,6 +22,8 @@ from service.storage import open_store
 from service.storage.records import ENDED, RunRecord
 
 POLL_SECONDS = 0.5
+ASK_SECONDS = 1.0
+"""After a signal, for a driver that got it as well to ask first (assumed)."""
 
 
 def main(argv: list[str]) -> int:
@@ -23,6 +31,7 @@ def main(argv: list[str]) -> int:
     options = parser().parse_args(argv)
     settings = Settings.load(store=options.store)
     record = RunRecord(open_store(settings), options.run)
+    install_signal_handler(record)
     try:
         return supervise(options, settings, record)
     except Exception as error:
@@ -30,6 +39,22 @@ def main(argv: list[str]) -> int:
         with contextlib.suppress(StoreError):
             record.store.write(f"{record.paths.logs}supervisor.log", traceback.format_exc().encode())
         return error.exit_code if isinstance(error, DelaylineError) else 4
+
+
+def install_signal_handler(record: RunRecord) -> None:
+    """The first SIGTERM asks the run to save and stop, and its end is waited for; a second one ends this process."""
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # `ray job stop` tells the driver too, which takes a request that stands already for the second one.
+        threading.Timer(ASK_SECONDS, ask).start()
+
+    def ask() -> None:
+        with contextlib.suppress(StoreError):
+            if record.state()["state"] not in ENDED and not record.cancel_requested():
+                record.request_cancel()
+
+    signal.signal(signal.SIGTERM, handler)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -120,4 +121,4 @@ def supervisor_job(driver: Job, retries: int) -> Job:
     """The job that supervises a driver when nobody stays to do it; it takes the driver's own options."""
     options = driver.argv[driver.argv.index("--run") :]
     argv = (sys.executable, "-m", "service.cluster.detached", "--retries", str(retries), *options)
-    return Job(driver.run_id, argv, driver.folder, driver.environment)
+    return replace(driver, argv=argv)

@@ -20,6 +20,7 @@ class Supervisor:
     """Starts a run's driver and starts it again when it was killed or died without a word.
 
     `job_of(resume)` makes the driver's job. `earlier_end` is when the run ended before this submission, if it did.
+    `handle` is of a job that was started before; without it the first one is started here.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Supervisor:
         retries: int,
         resume: bool = False,
         earlier_end: float | None = None,
+        handle: Handle | None = None,
     ) -> None:
         self._record = record
         self._cluster = cluster
@@ -42,7 +44,7 @@ class Supervisor:
         self._exit_code: int | None = None
         self.last_output = ""
         """What a driver that has ended printed."""
-        self._handle: Handle = cluster.start(job_of(resume))
+        self._handle: Handle = handle or cluster.start(job_of(resume))
 
     def poll(self) -> int | None:
         """The exit code once the last driver has ended, else None; starts the next driver when it is time."""
@@ -128,6 +130,8 @@ class Supervisor:
     def _keep_output(self) -> None:
         """Move what the driver printed to the store; a store that refuses leaves it on this machine."""
         self.last_output = self._handle.output()
+        if not self.last_output:
+            return
         with contextlib.suppress(StoreError):
             attempt = int(self._record.state().get("attempt", 0))
             self._record.store.write(driver_log(self._record.paths, attempt), self.last_output.encode())

@@ -9,7 +9,7 @@ import pytest
 
 from jobs import driver as driver_module
 from jobs.driver import Driver, _describe
-from service.errors import InfrastructureFailure
+from service.errors import Cancelled, InfrastructureFailure
 from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage.local import LocalStore
@@ -367,6 +367,18 @@ def test_the_heartbeat_is_renewed_while_the_run_goes_on(
 
     assert play(act)[0] == 0
     assert record.lease()["released"]
+
+
+def test_a_stop_at_once_is_written_too(play: Callable[..., Any], record: RunRecord) -> None:
+    def stopped(record: RunRecord, number: int) -> None:
+        raise Cancelled("A second signal came.")
+
+    code, stage = play(stopped)
+    state = record.state()
+    assert (code, state["state"], state["exit_code"]) == (130, "cancelled", 130)
+    assert state["attempts"][-1]["reason"] == "stopped at once"
+    assert not lease_is_live(record.lease())
+    assert stage.left
 
 
 class Lost(Exception):

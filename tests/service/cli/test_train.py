@@ -144,6 +144,28 @@ def test_a_second_submission_attaches(
     driver.stop()
 
 
+def test_a_job_that_the_cluster_still_knows_is_looked_after_by_whoever_attaches(
+    delayline: Delayline,
+    drive: Drive,
+    local_store: Store,
+    tmp_path: Path,
+    fake_driver: Callable[..., Job],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drive("killed", "succeeds")
+    record = RunRecord(local_store, "fake")
+    record.claim(SPEC, {})
+    driver = LocalRay(tmp_path / "logs").start(fake_driver(local_store.url, "fake", "waits"))
+    while not record.progress():
+        time.sleep(0.05)
+    monkeypatch.setattr(LocalRay, "find", lambda cluster, run_id: driver)
+    threading.Timer(0.5, lambda: os.kill(driver.pid, signal.SIGKILL)).start()
+    done = delayline(*TRAIN, "--json")
+    assert done.code == 0
+    assert len(done.document["attempts"]) == 2
+    assert "was killed by signal 9; another one is started" in done.err
+
+
 def test_an_attached_run_that_is_lost_is_taken_over(
     delayline: Delayline, drive: Drive, local_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

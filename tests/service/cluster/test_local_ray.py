@@ -85,7 +85,11 @@ def test_a_cluster_that_exists_is_not_measured_by_this_machine(tmp_path: Path) -
     LocalRay(tmp_path, "ray://head:10001").check_resources(100_000, 1, 0)
 
 
-@pytest.mark.parametrize("url", ["http://head:8265", "kube://team", "ssh://host", "nonsense"])
+def test_a_dashboards_address_opens_a_ray_cluster_and_is_asked_nothing_yet() -> None:
+    assert open_cluster(Settings.load(cluster="http://head:8265/")).description == "the Ray cluster at http://head:8265"
+
+
+@pytest.mark.parametrize("url", ["kube://team", "ssh://host", "nonsense"])
 def test_other_clusters_are_refused_by_a_sentence(url: str) -> None:
     with pytest.raises(InvalidInput, match="leave --cluster out"):
         open_cluster(Settings.load(cluster=url))

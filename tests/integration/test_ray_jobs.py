@@ -1,0 +1,185 @@
+"""Runs on a Ray cluster of two nodes, tokens on, by the plain Ray CLI and by `--cluster`; clients, drivers, a node and all of it are killed."""
+
+import json
+import os
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import s3_servers
+from desk import BIN, COMMAND_SECONDS, Desk, Done, command_of, kill
+from ray_clusters import RayCluster
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+SECRET = "a-secret-of-the-client-alone"
+LONG = ("run.yaml", "--workers", "1", "-s", "worker.cpus=1", "-s", "steps=2000")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, seaweedfs: s3_servers.S3Server) -> Iterator[RayCluster]:
+    """Two nodes of one CPU each, which have the store's credentials in their own environment."""
+    made = RayCluster(Path(tmp_path_factory.mktemp("r")), {"RAY_JOB_STOP_WAIT_TIME_S": "3", **seaweedfs.environment})
+    try:
+        made.start()
+        yield made
+    finally:
+        made.kill()
+
+
+@pytest.fixture
+def bucket(desk: Desk, cluster: RayCluster, seaweedfs: s3_servers.S3Server) -> Desk:
+    """A client of the cluster, with a bucket that its nodes reach too."""
+    desk.store_url = f"s3://{seaweedfs.bucket()}/lab?endpoint_override={seaweedfs.endpoint}"
+    desk.environment |= {**seaweedfs.environment, **cluster.access}
+    return desk
+
+
+def ray(desk: Desk, cluster: RayCluster, *arguments: str) -> Done:
+    """Run the plain Ray CLI."""
+    environment = {**os.environ, **cluster.access, "RAY_API_SERVER_ADDRESS": cluster.url}
+    done = subprocess.run(
+        [BIN / "ray", "job", *arguments],
+        cwd=desk.folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_SECONDS,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def jobs(cluster: RayCluster) -> dict[str, Any]:
+    """What the Jobs API tells of each submission."""
+    request = urllib.request.Request(f"{cluster.url}/api/jobs/", headers={"Authorization": f"Bearer {cluster.token}"})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return {job["submission_id"]: job for job in json.load(answer)}
+
+
+def wait_for_step(desk: Desk, run_id: str, step: int) -> Any:
+    """As the desk waits, with time for the processes that Ray starts on a busy machine."""
+    return desk.wait_for_step(run_id, step, seconds=280)
+
+
+def drivers(run_id: str) -> list[psutil.Process]:
+    """The processes that drive a run in the cluster."""
+    return [
+        process
+        for process in psutil.process_iter()
+        if f"jobs.train --run {run_id}" in command_of(process) and "exec" not in command_of(process)
+    ]
+
+
+def test_the_ray_cli_submits_stops_and_resumes(bucket: Desk, cluster: RayCluster) -> None:
+    (bucket.folder / ".rayignore").write_text("*.txt\ncache\n")
+    command = ("python", "-m", "jobs.train", "run.yaml", "-s", "worker.cpus=1", "--name", "plain", "--store", bucket.store_url)
+    submitted = ray(bucket, cluster, "submit", "--no-wait", "--submission-id=stopped", "--working-dir=.", "--", *command)
+    assert submitted.code == 0, submitted.err
+    wait_for_step(bucket, "plain", 20)
+    assert ray(bucket, cluster, "stop", "stopped").code == 0
+    end = time.monotonic() + 30
+    while (run := bucket.show("plain"))["state"] != "cancelled" and time.monotonic() < end:
+        time.sleep(0.2)
+    assert run["state"] == "cancelled"
+    assert 20 <= run["checkpoints"][-1]["step"] < 160
+    again = ray(bucket, cluster, "submit", "--submission-id=unasked", "--working-dir=.", "--", *command)
+    assert again.code == 1
+    assert "--resume continues it" in again.out
+    resumed = ray(bucket, cluster, "submit", "--submission-id=resumed", "--working-dir=.", "--", *command, "--resume")
+    assert resumed.code == 0, resumed.out
+    run = bucket.show("plain")
+    assert run["state"] == "succeeded"
+    assert [len(attempt["workers"]) for attempt in run["attempts"]] == [2, 2]
+    steps = [row["step"] for row in run["history"]]
+    assert steps == sorted(set(steps))
+    refused = ray(bucket, cluster, "submit", "--submission-id=refused", "--", *command[:3], "no-such-recipe")
+    assert refused.code == 1
+    codes = {name: job["driver_exit_code"] for name, job in jobs(cluster).items()}
+    assert (codes["unasked"], codes["resumed"], codes["refused"]) == (130, 0, 2)
+
+
+def test_without_the_token_one_sentence(bucket: Desk, cluster: RayCluster) -> None:
+    command = ("train", "run.yaml", "--cluster", cluster.url, "--name", "refused")
+    del bucket.environment["RAY_AUTH_TOKEN"]
+    bucket.environment["HOME"] = str(bucket.folder)
+    without = bucket.delayline(*command)
+    bucket.environment["RAY_AUTH_TOKEN"] = "0" * 32
+    wrong = bucket.delayline(*command)
+    for done, words in ((without, "asks for a token and there is none here"), (wrong, "refuses the token")):
+        assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
+        assert words in done.err
+    (bucket.folder / ".ray").mkdir()
+    (bucket.folder / ".ray" / "auth_token").write_text(f"{cluster.token}\n")
+    del bucket.environment["RAY_AUTH_TOKEN"]
+    found = bucket.delayline(*command, "--dry-run", "--json")
+    assert found.code == 0, found.err
+    assert found.document["submission"]["upload"]["files"] == ["nets.py"]
+    too_much = bucket.delayline(*command, "--workers", "2", "-s", "worker.cpus=4")
+    assert too_much.code == 2
+    assert "2 workers need 8 CPUs" in too_much.err
+    assert not list(bucket.store.list("runs/"))
+
+
+def test_a_run_outlives_its_client_and_a_node(bucket: Desk, cluster: RayCluster) -> None:
+    bucket.environment["DELAYLINE_OWN_SECRET"] = SECRET
+    elsewhere = Desk(bucket.folder / "elsewhere", bucket.store_url, bucket.environment)
+    spec = ("run.yaml", "--workers", "1-2", "-s", "worker.cpus=1", "-s", "steps=2000")
+    command = ("train", *spec, "--cluster", cluster.url, "--name", "main", "--json")
+    client = bucket.start(*command)
+    wait_for_step(bucket, "main", 20)
+    kill([psutil.Process(client.pid)])
+    attached = bucket.start(*command)
+    run = wait_for_step(bucket, "main", bucket.show("main")["checkpoints"][-1]["step"] + 40)
+    assert len(run["attempts"]) == 1
+    cluster.kill_node(1)
+    time.sleep(1.0)
+    wait_for_step(bucket, "main", bucket.show("main")["checkpoints"][-1]["step"] + 20)
+    assert elsewhere.delayline("runs", "cancel", "main").code == 0
+    done = bucket.end_of(attached)
+    assert (done.code, done.document["state"]) == (130, "cancelled"), done.err
+    assert "Traceback" not in done.err
+    assert [len(attempt["workers"]) for attempt in done.document["attempts"]] == [2, 1]
+    steps = [row["step"] for row in done.document["history"]]
+    assert steps == sorted(set(steps))
+    assert elsewhere.delayline("runs", "watch", "main").code == 130
+    assert "attempt 2 starts 1 workers" in elsewhere.delayline("runs", "logs", "main").out
+    known = jobs(cluster)
+    assert {name for name in known if "main" in name} == {"delayline-main-1"}
+    told = json.dumps(known)
+    for secret in (SECRET, cluster.token, bucket.environment["AWS_SECRET_ACCESS_KEY"], bucket.environment["AWS_ACCESS_KEY_ID"]):
+        assert secret not in told
+        assert secret not in done.err + done.out
+
+
+def test_a_detached_run_outlives_its_driver_and_its_cluster(bucket: Desk, cluster: RayCluster) -> None:
+    command = ("train", *LONG, "--name", "long")
+    detached = bucket.delayline(*command, "--cluster", cluster.url, "--detach")
+    assert detached.code == 0, detached.err
+    run = wait_for_step(bucket, "long", 20)
+    kill(drivers("long"))
+    run = wait_for_step(bucket, "long", run["checkpoints"][-1]["step"] + 20)
+    assert len(run["attempts"]) == 2
+    attached = bucket.start(*command, "--cluster", cluster.url, "--json")
+    wait_for_step(bucket, "long", run["checkpoints"][-1]["step"] + 40)
+    assert {name for name in jobs(cluster) if "long" in name} == {"delayline-long-1"}
+    cluster.kill()
+    began = time.monotonic()
+    lost = bucket.end_of(attached)
+    assert time.monotonic() - began < 15
+    assert lost.code == 4
+    assert "has not answered for" in lost.err.splitlines()[-1]
+    assert "goes on from the last checkpoint" in lost.err.splitlines()[-1]
+    step = bucket.show("long")["checkpoints"][-1]["step"]
+    elsewhere = bucket.start(*command, "--json")
+    wait_for_step(bucket, "long", step + 20)
+    assert bucket.delayline("runs", "cancel", "long").code == 0
+    done = bucket.end_of(elsewhere)
+    assert done.code == 130, done.err
+    steps = [row["step"] for row in done.document["history"]]
+    assert steps == sorted(set(steps))
+    assert any(event["event"] == "resumed" and event["step"] >= step for event in done.document["events"])

@@ -1,0 +1,111 @@
+"""What a client says of servers that are no Ray dashboard; tests/integration/test_ray_jobs.py speaks with a real one."""
+
+import http.server
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import s3_servers
+from pydantic import SecretStr
+
+from service.cluster.jobs_api import JobsApi, check_url
+from service.errors import ClusterUnreachable, InfrastructureFailure, InvalidInput
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Answers by path, and keeps what was asked."""
+
+    answers: dict[str, Answer]
+    asked: list[tuple[str, str | None]]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        server: Any = self.server
+        server.asked.append((self.path, self.headers.get("Authorization")))
+        status, headers, body = server.answers.get(self.path, (404, {}, b"nothing here"))
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server(("127.0.0.1", 0), Handler) as made:
+        made.answers, made.asked = {}, []
+        thread = threading.Thread(target=made.serve_forever, args=(0.01,))
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+def test_a_port_where_nobody_listens() -> None:
+    (port,) = s3_servers.free_ports(1)
+    with pytest.raises(ClusterUnreachable, match=r"does not answer \(.*refused.*\): check its address"):
+        JobsApi(f"http://127.0.0.1:{port}", None).version()
+
+
+@pytest.mark.parametrize("answer", [(200, b"<html>"), (404, b""), (405, b"")])
+def test_a_server_that_is_no_dashboard(server: Server, answer: tuple[int, bytes]) -> None:
+    server.answers["/api/version"] = (answer[0], {}, answer[1])
+    with pytest.raises(InvalidInput, match="is no Ray dashboard"):
+        JobsApi(server.url, None).version()
+
+
+def test_the_token_goes_to_the_cluster_alone(server: Server) -> None:
+    server.answers["/api/version"] = (302, {"Location": f"{server.url}/elsewhere"}, b"")
+    with pytest.raises(InvalidInput, match="is no Ray dashboard"):
+        JobsApi(f"{server.url}/", SecretStr("t0ken")).version()
+    assert server.asked == [("/api/version", "Bearer t0ken")]
+
+
+@pytest.mark.parametrize(("status", "token", "words"), [
+    (401, None, "asks for a token and there is none here: set RAY_AUTH_TOKEN"),
+    (403, "t0ken", "refuses the token that was found here"),
+])  # fmt: skip
+def test_refusals_say_what_to_do_and_no_token(server: Server, status: int, token: str | None, words: str) -> None:
+    server.answers["/api/version"] = (status, {}, b"no")
+    with pytest.raises(InvalidInput, match=words) as raised:
+        JobsApi(server.url, SecretStr(token) if token else None).version()
+    assert "t0ken" not in str(raised.value)
+
+
+def test_a_failure_of_the_cluster_is_quoted_by_its_last_line(server: Server) -> None:
+    server.answers["/api/version"] = (500, {}, b"Traceback\n  File\nTimeoutError: no agent\n")
+    with pytest.raises(InfrastructureFailure, match="answered with status 500: TimeoutError: no agent"):
+        JobsApi(server.url, None).version()
+
+
+@pytest.mark.parametrize(("report", "fixed"), [
+    (b'{"data": {"clusterStatus": {"autoscalerReport": {"nodeTypeMapping": {"ab": "node_ab", "cd": "node_cd"}}}}}', True),
+    (b'{"data": {"clusterStatus": {"autoscalerReport": {"nodeTypeMapping": {"ab": "head-group", "cd": "workers"}}}}}', False),
+    (b'{"data": {"clusterStatus": null}}', False),
+])  # fmt: skip
+def test_tells_a_cluster_that_grows_from_one_that_cannot(server: Server, report: bytes, fixed: bool) -> None:
+    server.answers["/api/cluster_status"] = (200, {}, report)
+    assert JobsApi(server.url, None).has_fixed_size() is fixed
+
+
+@pytest.mark.parametrize(
+    "url", ["http://", "http://head:0x1", "http://u:secret@head:8265", "http://head:8265/?a=1", "http://he\nad"]
+)
+def test_addresses_that_cannot_be(url: str) -> None:
+    with pytest.raises(InvalidInput, match="cluster") as raised:
+        check_url(url)
+    assert "secret" not in str(raised.value)
+
+
+def test_an_address_loses_its_last_slash() -> None:
+    assert check_url("https://head/ray/") == "https://head/ray"

@@ -1,0 +1,276 @@
+"""How jobs are made, numbered, taken over and judged. The dashboard is played, for what a real one cannot be made to do in time."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.cluster import ray_jobs
+from service.cluster.base import Job
+from service.cluster.jobs_api import JobsApi
+from service.cluster.local_ray import driver_job, supervisor_job
+from service.cluster.ray_jobs import RayJobs, entrypoint, job_document, number_of, outcome_of, submission_id
+from service.errors import ClusterUnreachable, InfrastructureFailure, InvalidInput
+from service.settings import Settings
+
+HERE = {"node_ip": "127.0.0.1", "resources_total": {"CPU": 2.0}}
+ELSEWHERE = {"node_ip": "203.0.113.7", "resources_total": {"CPU": 2.0}}
+
+
+class Dashboard(JobsApi):
+    """Keeps jobs in memory; `before_submit` is what somebody else does just before a submission arrives."""
+
+    def __init__(self, *nodes: dict[str, Any], fixed: bool = True) -> None:
+        super().__init__("http://head:8265", None)
+        self.kept: dict[str, dict[str, Any]] = {}
+        self.packages: dict[str, bytes] = {}
+        self.there = list(nodes) or [HERE]
+        self.fixed = fixed
+        self.away: Exception | None = None
+        self.before_submit: list[dict[str, Any]] = []
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return self.there
+
+    def has_fixed_size(self) -> bool:
+        return self.fixed
+
+    def jobs(self) -> list[dict[str, Any]]:
+        return list(self.kept.values())
+
+    def job(self, submission_id: str) -> dict[str, Any] | None:
+        if self.away:
+            raise self.away
+        return self.kept.get(submission_id)
+
+    def submit(self, document: dict[str, Any]) -> bool:
+        for other in self.before_submit:
+            self.kept[other["submission_id"]] = other
+        self.before_submit = []
+        if document["submission_id"] in self.kept:
+            return False
+        self.kept[document["submission_id"]] = {**document, "status": "PENDING"}
+        return True
+
+    def stop(self, submission_id: str) -> None:
+        self.kept[submission_id]["status"] = "STOPPED"
+
+    def logs(self, submission_id: str) -> str:
+        return f"the log of {submission_id}"
+
+    def upload(self, name: str, data: bytes) -> None:
+        self.packages[name] = data
+
+
+def settings(**flags: Any) -> Settings:
+    return Settings.load(**{"store": "s3://bucket/lab", "cluster": "http://head:8265", **flags})
+
+
+def job(folder: Path, chosen: Settings | None = None, modules: tuple[str, ...] = ()) -> Job:
+    chosen = chosen or settings()
+    made = driver_job(chosen, "a-run", chosen.store, folder, False, None)
+    return Job(made.run_id, made.argv, folder, made.environment, modules)
+
+
+def test_the_command_runs_by_the_clusters_python() -> None:
+    argv = ("/home/me/python", "-m", "jobs.train", "--run", "a", "--store", "s3://b/c d", "--folder", "/home/me", "--resume")
+    command = entrypoint(argv, {"--store": "s3://b/c d", "--folder": "."})
+    assert command == "exec python -m jobs.train --run a --store 's3://b/c d' --folder . --resume"
+
+
+def test_a_supervisor_becomes_a_job_as_well(tmp_path: Path) -> None:
+    document = job_document(supervisor_job(job(tmp_path), 3), 1, "s3://bucket/lab", None, {})
+    assert document["entrypoint"] == (
+        "exec python -m service.cluster.detached --retries 3 --run a-run --store s3://bucket/lab --folder ."
+    )
+
+
+def test_nothing_of_the_clients_environment_goes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RAY_AUTH_TOKEN", "MY_PASSWORD"):
+        monkeypatch.setenv(name, "hush-hush")
+    monkeypatch.setenv("DELAYLINE_CACHE", "/home/me/cache")
+    monkeypatch.setenv("DELAYLINE_RING_TIMEOUT", "77")
+    chosen, dashboard = settings(), Dashboard()
+    RayJobs(dashboard, chosen).start(job(tmp_path, chosen))
+    (sent,) = dashboard.jobs()
+    assert "hush" not in json.dumps(sent)
+    assert "/home/me" not in json.dumps(sent)
+    assert sent["runtime_env"]["env_vars"] == {
+        "RAY_JOB_STOP_WAIT_TIME_S": "100",
+        "DELAYLINE_CLUSTER": "",
+        "DELAYLINE_RING_TIMEOUT": "77.0",
+    }
+
+
+def test_the_users_code_is_uploaded_and_named(tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text("A = 1\n")
+    dashboard = Dashboard()
+    place = RayJobs(dashboard, settings())
+    wanted = job(tmp_path, modules=("nets",))
+    preview = place.preview(wanted)
+    assert preview["submission"]["upload"] == {"files": ["nets.py"], "bytes": 6}
+    assert not dashboard.packages
+    place.start(wanted)
+    (sent,), (name,) = dashboard.jobs(), dashboard.packages
+    assert sent["runtime_env"]["working_dir"] == preview["submission"]["runtime_env"]["working_dir"] == f"gcs://{name}"
+
+
+@pytest.mark.parametrize(
+    "identity", ["delayline-a-run-0", "delayline-a-run-", "delayline-a-run-x", "raysubmit_1", "delayline-a-run-1-2"]
+)
+def test_ids_of_others(identity: str) -> None:
+    assert number_of("a-run", identity) == 0
+
+
+@pytest.mark.parametrize("number", [1, 9, 10, 12345])
+def test_an_id_tells_its_number(number: int) -> None:
+    assert number_of("a-run", submission_id("a-run", number)) == number
+    assert number_of("run", submission_id("a-run", number)) == 0
+
+
+def test_each_start_has_the_next_number(tmp_path: Path) -> None:
+    dashboard = Dashboard()
+    place = RayJobs(dashboard, settings())
+    for number in (1, 2):
+        place.start(job(tmp_path))
+        dashboard.kept[submission_id("a-run", number)]["status"] = "FAILED"
+    dashboard.kept["delayline-a-run-2-9"] = {"submission_id": "delayline-a-run-2-9", "status": "FAILED"}
+    RayJobs(dashboard, settings()).start(job(tmp_path))
+    assert [name for name in dashboard.kept if number_of("a-run", name)] == [submission_id("a-run", n) for n in (1, 2, 3)]
+
+
+def test_a_job_that_waits_or_that_another_client_starts_is_taken(tmp_path: Path) -> None:
+    dashboard = Dashboard()
+    first = RayJobs(dashboard, settings())
+    first.start(job(tmp_path))
+    RayJobs(dashboard, settings()).start(job(tmp_path))
+    assert list(dashboard.kept) == ["delayline-a-run-1"]
+    dashboard.kept["delayline-a-run-1"]["status"] = "FAILED"
+    dashboard.before_submit = [{"submission_id": "delayline-a-run-2", "status": "RUNNING", "entrypoint": "python"}]
+    first.start(job(tmp_path))
+    assert list(dashboard.kept) == ["delayline-a-run-1", "delayline-a-run-2"]
+
+
+def test_finds_the_job_that_lives(tmp_path: Path) -> None:
+    dashboard = Dashboard()
+    place = RayJobs(dashboard, settings())
+    assert place.find("a-run") is None
+    place.start(job(tmp_path))
+    found = place.find("a-run")
+    assert found
+    assert found.poll() is None
+    dashboard.kept["delayline-a-run-1"] |= {"status": "FAILED", "driver_exit_code": 3}
+    assert place.find("a-run") is None
+    assert RayJobs(dashboard, settings()).find("another") is None
+
+
+@pytest.mark.parametrize(
+    ("document", "code"),
+    [
+        ({"status": "PENDING"}, None),
+        ({"status": "RUNNING"}, None),
+        ({"status": "SUCCEEDED", "driver_exit_code": 0}, 0),
+        ({"status": "STOPPED"}, 130),
+        ({"status": "FAILED", "driver_exit_code": 3}, 3),
+        ({"status": "FAILED", "driver_exit_code": 130}, 130),
+        ({"status": "FAILED", "driver_exit_code": -9}, -9),
+        ({"status": "FAILED", "driver_exit_code": 137}, -9),
+        ({"status": "FAILED", "error_type": "JOB_SUPERVISOR_ACTOR_DIED"}, -9),
+    ],
+)
+def test_what_a_job_says_of_its_end(document: dict[str, Any], code: int | None) -> None:
+    assert outcome_of(document) == (code, "")
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({"driver_exit_code": 127, "message": "sh: 1: exec: python: not found"}, "no `python` on its PATH"),
+        ({"driver_exit_code": 1, "message": "…\nModuleNotFoundError: No module named 'jobs'"}, "not installed"),
+        ({"driver_exit_code": 1, "message": "python: Error while finding … (ModuleNotFoundError: No module named 'service')"}, "not inst"),
+        ({"driver_exit_code": 1, "message": "/usr/bin/python: No module named jobs"}, "not installed"),
+        ({"error_type": "RUNTIME_ENV_SETUP_FAILURE", "message": "no\n space"}, "could not start the job: no space"),
+    ],
+)  # fmt: skip
+def test_a_cluster_that_cannot_run_drivers_is_not_tried_again(document: dict[str, Any], words: str) -> None:
+    code, problem = outcome_of({"status": "FAILED", **document})
+    assert code == 4
+    assert words in problem
+
+
+def test_the_users_own_missing_module_is_not_delaylines() -> None:
+    job = {"status": "FAILED", "driver_exit_code": 1, "message": "ModuleNotFoundError: No module named 'jobsite'"}
+    assert outcome_of(job) == (1, "")
+
+
+@pytest.mark.parametrize("failure", [ClusterUnreachable("no answer"), InfrastructureFailure("status 500")])
+def test_a_silent_cluster_is_given_up_and_a_short_silence_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    monkeypatch.setattr(ray_jobs, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(ray_jobs, "AWAY_SECONDS", 0.3)
+    dashboard = Dashboard()
+    handle = RayJobs(dashboard, settings()).start(job(tmp_path))
+    assert handle.poll() is None
+    dashboard.away = failure
+    assert handle.poll() is None
+    dashboard.away = None
+    time.sleep(0.4)
+    assert handle.poll() is None
+    dashboard.away = failure
+    time.sleep(0.4)
+    with pytest.raises(ClusterUnreachable, match=r"runs watch a-run.*--cluster goes on from the last checkpoint"):
+        handle.poll()
+
+
+def test_a_cluster_that_forgot_the_job_is_another_one(tmp_path: Path) -> None:
+    dashboard = Dashboard()
+    handle = RayJobs(dashboard, settings()).start(job(tmp_path))
+    dashboard.kept.clear()
+    with pytest.raises(ClusterUnreachable, match="knows no job delayline-a-run-1 any more"):
+        handle.poll()
+
+
+def test_a_job_that_is_stopped_ends_and_what_it_printed_is_kept(tmp_path: Path) -> None:
+    dashboard = Dashboard()
+    handle = RayJobs(dashboard, settings()).start(job(tmp_path))
+    handle.stop()
+    assert handle.poll() == 130
+    assert handle.output() == "the log of delayline-a-run-1"
+    supervisor = RayJobs(dashboard, settings()).start(supervisor_job(job(tmp_path), 3))
+    assert supervisor.output() == ""
+
+
+def test_a_folder_of_this_machine_is_no_store_for_other_nodes(tmp_path: Path) -> None:
+    near, far = Dashboard(HERE), Dashboard(HERE, ELSEWHERE)
+    RayJobs(near, settings(store="./store")).check_store("/home/me/store")
+    RayJobs(far, settings()).check_store("s3://bucket/lab")
+    RayJobs(far, settings(store="file:///shared/store")).check_store("/shared/store")
+    with pytest.raises(InvalidInput, match=r"others \(127.0.0.1, 203.0.113.7\): use s3.*--store file:///home/me/store"):
+        RayJobs(far, settings(store="./store")).check_store("/home/me/store")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "node", "store"),
+    [
+        ("http://localhost:9000", HERE, "s3://bucket/lab?endpoint_override=http://localhost:9000"),
+        ("http://localhost:9000", ELSEWHERE, "s3://bucket/lab"),
+        ("http://minio:9000", ELSEWHERE, "s3://bucket/lab?endpoint_override=http://minio:9000"),
+    ],
+)
+def test_an_endpoint_on_the_clients_own_loopback_stays_there(
+    tmp_path: Path, endpoint: str, node: dict[str, Any], store: str
+) -> None:
+    chosen = settings(s3_endpoint=endpoint)
+    made = driver_job(chosen, "a-run", f"s3://bucket/lab?endpoint_override={endpoint}", tmp_path, False, None)
+    command = RayJobs(Dashboard(node), chosen).preview(made)["command"]
+    assert command[command.index("--store") + 1] == store
+
+
+def test_only_a_cluster_of_fixed_size_is_measured() -> None:
+    with pytest.raises(InvalidInput, match="3 workers need 3 CPUs"):
+        RayJobs(Dashboard(HERE), settings()).check_resources(3, 1, 0)
+    RayJobs(Dashboard(HERE), settings()).check_resources(2, 1, 0)
+    RayJobs(Dashboard(HERE, fixed=False), settings()).check_resources(3, 1, 0)
