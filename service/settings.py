@@ -35,6 +35,8 @@ class Settings(BaseSettings):
     """Seconds in which all workers must have started TensorFlow and found each other (assumed)."""
     ray_address: str | None = Field(default=None, validation_alias=AliasChoices("RAY_ADDRESS", "ray_address"))
     """An existing Ray cluster to join; None starts one on this machine."""
+    ray_auth_mode: str | None = Field(default=None, validation_alias=AliasChoices("RAY_AUTH_MODE", "ray_auth_mode"))
+    ray_token_path: Path | None = Field(default=None, validation_alias=AliasChoices("RAY_AUTH_TOKEN_PATH", "ray_token_path"))
     ray_token: SecretStr | None = Field(default=None, validation_alias=AliasChoices("RAY_AUTH_TOKEN", "ray_token"))
 
     @field_validator("s3_endpoint", "store", "cluster", "ray_address", mode="before")
@@ -74,3 +76,8 @@ class Settings(BaseSettings):
 def process_environment(**changes: str) -> dict[str, str]:
     """This process's whole environment with `changes`, for a child process."""
     return {**os.environ, **changes}
+
+
+def wants_plain_text() -> bool:
+    """Whether the user asks for text without escape codes: by NO_COLOR (https://no-color.org) or a terminal that has none."""
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.console import local_time, print_json, print_table, say
+from service.cli.console import is_live, local_time, print_json, print_table, say, size
 from service.cli.options import AsJson, StoreUrl
 from service.datasets import Manifest, find_dataset, list_datasets
 from service.errors import Damaged
@@ -46,7 +46,7 @@ def import_(
         manifest = import_dataset(_open(store), name, source, format_name, progress.report)
     rows = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
     say(
-        f"{manifest.name}@{manifest.version}: {rows} examples, {len(manifest.classes)} classes, {_size(manifest.bytes)} in {time.monotonic() - began:.1f} s"
+        f"{manifest.name}@{manifest.version}: {rows} examples, {len(manifest.classes)} classes, {size(manifest.bytes)} in {time.monotonic() - began:.1f} s"
     )
     if as_json:
         print_json(manifest.document())
@@ -102,7 +102,7 @@ def verify(name: Dataset, store: StoreUrl = None, as_json: AsJson = False) -> No
         more = f" ({len(problems) - 1} more shards are damaged)" if len(problems) > 1 else ""
         raise Damaged(problems[0] + more)
     say(
-        f"{manifest.name}@{manifest.version}: {len(manifest.shards)} shards, {_size(manifest.bytes)}, every byte as it was imported"
+        f"{manifest.name}@{manifest.version}: {len(manifest.shards)} shards, {size(manifest.bytes)}, every byte as it was imported"
     )
 
 
@@ -114,15 +114,7 @@ def _row(manifest: Manifest) -> list[str]:
     shapes = " ".join("x".join(map(str, feature.shape)) or "1" for feature in manifest.features)
     rows = " + ".join(str(count) for count in manifest.splits.values())
     when = "with Delayline" if manifest.embedded else local_time(manifest.imported)
-    return [manifest.name, manifest.version, rows, shapes, str(len(manifest.classes)), _size(manifest.bytes), when]
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
+    return [manifest.name, manifest.version, rows, shapes, str(len(manifest.classes)), size(manifest.bytes), when]
 
 
 class _Progress:
@@ -130,7 +122,7 @@ class _Progress:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._terminal = sys.stderr.isatty()
+        self._terminal = is_live(sys.stderr)
         self._told = time.monotonic()
         self._phase = ""
 
@@ -149,8 +141,8 @@ class _Progress:
         if phase == self._phase and not self._terminal and now - self._told < LINE_SECONDS:
             return
         self._phase, self._told = phase, now
-        share = f" of {_size(total)} ({min(100, 100 * done // total)}%)" if total else ""
-        line = f"{self._name}: {phase} {_size(done)}{share}"
+        share = f" of {size(total)} ({min(100, 100 * done // total)}%)" if total else ""
+        line = f"{self._name}: {phase} {size(done)}{share}"
         if self._terminal:
             print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
         else:

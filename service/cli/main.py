@@ -12,10 +12,12 @@ from service.errors import Cancelled, DelaylineError, UserFailure
 
 COMMANDS = {
     "train": ("service.cli.train", "Train a network on any number of workers."),
-    "runs": ("service.cli.runs", "List, show, watch and cancel runs; read their logs."),
+    "runs": ("service.cli.runs", "List, show, watch, cancel and prune runs; read their logs."),
     "data": ("service.cli.data", "Import, list, show and verify datasets."),
-    "export": ("service.cli.export", "Write a run's model as model.keras and a SavedModel."),
+    "predict": ("service.cli.predict", "Let a run's model classify pictures or arrays."),
+    "export": ("service.cli.export", "Write a run's model for use elsewhere."),
     "recipes": ("service.cli.recipes", "List the specs that ship with Delayline."),
+    "doctor": ("service.cli.doctor", "Check store, cluster, packages and GPUs, and say the remedy."),
 }
 """Each command's module, which has a typer `app`, and its line in the help."""
 
