@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from service.cli.completion import dataset_names, known_dataset_names
 from service.cli.console import is_live, local_time, print_json, print_table, say, size
 from service.cli.options import AsJson, StoreUrl
 from service.datasets import Manifest, find_dataset, list_datasets
@@ -17,7 +18,7 @@ from service.storage.base import Store
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Import, list, show and verify datasets.")
 
 LINE_SECONDS = 5.0
-Dataset = Annotated[str, typer.Argument(metavar="NAME", help="A dataset's name, or name@version.")]
+Dataset = Annotated[str, typer.Argument(metavar="NAME", help="A dataset's name, or name@version.", autocompletion=dataset_names)]
 
 
 @app.command("import")
@@ -25,7 +26,9 @@ def import_(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="What the dataset is to be called; mnist, fashion-mnist, cifar10 and cifar100 are known."
+            metavar="NAME",
+            help="What the dataset is to be called; mnist, fashion-mnist, cifar10 and cifar100 are known.",
+            autocompletion=known_dataset_names,
         ),
     ],
     source: Annotated[

@@ -38,6 +38,14 @@ class LazyCommands(TyperGroup):
                 self.add_command(command, name)
         return self.commands.get(cmd_name)
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """The commands that begin so, without importing any; options where one is being typed."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        from typer._click.shell_completion import CompletionItem
+
+        return [CompletionItem(name, help=line) for name, (_, line) in COMMANDS.items() if name.startswith(incomplete)]
+
     def format_commands(self, _: Any, formatter: Any) -> None:
         """The list of commands in the help, without importing any."""
         with formatter.section("Commands"):
@@ -49,7 +57,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    # Delayline itself prints no colours; that way what installs the completion prints none either.
+    context_settings={"help_option_names": ["-h", "--help"], "color": False},
 )
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from service.cli.completion import states as known_states
 from service.cli.console import local_time, print_json, print_table, say, size
 from service.cli.options import AsJson, StoreUrl
 from service.errors import Cancelled, InvalidInput
@@ -20,7 +21,10 @@ def prune(
         str | None, typer.Option("--older-than", metavar="AGE", help="Those that ended so long ago, such as 7d or 12h.")
     ] = None,
     states: Annotated[
-        list[str] | None, typer.Option("--state", metavar="STATE", help=f"Those in this state alone: {', '.join(PRUNABLE)}.")
+        list[str] | None,
+        typer.Option(
+            "--state", metavar="STATE", help=f"Those in this state alone: {', '.join(PRUNABLE)}.", autocompletion=known_states
+        ),
     ] = None,
     keep_last: Annotated[
         int | None, typer.Option("--keep-last", metavar="N", min=0, help="Keep the newest N (of these states).")

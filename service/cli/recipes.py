@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from service import recipes as known
+from service.cli.completion import recipe_names
 from service.cli.console import print_json
 from service.cli.options import AsJson
 
@@ -13,7 +14,9 @@ app = typer.Typer(rich_markup_mode=None)
 
 @app.command()
 def recipes(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show this recipe with its whole spec.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Show this recipe with its whole spec.", autocompletion=recipe_names)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the specs that ship with Delayline, each with the figure of the lecture or paper and the one reached."""

@@ -38,7 +38,7 @@ def row(step: int, **values: float) -> dict[str, Any]:
 
 def test_each_metric_is_a_curve_in_its_group(record: RunRecord, tmp_path: Path) -> None:
     files = TensorBoardFiles(record)
-    files.restart([])
+    files.restart([], 0)
     files.add(row(1, accuracy=0.25))
     files.add(row(2, val_loss=0.5, val_accuracy=0.75))
     files.close({"test_accuracy": 0.9, "loss": 3.0}, 2)
@@ -69,7 +69,7 @@ def test_another_attempt_begins_with_its_checkpoints_rows_and_drops_later_ones(r
         first.add(row(step))
     first.ship()
     second = TensorBoardFiles(record)
-    second.restart([row(1), row(2)])
+    second.restart([row(1), row(2)], 2)
     second.add(row(4, loss=7.0))
     second.close({}, 4)
     assert curves(record, tmp_path / "read")["train/loss"] == [(1, 1.0), (2, 0.5), (4, 7.0)]
