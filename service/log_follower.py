@@ -116,5 +116,5 @@ class _Tail:
             at = data.find(overlap)
             new, skipped = (data[at + len(overlap) :], False) if at >= 0 else (data, True)
         self._offset = start + len(data)
-        self._shown = (self._shown + data)[-OVERLAP:]
+        self._shown = data[-OVERLAP:]
         return new, skipped

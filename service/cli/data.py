@@ -15,7 +15,9 @@ from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Import, list, show and verify datasets.")
+app = typer.Typer(
+    rich_markup_mode=None, add_completion=False, no_args_is_help=True, help="Import, list, show and verify datasets."
+)
 
 LINE_SECONDS = 5.0
 Dataset = Annotated[str, typer.Argument(metavar="NAME", help="A dataset's name, or name@version.", autocompletion=dataset_names)]

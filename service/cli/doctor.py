@@ -9,7 +9,7 @@ from service.cli.options import AsJson, StoreUrl
 from service.errors import StoreError
 from service.settings import Settings
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command()

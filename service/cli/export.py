@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from service.cli.completion import export_formats
 from service.cli.options import AsJson, RunId, StoreUrl
 from service.errors import InvalidInput
 from service.settings import Settings, process_environment
@@ -14,7 +15,7 @@ from service.storage import open_store
 from service.storage.records import RunRecord
 from service.vocabulary import EXPORT_FORMATS
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command()
@@ -24,7 +25,10 @@ def export(
     formats: Annotated[
         list[str] | None,
         typer.Option(
-            "--format", metavar="FORMAT", help="keras, savedmodel or tflite; may be given again (default the first two)."
+            "--format",
+            metavar="FORMAT",
+            help="keras, savedmodel or tflite; may be given again (default the first two).",
+            autocompletion=export_formats,
         ),
     ] = None,
     check: Annotated[

@@ -14,7 +14,7 @@ from service.settings import Settings, process_environment
 from service.storage import open_store
 from service.storage.records import RunRecord
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from service.cli.completion import recipe_names
 from service.cli.console import print_json
 from service.cli.options import AsJson
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command()

@@ -16,7 +16,7 @@ from service.storage import open_store
 from service.storage.base import Store
 from service.storage.records import ENDED, RunRecord
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
 
 @app.callback()

@@ -24,7 +24,7 @@ from service.storage.base import Store
 from service.storage.records import RunRecord
 from service.submit import Plan, Submission, plan, submit
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @dataclass(frozen=True)
