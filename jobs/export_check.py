@@ -25,9 +25,17 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Judged:
-    """The task's metrics of each example, [examples] by name."""
+    """The task's metrics of each example, [examples] by name, and its likeliest class, [examples]."""
 
     values: Mapping[str, NDArray[np.float32]]
+    classes: NDArray[np.int64]
+
+    def otherwise(self, other: "Judged") -> int:
+        """How many examples are judged otherwise."""
+        differs = self.classes != other.classes
+        for name, each in self.values.items():
+            differs |= each != other.values[name]
+        return int(np.sum(differs))
 
     def means(self) -> dict[str, float]:
         """`test_accuracy` and so on."""
@@ -60,24 +68,27 @@ class Examiner:
     def examine(self, name: str, answers: Answers) -> Document:
         """The metrics of an exported form; raise UserFailure where they are not the run's own."""
         judged = self._judge(answers)
-        for metric, values in judged.values.items():
-            other = int(np.sum(values != self._own.values[metric]))
-            if other > max(1, TOLERANCE * self.examples):
-                mine, theirs = (each.means()[f"test_{metric}"] for each in (self._own, judged))
-                raise UserFailure(
-                    f"The exported {name} model gives test_{metric} {theirs:.4f} where the run's own gives {mine:.4f}, and judges {other} of "
-                    f"{self.examples} examples otherwise: nothing was written; export another format."
-                )
+        other = judged.otherwise(self._own)
+        if other > max(1, TOLERANCE * self.examples):
+            theirs, mine = _shown(judged), _shown(self._own)
+            raise UserFailure(
+                f"The exported {name} model gives {theirs} where the run's own gives {mine}, and judges {other} of {self.examples} examples "
+                "otherwise: nothing was written; export another format."
+            )
         return judged.means()
 
     def _judge(self, answers: Answers) -> Judged:
-        parts = []
+        parts, classes = [], []
         for first in range(0, self.examples, BATCH):
             batch = {name: array[first : first + BATCH] for name, array in self._features.items()}
             labels = self._labels[first : first + BATCH]
-            metrics = self._task.metrics(labels, answers(batch))
+            logits = answers(batch)
+            classes.append(logits.argmax(axis=-1))
+            metrics = self._task.metrics(labels, logits)
             parts.append({name: np.asarray(value) for name, value in metrics.items()})
-        return Judged({name: np.concatenate([part[name] for part in parts]) for name in self._task.metric_names})
+        return Judged(
+            {name: np.concatenate([part[name] for part in parts]) for name in self._task.metric_names}, np.concatenate(classes)
+        )
 
     def _check_record(self) -> None:
         """On the whole split the model must also give what the run noted at its end."""
@@ -89,3 +100,7 @@ class Examiner:
                     f"The model in the store gives {name} {value:.4f}, but the run ended with {float(noted[name]):.4f}: "
                     "its model or its dataset was changed since; restore them, or export with --no-check."
                 )
+
+
+def _shown(judged: Judged) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in judged.means().items())

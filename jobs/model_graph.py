@@ -1,5 +1,6 @@
 """A model's graph of operations, for TensorBoard."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -14,11 +15,16 @@ def model_graph(model: keras.Model, features: dict[str, Any], inputs: Callable[[
     variable that each worker keeps for itself would be a collective.
     """
 
+    parameters = inspect.signature(model.call).parameters.values()
+    # Unlike the model itself, stateless_call hands its options to a user's call() as they are.
+    takes = any(each.name == "training" or each.kind is each.VAR_KEYWORD for each in parameters)
+    options = {"training": False} if takes else {}
+
     def forward(trainable: list[Any], others: list[Any], batch: dict[str, Any]) -> Any:
-        return model.stateless_call(trainable, others, inputs(batch), training=False)[0]
+        return model.stateless_call(trainable, others, inputs(batch), **options)[0]
 
     def like(variables: list[Any]) -> list[Any]:
-        return [tf.TensorSpec(variable.shape, variable.dtype) for variable in variables]
+        return [tf.TensorSpec(variable.shape, variable.dtype, f"variables/{variable.path}") for variable in variables]
 
     batch = {name: tf.TensorSpec((None, *shape), dtype) for name, (shape, dtype) in features.items()}
     traced = tf.function(forward, autograph=False).get_concrete_function(
