@@ -1,7 +1,4 @@
-"""What doctor says of a cluster by its dashboard's answers, given here by a server that answers as Ray 2.60 does.
-
-tests/integration asks a real one.
-"""
+"""What doctor says of a cluster by its dashboard's answers, given here by a server that answers as Ray 2.60 does."""
 
 import http.server
 import json
