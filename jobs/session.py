@@ -17,6 +17,7 @@ from jobs.datasets import Arrays, load_arrays
 from jobs.datasets.augmentation import make_augmenter
 from jobs.evaluation import Evaluator
 from jobs.milestones import Milestones
+from jobs.model_graph import model_graph
 from jobs.models import build_model, model_inputs, synchronise_batch_normalisation
 from jobs.models.user_code import describe
 from jobs.optimizers import make_optimizer, set_precision
@@ -87,6 +88,7 @@ def run_session(
         loop.callbacks.on_train_begin()
         _restore_callbacks(loop, snapshot)
         watcher.started(model_summary(session.replica.model), loop.milestones, loop.state.step)
+        watcher.graph(lambda: draw(session))
         outcome = loop.run()
         loop.feeder.close()
         loop.callbacks.on_train_end()
@@ -132,6 +134,13 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
     )
     checkpoints = CheckpointStore(record.store, record.paths, spec.checkpoint, fence)
     return Session(spec, place, record, checkpoints, arrays, strategy, plan, validation_rows, milestones, replica)
+
+
+def draw(session: Session) -> bytes:
+    """The model's graph for TensorBoard."""
+    model = session.replica.model
+    shapes = {f.name: (f.shape, f.dtype if f.scale == 1.0 else "float32") for f in session.arrays.features}
+    return model_graph(model, shapes, lambda features: model_inputs(model, features))
 
 
 def restore(session: Session, watcher: LeadWatcher | SilentWatcher) -> Snapshot | None:

@@ -1,30 +1,74 @@
-"""TensorBoard's event files of a run: written locally, copied to the store with each checkpoint."""
+"""TensorBoard's event files of a run: curves, graph and histograms, written locally, copied to the store with each checkpoint."""
 
 import contextlib
 import tempfile
+import time
 from pathlib import Path
+from typing import Any
 
-from tensorboard.summary import Writer
+import numpy as np
+from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.plugins.histogram.metadata import PLUGIN_NAME as HISTOGRAMS
+from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from jobs.checkpoints import Tensors
 from service.errors import StoreError
 from service.storage.records import Document, RunRecord
 
 _NO_SCALARS = {"epoch", "step", "time"}
+HISTOGRAM_STEPS = 60
+"""At most about so many steps of a run have histograms: each is in the file that is copied again and again (assumed)."""
+HISTOGRAM_VARIABLES = 40
+HISTOGRAM_VALUES = 8192
+"""Of a larger variable so many values stand for all: they give 30 buckets (assumed)."""
+GRAPH_BYTES = 8 * 1024**2
 
 
 class TensorBoardFiles:
-    """One file an attempt holds the whole run: it begins with the rows of the checkpoint that the attempt goes on from."""
+    """One file an attempt holds the whole run: it begins with what the checkpoint that the attempt goes on from had.
+
+    Rows come from the training loop's thread, weights from the checkpoints' one: the writer beneath queues both.
+    """
 
     def __init__(self, record: RunRecord) -> None:
         self._record = record
         self._folder = tempfile.TemporaryDirectory(prefix="delayline-tensorboard-")
-        self._writer = Writer(self._folder.name)
+        self._writer = EventFileWriter(self._folder.name)
+        self._last_histograms: int | None = None
 
-    def restart(self, history: list[Document]) -> None:
-        """Begin with these rows and drop the files of earlier attempts, whose later rows did not last."""
-        self._record.store.delete_prefix(self._record.paths.tensorboard)
+    def restart(self, history: list[Document], step: int) -> None:
+        """Begin with these rows and the histograms up to `step`; the files of earlier attempts, whose later rows did not last, go."""
+        kept = self._earlier_histograms(step)
+        for event in kept:
+            self._writer.add_event(event)
+            self._last_histograms = event.step
         for row in history:
             self.add(row)
+        if kept:
+            # Only what this file holds may go.
+            self.ship()
+        own = {file.name for file in Path(self._folder.name).iterdir()}
+        for info in list(self._record.store.list(self._record.paths.tensorboard)):
+            if info.key.rpartition("/")[2] not in own:
+                self._record.store.delete(info.key)
+
+    def _earlier_histograms(self, step: int) -> list[Any]:
+        """The histograms of earlier attempts up to `step`, each once, by step; what cannot be read is left out."""
+        found: dict[tuple[int, str], Any] = {}
+        with tempfile.TemporaryDirectory(prefix="delayline-tensorboard-") as folder:
+            for number, info in enumerate(self._record.store.list(self._record.paths.tensorboard)):
+                path = Path(folder, str(number))
+                # A file that was cut off or damaged costs its histograms, not the attempt.
+                with contextlib.suppress(Exception):
+                    self._record.store.download(info.key, path)
+                    for event in LegacyEventFileLoader(str(path)).Load():
+                        for value in event.summary.value:
+                            if value.metadata.plugin_data.plugin_name == HISTOGRAMS and event.step <= step:
+                                found.setdefault((event.step, value.tag), event)
+        return [found[key] for key in sorted(found)]
 
     def add(self, row: Document) -> None:
         """Write a row of metrics: `val_loss` becomes `validation/loss`, others `train/…`."""
@@ -32,7 +76,28 @@ class TensorBoardFiles:
             if name not in _NO_SCALARS:
                 group, _, rest = name.partition("_")
                 tag = f"validation/{rest}" if group == "val" else f"test/{rest}" if group == "test" else f"train/{name}"
-                self._writer.add_scalar(tag, value, row["step"])
+                self._add_summary(scalar_pb(tag, value), int(row["step"]), row.get("time"))
+
+    def add_graph(self, graph: bytes) -> None:
+        """Write the model's graph, a serialised GraphDef; one that is too large for a file that is copied often is left out."""
+        if len(graph) <= GRAPH_BYTES:
+            self._writer.add_event(Event(wall_time=time.time(), graph_def=graph))
+
+    def add_weights(self, step: int, tensors: Tensors, steps: int) -> None:
+        """Write histograms of the model's weights at a checkpoint of a run of `steps` steps, where they are due."""
+        last = self._last_histograms
+        if last is not None and (step <= last or (step - last < steps / HISTOGRAM_STEPS and step < steps)):
+            return
+        named = [(key.partition(" ")[2], array) for key, array in sorted(tensors.items()) if key[:5].isdigit()]
+        weights = [(name, array) for name, array in named if array.size > 1 and array.dtype.kind not in "iub"]
+        for name, array in weights[:HISTOGRAM_VARIABLES]:
+            flat = array.reshape(-1)
+            values = flat[:: -(-flat.size // HISTOGRAM_VALUES)].astype(np.float64)
+            self._add_summary(histogram_pb(f"weights/{name}", values[np.isfinite(values)]), step, None)
+        self._last_histograms = step
+
+    def _add_summary(self, summary: Any, step: int, when: float | None) -> None:
+        self._writer.add_event(Event(wall_time=when or time.time(), step=step, summary=summary))
 
     def ship(self) -> None:
         """Copy the file to the store; a store that refuses costs the curves, not the run."""

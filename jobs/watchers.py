@@ -35,6 +35,8 @@ class SilentWatcher:
 
     def started(self, summary: str, milestones: Milestones, step: int) -> None: ...
 
+    def graph(self, draw: Callable[[], bytes]) -> None: ...
+
     def wait_for_checkpoints(self) -> None: ...
 
     def ended(self, outcome: str, metrics: Document, state: LoopState) -> None: ...
@@ -52,6 +54,7 @@ class LeadWatcher:
         self._cancel = CancelWatch(record)
         self._tensorboard = TensorBoardFiles(record)
         self._waited = 0.0
+        self._steps = 0
 
     def row(self, row: Document) -> None:
         """Keep a row of metrics."""
@@ -87,11 +90,12 @@ class LeadWatcher:
         """Begin at `step` with the rows so far; what lies behind it in the store goes."""
         self._checkpoints.adopt(step)
         self._reporter.restart(history)
-        self._tensorboard.restart(history)
+        self._tensorboard.restart(history, step)
 
     def started(self, summary: str, milestones: Milestones, step: int) -> None:
         """Say that the first step is about to be done."""
         print(summary, flush=True)
+        self._steps = milestones.total
         self.update(
             phase="training",
             model_summary=summary,
@@ -101,6 +105,13 @@ class LeadWatcher:
             epochs=milestones.epochs,
         )
         self._reporter.event("training", f"training begins at step {step} of {milestones.total}", step=step)
+
+    def graph(self, draw: Callable[[], bytes]) -> None:
+        """Keep the model's graph; a model that cannot be drawn goes without."""
+        try:
+            self._tensorboard.add_graph(draw())
+        except Exception as error:
+            print(f"the model's graph is not drawn: {type(error).__name__}: {error}"[:500], flush=True)
 
     def wait_for_checkpoints(self) -> None:
         """Return once the last checkpoint is in the store."""
@@ -121,6 +132,7 @@ class LeadWatcher:
         self._reporter.event(
             "checkpoint", f"checkpoint at step {snapshot.step} saved", step=snapshot.step, seconds=round(seconds, 3)
         )
+        self._tensorboard.add_weights(snapshot.step, snapshot.model, self._steps)
         self._tensorboard.ship()
 
 

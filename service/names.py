@@ -26,6 +26,11 @@ def check_run_id(value: str) -> str:
     return check_label(value, "The run id")
 
 
+def is_run_id(value: str) -> bool:
+    """Whether `value` is a valid run id."""
+    return len(value) <= LONGEST and _LABEL.match(value) is not None
+
+
 def check_dataset_reference(value: str) -> tuple[str, str | None]:
     """Split `name` or `name@version` and check both parts."""
     name, separator, version = value.partition("@")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.errors import Damaged, InvalidInput, StoreUnreachable, UnknownName
-from service.names import check_run_id
+from service.names import is_run_id
 from service.run_paths import RUNS, RunPaths
 from service.storage.base import Store
-from service.storage.records import ENDED, LEASE_SECONDS, Document, RunRecord, from_bytes, run_summary
+from service.storage.records import ENDED, LEASE_SECONDS, Document, RunRecord, from_bytes, is_deleted, run_summary
 from service.storage.standing import end_without_driver, standing
 
 EVENT_SECONDS = 2.0
@@ -69,12 +69,13 @@ def _attempts(state: Document, progress: Document) -> list[Document]:
 
 def list_runs(store: Store) -> list[Document]:
     """A short row for each run, newest first; one whose documents are damaged is listed as such."""
-    paths = [RunPaths(name) for name in store.list_folders(RUNS) if _is_run_id(name)]
+    paths = [RunPaths(name) for name in store.list_folders(RUNS) if is_run_id(name)]
     documents = store.read_many([path.state for path in paths])
     # Of a run that has ended its driver's document says all: a long list costs one request for each.
     rest = [path for path in paths if not _says_all(documents.get(path.state))]
     documents |= store.read_many([key for path in rest for key in (path.spec, path.lease, path.progress)])
-    rows = [_row(path, documents) for path in paths if path not in rest or path.spec in documents]
+    there = [path for path in paths if path not in rest or not is_deleted(documents.get(path.spec))]
+    rows = [_row(path, documents) for path in there if path not in rest or path.spec in documents]
     return sorted(rows, key=lambda row: (-float(row["submitted"] or 0), row["id"]))
 
 
@@ -100,13 +101,6 @@ def _row(paths: RunPaths, documents: dict[str, bytes]) -> Document:
     except (Damaged, KeyError, TypeError, AttributeError) as error:
         problem = str(error) if isinstance(error, Damaged) else f"Its documents lack {error}."
         return {"id": paths.run_id, "kind": "train", "state": "damaged", "metrics": {}, "submitted": None, "error": problem}
-
-
-def _is_run_id(name: str) -> bool:
-    try:
-        return bool(check_run_id(name))
-    except InvalidInput:
-        return False
 
 
 def _says_all(state: bytes | None) -> bool:
@@ -212,17 +206,23 @@ class Log:
     text: str
 
 
+def log_of(name: str) -> tuple[int, int | None] | None:
+    """The attempt and the rank (None: the driver) of a log, by its name below the run's logs; None for another object."""
+    match = _LOG_NAME.fullmatch(name)
+    return (int(match[1]), int(match[2]) if match[2] else None) if match else None
+
+
 def logs(store: Store, run_id: str, attempt: int | None = None, rank: int | None = None) -> list[Log]:
     """The logs of an attempt (None: the latest that has any), of all its ranks or of one; raise UnknownName."""
     record = RunRecord(store, run_id)
     record.submission()
     root = record.paths.logs
-    found = [(match, info.key) for info in store.list(root) if (match := _LOG_NAME.fullmatch(info.key[len(root) :]))]
-    attempts = sorted({int(match[1]) for match, _ in found})
+    found = [(where, info.key) for info in store.list(root) if (where := log_of(info.key[len(root) :]))]
+    attempts = sorted({number for (number, _), _ in found})
     if not attempts:
         raise UnknownName(f"The run {run_id!r} has no logs yet; `delayline runs show {run_id}` says how it stands.")
     wanted = attempts[-1] if attempt is None else attempt
-    chosen = sorted((int(match[2]) if match[2] else -1, key) for match, key in found if int(match[1]) == wanted)
+    chosen = sorted((-1 if number is None else number, key) for (attempted, number), key in found if attempted == wanted)
     chosen = [(number, key) for number, key in chosen if rank is None or number == rank]
     if not chosen:
         which = f"attempt {wanted}" + (f", rank {rank}" if rank is not None else "")

@@ -102,3 +102,8 @@ class Settings(BaseSettings):
 def process_environment(**changes: str) -> dict[str, str]:
     """This process's whole environment with `changes`, for a child process."""
     return {**os.environ, **changes}
+
+
+def wants_plain_text() -> bool:
+    """Whether the user asks for text without escape codes: by NO_COLOR (https://no-color.org) or a terminal that has none."""
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"

@@ -1,4 +1,4 @@
-"""The names of optimizers, schedules, callbacks and image changes that a spec may use, known without importing TensorFlow.
+"""The names of optimizers, schedules, callbacks, image changes and export formats, known without importing TensorFlow.
 
 The code that makes them is in jobs; tests/jobs/test_vocabulary.py compares the two, and these with Keras itself.
 """
@@ -28,6 +28,9 @@ REFUSED_CALLBACKS = {
 }
 
 AUGMENTATIONS = frozenset({"cutout", "flip", "shift"})
+
+EXPORT_FORMATS = {"keras": "model.keras", "savedmodel": "saved_model", "tflite": "model.tflite"}
+"""The forms of an exported model, each with the name of its file or folder."""
 
 
 def canonical_optimizer(name: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.datasets import Cache, Feature, find_dataset, load_split
+from service.datasets import Cache, Feature, Manifest, find_dataset, load_split
 from service.errors import BadData
 from service.specs import TrainSpec
 from service.storage.base import Store
@@ -32,13 +32,17 @@ class Arrays:
         return next(iter(shapes.values())) if len(shapes) == 1 else shapes
 
 
+def find_run_dataset(spec: TrainSpec, store: Store, version: str | None) -> Manifest:
+    """The spec's dataset; `version` is the one that the run began with, if it is known. Raise UnknownName."""
+    return find_dataset(store, spec.dataset if "@" in spec.dataset or version is None else f"{spec.dataset}@{version}")
+
+
 def load_arrays(spec: TrainSpec, store: Store, version: str | None, cache_folder: Path, cache_bytes: int) -> Arrays:
     """Load the spec's dataset by way of the node's cache; `version` is the one that the run began with, if it is known.
 
     Raise UnknownName for a dataset that is not there, Damaged where a shard's checksum differs.
     """
-    reference = spec.dataset if "@" in spec.dataset or version is None else f"{spec.dataset}@{version}"
-    manifest = find_dataset(store, reference)
+    manifest = find_run_dataset(spec, store, version)
     cache = Cache(cache_folder / "datasets", cache_bytes)
     splits = {}
     for split in ("train", "test"):
@@ -49,3 +53,14 @@ def load_arrays(spec: TrainSpec, store: Store, version: str | None, cache_folder
         splits[split] = (columns, labels)
     (train, train_labels), (test, test_labels) = splits["train"], splits["test"]
     return Arrays(manifest.features, manifest.classes, train, train_labels, test, test_labels)
+
+
+def scaled(columns: Columns, features: tuple[Feature, ...]) -> Columns:
+    """Stored values as a model takes them: divided by their feature's scale, float32; whole numbers without one as they are."""
+    scales = {feature.name: feature.scale for feature in features}
+    return {
+        name: array
+        if array.dtype.kind in "iu" and scales[name] == 1.0
+        else array.astype(np.float32) * np.float32(1 / scales[name])
+        for name, array in columns.items()
+    }

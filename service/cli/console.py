@@ -4,7 +4,9 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
+
+from service.settings import wants_plain_text
 
 
 def say(text: str) -> None:
@@ -30,6 +32,20 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def is_live(stream: TextIO) -> bool:
+    """Whether lines may be written over: on a terminal, unless NO_COLOR or TERM=dumb asks for plain text."""
+    return stream.isatty() and not wants_plain_text()
+
+
+def size(count: float) -> str:
+    """`12 B`, `3 MiB` or `1.5 GiB`."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
 
 
 def duration(seconds: float) -> str:

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from service.cli.console import local_time, print_json, print_table, say
+from service.cli.completion import dataset_names, known_dataset_names
+from service.cli.console import is_live, local_time, print_json, print_table, say, size
 from service.cli.options import AsJson, StoreUrl
 from service.datasets import Manifest, find_dataset, list_datasets
 from service.errors import Damaged
@@ -14,10 +15,12 @@ from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Import, list, show and verify datasets.")
+app = typer.Typer(
+    rich_markup_mode=None, add_completion=False, no_args_is_help=True, help="Import, list, show and verify datasets."
+)
 
 LINE_SECONDS = 5.0
-Dataset = Annotated[str, typer.Argument(metavar="NAME", help="A dataset's name, or name@version.")]
+Dataset = Annotated[str, typer.Argument(metavar="NAME", help="A dataset's name, or name@version.", autocompletion=dataset_names)]
 
 
 @app.command("import")
@@ -25,7 +28,9 @@ def import_(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="What the dataset is to be called; mnist, fashion-mnist, cifar10 and cifar100 are known."
+            metavar="NAME",
+            help="What the dataset is to be called; mnist, fashion-mnist, cifar10 and cifar100 are known.",
+            autocompletion=known_dataset_names,
         ),
     ],
     source: Annotated[
@@ -46,7 +51,7 @@ def import_(
         manifest = import_dataset(_open(store), name, source, format_name, progress.report)
     rows = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
     say(
-        f"{manifest.name}@{manifest.version}: {rows} examples, {len(manifest.classes)} classes, {_size(manifest.bytes)} in {time.monotonic() - began:.1f} s"
+        f"{manifest.name}@{manifest.version}: {rows} examples, {len(manifest.classes)} classes, {size(manifest.bytes)} in {time.monotonic() - began:.1f} s"
     )
     if as_json:
         print_json(manifest.document())
@@ -102,7 +107,7 @@ def verify(name: Dataset, store: StoreUrl = None, as_json: AsJson = False) -> No
         more = f" ({len(problems) - 1} more shards are damaged)" if len(problems) > 1 else ""
         raise Damaged(problems[0] + more)
     say(
-        f"{manifest.name}@{manifest.version}: {len(manifest.shards)} shards, {_size(manifest.bytes)}, every byte as it was imported"
+        f"{manifest.name}@{manifest.version}: {len(manifest.shards)} shards, {size(manifest.bytes)}, every byte as it was imported"
     )
 
 
@@ -114,15 +119,7 @@ def _row(manifest: Manifest) -> list[str]:
     shapes = " ".join("x".join(map(str, feature.shape)) or "1" for feature in manifest.features)
     rows = " + ".join(str(count) for count in manifest.splits.values())
     when = "with Delayline" if manifest.embedded else local_time(manifest.imported)
-    return [manifest.name, manifest.version, rows, shapes, str(len(manifest.classes)), _size(manifest.bytes), when]
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
+    return [manifest.name, manifest.version, rows, shapes, str(len(manifest.classes)), size(manifest.bytes), when]
 
 
 class _Progress:
@@ -130,7 +127,7 @@ class _Progress:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._terminal = sys.stderr.isatty()
+        self._terminal = is_live(sys.stderr)
         self._told = time.monotonic()
         self._phase = ""
 
@@ -149,8 +146,8 @@ class _Progress:
         if phase == self._phase and not self._terminal and now - self._told < LINE_SECONDS:
             return
         self._phase, self._told = phase, now
-        share = f" of {_size(total)} ({min(100, 100 * done // total)}%)" if total else ""
-        line = f"{self._name}: {phase} {_size(done)}{share}"
+        share = f" of {size(total)} ({min(100, 100 * done // total)}%)" if total else ""
+        line = f"{self._name}: {phase} {size(done)}{share}"
         if self._terminal:
             print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
         else:

@@ -5,7 +5,7 @@ import time
 from abc import ABC, abstractmethod
 from typing import Any
 
-from service.cli.console import duration, figures, printable, say
+from service.cli.console import duration, figures, is_live, printable, say
 from service.runs import Update
 from service.storage.records import ENDED
 
@@ -137,4 +137,4 @@ def _of(noun: str, progress: dict[str, Any], done: str, total: str) -> str:
 
 def make_display(run_id: str) -> Display:
     """The live display on a terminal, the plain one elsewhere."""
-    return LiveDisplay(run_id) if sys.stderr.isatty() else PlainDisplay(run_id)
+    return LiveDisplay(run_id) if is_live(sys.stderr) else PlainDisplay(run_id)

@@ -7,24 +7,46 @@ from typing import Annotated
 
 import typer
 
-from service.cli.options import RunId, StoreUrl
+from service.cli.completion import export_formats
+from service.cli.options import AsJson, RunId, StoreUrl
+from service.errors import InvalidInput
 from service.settings import Settings, process_environment
 from service.storage import open_store
 from service.storage.records import RunRecord
+from service.vocabulary import EXPORT_FORMATS
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command()
 def export(
     run: RunId,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write to; made if need be.")],
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="keras, savedmodel or tflite; may be given again (default the first two).",
+            autocompletion=export_formats,
+        ),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Compare what was written with the run's model on its test split.")
+    ] = True,
     store: StoreUrl = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Write a run's model to DIR as model.keras and, in DIR/saved_model, as a SavedModel."""
+    """Write a run's model to DIR as model.keras, saved_model or model.tflite, with its TensorBoard files."""
+    for name in formats or ():
+        if name not in EXPORT_FORMATS:
+            raise InvalidInput(f"--format {name[:40]!r} is not known: use {', '.join(EXPORT_FORMATS)}.")
     settings = Settings.load(store=store)
     opened = open_store(settings)
     RunRecord(opened, run).submission()
     argv = [sys.executable, "-m", "jobs.export", "--run", run, "--to", str(folder.absolute()), "--store", opened.url]
+    argv += [word for name in formats or () for word in ("--format", name)]
+    argv += [] if check else ["--no-check"]
+    argv += ["--json"] if as_json else []
     done = subprocess.run(argv, env=process_environment(**settings.for_processes()), stdin=subprocess.DEVNULL, check=False)
     raise typer.Exit(done.returncode if done.returncode >= 0 else 4)

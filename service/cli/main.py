@@ -12,10 +12,12 @@ from service.errors import Cancelled, DelaylineError, UserFailure
 
 COMMANDS = {
     "train": ("service.cli.train", "Train a network on any number of workers."),
-    "runs": ("service.cli.runs", "List, show, watch and cancel runs; read their logs."),
+    "runs": ("service.cli.runs", "List, show, watch, cancel and prune runs; read their logs."),
     "data": ("service.cli.data", "Import, list, show and verify datasets."),
-    "export": ("service.cli.export", "Write a run's model as model.keras and a SavedModel."),
+    "predict": ("service.cli.predict", "Let a run's model classify pictures or arrays."),
+    "export": ("service.cli.export", "Write a run's model for use elsewhere."),
     "recipes": ("service.cli.recipes", "List the specs that ship with Delayline."),
+    "doctor": ("service.cli.doctor", "Check store, cluster, packages and GPUs, and say the remedy."),
 }
 """Each command's module, which has a typer `app`, and its line in the help."""
 
@@ -36,6 +38,14 @@ class LazyCommands(TyperGroup):
                 self.add_command(command, name)
         return self.commands.get(cmd_name)
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """The commands that begin so, without importing any; options where one is being typed."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        from typer._click.shell_completion import CompletionItem
+
+        return [CompletionItem(name, help=line) for name, (_, line) in COMMANDS.items() if name.startswith(incomplete)]
+
     def format_commands(self, _: Any, formatter: Any) -> None:
         """The list of commands in the help, without importing any."""
         with formatter.section("Commands"):
@@ -47,7 +57,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    # Delayline itself prints no colours; that way what installs the completion prints none either.
+    context_settings={"help_option_names": ["-h", "--help"], "color": False},
 )
 
 

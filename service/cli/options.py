@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from service.cli.completion import run_ids
+
 StoreUrl = Annotated[
     str | None,
     typer.Option(
@@ -11,4 +13,4 @@ StoreUrl = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", autocompletion=run_ids)]

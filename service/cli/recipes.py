@@ -5,15 +5,18 @@ from typing import Annotated
 import typer
 
 from service import recipes as known
+from service.cli.completion import recipe_names
 from service.cli.console import print_json
 from service.cli.options import AsJson
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command()
 def recipes(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show this recipe with its whole spec.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Show this recipe with its whole spec.", autocompletion=recipe_names)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the specs that ship with Delayline, each with the figure of the lecture or paper and the one reached."""

@@ -1,4 +1,4 @@
-"""`delayline runs list|show|watch|logs|cancel`: what the store knows of runs."""
+"""`delayline runs list|show|watch|logs|cancel|prune`: what the store knows of runs."""
 
 import time
 from typing import Annotated, Any
@@ -7,19 +7,24 @@ import typer
 
 from service import runs
 from service.cli.console import duration, figures, local_time, print_json, print_table, printable, say
+from service.cli.logs import follow_logs, heading
 from service.cli.options import AsJson, RunId, StoreUrl
+from service.cli.prune import prune
 from service.errors import InfrastructureFailure
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
-from service.storage.records import ENDED
+from service.storage.records import ENDED, RunRecord
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
 
 @app.callback()
 def main() -> None:
-    """List, show, watch and cancel runs; read their logs."""
+    """List, show, watch, cancel and prune runs; read their logs."""
+
+
+app.command()(prune)
 
 
 def _open(store: str | None) -> Store:
@@ -75,22 +80,29 @@ def _readable(document: dict[str, Any]) -> dict[str, Any]:
 
 
 @app.command()
-def watch(run: RunId, store: StoreUrl = None) -> None:
+def watch(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None:
     """Show a run's progress until its end; Ctrl-C leaves the run alone."""
     from service.cli.display import make_display
     from service.cli.follow import raise_for, result_line
 
     opened = _open(store)
+    RunRecord(opened, run).submission()
     display = make_display(run)
     try:
         for update in runs.watch(opened, run):
             display.show(update)
             if update.state == "lost":
-                raise InfrastructureFailure(f"The run {run} was lost: nobody drives it any more; submit it again to continue.")
+                break
     finally:
         display.close()
+    document = runs.show(opened, run)
+    if as_json:
+        print_json(document)
+    if update.state == "lost":
+        raise InfrastructureFailure(f"The run {run} was lost: nobody drives it any more; submit it again to continue.")
     raise_for(run, update.document)
-    print(result_line(runs.show(opened, run)))
+    if not as_json:
+        print(result_line(document))
 
 
 @app.command()
@@ -98,17 +110,23 @@ def logs(
     run: RunId,
     attempt: Annotated[int | None, typer.Option(min=0, help="Which attempt; the latest without it.")] = None,
     rank: Annotated[int | None, typer.Option(min=0, help="Which worker; all, and the driver, without it.")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print new lines as they come, until the run's end; Ctrl-C leaves it alone.")
+    ] = False,
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Print what the processes of a run printed."""
+    if follow:
+        follow_logs(_open(store), run, attempt, rank, as_json)
+        return
     found = runs.logs(_open(store), run, attempt, rank)
     if as_json:
         print_json([{"attempt": log.attempt, "rank": log.rank, "text": log.text} for log in found])
         return
     for log in found:
         if len(found) > 1:
-            say(f"==> attempt {log.attempt}, {'driver' if log.rank is None else f'rank {log.rank}'} <==")
+            say(heading(log.attempt, log.rank))
         print(printable(log.text), end="" if log.text.endswith("\n") else "\n", flush=True)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from service import recipes, runs
+from service.cli.completion import recipe_names, run_ids
 from service.cli.console import print_json, say
 from service.cli.display import make_display
 from service.cli.follow import Companion, Interrupts, result_line
@@ -23,7 +24,7 @@ from service.storage.base import Store
 from service.storage.records import RunRecord
 from service.submit import Plan, Submission, plan, submit
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,16 @@ class Request:
 @app.command()
 def train(
     spec: Annotated[
-        str | None, typer.Argument(metavar="SPEC", help="A recipe's name or a YAML file (default cnn-digits).")
+        str | None,
+        typer.Argument(metavar="SPEC", help="A recipe's name or a YAML file (default cnn-digits).", autocompletion=recipe_names),
     ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("-s", "--set", metavar="KEY=VALUE", help="Change a key of the spec, such as -s epochs=3.")
     ] = None,
     workers: Annotated[str | None, typer.Option(metavar="N", help="The number of workers, or a range such as 2-8.")] = None,
-    name: Annotated[str | None, typer.Option(metavar="ID", help="The run's id; the same id again never trains twice.")] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="ID", help="The run's id; the same id again never trains twice.", autocompletion=run_ids)
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a failed or cancelled run.")] = False,
     store: StoreUrl = None,
     cluster: Annotated[str | None, typer.Option(metavar="URL", help="Where to run; without it Ray on this machine.")] = None,

@@ -98,6 +98,13 @@ class Store(ABC):
         """Whether there is such an object."""
         return any(info.key == key for info in self.list(key))
 
+    def server_time(self) -> float | None:
+        """The time by the server's own clock, in seconds since 1970, to the second; None where there is no server.
+
+        It needs no credentials: an answer that refuses says the time as well.
+        """
+        return None
+
     def check(self) -> None:
         """Raise StoreError, with the remedy, unless the store can be reached, listed and written to."""
         probe = "delayline-probe"

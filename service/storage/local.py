@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from service.errors import Conflict, NotFound, StoreError, StoreUnreachable
@@ -202,6 +202,21 @@ class LocalStore(Store):
             ) from error
         except OSError as error:
             raise StoreError(_explain(error, self.url)) from error
+
+
+def leave_as_before(folder: Path) -> Callable[[], None]:
+    """Note which folders of a store are there; what is returned removes those that came since and are empty."""
+    wanted = [folder / TEMPORARY, folder, *folder.parents]
+    absent = [path for path in wanted if not path.exists()]
+
+    def restore() -> None:
+        with contextlib.suppress(OSError):
+            for path in absent:
+                for lock in path.glob("lock-*") if path.name == TEMPORARY else ():
+                    lock.unlink()
+                path.rmdir()
+
+    return restore
 
 
 def _explain(error: OSError, url: str) -> str:

@@ -82,11 +82,16 @@ class RunRecord:
     def submission(self) -> Document:
         """The spec.json document; raise UnknownName when there is no such run."""
         try:
-            return from_bytes(self.store.read(self.paths.spec), self.paths.spec)
+            data = self.store.read(self.paths.spec)
         except NotFound as error:
             raise UnknownName(
                 f"There is no run {self.run_id!r} in {self.store.url}; `delayline runs list` shows those that are."
             ) from error
+        if is_deleted(data):
+            raise UnknownName(
+                f"The run {self.run_id!r} is deleted, but not to the end yet: `delayline runs prune` deletes the rest; take another id until then."
+            )
+        return from_bytes(data, self.paths.spec)
 
     def spec(self) -> TrainSpec:
         """The run's spec."""
@@ -151,6 +156,19 @@ class RunRecord:
     def lease(self) -> Document:
         """Who drives the run, or an empty document."""
         return self._optional(self.paths.lease)
+
+
+def deletion_mark() -> bytes:
+    """What stands in the place of a run's spec while the rest of the run is deleted."""
+    return to_bytes({"kind": "deleted", "deleted": time.time()})
+
+
+def is_deleted(spec: bytes | None) -> bool:
+    """Whether the bytes of a spec.json are a deletion mark."""
+    try:
+        return spec is not None and len(spec) < 1000 and json.loads(spec).get("kind") == "deleted"
+    except (ValueError, AttributeError):
+        return False
 
 
 def run_summary(submission: Document) -> Document:

@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import boto3
+from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -22,6 +24,7 @@ from botocore.exceptions import (
     HTTPClientError,
     NoCredentialsError,
     PartialCredentialsError,
+    SSLError,
 )
 
 from service.errors import Conflict, InvalidInput, NotFound, StoreError, StoreUnreachable
@@ -75,7 +78,7 @@ class S3Store(Store):
                 self._made = self._make_client()
             return self._made
 
-    def _make_client(self) -> Any:
+    def _make_client(self, **changes: Any) -> Any:
         style: Literal["path", "auto"] = "path" if self._location.endpoint else "auto"
         config = Config(
             signature_version="s3v4",
@@ -85,7 +88,7 @@ class S3Store(Store):
             # Retries are this class's own: botocore's end within seconds.
             retries={"total_max_attempts": 1, "mode": "standard"},
             max_pool_connections=2 * THREADS,
-        )
+        ).merge(Config(**changes))
         try:
             session = boto3.session.Session()
             region = session.region_name or "us-east-1"
@@ -208,6 +211,21 @@ class S3Store(Store):
             if errors:
                 raise StoreError(f"The store {self.url} did not delete {errors[0].get('Key')!r}: {errors[0].get('Message')}.")
         return len(keys)
+
+    def server_time(self) -> float | None:
+        client = self._make_client(signature_version=UNSIGNED)
+
+        def look() -> dict[str, Any]:
+            try:
+                answer = client.list_objects_v2(Bucket=self._location.bucket, MaxKeys=1)
+            except ClientError as error:
+                answer = error.response
+            return dict(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}))
+
+        try:
+            return parsedate_to_datetime(self._call(look, "")["date"]).timestamp()
+        except (KeyError, ValueError, TypeError):
+            return None
 
     def exists(self, key: str) -> bool:
         try:
@@ -334,6 +352,8 @@ class S3Store(Store):
                     f"There are no credentials for {self.url}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or an AWS profile."
                 ) from error
             except (HTTPClientError, ConnectionError, OSError) as error:
+                if isinstance(error, SSLError) and (remedy := _tls_remedy(error)):
+                    raise StoreError(f"The store {self.url} cannot be reached over TLS: {remedy}.") from error
                 if time.monotonic() + pause > deadline:
                     raise StoreUnreachable(
                         f"The store {self.url} did not answer for {self._patience:g} s ({type(error).__name__}): "
@@ -361,6 +381,8 @@ class S3Store(Store):
             return NotFound(f"There is no object {key!r} in {self.url}.")
         if code in ("PermanentRedirect", "IllegalLocationConstraintException") or status == 301:
             return StoreError(f"The bucket {bucket!r} is in another region: set AWS_REGION to it (the server said {code}).")
+        if code == "RequestTimeTooSkewed":
+            return StoreError(f"The store {self.url} refuses requests of another time: set this machine's clock right, by NTP.")
         if code in _WRONG_KEYS:
             return StoreError(
                 f"The store {self.url} does not accept these credentials ({code}): correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
@@ -387,6 +409,16 @@ class _RangeBeyondEnd(NotFound):
 
 
 _SPENT: Any = None
+
+
+def _tls_remedy(error: SSLError) -> str:
+    """What to do about a failure of TLS that will not pass by itself; empty for one that may."""
+    text = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return "its certificate is not trusted here; set AWS_CA_BUNDLE to the file of the authority that signed it"
+    if any(words in text for words in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "record layer failure", "HTTP_REQUEST")):
+        return "the server speaks plain HTTP; write http:// instead of https:// in the endpoint"
+    return ""
 
 
 def _worth_another_try(error: ClientError) -> bool:

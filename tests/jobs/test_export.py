@@ -1,6 +1,7 @@
 """A finished run's model as files for others."""
 
 import inspect
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ import tensorflow as tf
 
 from jobs.checkpoints import CheckpointStore, Snapshot
 from jobs.export import export, main
+from jobs.exported import TFLite
 from jobs.models import build_model
 from jobs.variables import copy_model
-from service.errors import InvalidInput, UserFailure
+from service.datasets.catalogue import embedded_arrays
+from service.errors import Damaged, InvalidInput, UserFailure
+from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage.local import LocalStore
 from service.storage.records import RunRecord
@@ -171,3 +175,138 @@ def test_a_folder_that_cannot_be_written_is_refused(record: RunRecord, make_spec
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidInput, match="cannot be written"):
         export(record, tmp_path / "file" / "below")
+
+
+def evaluated(record: RunRecord, model: keras.Model) -> float:
+    """The model's accuracy on the digits' test split, and the note of it that the run's end leaves."""
+    test = embedded_arrays("digits")["test"]
+    logits = np.asarray(model(test["image"].astype(np.float32) / 16))
+    accuracy = float(np.mean(logits.argmax(axis=1) == test["label"]))
+    record.write_state({**record.state(), "metrics": {"test_accuracy": accuracy}})
+    return accuracy
+
+
+@pytest.fixture
+def checked(tmp_path: Path) -> Settings:
+    return Settings.load(cache=tmp_path / "cache")
+
+
+def test_every_form_gives_the_runs_own_accuracy(
+    record: RunRecord, make_spec: MakeSpec, tmp_path: Path, checked: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    spec = make_spec(model="cnn")
+    finished(record, spec, tmp_path)
+    model = trained(spec, tmp_path)
+    keep_file(record, model, tmp_path)
+    accuracy = evaluated(record, model)
+    done = export(record, tmp_path / "new", ["tflite", "keras", "savedmodel"], checked)
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["model.keras", "model.tflite", "saved_model"]
+    assert done["examples"] == done["test_examples"] == 360
+    for name in ("keras", "savedmodel", "tflite"):
+        assert done["formats"][name]["metrics"]["test_accuracy"] == pytest.approx(accuracy, abs=1.5 / 360)
+        assert Path(done["formats"][name]["path"]).exists()
+    interpreter = tf.lite.Interpreter(model_path=str(tmp_path / "new" / "model.tflite"))
+    (logits,) = interpreter.get_signature_runner("serving_default")(
+        **{interpreter.get_signature_list()["serving_default"]["inputs"][0]: IMAGES}
+    ).values()
+    np.testing.assert_allclose(logits, np.asarray(model(IMAGES)), rtol=1e-3, atol=1e-3)
+
+
+def test_only_what_was_asked_for_is_written(record: RunRecord, make_spec: MakeSpec, tmp_path: Path, checked: Settings) -> None:
+    spec = make_spec(model_params={"hidden": [5]})
+    finished(record, spec, tmp_path)
+    keep_file(record, trained(spec, tmp_path), tmp_path)
+    export(record, tmp_path / "lite", ["tflite", "tflite"], checked)
+    assert [path.name for path in (tmp_path / "lite").iterdir()] == ["model.tflite"]
+    with pytest.raises(InvalidInput, match="exists already"):
+        export(record, tmp_path / "lite", ["keras", "tflite"], checked)
+    export(record, tmp_path / "lite", ["keras"], checked)
+    assert sorted(path.name for path in (tmp_path / "lite").iterdir()) == ["model.keras", "model.tflite"]
+
+
+def test_the_runs_curves_come_along(record: RunRecord, make_spec: MakeSpec, tmp_path: Path) -> None:
+    spec = make_spec(model_params={"hidden": []})
+    finished(record, spec, tmp_path)
+    keep_file(record, trained(spec, tmp_path), tmp_path)
+    record.store.write(f"{record.paths.tensorboard}events.out", b"curves")
+    export(record, tmp_path / "new", ["keras"])
+    assert (tmp_path / "new" / "tensorboard" / "events.out").read_bytes() == b"curves"
+
+
+def test_a_form_that_answers_otherwise_is_an_error_and_leaves_nothing(
+    record: RunRecord, make_spec: MakeSpec, tmp_path: Path, checked: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make_spec(model_params={"hidden": [5]})
+    finished(record, spec, tmp_path)
+    keep_file(record, trained(spec, tmp_path), tmp_path)
+
+    def write(self: TFLite, model: keras.Model, folder: Path) -> None:
+        for variable in model.trainable_variables[:2]:
+            variable.assign(-variable.value)
+        whole(self, model, folder)
+        for variable in model.trainable_variables[:2]:
+            variable.assign(-variable.value)
+
+    whole = TFLite.write
+    monkeypatch.setattr(TFLite, "write", write)
+    with pytest.raises(UserFailure, match=r"exported tflite model gives test_accuracy 0\.\d+ where .* of 360 examples otherwise"):
+        export(record, tmp_path / "new", ["keras", "tflite"], checked)
+    assert not (tmp_path / "new").exists()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".delayline")]
+    export(record, tmp_path / "new", ["keras", "tflite"], None)
+
+
+def test_a_model_that_is_not_the_one_that_was_tested_is_told(
+    record: RunRecord, make_spec: MakeSpec, tmp_path: Path, checked: Settings
+) -> None:
+    spec = make_spec(model_params={"hidden": [5]})
+    finished(record, spec, tmp_path)
+    keep_file(record, trained(spec, tmp_path), tmp_path)
+    record.write_state({**record.state(), "metrics": {"test_accuracy": 0.9917}})
+    with pytest.raises(Damaged, match=r"the run ended with 0\.9917"):
+        export(record, tmp_path / "new", ["keras"], checked)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_recurrent_network_cannot_become_tflite_and_says_so_in_one_sentence(
+    record: RunRecord,
+    make_spec: MakeSpec,
+    user_folder: Path,
+    tmp_path: Path,
+    checked: Settings,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (user_folder / "lstm_nets.py").write_text(
+        "import keras\n"
+        "def build(shape, classes):\n"
+        "    layers = [keras.layers.Reshape(shape[:2]), keras.layers.LSTM(4), keras.layers.Dense(classes)]\n"
+        "    return keras.Sequential([keras.Input(shape), *layers])\n"
+    )
+    spec = make_spec(model="lstm_nets:build")
+    finished(record, spec, user_folder)
+    keep_file(record, trained(spec, user_folder), tmp_path)
+    arguments = ["--run", "a-run", "--to", str(tmp_path / "new"), "--store", record.store.url]
+    assert main([*arguments, "--format", "tflite"]) == 3
+    out, err = capfd.readouterr()
+    assert out == ""
+    (line,) = [line for line in err.splitlines() if line.startswith("Error: ")]
+    assert "cannot become a TFLite file: it has no tf.TensorList" in line
+    assert not (tmp_path / "new").exists()
+    assert main([*arguments, "--json"]) == 0
+    out, err = capfd.readouterr()
+    document = json.loads(out)
+    assert sorted(document["formats"]) == ["keras", "savedmodel"] and document["examples"] == 360
+    assert "savedmodel: test_accuracy" in err and "as the run's own" in err
+
+
+def test_a_users_own_layers_are_checked_in_their_file(
+    record: RunRecord, make_spec: MakeSpec, user_folder: Path, tmp_path: Path, checked: Settings
+) -> None:
+    (user_folder / "checked_nets.py").write_text(inspect.cleandoc(NETS))
+    spec = make_spec(model="checked_nets:build")
+    finished(record, spec, user_folder)
+    model = trained(spec, user_folder)
+    keep_checkpoint(record, spec, model, 7)
+    evaluated(record, model)
+    done = export(record, tmp_path / "new", ["keras", "savedmodel", "tflite"], checked)
+    assert len({str(each["metrics"]) for each in done["formats"].values()}) == 1

@@ -28,14 +28,14 @@ def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
     if not classes:
         raise BadData(f"{source / 'train'} has no folders: put the pictures of each class into a folder of its name.")
     files = {split: _files(source / split, classes) for split in ("train", "test")}
-    grey = all(_mode(path) in GREY for found in files.values() for path, _ in found)
+    grey = all(is_grey(path) for found in files.values() for path, _ in found)
     splits, size = {}, None
     for split, found in files.items():
         if not found:
             raise BadData(f"{source / split} has no PNG or JPEG files: the {split} split is empty.")
         images = []
         for path, _ in found:
-            image = _decode(path, grey)
+            image = decode(path, grey)
             size = size or (path, image.shape)
             if image.shape != size[1]:
                 raise BadData(
@@ -87,7 +87,13 @@ def _mode(path: Path) -> str:
         return str(image.mode)
 
 
-def _decode(path: Path, grey: bool) -> NDArray[Any]:
+def is_grey(path: Path) -> bool:
+    """Whether a PNG or JPEG file has no colours; raise BadData."""
+    return _mode(path) in GREY
+
+
+def decode(path: Path, grey: bool) -> NDArray[Any]:
+    """The pixels of a PNG or JPEG file, uint8 [height, width, 1 or 3]; raise BadData."""
     with _open(path) as image:
         try:
             return to_array(image, grey)

@@ -18,20 +18,25 @@ MOST_BYTES = 64 * 1024**3
 def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
     """Read one .npz file, or the only one in a folder. Arrays of images gain a channel axis where they have none."""
     path = _file(source)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            claimed = sum(info.file_size for info in archive.infolist())
-        if claimed > MOST_BYTES:
-            raise BadData(f"{path.name}: it claims {claimed} bytes unpacked, more than {MOST_BYTES}.")
-        with np.load(path, allow_pickle=False) as arrays:
-            columns = {name: arrays[name] for name in arrays.files}
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, MemoryError, NotImplementedError) as error:
-        pickled = " (arrays of Python objects are not read)" if "pickle" in str(error).lower() else ""
-        raise BadData(f"{path.name}: it is no intact .npz file: {str(error)[:200]}{pickled}.") from error
+    columns = read_arrays(path, MOST_BYTES)
     progress(path.stat().st_size)
     return RawDataset(
         {split: _split(path, columns, split) for split in ("train", "test") if f"y_{split}" in columns or f"x_{split}" in columns}
     )
+
+
+def read_arrays(path: Path, most_bytes: int) -> dict[str, NDArray[Any]]:
+    """All arrays of an .npz file by name; raise BadData for a damaged one, and for one of more than `most_bytes` unpacked."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            claimed = sum(info.file_size for info in archive.infolist())
+        if claimed > most_bytes:
+            raise BadData(f"{path.name}: it claims {claimed} bytes unpacked, more than {most_bytes}.")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, MemoryError, NotImplementedError) as error:
+        pickled = " (arrays of Python objects are not read)" if "pickle" in str(error).lower() else ""
+        raise BadData(f"{path.name}: it is no intact .npz file: {str(error)[:200]}{pickled}.") from error
 
 
 def _file(source: Path) -> Path:

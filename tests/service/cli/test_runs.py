@@ -1,6 +1,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from service.storage.records import Lease, RunRecord
 
 Delayline = Callable[..., Any]
@@ -93,3 +95,34 @@ def test_cancelling_gives_up_after_the_wait(delayline: Delayline, submitted: Run
     assert "has not ended within 0.1 s" in done.err
     assert submitted.cancel_requested()
     assert delayline("runs", "cancel", "fake", "--wait", "0", "--json").document["state"] == "queued"
+
+
+def test_watch_prints_one_document_also_of_a_failed_run(delayline: Delayline, submitted: RunRecord) -> None:
+    finish(submitted)
+    done = delayline("runs", "watch", "fake", "--json")
+    assert (done.code, done.document["state"]) == (0, "succeeded")
+    finish(submitted, "failed", error={"message": "ValueError: my own mistake", "kind": "user"}, exit_code=3)
+    done = delayline("runs", "watch", "fake", "--json")
+    assert (done.code, done.document["state"]) == (3, "failed")
+
+
+def test_watching_a_lost_run_ends(delayline: Delayline, submitted: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.runs.LEASE_SECONDS", 0.1)
+    monkeypatch.setattr("service.runs.EVENT_SECONDS", 0.0)
+    finish(submitted, "running", finished=None)
+    done = delayline("runs", "watch", "fake", "--json")
+    assert (done.code, done.document["state"]) == (4, "lost")
+    assert "was lost" in done.err
+
+
+def test_follows_logs_to_the_runs_end(delayline: Delayline, submitted: RunRecord) -> None:
+    for rank in (0, 1):
+        submitted.store.write(submitted.paths.log(1, rank), f"I am {rank} \x1b[2J\nand end".encode())
+    finish(submitted, "failed")
+    done = delayline("runs", "logs", "fake", "--follow")
+    assert done.code == 0
+    assert done.out == "I am 0 \N{REPLACEMENT CHARACTER}[2J\nand end\nI am 1 \N{REPLACEMENT CHARACTER}[2J\nand end\n"
+    assert done.err.splitlines() == ["==> attempt 1, rank 0 <==", "==> attempt 1, rank 1 <==", "run fake is failed"]
+    one = delayline("runs", "logs", "fake", "-f", "--rank", "1", "--json").document
+    assert [(log["attempt"], log["rank"], log["text"][:6]) for log in one] == [(1, 1, "I am 1")]
+    assert delayline("runs", "logs", "absent", "--follow").code == 2

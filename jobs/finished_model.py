@@ -1,0 +1,95 @@
+"""The model of a run that succeeded, with its weights, for whoever uses it: export, predict, another run."""
+
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobs.datasets import find_run_dataset
+from service.datasets import Manifest
+from service.errors import InvalidInput, NotFound
+from service.specs import TrainSpec
+from service.storage.records import Document, RunRecord
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that succeeded, as its documents say it. Nothing here imports TensorFlow before a model is loaded."""
+
+    record: RunRecord
+    submission: Document
+    state: Document
+
+    @cached_property
+    def spec(self) -> TrainSpec:
+        """The run's spec."""
+        return TrainSpec.model_validate(self.submission["spec"])
+
+    @cached_property
+    def dataset(self) -> Manifest:
+        """The dataset, in the version that the run was trained on."""
+        return find_run_dataset(self.spec, self.record.store, self.submission.get("dataset_version"))
+
+    @property
+    def folder(self) -> str:
+        """Where a user's own module is found."""
+        return self.submission.get("folder") or str(Path.cwd())
+
+    def model(self, scratch: Path) -> "keras.Model":
+        """The model with its weights, by way of a file in the folder `scratch`.
+
+        Raise InvalidInput when the store has neither the model nor a checkpoint, UserFailure for what is wrong with a user's
+        own code.
+        """
+        file = scratch / "model.keras"
+        try:
+            self.record.store.download(self.record.paths.model, file)
+        except NotFound:
+            return self._from_checkpoint()
+        return self.open_file(file)
+
+    def open_file(self, file: Path) -> "keras.Model":
+        """The model in a `.keras` file of this run; a user's own is built again by their function and takes its weights."""
+        import keras
+
+        if self.spec.user_module is None:
+            model: keras.Model = keras.saving.load_model(file, compile=False)
+            return model
+        model = self.built()
+        model.load_weights(file)
+        return model
+
+    def built(self) -> "keras.Model":
+        """The model as the spec makes it, with new weights."""
+        from jobs.models import build_model
+
+        shapes = {feature.name: feature.shape for feature in self.dataset.features}
+        return build_model(self.spec, shapes, len(self.dataset.classes), self.folder)
+
+    def _from_checkpoint(self) -> "keras.Model":
+        from jobs.checkpoints import CheckpointStore
+        from jobs.variables import assign_variables
+
+        checkpoints = CheckpointStore(self.record.store, self.record.paths, self.spec.checkpoint)
+        stopping = self.spec.early_stopping
+        best = checkpoints.best_kept() if stopping and stopping.restore_best else None
+        snapshot = (
+            checkpoints.load(best) if best is not None else checkpoints.load_newest(lambda step, why: print(why, file=sys.stderr))
+        )
+        if snapshot is None:
+            raise InvalidInput(f"The run {self.record.run_id!r} has neither a model nor a checkpoint in {self.record.store.url}.")
+        model = self.built()
+        assign_variables(model.variables, snapshot.model)
+        return model
+
+
+def finished_run(record: RunRecord, purpose: str) -> FinishedRun:
+    """The run, or InvalidInput for one that has not succeeded; `purpose` ends the sentence: `to export`."""
+    submission, state = record.submission(), record.state()
+    if state["state"] != "succeeded":
+        raise InvalidInput(f"The run {record.run_id!r} is {state['state']}: only a run that succeeded has a model {purpose}.")
+    return FinishedRun(record, submission, state)

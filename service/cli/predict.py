@@ -1,0 +1,56 @@
+"""`delayline predict RUN FILE…`: what a run's model says of pictures or arrays, asked in a process that has TensorFlow."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from service.cli.console import print_json, print_table, say
+from service.cli.options import AsJson, RunId, StoreUrl
+from service.settings import Settings, process_environment
+from service.storage import open_store
+from service.storage.records import RunRecord
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+@app.command()
+def predict(
+    run: RunId,
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="PNG, JPEG or .npz files (the array x, or the feature's name).")
+    ],
+    top: Annotated[int, typer.Option(metavar="K", min=1, help="Name the K likeliest classes.")] = 1,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Classify pictures or arrays by a run's model; pictures are brought to the size that it was trained on."""
+    settings = Settings.load(store=store)
+    opened = open_store(settings)
+    RunRecord(opened, run).submission()
+    argv = [sys.executable, "-m", "jobs.predict", "--run", run, "--top", str(top), "--store", opened.url, "--", *map(str, files)]
+    environment = process_environment(**settings.for_processes())
+    done = subprocess.run(argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise typer.Exit(done.returncode if done.returncode > 0 else 4)
+    document = json.loads(done.stdout)
+    if as_json:
+        print_json(document)
+    else:
+        _show(document["predictions"])
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    print_table(["FILE", "CLASS", "PROBABILITY"], [line for row in rows for line in _lines(row)])
+    for row in rows:
+        if row["notes"] and not row["index"]:
+            say(f"{row['file']}: {', '.join(row['notes'])}")
+
+
+def _lines(row: dict[str, Any]) -> list[list[str]]:
+    name = row["file"] if row["index"] is None else f"{row['file']}[{row['index']}]"
+    ranked = [[each["class"], f"{each['probability']:.4f}"] for each in row["top"]]
+    return [[name if number == 0 else "", *cells] for number, cells in enumerate(ranked)]

@@ -1,0 +1,104 @@
+"""`delayline runs prune`: delete runs that are over, once it was seen which."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from service.cli.completion import states as known_states
+from service.cli.console import local_time, print_json, print_table, say, size
+from service.cli.options import AsJson, StoreUrl
+from service.errors import Cancelled, InvalidInput
+from service.prune import PRUNABLE, Candidate, choose, delete
+from service.settings import Settings
+from service.specs import parse_duration
+from service.storage import open_store
+from service.storage.base import Store
+
+
+def prune(
+    older_than: Annotated[
+        str | None, typer.Option("--older-than", metavar="AGE", help="Those that ended so long ago, such as 7d or 12h.")
+    ] = None,
+    states: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--state", metavar="STATE", help=f"Those in this state alone: {', '.join(PRUNABLE)}.", autocompletion=known_states
+        ),
+    ] = None,
+    keep_last: Annotated[
+        int | None, typer.Option("--keep-last", metavar="N", min=0, help="Keep the newest N (of these states).")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete runs that are over; what would go is shown first. A run that lives is never touched."""
+    opened = open_store(Settings.load(store=store))
+    found = choose(opened, states or (), _seconds(older_than), keep_last)
+    if not as_json:
+        _show(found)
+    sure = bool(found) and (yes or _confirmed(found))
+    refused = _delete(opened, found) if sure else {}
+    gone = [each for each in found if sure and each.run_id not in refused]
+    if as_json:
+        rows = [{**each.document(), "deleted": each in gone, "refused": refused.get(each.run_id)} for each in found]
+        print_json({"runs": rows, "deleted": len(gone), "bytes": sum(each.bytes for each in (gone if sure else found))})
+    elif sure:
+        say(f"deleted {_count(gone)}")
+    elif found:
+        say(f"nothing was deleted; add --yes to delete {_count(found)}")
+
+
+def _seconds(age: str | None) -> float | None:
+    if age is None:
+        return None
+    try:
+        return float(parse_duration(age))
+    except (TypeError, ValueError):
+        raise InvalidInput(f"--older-than {age[:40]!r} is not a length of time: write 7d, 12h, 30m or 90s.") from None
+
+
+def _show(found: list[Candidate]) -> None:
+    if not found:
+        say("There is nothing to delete.")
+        return
+    rows = [
+        [
+            each.run_id,
+            each.state,
+            each.model or "",
+            each.dataset or "",
+            local_time(each.last),
+            str(each.objects),
+            size(each.bytes),
+        ]
+        for each in found
+    ]
+    print_table(["RUN", "STATE", "MODEL", "DATASET", "ENDED", "OBJECTS", "SIZE"], rows)
+
+
+def _confirmed(found: list[Candidate]) -> bool:
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print(f"Delete {_count(found)}? This cannot be undone. [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _delete(store: Store, found: list[Candidate]) -> dict[str, str]:
+    """Delete one after the other; return why some stay."""
+    refused = {}
+    for number, each in enumerate(found, 1):
+        try:
+            delete(store, each.run_id)
+            say(f"{number}/{len(found)} {each.run_id} deleted")
+        except InvalidInput as error:
+            refused[each.run_id] = str(error)
+            say(str(error))
+        except KeyboardInterrupt:
+            raise Cancelled(f"Stopped at {each.run_id}: the same command deletes the rest.") from None
+    return refused
+
+
+def _count(runs: list[Candidate]) -> str:
+    return f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}, {size(sum(each.bytes for each in runs))}"

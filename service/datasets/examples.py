@@ -1,0 +1,121 @@
+"""Single files as examples for a trained network: pictures and NumPy arrays, brought to the shape of the network's dataset."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from service.datasets.formats.images import decode, is_grey
+from service.datasets.formats.npz import read_arrays
+from service.datasets.manifest import Feature
+from service.errors import BadData, InvalidInput
+
+PICTURES = {".png", ".jpg", ".jpeg"}
+MOST_BYTES = 2 * 1024**3
+"""Of one file unpacked (assumed: more than anybody classifies at once)."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The examples of one file. `columns`: features as the network takes them, divided by their scale, [examples, …] by name.
+
+    `notes`: what was changed to make them fit.
+    """
+
+    file: str
+    columns: dict[str, NDArray[Any]]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+
+def read_examples(path: Path, features: tuple[Feature, ...]) -> Examples:
+    """Read a PNG, JPEG or .npz file; raise InvalidInput for a file that is not there, BadData for one that cannot be used."""
+    if not path.is_file():
+        raise InvalidInput(f"There is no file {path}: give PNG, JPEG or .npz files.")
+    suffix = path.suffix.lower()
+    if suffix in PICTURES:
+        return _picture(path, features)
+    if suffix == ".npz":
+        return _arrays(path, features)
+    raise BadData(f"{path} is no file that can be classified: give PNG, JPEG or .npz files.")
+
+
+def _picture(path: Path, features: tuple[Feature, ...]) -> Examples:
+    feature = features[0]
+    if len(features) != 1 or len(feature.shape) != 3 or feature.shape[2] not in (1, 3) or feature.dtype != "uint8":
+        wanted = ", ".join(f"{each.name} ({each.dtype} {'x'.join(map(str, each.shape)) or 'number'})" for each in features)
+        raise BadData(f"{path} is a picture, but the run was trained on {wanted}: give an .npz file.")
+    height, width, channels = feature.shape
+    notes = []
+    if is_grey(path) != (channels == 1):
+        notes.append("made grey" if channels == 1 else "made a colour picture")
+    pixels = decode(path, channels == 1)
+    if pixels.shape[:2] != (height, width):
+        stretched = pixels.shape[0] * width != pixels.shape[1] * height
+        changed = ", which changes its proportions" if stretched else ""
+        notes.append(f"resized from {pixels.shape[1]}x{pixels.shape[0]} to {width}x{height}{changed}")
+        pixels = _resized(pixels, width, height)
+    # A picture's own range is 0 to 255, whatever the dataset's stored values are divided by.
+    return Examples(str(path), {feature.name: pixels[np.newaxis].astype(np.float32) / np.float32(255)}, tuple(notes))
+
+
+def _resized(pixels: NDArray[Any], width: int, height: int) -> NDArray[Any]:
+    grey = pixels.shape[2] == 1
+    image = Image.fromarray(pixels[..., 0] if grey else pixels)
+    made = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), np.uint8)
+    return made[..., np.newaxis] if grey else made
+
+
+def _arrays(path: Path, features: tuple[Feature, ...]) -> Examples:
+    arrays = read_arrays(path, MOST_BYTES)
+    columns = {}
+    for feature in features:
+        name = "x" if len(features) == 1 and feature.name not in arrays else feature.name
+        if name not in arrays:
+            wanted = f"{feature.name!r} or 'x'" if len(features) == 1 else repr(feature.name)
+            raise BadData(f"{path} has no array {wanted}: it has {', '.join(sorted(arrays)[:10]) or 'none'}.")
+        columns[feature.name] = _scaled(path, name, _shaped(path, name, arrays[name], feature), feature)
+    counts = {name: len(array) for name, array in columns.items()}
+    if len(set(counts.values())) > 1:
+        raise BadData(
+            f"{path} has {', '.join(f'{count} of {name}' for name, count in counts.items())}: their numbers must be equal."
+        )
+    if 0 in counts.values():
+        raise BadData(f"{path} holds no examples.")
+    return Examples(str(path), columns)
+
+
+def _shaped(path: Path, name: str, array: NDArray[Any], feature: Feature) -> NDArray[Any]:
+    """The array as [examples, *shape]; a single example, and pictures without an axis for their one channel, are taken too."""
+    shape = feature.shape
+    for wanted in (shape, shape[:-1]) if shape and shape[-1] == 1 else (shape,):
+        if array.shape[1:] == wanted and array.ndim:
+            return array.reshape(len(array), *shape)
+        if array.shape == wanted:
+            return array.reshape(1, *shape)
+    example = ", ".join(map(str, shape))
+    raise BadData(f"{path}: {name!r} has the shape {array.shape}, but the run takes (examples, {example}).")
+
+
+def _scaled(path: Path, name: str, array: NDArray[Any], feature: Feature) -> NDArray[Any]:
+    stored = np.dtype(feature.dtype)
+    if array.dtype.kind not in "iufb" or (stored.kind in "iu" and array.dtype.kind == "f"):
+        raise BadData(
+            f"{path}: {name!r} is {array.dtype}, but the run's dataset holds {stored}: give values as they are stored there"
+            f"{f', 0 to {feature.scale:g}' if feature.scale != 1 else ''}."
+        )
+    if stored.kind in "iu" and array.size:
+        limits = np.iinfo(stored)
+        if int(array.min()) < limits.min or int(array.max()) > limits.max:
+            raise BadData(
+                f"{path}: {name!r} has values from {array.min()} to {array.max()}, but {stored} holds {limits.min} to {limits.max}."
+            )
+    if stored.kind in "iu" and feature.scale == 1.0:
+        return array.astype(stored)
+    return array.astype(np.float32) * np.float32(1 / feature.scale)

@@ -1,0 +1,120 @@
+"""The new lines of a run's logs, as its workers ship them to the store, until the run ends."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from service import runs
+from service.errors import InfrastructureFailure, NotFound, StoreUnreachable
+from service.run_paths import RunPaths
+from service.storage.base import ObjectInfo, Store
+from service.storage.records import ENDED, Document
+
+LOOK_SECONDS = 1.0
+"""Between looks at the store (assumed: workers ship every two seconds)."""
+OVERLAP = 512
+"""Bytes of what was shown last that are read again, to see that the log went on and did not slide or start anew (assumed)."""
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Whole lines of one process's log; `rank` is None for the driver. `skipped`: some before them were never seen."""
+
+    attempt: int
+    rank: int | None
+    text: str
+    skipped: bool = False
+
+
+def follow(store: Store, run_id: str, attempt: int | None = None, rank: int | None = None) -> Iterator[Lines]:
+    """Yield what the logs say and will say, from the latest attempt on or of one attempt, until the run ends.
+
+    A store that is away is waited for as `runs.watch` does. Raise UnknownName for a run that is not there, InfrastructureFailure
+    once nobody drives the run any more.
+    """
+    logs = _Logs(store, run_id, attempt, rank)
+    for update in runs.watch(store, run_id, interval=LOOK_SECONDS):
+        if update.problem is not None:
+            continue
+        last = update.state in ENDED or update.state == "lost" or _is_over(update.document, attempt)
+        try:
+            yield from logs.news(last)
+        except StoreUnreachable:
+            # The next look waits for it, as long as it is to be waited for.
+            if last:
+                raise
+        if update.state == "lost":
+            raise InfrastructureFailure(f"The run {run_id} was lost: nobody drives it any more; submit it again to continue.")
+        if last:
+            return
+
+
+def _is_over(state: Document, attempt: int | None) -> bool:
+    """Whether the attempt that alone is wanted has ended."""
+    return any(each["number"] == attempt and each.get("finished") is not None for each in state["attempts"])
+
+
+@dataclass
+class _Logs:
+    store: Store
+    run_id: str
+    attempt: int | None
+    rank: int | None
+    _tails: dict[str, "_Tail"] = field(default_factory=dict)
+    _first: int | None = None
+
+    def news(self, last: bool) -> Iterator[Lines]:
+        """The new lines of all logs that are wanted; `last`: also the rest of a line that was not ended."""
+        root = RunPaths(self.run_id).logs
+        found = [(info, where) for info in self.store.list(root) if (where := runs.log_of(info.key[len(root) :]))]
+        if self._first is None and found:
+            # One that only starts to look does not want the attempts that are over.
+            self._first = self.attempt if self.attempt is not None else max(number for _, (number, _) in found)
+        for info, (number, rank) in sorted(found, key=lambda pair: (pair[1][0], -1 if pair[1][1] is None else pair[1][1])):
+            wanted = number == self.attempt if self.attempt is not None else number >= (self._first or 0)
+            if wanted and (self.rank is None or rank == self.rank):
+                tail = self._tails.setdefault(info.key, _Tail(self.store, info.key))
+                text, skipped = tail.news(info, last)
+                if text:
+                    yield Lines(number, rank, text, skipped)
+
+
+@dataclass
+class _Tail:
+    """One log: how far it was shown, and the end of that."""
+
+    store: Store
+    key: str
+    _offset: int = 0
+    _shown: bytes = b""
+    _open: bytes = b""
+    _seen: tuple[int, float] = (0, 0.0)
+
+    def news(self, info: ObjectInfo, last: bool) -> tuple[str, bool]:
+        """What came since the last look, as whole lines, and whether something before it is lost."""
+        data, skipped = b"", False
+        # Its last bytes may have been shipped within the same second as those before.
+        if (info.size, info.modified) != self._seen or last:
+            try:
+                data, skipped = self._read(info.size)
+            except NotFound:
+                return "", False
+            self._seen = (info.size, info.modified)
+        whole = self._open + data
+        end = len(whole) if last else whole.rfind(b"\n") + 1
+        self._open = whole[end:]
+        return whole[:end].decode(errors="replace"), skipped
+
+    def _read(self, size: int) -> tuple[bytes, bool]:
+        overlap = self._shown
+        start = self._offset - len(overlap)
+        data = self.store.read_range(self.key, start, max(size - start, len(overlap)))
+        if data.startswith(overlap):
+            new, skipped = data[len(overlap) :], False
+        else:
+            # Of a very long log the store keeps the end: what was shown last stands further ahead now, or is gone.
+            data, start = self.store.read(self.key), 0
+            at = data.find(overlap)
+            new, skipped = (data[at + len(overlap) :], False) if at >= 0 else (data, True)
+        self._offset = start + len(data)
+        self._shown = data[-OVERLAP:]
+        return new, skipped

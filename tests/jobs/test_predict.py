@@ -1,0 +1,101 @@
+"""What a finished run's model says of files."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from jobs.finished_model import finished_run
+from jobs.models import build_model
+from jobs.predict import main, predict
+from service.datasets.catalogue import embedded_arrays
+from service.errors import BadData, InvalidInput, UserFailure
+from service.specs import TrainSpec
+from service.storage.local import LocalStore
+from service.storage.records import RunRecord
+
+MakeSpec = Callable[..., TrainSpec]
+
+
+@pytest.fixture
+def record(tmp_path: Path, make_spec: MakeSpec) -> RunRecord:
+    """A run that succeeded, with a model of random weights."""
+    record = RunRecord(LocalStore(tmp_path / "store"), "a-run")
+    spec = make_spec(model="dense", model_params={"hidden": [8]})
+    assert record.claim(spec, {"folder": str(tmp_path), "dataset_version": "uci-1998"})
+    record.write_state({"state": "succeeded", "attempts": [], "error": None})
+    keras.utils.set_random_seed(1)
+    build_model(spec, (8, 8, 1), 10, None).save(tmp_path / "model.keras")
+    record.store.upload(tmp_path / "model.keras", record.paths.model)
+    return record
+
+
+def reference(record: RunRecord, folder: Path, images: np.ndarray) -> np.ndarray:
+    """Softmax of the model's logits, by Keras itself."""
+    model = keras.saving.load_model(folder / "model.keras", compile=False)
+    return np.asarray(keras.ops.softmax(model(images.astype(np.float32) / 16)))
+
+
+def test_classes_and_probabilities_are_those_of_the_model(record: RunRecord, tmp_path: Path) -> None:
+    images = embedded_arrays("digits")["test"]["image"]
+    np.savez(tmp_path / "all.npz", x=images)
+    found = predict(finished_run(record, "to predict with"), [tmp_path / "all.npz"], top=10)["predictions"]
+    wanted = reference(record, tmp_path, images)
+    assert [row["index"] for row in found] == list(range(len(images)))
+    assert [int(row["class"]) for row in found] == wanted.argmax(axis=1).tolist()
+    for row, chances in zip(found, wanted, strict=True):
+        assert row["probability"] == row["top"][0]["probability"] == pytest.approx(chances.max(), rel=1e-4)
+        assert sorted(each["class"] for each in row["top"]) == [str(number) for number in range(10)]
+        assert sum(each["probability"] for each in row["top"]) == pytest.approx(1.0)
+
+
+def test_a_picture_is_classified_as_the_array_that_it_shows(record: RunRecord, tmp_path: Path) -> None:
+    image = embedded_arrays("digits")["test"]["image"][3]
+    Image.fromarray((image[..., 0].astype(np.float32) * 255 / 16).round().astype(np.uint8)).save(tmp_path / "a.png")
+    np.savez(tmp_path / "a.npz", image=image)
+    picture, array = predict(finished_run(record, ""), [tmp_path / "a.png", tmp_path / "a.npz"])["predictions"]
+    assert (picture["class"], picture["index"], picture["notes"]) == (array["class"], None, [])
+    assert picture["probability"] == pytest.approx(array["probability"], abs=0.01)
+    assert len(picture["top"]) == 1
+
+
+def test_a_bad_file_is_told_before_anything_is_classified(
+    record: RunRecord, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bad.png").write_bytes(b"none")
+    monkeypatch.setattr("jobs.finished_model.FinishedRun.model", lambda *_: pytest.fail("a model was loaded"))
+    arguments = ["--run", "a-run", "--store", record.store.url]
+    assert main([*arguments, str(tmp_path / "bad.png")]) == BadData.exit_code
+    assert main([*arguments, str(tmp_path / "none.png")]) == InvalidInput.exit_code
+    out, err = capfd.readouterr()
+    assert out == "" and len(err.splitlines()) == 2 and "bad.png" in err and "none.png" in err
+
+
+def test_the_document_stands_alone_on_standard_output(
+    record: RunRecord, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((2, 8, 8), np.uint8))
+    assert main(["--run", "a-run", "--store", record.store.url, "--top", "3", str(tmp_path / "a.npz")]) == 0
+    document = json.loads(capfd.readouterr().out)
+    assert document["run"] == "a-run" and len(document["classes"]) == 10
+    assert [len(row["top"]) for row in document["predictions"]] == [3, 3]
+
+
+def test_an_answer_that_is_no_number_names_its_file(record: RunRecord, tmp_path: Path) -> None:
+    model = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    model.trainable_variables[-1].assign(np.full(10, np.nan))
+    model.save(tmp_path / "model.keras")
+    record.store.upload(tmp_path / "model.keras", record.paths.model)
+    np.savez(tmp_path / "a.npz", x=np.zeros((2, 8, 8), np.uint8))
+    with pytest.raises(UserFailure, match=r"a\.npz: the model's answer is not a finite number"):
+        predict(finished_run(record, ""), [tmp_path / "a.npz"])
+
+
+def test_only_a_run_that_succeeded_predicts(record: RunRecord) -> None:
+    record.write_state({"state": "failed", "attempts": [], "error": None})
+    with pytest.raises(InvalidInput, match="is failed: only a run that succeeded has a model to predict with"):
+        finished_run(record, "to predict with")

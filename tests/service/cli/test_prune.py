@@ -1,0 +1,88 @@
+import io
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from service import runs
+from service.specs import TrainSpec
+from service.storage.base import Store
+from service.storage.records import Lease, RunRecord
+
+Delayline = Callable[..., Any]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def three(local_store: Store) -> Store:
+    """Two runs that are over and one that lives."""
+    for name, state in (("good", "succeeded"), ("bad", "failed"), ("living", "running")):
+        record = RunRecord(local_store, name)
+        assert record.claim(TrainSpec(model="cnn", dataset="digits", epochs=1), {})
+        record.write_state({"state": state, "attempts": [], "error": None, "finished": None if state == "running" else 1e9})
+        record.store.write(record.paths.model, bytes(3 * 1024**2))
+    assert Lease(RunRecord(local_store, "living")).acquire()
+    return local_store
+
+
+def there(store: Store) -> set[str]:
+    return {row["id"] for row in runs.list_runs(store)}
+
+
+def test_shows_what_would_go_and_deletes_nothing(delayline: Delayline, three: Store) -> None:
+    done = delayline("runs", "prune", "--older-than", "7d")
+    assert done.code == 0
+    heading, *rows = done.out.splitlines()
+    assert heading.split() == ["RUN", "STATE", "MODEL", "DATASET", "ENDED", "OBJECTS", "SIZE"]
+    assert {row.split()[0] for row in rows} == {"good", "bad"} and all(row.endswith("3 MiB") for row in rows)
+    assert "nothing was deleted; add --yes to delete 2 runs, 6 MiB" in done.err
+    assert there(three) == {"good", "bad", "living"}
+
+
+def test_deletes_with_yes(delayline: Delayline, three: Store) -> None:
+    done = delayline("runs", "prune", "--state", "failed", "--yes")
+    assert (done.code, done.out.splitlines()[1].split()[:2]) == (0, ["bad", "failed"])
+    assert "1/1 bad deleted" in done.err and "deleted 1 run, 3 MiB" in done.err
+    assert there(three) == {"good", "living"}
+    again = delayline("runs", "prune", "--state", "failed", "--yes")
+    assert (again.code, again.out) == (0, "") and "nothing to delete" in again.err
+
+
+@pytest.mark.parametrize(
+    ("answer", "left"), [("y\n", {"living"}), ("\n", {"good", "bad", "living"}), ("", {"good", "bad", "living"})]
+)
+def test_asks_on_a_terminal(
+    delayline: Delayline, three: Store, monkeypatch: pytest.MonkeyPatch, answer: str, left: set[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal(answer))
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda _: True, raising=False)
+    done = delayline("runs", "prune", "--keep-last", "0")
+    assert done.code == 0 and "Delete 2 runs, 6 MiB? This cannot be undone." in done.err
+    assert there(three) == left
+
+
+def test_the_document_says_what_went(delayline: Delayline, three: Store) -> None:
+    document = delayline("runs", "prune", "--keep-last", "0", "--json").document
+    assert {row["id"] for row in document["runs"]} == {"good", "bad"} and document["deleted"] == 0
+    document = delayline("runs", "prune", "--keep-last", "1", "--json", "--yes").document
+    assert document["deleted"] == 1 and document["runs"][0]["deleted"] is True and document["bytes"] > 3 * 1024**2
+    assert len(there(three)) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "Nothing says which runs are to go"),
+        (["--older-than", "long"], "is not a length of time: write 7d"),
+        (["--state", "running"], "'running' is not one that can be deleted"),
+    ],
+)
+def test_wrong_usage_deletes_nothing(delayline: Delayline, three: Store, arguments: list[str], words: str) -> None:
+    done = delayline("runs", "prune", *arguments, "--yes")
+    assert done.code == 2 and words in done.err
+    assert there(three) == {"good", "bad", "living"}

@@ -1,0 +1,153 @@
+"""Single files as a network takes them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.datasets import Feature
+from service.datasets.examples import read_examples
+from service.errors import BadData, InvalidInput
+
+GREY = (Feature("image", "uint8", (4, 6, 1), 255.0),)
+COLOUR = (Feature("image", "uint8", (4, 6, 3), 255.0),)
+DIGITS = (Feature("image", "uint8", (8, 8, 1), 16.0),)
+TOKENS = (Feature("tokens", "int32", (5,)), Feature("length", "float32", ()))
+PIXELS = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
+
+
+def save(path: Path, pixels: Any, mode: str | None = None) -> Path:
+    image = Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(path)
+    return path
+
+
+def test_a_picture_of_the_right_size_is_taken_as_it_is(tmp_path: Path) -> None:
+    found = read_examples(save(tmp_path / "a.png", PIXELS), GREY)
+    assert (found.count, found.notes) == (1, ())
+    np.testing.assert_array_equal(
+        found.columns["image"], PIXELS[np.newaxis, ..., np.newaxis].astype(np.float32) / np.float32(255)
+    )
+    assert found.columns["image"].dtype == np.float32
+
+
+def test_white_is_one_whatever_the_dataset_is_divided_by(tmp_path: Path) -> None:
+    found = read_examples(save(tmp_path / "a.png", np.full((8, 8), 255, np.uint8)), DIGITS)
+    assert found.columns["image"].max() == found.columns["image"].min() == 1.0
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "LA"])
+@pytest.mark.parametrize("features", [GREY, COLOUR])
+def test_pictures_of_every_mode_come_to_the_shape(tmp_path: Path, mode: str, features: tuple[Feature, ...]) -> None:
+    found = read_examples(save(tmp_path / "a.png", np.stack([PIXELS] * 3, axis=-1), mode), features)
+    assert found.columns["image"].shape == (1, *features[0].shape)
+    grey = mode in ("L", "1", "LA")
+    wanted = () if grey == (features is GREY) else ("made grey",) if features is GREY else ("made a colour picture",)
+    assert found.notes == wanted
+
+
+def test_another_size_is_resized_and_noted(tmp_path: Path) -> None:
+    found = read_examples(save(tmp_path / "a.jpg", np.full((40, 60), 100, np.uint8)), GREY)
+    assert found.notes == ("resized from 60x40 to 6x4",)
+    np.testing.assert_allclose(found.columns["image"], 100 / 255, atol=0.01)
+    stretched = read_examples(save(tmp_path / "b.png", np.zeros((10, 10), np.uint8)), GREY)
+    assert stretched.notes == ("resized from 10x10 to 6x4, which changes its proportions",)
+
+
+def test_sixteen_bits_are_scaled(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 6), 65535, np.uint16)).save(tmp_path / "a.png")
+    assert read_examples(tmp_path / "a.png", GREY).columns["image"].min() == 1.0
+
+
+@pytest.mark.parametrize("name", ["x", "image"])
+@pytest.mark.parametrize("shape", [(3, 4, 6, 1), (3, 4, 6), (4, 6), (4, 6, 1)])
+def test_arrays_are_batches_or_single_examples(tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    np.savez(tmp_path / "a.npz", **{name: values})
+    found = read_examples(tmp_path / "a.npz", GREY)
+    assert found.count == (3 if shape[0] == 3 else 1)
+    np.testing.assert_allclose(found.columns["image"].ravel(), values.ravel() / 255, rtol=1e-6)
+
+
+def test_several_features_and_whole_numbers(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", tokens=np.ones((2, 5), np.int64), length=np.array([1.5, 2.0]), label=np.array([0, 1]))
+    found = read_examples(tmp_path / "a.npz", TOKENS)
+    assert found.columns["tokens"].dtype == np.int32 and found.columns["length"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"y": np.zeros(3)}, "no array 'image' or 'x': it has y"),
+        ({"x": np.zeros((3, 5, 6), np.uint8)}, r"the shape \(3, 5, 6\), but the run takes \(examples, 4, 6, 1\)"),
+        ({"x": np.zeros((0, 4, 6), np.uint8)}, "holds no examples"),
+        ({"x": np.zeros((3, 4, 6))}, "is float64, but the run's dataset holds uint8.*0 to 255"),
+        ({"x": np.full((3, 4, 6), 300)}, "from 300 to 300, but uint8 holds 0 to 255"),
+        ({"x": np.array(["a"] * 24).reshape(1, 4, 6)}, "is <U1"),
+        ({"x": np.array(5, np.uint8)}, r"the shape \(\)"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_named_with_their_file(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(BadData, match=rf"bad\.npz.*{words}") as caught:
+        read_examples(tmp_path / "bad.npz", GREY)
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_examples_must_be_equal(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", tokens=np.ones((2, 5), np.int32), length=np.zeros(3))
+    with pytest.raises(BadData, match="2 of tokens, 3 of length"):
+        read_examples(tmp_path / "a.npz", TOKENS)
+
+
+def test_objects_are_not_unpickled(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.array([{}, []], dtype=object))
+    with pytest.raises(BadData, match="Python objects are not read"):
+        read_examples(tmp_path / "a.npz", GREY)
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.datasets.examples.MOST_BYTES", 1024**2)
+    np.savez_compressed(tmp_path / "a.npz", x=np.zeros(4 * 1024**2, np.uint8))
+    assert (tmp_path / "a.npz").stat().st_size < 10_000
+    monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("it was unpacked"))
+    with pytest.raises(BadData, match="it claims 4194"):
+        read_examples(tmp_path / "a.npz", GREY)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("bad.png", b"", "no PNG or JPEG"),
+        ("bad.jpg", b"GIF89a", "no PNG or JPEG"),
+        ("bad.npz", b"PK\3\4", "no intact .npz"),
+        ("bad.txt", b"text", "give PNG, JPEG or .npz"),
+    ],
+)
+def test_files_that_are_none_are_named(tmp_path: Path, name: str, data: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(BadData, match=f"{name}.*{words}"):
+        read_examples(tmp_path / name, GREY)
+
+
+def test_a_picture_that_is_cut_off_is_named(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8))
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:900])
+    with pytest.raises(BadData, match=r"a\.png: the picture is damaged"):
+        read_examples(tmp_path / "a.png", GREY)
+
+
+def test_a_file_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"no file .*none\.png"):
+        read_examples(tmp_path / "none.png", GREY)
+    with pytest.raises(InvalidInput):
+        read_examples(tmp_path, GREY)
+
+
+def test_a_picture_is_nothing_for_a_run_of_other_features(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", PIXELS)
+    for features in (TOKENS, (Feature("x", "float32", (4, 6, 1)),), (Feature("image", "uint8", (4, 6, 4), 255.0),)):
+        with pytest.raises(BadData, match=r"is a picture, but the run was trained on .*give an \.npz"):
+            read_examples(path, features)

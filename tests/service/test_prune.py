@@ -1,0 +1,217 @@
+"""Which runs are deleted, and that nothing is half there wherever a deletion is interrupted; in a folder and in SeaweedFS."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import s3_servers
+
+from service import runs
+from service.errors import InvalidInput, StoreError, UnknownName
+from service.names import new_run_id
+from service.prune import STILL_SECONDS, choose, delete
+from service.settings import Settings
+from service.specs import TrainSpec
+from service.storage import open_store
+from service.storage.base import Store
+from service.storage.records import Lease, RunRecord, is_deleted, run_summary
+
+DAY = 86400.0
+SPEC = TrainSpec(model="cnn", dataset="digits", epochs=1)
+Make = Callable[..., RunRecord]
+
+
+@pytest.fixture(params=["local", "seaweedfs"])
+def store(request: pytest.FixtureRequest, local_store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    if request.param == "local":
+        return local_store
+    server: s3_servers.S3Server = request.getfixturevalue("seaweedfs")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    return open_store(Settings.load(store=f"s3://{server.bucket()}/some/prefix"))
+
+
+@pytest.fixture
+def make(store: Store) -> Make:
+    """Makes a run that ended `days` ago, with an object in each of a run's folders."""
+
+    def run(name: str, state: str = "succeeded", days: float = 0.0, **changes: Any) -> RunRecord:
+        record = RunRecord(store, name)
+        assert record.claim(SPEC, {"recipe": "cnn-digits"})
+        ended = time.time() - days * DAY
+        summary = {**run_summary(record.submission()), "submitted": ended - 60}
+        document = {"attempts": [], "error": None, "metrics": {}, "finished": ended, "summary": summary}
+        record.write_state({**document, "state": state, **changes})
+        for key in (
+            f"{record.paths.checkpoint(3)}manifest.json",
+            record.paths.log(1, 0),
+            record.paths.model,
+            record.paths.metrics,
+        ):
+            store.write(key, b"0123456789")
+        return record
+
+    return run
+
+
+def names(store: Store, *arguments: Any, **options: Any) -> list[str]:
+    return [each.run_id for each in choose(store, *arguments, **options)]
+
+
+def test_runs_are_chosen_by_age_state_and_how_many_are_kept(store: Store, make: Make) -> None:
+    make("new", days=1)
+    make("old", days=9)
+    make("failed-new", "failed", days=2)
+    make("failed-old", "failed", days=20)
+    assert names(store, older_than=7 * DAY) == ["old", "failed-old"]
+    assert names(store, ["failed"]) == ["failed-new", "failed-old"]
+    assert names(store, ["failed"], 7 * DAY) == ["failed-old"]
+    assert names(store, keep_last=3) == ["failed-old"]
+    assert names(store, ["failed", "succeeded"], keep_last=1, older_than=5 * DAY) == ["old", "failed-old"]
+    assert names(store, ["failed"], keep_last=1) == ["failed-old"]
+    assert names(store, ["cancelled"]) == []
+
+
+def test_sizes_are_those_of_all_objects(store: Store, make: Make) -> None:
+    record = make("one", days=1)
+    (found,) = choose(store, keep_last=0)
+    sizes = [info.size for info in store.list(record.paths.root)]
+    assert (found.objects, found.bytes) == (len(sizes), sum(sizes)) and found.bytes > 40
+    assert found.document()["bytes"] == found.bytes
+
+
+def test_a_run_that_lives_is_never_chosen_nor_deleted(store: Store, make: Make) -> None:
+    make("queued", "queued", finished=None)
+    living = make("living", "running", finished=None)
+    assert Lease(living).acquire()
+    assert names(store, keep_last=0) == []
+    before = {info.key for info in store.list("runs/")}
+    with pytest.raises(InvalidInput, match="'living' lives"):
+        delete(store, "living")
+    assert {info.key for info in store.list("runs/")} == before
+    assert runs.show(store, "living")["state"] == "running"
+
+
+def test_a_run_that_was_resumed_since_it_was_chosen_stays(store: Store, make: Make) -> None:
+    resumed = make("resumed", "failed", days=9)
+    assert names(store, ["failed"]) == ["resumed"]
+    assert Lease(resumed).acquire()
+    with pytest.raises(InvalidInput, match="lives"):
+        delete(store, "resumed")
+    assert store.exists(resumed.paths.model)
+
+
+def test_a_lost_run_is_as_old_as_its_last_change(store: Store, make: Make) -> None:
+    lost = make("lost", "running", finished=None)
+    document = lost.submission()
+    store.write(lost.paths.spec, b'{"format": 1, "kind": "train", "spec": {}, "submitted": 5.0}')
+    assert document["submitted"] > 5.0
+    assert names(store, ["lost"]) == ["lost"]
+    assert names(store, ["lost"], older_than=DAY) == []
+    assert names(store, ["lost"], older_than=DAY, now=time.time() + 2 * DAY) == ["lost"]
+
+
+def test_a_damaged_run_goes_only_when_asked_for_and_still(store: Store, make: Make) -> None:
+    damaged = make("damaged", days=90)
+    store.write(damaged.paths.state, b"{}")
+    store.write(damaged.paths.lease, b"no json")
+    later = time.time() + STILL_SECONDS + 5
+    assert names(store, keep_last=0, now=later) == []
+    assert names(store, ["damaged"]) == []
+    assert names(store, ["damaged"], now=later) == ["damaged"]
+    delete(store, "damaged")
+    assert list(store.list("runs/")) == []
+
+
+def test_deletion_leaves_nothing_and_the_id_is_free(store: Store, make: Make) -> None:
+    make("one")
+    make("one-more")
+    delete(store, "one")
+    assert list(store.list("runs/one/")) == []
+    assert [row["id"] for row in runs.list_runs(store)] == ["one-more"]
+    assert runs.show(store, "one-more")["state"] == "succeeded"
+    delete(store, "one")
+    assert make("one").submission()["recipe"] == "cnn-digits"
+
+
+class Stops(Exception):
+    """The process that deletes is killed here."""
+
+
+@pytest.mark.parametrize("after", range(13))
+def test_wherever_it_is_interrupted_the_run_is_whole_or_gone(
+    store: Store, make: Make, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    record = make("one", "failed")
+    whole = {info.key for info in store.list(record.paths.root)}
+    changes = 0
+
+    def counted(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal changes
+            if changes == after:
+                raise Stops
+            changes += 1
+            return method(*arguments, **options)
+
+        return call
+
+    with monkeypatch.context() as patch, pytest.raises(Stops):
+        for name in ("write", "delete", "delete_prefix"):
+            patch.setattr(store, name, counted(getattr(store, name)))
+        delete(store, "one")
+        raise Stops  # not so many changes
+    try:
+        spec = store.read(record.paths.spec)
+    except StoreError:
+        assert list(store.list(record.paths.root)) == []
+        return
+    if not is_deleted(spec):
+        assert whole <= {info.key for info in store.list(record.paths.root)}
+        assert runs.show(store, "one")["state"] == "failed"
+        return
+    # Gone for everybody, and nobody can take its id and go on from what is left.
+    with pytest.raises(UnknownName, match="deleted"):
+        runs.show(store, "one")
+    assert not record.claim(SPEC, {})
+    if not store.exists(record.paths.state):
+        assert runs.list_runs(store) == []
+    # A lease that a killed process held is that of nobody.
+    store.delete(record.paths.lease)
+    assert names(store, ["cancelled"]) == ["one"]
+    delete(store, "one")
+    assert list(store.list("runs/")) == []
+
+
+def test_the_same_for_many_runs(store: Store, make: Make) -> None:
+    made = [make(new_run_id("many"), days=day).run_id for day in range(12)]
+    kept = set(made[:4])
+    for name in names(store, keep_last=4):
+        delete(store, name)
+    assert {row["id"] for row in runs.list_runs(store)} == kept
+
+
+@pytest.mark.parametrize(
+    ("states", "words"), [((), "Nothing says which"), (("running",), "'running' is not one"), (("x",), "use succeeded")]
+)
+def test_what_says_nothing_or_names_no_state_is_refused(local_store: Store, states: tuple[str, ...], words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        choose(local_store, states)
+
+
+def test_who_may_only_read_deletes_nothing(seaweedfs: s3_servers.S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in seaweedfs.environment.items():
+        monkeypatch.setenv(name, value)
+    url = f"s3://{seaweedfs.bucket()}"
+    record = RunRecord(open_store(Settings.load(store=url)), "one")
+    assert record.claim(SPEC, {})
+    record.write_state({"state": "failed", "attempts": [], "error": None, "finished": 5.0})
+    assert seaweedfs.read_only
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", seaweedfs.read_only[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweedfs.read_only[1])
+    reader = open_store(Settings.load(store=url))
+    assert names(reader, ["failed"]) == ["one"]
+    with pytest.raises(StoreError, match="right to"):
+        delete(reader, "one")
+    assert runs.show(reader, "one")["state"] == "failed"
