@@ -1,5 +1,6 @@
 """Loss and metrics of a whole split, shared out over the workers."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.batches import Arrays
+from jobs.datasets.reading import open_reader
 from jobs.replica import Replica
 
 BATCH = 256
@@ -39,11 +41,13 @@ class Evaluator:
         mine = self.rows[self.rank :: self.workers]
         batch = min(BATCH, max(1, share))
         batches = -(-share // batch)
-        for first in range(0, batches, BATCHES_A_CALL):
-            count = min(BATCHES_A_CALL, batches - first)
-            taken = mine[first * batch : (first + count) * batch]
-            padding = count * batch - len(taken)
-            padded = np.concatenate([taken, np.full(padding, self.rows[0], np.int64)])
-            weights = np.concatenate([np.ones(len(taken), np.float32), np.zeros(padding, np.float32)])
-            features = {name: array[padded].reshape(count, batch, *array.shape[1:]) for name, array in self.features.items()}
-            yield features, self.labels[padded].reshape(count, batch), weights.reshape(count, batch)
+        padding = batches * batch - len(mine)
+        padded = np.concatenate([mine, np.full(padding, self.rows[0], np.int64)]).reshape(batches, batch)
+        weights = np.concatenate([np.ones(len(mine), np.float32), np.zeros(padding, np.float32)]).reshape(batches, batch)
+        with contextlib.closing(open_reader(self.features, self.labels, iter([padded.reshape(-1)]))) as reader:
+            for first in range(0, batches, BATCHES_A_CALL):
+                chosen = padded[first : first + BATCHES_A_CALL]
+                columns = reader.take(chosen.reshape(-1))
+                shaped = {name: picked.reshape(*chosen.shape, *picked.shape[1:]) for name, picked in columns.items()}
+                labels = shaped.pop("label")
+                yield shaped, labels, weights[first : first + BATCHES_A_CALL]

@@ -44,6 +44,8 @@ class Place:
     ring_timeout: float
     cache: Path
     cache_bytes: int
+    neighbours: int = 1
+    """Workers on this one's node, itself among them."""
 
 
 @dataclass
@@ -81,6 +83,8 @@ def run_session(
     watcher = LeadWatcher(record, place.attempt, session.checkpoints, members) if place.rank == 0 else SilentWatcher()
     with contextlib.closing(watcher):
         snapshot = restore(session, watcher)
+        if session.arrays.streamed:
+            watcher.event("streaming", "the examples are read from the dataset's shards while it trains")
         loop = make_loop(session, watcher, snapshot)
         loop.callbacks.on_train_begin()
         _restore_callbacks(loop, snapshot)
@@ -102,12 +106,15 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
     """Load the data, form the ring, and make model, optimizer and compiled functions, equal on all workers."""
     set_precision(spec)
     strategy = form_ring(place.workers, place.ring_timeout, guard)
-    arrays = load_arrays(spec, record.store, place.dataset_version, place.cache, place.cache_bytes)
     task = task_for(spec)
-    task.check_labels(arrays.train_labels, len(arrays.classes))
-    task.check_labels(arrays.test_labels, len(arrays.classes))
+    arrays = load_arrays(
+        spec, record.store, place.dataset_version, place.cache, place.cache_bytes, place.neighbours, task.check_labels
+    )
+    if not arrays.streamed:
+        task.check_labels(arrays.train_labels, len(arrays.classes))
+        task.check_labels(arrays.test_labels, len(arrays.classes))
     training_rows, validation_rows = split_validation(spec.seed, len(arrays.train_labels), spec.evaluate.validation)
-    plan = BatchPlan(training_rows, spec.batch, spec.seed, place.rank, place.workers)
+    plan = BatchPlan(training_rows, spec.batch, spec.seed, place.rank, place.workers, arrays.layout)
     milestones = Milestones(spec, plan.steps_per_epoch)
     keras.utils.set_random_seed(spec.seed)
     with strategy.scope():

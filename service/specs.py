@@ -131,6 +131,9 @@ class TrainSpec(Frozen):
     dataset: Annotated[str, Field(max_length=120)]
     """`name` or `name@version`."""
     dataset_params: dict[str, Any] = {}
+    input: Literal["auto", "memory", "stream"] = "auto"
+    """`stream` reads the examples from the shards while it trains; `auto` does so for data that memory would not hold.
+    Both give the same batches."""
     task: Annotated[str, Field(max_length=100)] = "classification"
     optimizer: Named = Named(name="adam", learning_rate=0.001)  # type: ignore[call-arg]
     callbacks: tuple[Named, ...] = ()

@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from service.datasets.cache import Cache
     from service.datasets.importer import import_dataset
     from service.datasets.load import load_split, verify_dataset
+    from service.datasets.rows import ShardRows
 
 __all__ = [
     "Cache",
     "Feature",
     "Manifest",
     "Shard",
+    "ShardRows",
     "find_dataset",
     "import_dataset",
     "list_datasets",
@@ -25,7 +27,7 @@ __all__ = [
     "verify_dataset",
 ]
 
-_LAZY = {"Cache": "cache", "import_dataset": "importer", "load_split": "load", "verify_dataset": "load"}
+_LAZY = {"Cache": "cache", "import_dataset": "importer", "load_split": "load", "verify_dataset": "load", "ShardRows": "rows"}
 
 
 def __getattr__(name: str) -> Any:
