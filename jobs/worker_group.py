@@ -12,9 +12,11 @@ from pathlib import Path
 import psutil
 
 from jobs.worker import WorkerConfig, train_worker
-from service.errors import InfrastructureFailure, InvalidInput
+from service.datasets import find_dataset, is_streamed
+from service.errors import DelaylineError, InfrastructureFailure, InvalidInput
 from service.settings import Settings
 from service.specs import TrainSpec
+from service.storage import open_store
 
 OBJECT_STORE_BYTES = 80 * 1024**2
 """Nothing of a run travels through Ray's object store; this is about the least that Ray accepts (measured: 75 MB)."""
@@ -65,11 +67,21 @@ class WorkerGroup:
             if self.local:
                 from jobs.lean_ray import start_local_ray
 
-                start_local_ray(self._spec.worker_counts[0], OBJECT_STORE_BYTES, PREPARED_MODULES)
+                prepared = () if self._streams() else PREPARED_MODULES
+                start_local_ray(self._spec.worker_counts[0], OBJECT_STORE_BYTES, prepared)
             else:
                 ray.init(address=self._settings.ray_address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
         except (ConnectionError, RuntimeError, OSError, ValueError) as error:
             raise InfrastructureFailure(f"Ray did not start or could not be joined: {error}") from error
+
+    def _streams(self) -> bool:
+        """Whether Ray Data will have processes of its own beside the workers: each would import what is prepared."""
+        if self._spec.input == "memory":
+            return False
+        with contextlib.suppress(DelaylineError):
+            manifest = find_dataset(open_store(self._settings), self._spec.dataset)
+            return is_streamed(self._spec, manifest, self._spec.worker_counts[0])
+        return False
 
     def size(self) -> int:
         """How many workers the cluster holds now, of those that the spec allows; raise InfrastructureFailure for none."""

@@ -9,18 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.datasets.layout import Layout, layout_of
-from jobs.datasets.memory import bytes_of, memory_of_a_worker
 from jobs.datasets.reading import Indices, StreamedColumns
 from jobs.datasets.streaming import Check, RowStream, SplitSource, streamed_columns
-from service.datasets import Cache, Feature, Manifest, ShardRows, find_dataset, load_split
+from service.datasets import Cache, Feature, Manifest, ShardRows, find_dataset, is_streamed, load_split
 from service.errors import BadData
 from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage.base import Store
 
 Columns = dict[str, NDArray[np.generic]]
-MEMORY_SHARE = 0.5
-"""Larger data than this share of a worker's memory is streamed (assumed: model, optimizer and batches need the rest)."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ def load_arrays(
     reference = spec.dataset if "@" in spec.dataset or version is None else f"{spec.dataset}@{version}"
     manifest = find_dataset(store, reference)
     cache = Cache(cache_folder / "datasets", cache_bytes)
-    streamed = streams(spec, manifest, neighbours)
+    streamed = is_streamed(spec, manifest, neighbours)
     splits = {}
     for split in ("train", "test"):
         if manifest.splits.get(split, 0) == 0:
@@ -78,13 +75,6 @@ def load_arrays(
     (train, train_labels), (test, test_labels) = splits["train"], splits["test"]
     layout = layout_of(manifest, "train")
     return Arrays(manifest.features, manifest.classes, train, train_labels, test, test_labels, layout, streamed)
-
-
-def streams(spec: TrainSpec, manifest: Manifest, neighbours: int) -> bool:
-    """Whether the examples are streamed; data that ships with the package is always in memory."""
-    if manifest.embedded or spec.input != "auto":
-        return spec.input == "stream" and not manifest.embedded
-    return bytes_of(manifest) > MEMORY_SHARE * memory_of_a_worker(neighbours)
 
 
 def _streamed(store: Store, manifest: Manifest, split: str, cache: Cache, check: Check | None) -> StreamedColumns:

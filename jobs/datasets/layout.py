@@ -30,7 +30,6 @@ class Layout:
 def layout_of(manifest: Manifest, split: str) -> Layout:
     """The layout of a split; an embedded one is a single shard."""
     from service.datasets.rows import row_ends
-    from service.datasets.shards import example_bytes
 
     ends = np.array([manifest.splits[split]], np.int64) if manifest.embedded else row_ends(manifest, split)
-    return Layout(ends, max(1, WINDOW_BYTES // example_bytes(manifest.features)))
+    return Layout(ends, max(1, WINDOW_BYTES // manifest.example_bytes))

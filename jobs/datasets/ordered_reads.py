@@ -1,5 +1,6 @@
 """Ray Data as a reader of functions in their order."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ def read_in_order(tasks: Sequence[Callable[[], list[pa.Table]]], rows: Sequence[
     """What the functions return, in their order, each run by a Ray Data task on this node; `rows` is what each gives."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    context.print_on_execution_start = False
     context.execution_options.preserve_order = True
     context.execution_options.verbose_progress = False
     limits = type(context.execution_options.resource_limits)
@@ -49,4 +51,6 @@ def read_in_order(tasks: Sequence[Callable[[], list[pa.Table]]], rows: Sequence[
         override_num_blocks=len(planned),
         label_selector={"ray.io/node-id": ray.get_runtime_context().get_node_id()},
     )
+    # After the dataset is made, which sets up Ray Data's logs: a line for each dataset would fill the worker's own.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)

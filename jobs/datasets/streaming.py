@@ -9,7 +9,7 @@ where its cache is.
 
 import functools
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
@@ -41,6 +41,9 @@ WAIT_SECONDS = 1800.0
 
 Check = Callable[[NDArray[np.int32], int, Indices], None]
 """Raises BadData for a wrong label; called with the labels, the number of classes and the numbers of the examples."""
+
+Read = Callable[[Sequence[Callable[[], "list[pa.Table]"]], Sequence[int], int], "Iterator[pa.Table]"]
+"""Runs functions in their order; is told how many rows each gives and how large a row is."""
 
 
 @dataclass(frozen=True)
@@ -92,14 +95,21 @@ def cut_into_parts(orders: Iterator[Indices], rows: int) -> Iterator[Indices]:
 class RowStream:
     """Takes the rows of an order one after another; a thread has the next part ready."""
 
-    def __init__(self, source: SplitSource, manifest: Manifest, orders: Iterator[Indices], check: Check | None = None) -> None:
-        from service.datasets.shards import example_bytes
-
+    def __init__(
+        self,
+        source: SplitSource,
+        manifest: Manifest,
+        orders: Iterator[Indices],
+        check: Check | None = None,
+        read: Read | None = None,
+    ) -> None:
+        """`check` is called with what is taken; `read` runs the read tasks, by default Ray Data."""
         self._source = source
         self._features = manifest.features
         self._classes = manifest.classes
         self._check = check
-        self._example_bytes = example_bytes(manifest.features)
+        self._read = read
+        self._example_bytes = manifest.example_bytes
         self._parts = cut_into_parts(orders, max(1, min(PART_ROWS, PART_BYTES // self._example_bytes)))
         self._tables = self._stream()
         self._rest: deque[pa.Table] = deque()
@@ -151,6 +161,7 @@ class RowStream:
     def _stream(self) -> "Generator[pa.Table, None, None]":
         from jobs.datasets.ordered_reads import read_in_order
 
+        read = self._read or read_in_order
         ahead = max(1, AHEAD_BYTES // PART_BYTES)
         waiting: deque[Indices] = deque()
         while True:
@@ -164,7 +175,7 @@ class RowStream:
                 functools.partial(read_part, self._source, part, parts[min(index + ahead, len(parts) - 1)])
                 for index, part in enumerate(now)
             ]
-            yield from read_in_order(tasks, [len(part) for part in now], self._example_bytes)
+            yield from read(tasks, [len(part) for part in now], self._example_bytes)
             for _ in now:
                 waiting.popleft()
 

@@ -15,16 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from service.datasets.manifest import Feature
+from service.datasets.manifest import Feature, example_bytes
 from service.errors import Damaged
 
 SHARD_BYTES = 24 * 1024**2
 """The parts of parallel transfers are 8 to 16 MiB; fewer, larger shards leave nothing to do side by side (assumed)."""
-
-
-def example_bytes(features: tuple[Feature, ...]) -> int:
-    """The size of one example in memory, its label included."""
-    return 4 + sum(np.dtype(feature.dtype).itemsize * math.prod(feature.shape) for feature in features)
 
 
 def rows_per_shard(features: tuple[Feature, ...]) -> int:
