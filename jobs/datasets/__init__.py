@@ -79,10 +79,8 @@ def load_arrays(
 
 def _streamed(store: Store, manifest: Manifest, split: str, cache: Cache, check: Check | None) -> StreamedColumns:
     """What stands in the place of a split's arrays, `label` among them."""
-    settings = Settings.load(store=store.url)
-    plain = {"store": settings.store, "s3_endpoint": settings.s3_endpoint, "store_patience": settings.store_patience}
     reference = f"{manifest.name}@{manifest.version}"
-    source = SplitSource(reference, split, tuple(plain.items()), cache.folder, cache.limit_bytes)
+    source = SplitSource(store.url, Settings.load().store_patience, reference, split, cache.folder, cache.limit_bytes)
 
     def stream(orders: Iterator[Indices]) -> RowStream:
         return RowStream(source, manifest, orders, check)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.datasets import Manifest
+from service.datasets.rows import row_ends
 
 WINDOW_BYTES = 1024**3
 """Examples are shuffled freely within that much data (assumed: small beside a node's disk, large beside a batch).
@@ -29,7 +30,5 @@ class Layout:
 
 def layout_of(manifest: Manifest, split: str) -> Layout:
     """The layout of a split; an embedded one is a single shard."""
-    from service.datasets.rows import row_ends
-
     ends = np.array([manifest.splits[split]], np.int64) if manifest.embedded else row_ends(manifest, split)
     return Layout(ends, max(1, WINDOW_BYTES // manifest.example_bytes))

@@ -3,6 +3,7 @@
 import mmap
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -51,7 +52,7 @@ class ShardRows:
         shard_of = np.searchsorted(self._ends, rows, side="right")
         by_shard = np.argsort(shard_of, kind="stable")
         numbers, firsts = np.unique(shard_of[by_shard], return_index=True)
-        groups = np.split(by_shard, firsts[1:])
+        groups = np.split(by_shard, firsts[1:])[: len(numbers)]
         for index, (number, places) in enumerate(zip(numbers, groups, strict=True)):
             for following in numbers[index : index + FETCHERS + 1]:
                 self._request(int(following))
@@ -62,10 +63,10 @@ class ShardRows:
                 _leave_memory(columns[name])
         return taken
 
-    def prefetch(self, rows: NDArray[np.int64]) -> None:
-        """Begin to fetch the shards of these rows; what goes wrong is raised when they are taken."""
-        for number in np.unique(np.searchsorted(self._ends, rows, side="right")):
-            self._request(int(number))
+    def prefetch(self, shards: Iterable[int]) -> None:
+        """Begin to fetch shards by their numbers; what goes wrong is raised when their rows are taken."""
+        for number in shards:
+            self._request(number)
 
     def close(self) -> None:
         """Let go of the shards and stop the threads."""

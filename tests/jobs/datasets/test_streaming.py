@@ -58,7 +58,7 @@ def load(store: Store, name: str, way: str, cache: Path) -> Arrays:
     return load_arrays(spec, store, None, cache, 10**8, check=Classification().check_labels)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     sizes=st.lists(st.integers(1, 12), min_size=1, max_size=6),
     window=st.integers(1, 80),

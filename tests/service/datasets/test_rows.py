@@ -24,7 +24,7 @@ def opened(store: Store, manifest: Manifest, folder: Path, limit: int = 10**8) -
     return ShardRows(store, manifest, "train", Cache(folder, limit))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=6), seed=st.integers(0, 10**6), data=st.data())
 def test_any_rows_are_those_of_the_whole_split(
     store: Store, tmp_path: Path, sizes: list[int], seed: int, data: st.DataObject
@@ -58,7 +58,7 @@ def test_a_damaged_shard_is_named_each_time_and_the_others_are_read(store: Store
     manifest = make_dataset(store, "damaged", [4, 4])
     flip_a_byte(store, manifest.shards[1].key)
     rows = opened(store, manifest, tmp_path / "cache")
-    rows.prefetch(np.arange(8))
+    rows.prefetch([0, 1])
     for _ in range(2):
         with pytest.raises(Damaged, match=manifest.shards[1].key):
             rows.take(np.array([0, 4]))
