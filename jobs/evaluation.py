@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.batches import Arrays
-from jobs.datasets.reading import open_reader
+from jobs.datasets.reading import example_bytes, open_reader
 from jobs.replica import Replica
 
 BATCH = 256
 """Examples a worker evaluates at once (assumed: as fast as larger ones on processors, small in memory)."""
 BATCHES_A_CALL = 8
+BYTES_A_CALL = 32 * 1024**2
+"""Of large examples fewer batches a call (assumed, as in jobs.pace)."""
 
 
 @dataclass
@@ -44,10 +46,11 @@ class Evaluator:
         padding = batches * batch - len(mine)
         padded = np.concatenate([mine, np.full(padding, self.rows[0], np.int64)]).reshape(batches, batch)
         weights = np.concatenate([np.ones(len(mine), np.float32), np.zeros(padding, np.float32)]).reshape(batches, batch)
+        together = max(1, min(BATCHES_A_CALL, BYTES_A_CALL // (batch * example_bytes(self.features))))
         with contextlib.closing(open_reader(self.features, self.labels, iter([padded.reshape(-1)]))) as reader:
-            for first in range(0, batches, BATCHES_A_CALL):
-                chosen = padded[first : first + BATCHES_A_CALL]
+            for first in range(0, batches, together):
+                chosen = padded[first : first + together]
                 columns = reader.take(chosen.reshape(-1))
                 shaped = {name: picked.reshape(*chosen.shape, *picked.shape[1:]) for name, picked in columns.items()}
                 labels = shaped.pop("label")
-                yield shaped, labels, weights[first : first + BATCHES_A_CALL]
+                yield shaped, labels, weights[first : first + together]

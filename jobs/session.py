@@ -15,6 +15,7 @@ from jobs.callbacks import callback_state, make_callbacks, observes_batches, res
 from jobs.checkpoints import CheckpointStore, Snapshot
 from jobs.datasets import Arrays, load_arrays
 from jobs.datasets.augmentation import make_augmenter
+from jobs.datasets.reading import example_bytes
 from jobs.evaluation import Evaluator
 from jobs.milestones import Milestones
 from jobs.models import build_model, model_inputs, synchronise_batch_normalisation
@@ -166,14 +167,15 @@ def make_loop(session: Session, watcher: LeadWatcher | SilentWatcher, snapshot: 
     callbacks = make_callbacks(spec, session.place.folder)
     _attach_optimizer(replica.model, replica.optimizer)
     feeder = BatchFeeder(session.plan, arrays.train, arrays.train_labels, make_augmenter(spec.augment, spec.seed))
-    one_example = sum(array[:1].nbytes for array in arrays.train.values())
     return TrainingLoop(
         spec=spec,
         milestones=session.milestones,
         replica=replica,
         feeder=feeder,
         pace=Pace(
-            one_example * session.plan.local_batch, proposes=session.place.rank == 0, single_steps=observes_batches(callbacks)
+            example_bytes(arrays.train) * session.plan.local_batch,
+            proposes=session.place.rank == 0,
+            single_steps=observes_batches(callbacks),
         ),
         validation=session.evaluator("train", session.validation_rows) if len(session.validation_rows) else None,
         watcher=watcher,

@@ -22,6 +22,10 @@ OBJECT_STORE_BYTES = 80 * 1024**2
 """Nothing of a run travels through Ray's object store; this is about the least that Ray accepts (measured: 75 MB)."""
 PREPARED_MODULES = ("jobs.session",)
 """Imported by a local cluster's worker processes while Ray itself still starts."""
+READERS_A_WORKER = 2
+"""Processes that run the read tasks of a streaming worker: one while it trains, one while it evaluates."""
+RAY_DATA_ACTORS = 2
+"""Ray Data's own, for statistics and for scaling."""
 
 # Ray and Ray Train read most of these when they are imported.
 _RAY_ENVIRONMENT = {
@@ -67,8 +71,11 @@ class WorkerGroup:
             if self.local:
                 from jobs.lean_ray import start_local_ray
 
-                prepared = () if self._streams() else PREPARED_MODULES
-                start_local_ray(self._spec.worker_counts[0], OBJECT_STORE_BYTES, prepared)
+                count = self._spec.worker_counts[0]
+                if self._streams():
+                    start_local_ray(count, OBJECT_STORE_BYTES, (), helpers=READERS_A_WORKER * count + RAY_DATA_ACTORS)
+                else:
+                    start_local_ray(count, OBJECT_STORE_BYTES, PREPARED_MODULES)
             else:
                 ray.init(address=self._settings.ray_address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
         except (ConnectionError, RuntimeError, OSError, ValueError) as error:

@@ -1,5 +1,6 @@
 """The examples of a split one after another, in an order that is known before: out of memory, or streamed."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -32,6 +33,11 @@ class MemoryReader:
 
     def close(self) -> None:
         """Nothing was read ahead."""
+
+
+def example_bytes(features: Mapping[str, NDArray[Any]]) -> int:
+    """The size of one example's features; nothing is read for it."""
+    return sum(array.dtype.itemsize * math.prod(array.shape[1:]) for array in features.values())
 
 
 class StreamedColumns(dict[str, Any]):

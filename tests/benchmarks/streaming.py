@@ -18,9 +18,9 @@ from pathlib import Path
 import psutil
 from common import examples_per_second, heading, import_dataset, scratch_store, train
 
-SIDE = 128
+SIDE = 64
 """Pixels of the synthetic images' sides."""
-BATCH = 128
+BATCH = 64
 EPOCHS = 1.1
 """That much is trained for the peak of memory: every shard is read, and the shuffle begins anew."""
 
@@ -66,7 +66,7 @@ def memory(store: str, gigabytes: float, environment: dict[str, str]) -> None:
     images = make_images(store, gigabytes)
     steps = int(EPOCHS * images * 0.99 / BATCH)
     peaks: dict[int, tuple[str, float]] = {}
-    network = ("model_params={filters: [4, 8], kernel: 3, units: 16, dropout: 0}", f"batch={BATCH}", "augment=[]")
+    network = ("model_params={filters: [4, 8], kernel: 3, units: 16}", f"batch={BATCH}", "augment=[]")
     length = ("dataset=synthetic", "epochs=null", f"steps={steps}", "evaluate.validation=0.01")
     with watched(peaks):
         run = train("cnn-cifar10", store, *network, *length, "worker.cpus=2", "input=stream", environment=environment)
