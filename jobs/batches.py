@@ -1,6 +1,13 @@
-"""Which examples form each global batch: a function of (seed, epoch) alone, never of the number of workers."""
+"""Which examples form each global batch: a function of the dataset and (seed, epoch), never of the number of workers.
 
-from collections.abc import Mapping
+Up to jobs.datasets.layout.WINDOW_BYTES an epoch is one random permutation of all examples. Beyond, where reading single
+examples from all over the data would be slow, it is a shuffle in two steps: the shards are permuted and cut into windows of
+about that size, and within a window all examples are permuted. So every window holds shards from all over the dataset,
+every example has its turn once an epoch, and what must be at hand at a time is one window. The rule looks at the
+dataset alone, not at how it is read: from memory and streamed the batches are the same.
+"""
+
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,9 +15,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.datasets.layout import Layout
+from jobs.datasets.reading import Indices, Reader, open_reader
 from service.errors import InvalidInput
 
-Indices = NDArray[np.int64]
 Arrays = Mapping[str, NDArray[np.generic]]
 
 # The epoch is the second key word of Philox; these are no epochs that a run reaches.
@@ -25,6 +33,18 @@ def _generator(seed: int, stream: int) -> np.random.Generator:
 def permutation(seed: int, epoch: int, count: int) -> Indices:
     """The order of `count` examples in an epoch, made by a counter-based generator (Philox, Salmon et al. 2011)."""
     return _generator(seed, epoch).permutation(count).astype(np.int64)
+
+
+def windowed_permutation(seed: int, epoch: int, examples: Indices, layout: Layout) -> Indices:
+    """The order of an epoch of `examples` (ascending) that is shuffled window by window; made like `permutation`."""
+    generator = _generator(seed, epoch)
+    shards = np.split(examples, np.searchsorted(examples, layout.ends[:-1]))
+    windows = np.array_split(generator.permutation(len(shards)), layout.windows)
+    order = []
+    for window in windows:
+        together = np.concatenate([shards[shard] for shard in window] or [examples[:0]])
+        order.append(together[generator.permutation(len(together))])
+    return np.concatenate(order)
 
 
 def split_validation(seed: int, count: int, share: float) -> tuple[Indices, Indices]:
@@ -54,6 +74,7 @@ class BatchPlan:
 
     `examples` are the training indices; each epoch has `steps_per_epoch` whole global batches, what is left over is
     part of another epoch's permutation. Worker `rank` of `workers` takes an equal, contiguous slice of each.
+    Without a `layout` an epoch is one permutation, however large the data.
     """
 
     examples: Indices
@@ -61,6 +82,7 @@ class BatchPlan:
     seed: int
     rank: int = 0
     workers: int = 1
+    layout: Layout | None = None
 
     def __post_init__(self) -> None:
         if self.batch > len(self.examples):
@@ -79,6 +101,8 @@ class BatchPlan:
 
     def epoch_order(self, epoch: int) -> Indices:
         """All training examples in the order of an epoch."""
+        if self.layout is not None and self.layout.windows > 1:
+            return windowed_permutation(self.seed, epoch, self.examples, self.layout)
         return self.examples[permutation(self.seed, epoch, len(self.examples))]
 
     def indices(self, step: int, count: int, order: Indices | None = None) -> Indices:
@@ -90,6 +114,13 @@ class BatchPlan:
         order = self.epoch_order(epoch) if order is None else order
         whole = order[offset * self.batch : (offset + count) * self.batch].reshape(-1, self.batch)
         return whole[:, self.rank * self.local_batch : (self.rank + 1) * self.local_batch]
+
+    def orders_from(self, step: int) -> Iterator[Indices]:
+        """All examples of this worker from global `step` on, epoch after epoch without end, each flat in its order."""
+        while True:
+            left = self.steps_per_epoch - step % self.steps_per_epoch
+            yield self.indices(step, left).reshape(-1)
+            step += left
 
 
 class Augmenter(Protocol):
@@ -107,7 +138,7 @@ class Chunk:
 
 
 class BatchFeeder:
-    """Gathers chunks out of arrays in a thread, one chunk ahead of the step that asks for it."""
+    """Gathers chunks out of arrays, or out of a stream, in a thread, one chunk ahead of the step that asks for it."""
 
     def __init__(self, plan: BatchPlan, features: Arrays, labels: NDArray[np.int32], augmenter: Augmenter | None) -> None:
         self._plan = plan
@@ -117,6 +148,7 @@ class BatchFeeder:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._ahead: tuple[tuple[int, int], Future[Chunk]] | None = None
         self._order: tuple[int, Indices] | None = None
+        self._reader: tuple[int, Reader] | None = None
 
     def prepare(self, step: int, count: int) -> None:
         """Start to gather the chunk that will be asked for next."""
@@ -130,8 +162,10 @@ class BatchFeeder:
         return self._pool.submit(self._gather, step, count).result()
 
     def close(self) -> None:
-        """Stop the thread."""
+        """Stop the thread, and the stream if there is one."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._reader is not None:
+            self._reader[1].close()
 
     def _gather(self, step: int, count: int) -> Chunk:
         plan = self._plan
@@ -140,14 +174,24 @@ class BatchFeeder:
             self._order = (epoch, plan.epoch_order(epoch))
         chosen = plan.indices(step, count, self._order[1])
         flat = chosen.reshape(-1)
+        reader = self._reader_at(step)
+        columns = reader.take(flat)
+        self._reader = (step + count, reader)
+        labels = columns.pop("label")
         features = {
-            name: self._pick(array, flat, epoch).reshape(*chosen.shape, *array.shape[1:])
-            for name, array in self._features.items()
+            name: self._augment(picked, flat, epoch).reshape(*chosen.shape, *picked.shape[1:]) for name, picked in columns.items()
         }
-        return Chunk(features, self._labels[flat].reshape(chosen.shape))
+        return Chunk(features, labels.reshape(chosen.shape))
 
-    def _pick(self, array: NDArray[np.generic], examples: Indices, epoch: int) -> NDArray[np.generic]:
-        picked = array[examples]
+    def _reader_at(self, step: int) -> Reader:
+        """The reader that goes on at `step`: a stream that stands elsewhere is begun anew."""
+        if self._reader is None or self._reader[0] != step:
+            if self._reader is not None:
+                self._reader[1].close()
+            self._reader = (step, open_reader(self._features, self._labels, self._plan.orders_from(step)))
+        return self._reader[1]
+
+    def _augment(self, picked: NDArray[np.generic], examples: Indices, epoch: int) -> NDArray[np.generic]:
         if self._augmenter is not None and picked.dtype == np.uint8 and picked.ndim == 4:
             return self._augmenter.apply(picked.view(np.uint8), epoch, examples)
         return picked

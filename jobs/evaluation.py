@@ -1,5 +1,6 @@
 """Loss and metrics of a whole split, shared out over the workers."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -7,11 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.batches import Arrays
+from jobs.datasets.reading import example_bytes, open_reader
 from jobs.replica import Replica
 
 BATCH = 64
 """Examples a worker evaluates at once. Measured on CIFAR-10: as fast as 256, with 150 MB less at the highest."""
 BATCHES_A_CALL = 8
+BYTES_A_CALL = 32 * 1024**2
+"""Of large examples fewer batches a call (assumed, as in jobs.pace)."""
 
 
 @dataclass
@@ -39,11 +43,14 @@ class Evaluator:
         mine = self.rows[self.rank :: self.workers]
         batch = min(BATCH, max(1, share))
         batches = -(-share // batch)
-        for first in range(0, batches, BATCHES_A_CALL):
-            count = min(BATCHES_A_CALL, batches - first)
-            taken = mine[first * batch : (first + count) * batch]
-            padding = count * batch - len(taken)
-            padded = np.concatenate([taken, np.full(padding, self.rows[0], np.int64)])
-            weights = np.concatenate([np.ones(len(taken), np.float32), np.zeros(padding, np.float32)])
-            features = {name: array[padded].reshape(count, batch, *array.shape[1:]) for name, array in self.features.items()}
-            yield features, self.labels[padded].reshape(count, batch), weights.reshape(count, batch)
+        padding = batches * batch - len(mine)
+        padded = np.concatenate([mine, np.full(padding, self.rows[0], np.int64)]).reshape(batches, batch)
+        weights = np.concatenate([np.ones(len(mine), np.float32), np.zeros(padding, np.float32)]).reshape(batches, batch)
+        together = max(1, min(BATCHES_A_CALL, BYTES_A_CALL // (batch * example_bytes(self.features))))
+        with contextlib.closing(open_reader(self.features, self.labels, iter([padded.reshape(-1)]))) as reader:
+            for first in range(0, batches, together):
+                chosen = padded[first : first + together]
+                columns = reader.take(chosen.reshape(-1))
+                shaped = {name: picked.reshape(*chosen.shape, *picked.shape[1:]) for name, picked in columns.items()}
+                labels = shaped.pop("label")
+                yield shaped, labels, weights[first : first + together]

@@ -33,8 +33,11 @@ def few_system_processes() -> Iterator[None]:
         yield
 
 
-def start_local_ray(cpus: int, object_store_bytes: int, prepared_modules: tuple[str, ...]) -> None:
-    """Start a Ray cluster on this machine whose `cpus` waiting workers import `prepared_modules` at once."""
+def start_local_ray(cpus: int, object_store_bytes: int, prepared_modules: tuple[str, ...], helpers: int = 0) -> None:
+    """Start a Ray cluster on this machine whose `cpus` waiting workers import `prepared_modules` at once.
+
+    `helpers`: processes beside the workers that are kept although they wait; Ray ends others after a second.
+    """
     with few_system_processes():
         ray.init(
             address="local",
@@ -44,7 +47,7 @@ def start_local_ray(cpus: int, object_store_bytes: int, prepared_modules: tuple[
             log_to_driver=False,
             logging_level="ERROR",
             configure_logging=False,
-            _system_config={"preload_python_modules": list(prepared_modules)},
+            _system_config={"preload_python_modules": list(prepared_modules), "num_workers_soft_limit": cpus + helpers},
         )
 
 

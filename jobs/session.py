@@ -15,6 +15,7 @@ from jobs.callbacks import callback_state, make_callbacks, observes_batches, res
 from jobs.checkpoints import CheckpointStore, Snapshot
 from jobs.datasets import Arrays, load_arrays
 from jobs.datasets.augmentation import make_augmenter
+from jobs.datasets.reading import example_bytes
 from jobs.evaluation import Evaluator
 from jobs.milestones import Milestones
 from jobs.model_graph import model_graph
@@ -47,6 +48,8 @@ class Place:
     ring_timeout: float
     cache: Path
     cache_bytes: int
+    neighbours: int = 1
+    """Workers on this one's node, itself among them."""
 
 
 @dataclass
@@ -84,6 +87,8 @@ def run_session(
     watcher = LeadWatcher(record, place.attempt, session.checkpoints, members) if place.rank == 0 else SilentWatcher()
     with contextlib.closing(watcher):
         snapshot = restore(session, watcher)
+        if session.arrays.streamed:
+            watcher.event("streaming", "the examples are read from the dataset's shards while it trains")
         loop = make_loop(session, watcher, snapshot)
         loop.callbacks.on_train_begin()
         _restore_callbacks(loop, snapshot)
@@ -106,14 +111,17 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
     """Load the data, form the ring, and make model, optimizer and compiled functions, equal on all workers."""
     set_precision(spec)
     strategy = form_ring(place.workers, place.ring_timeout, guard)
-    arrays = load_arrays(spec, record.store, place.dataset_version, place.cache, place.cache_bytes)
     task = task_for(spec)
-    task.check_labels(arrays.train_labels, len(arrays.classes))
-    task.check_labels(arrays.test_labels, len(arrays.classes))
+    arrays = load_arrays(
+        spec, record.store, place.dataset_version, place.cache, place.cache_bytes, place.neighbours, task.check_labels
+    )
+    if not arrays.streamed:
+        task.check_labels(arrays.train_labels, len(arrays.classes))
+        task.check_labels(arrays.test_labels, len(arrays.classes))
     training_rows, validation_rows = split_validation(spec.seed, len(arrays.train_labels), spec.evaluate.validation)
     if spec.training_examples is not None:
         training_rows = choose_examples(spec.seed, training_rows, arrays.train_labels, spec.training_examples)
-    plan = BatchPlan(training_rows, spec.batch, spec.seed, place.rank, place.workers)
+    plan = BatchPlan(training_rows, spec.batch, spec.seed, place.rank, place.workers, arrays.layout)
     milestones = Milestones(spec, plan.steps_per_epoch)
     keras.utils.set_random_seed(spec.seed)
     with strategy.scope():
@@ -186,14 +194,15 @@ def make_loop(session: Session, watcher: LeadWatcher | SilentWatcher, snapshot: 
     callbacks = make_callbacks(spec, session.place.folder)
     _attach_optimizer(replica.model, replica.optimizer)
     feeder = BatchFeeder(session.plan, arrays.train, arrays.train_labels, make_augmenter(spec.augment, spec.seed))
-    one_example = sum(array[:1].nbytes for array in arrays.train.values())
     return TrainingLoop(
         spec=spec,
         milestones=session.milestones,
         replica=replica,
         feeder=feeder,
         pace=Pace(
-            one_example * session.plan.local_batch, proposes=session.place.rank == 0, single_steps=observes_batches(callbacks)
+            example_bytes(arrays.train) * session.plan.local_batch,
+            proposes=session.place.rank == 0,
+            single_steps=observes_batches(callbacks),
         ),
         validation=session.evaluator("train", session.validation_rows) if len(session.validation_rows) else None,
         watcher=watcher,

@@ -85,10 +85,12 @@ def _run(config: WorkerConfig, settings: Settings, record: RunRecord, rank: int,
 
     spec = TrainSpec.model_validate(config.spec)
     version = record.submission().get("dataset_version")
+    members = identity(rank)
     place = Place(
-        rank, config.workers, config.attempt, config.folder, version, settings.ring_timeout, settings.cache, settings.cache_bytes
-    )
-    run_session(spec, place, record, fence, identity(rank), guard)
+        rank, config.workers, config.attempt, config.folder, version, settings.ring_timeout, settings.cache, settings.cache_bytes,
+        neighbours=sum(member["host"] == socket.gethostname() for member in members),
+    )  # fmt: skip
+    run_session(spec, place, record, fence, members, guard)
 
 
 @contextlib.contextmanager

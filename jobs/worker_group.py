@@ -16,14 +16,20 @@ from typing import Any
 import psutil
 
 from jobs.worker import WorkerConfig, train_worker
-from service.errors import InfrastructureFailure, InvalidInput
+from service.datasets import find_dataset, is_streamed
+from service.errors import DelaylineError, InfrastructureFailure, InvalidInput
 from service.settings import Settings
 from service.specs import TrainSpec
+from service.storage import open_store
 
 OBJECT_STORE_BYTES = 80 * 1024**2
 """Nothing of a run travels through Ray's object store; this is about the least that Ray accepts (measured: 75 MB)."""
 PREPARED_MODULES = ("jobs.lean_keras", "jobs.session")
 """Imported by a local cluster's worker processes while Ray itself still starts."""
+READERS_A_WORKER = 2
+"""Processes that run the read tasks of a streaming worker: one while it trains, one while it evaluates."""
+RAY_DATA_ACTORS = 2
+"""Ray Data's own, for statistics and for scaling."""
 
 NODE_SECONDS = 2.0
 """For a node to accept a connection (assumed: within one data centre it takes milliseconds)."""
@@ -74,13 +80,26 @@ class WorkerGroup:
         except (ConnectionError, RuntimeError, OSError, ValueError) as error:
             raise InfrastructureFailure(f"Ray did not start or could not be joined: {error}") from error
 
+    def _streams(self) -> bool:
+        """Whether Ray Data will have processes of its own beside the workers: each would import what is prepared."""
+        if self._spec.input == "memory":
+            return False
+        with contextlib.suppress(DelaylineError):
+            manifest = find_dataset(open_store(self._settings), self._spec.dataset)
+            return is_streamed(self._spec, manifest, self._spec.worker_counts[0])
+        return False
+
     def _join(self) -> None:
         import ray
 
         if self.local:
             from jobs.lean_ray import start_local_ray
 
-            start_local_ray(self._spec.worker_counts[0], OBJECT_STORE_BYTES, PREPARED_MODULES)
+            count = self._spec.worker_counts[0]
+            if self._streams():
+                start_local_ray(count, OBJECT_STORE_BYTES, (), helpers=READERS_A_WORKER * count + RAY_DATA_ACTORS)
+            else:
+                start_local_ray(count, OBJECT_STORE_BYTES, PREPARED_MODULES)
         else:
             ray.init(address=self._settings.ray_address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
 

@@ -152,6 +152,9 @@ class TrainSpec(Frozen):
     those of each layer whose name and shapes agree. The head is new when the classes differ."""
     freeze: Patterns = ()
     """Layers that do not learn, by name or pattern (`conv2d*`); `all-but-head` is all but the last one with weights."""
+    input: Literal["auto", "memory", "stream"] = "auto"
+    """`stream` reads the examples from the shards while it trains; `auto` does so for data that memory would not hold.
+    Both give the same batches."""
     task: Annotated[str, Field(max_length=100)] = "classification"
     optimizer: Named = Named(name="adam", learning_rate=0.001)  # type: ignore[call-arg]
     callbacks: tuple[Named, ...] = ()

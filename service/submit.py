@@ -28,7 +28,7 @@ from service.weights import origin_of_weights
 
 _MAKERS = {"models": "build", "tasks": "make"}
 """The function that makes a file a model or a task."""
-CHANGEABLE = ("workers", "worker", "retries", "time_limit")
+CHANGEABLE = ("workers", "worker", "retries", "time_limit", "input")
 """Keys that a resumed run may change: the run is the same with other values."""
 
 

@@ -1,13 +1,19 @@
-"""The arrays that a spec asks for, out of the node's cache."""
+"""The arrays that a spec asks for, out of the node's cache; or, where memory would not hold them, streams in their place."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.datasets import Cache, Feature, Manifest, find_dataset, load_split
+from jobs.datasets.layout import Layout, layout_of
+from jobs.datasets.reading import Indices, StreamedColumns
+from jobs.datasets.streaming import Check, RowStream, SplitSource, streamed_columns
+from service.datasets import Cache, Feature, Manifest, ShardRows, find_dataset, is_streamed, load_split
 from service.errors import BadData
+from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage.base import Store
 
@@ -16,7 +22,11 @@ Columns = dict[str, NDArray[np.generic]]
 
 @dataclass(frozen=True)
 class Arrays:
-    """A dataset in memory, or mapped into it: features [examples, …] by name in their stored types, labels int32 [examples]."""
+    """A dataset in memory, or mapped into it: features [examples, …] by name in their stored types, labels int32 [examples].
+
+    Where it is `streamed`, objects stand in the place of the arrays that read what they are indexed with; training and
+    evaluation read them in order, by jobs.datasets.reading.
+    """
 
     features: tuple[Feature, ...]
     classes: tuple[str, ...]
@@ -24,6 +34,9 @@ class Arrays:
     train_labels: NDArray[np.int32]
     test: Columns
     test_labels: NDArray[np.int32]
+    layout: Layout
+    """Of the training split."""
+    streamed: bool = False
 
     @property
     def input_shape(self) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
@@ -37,22 +50,46 @@ def find_run_dataset(spec: TrainSpec, store: Store, version: str | None) -> Mani
     return find_dataset(store, spec.dataset if "@" in spec.dataset or version is None else f"{spec.dataset}@{version}")
 
 
-def load_arrays(spec: TrainSpec, store: Store, version: str | None, cache_folder: Path, cache_bytes: int) -> Arrays:
+def load_arrays(
+    spec: TrainSpec,
+    store: Store,
+    version: str | None,
+    cache_folder: Path,
+    cache_bytes: int,
+    neighbours: int = 1,
+    check: Check | None = None,
+) -> Arrays:
     """Load the spec's dataset by way of the node's cache; `version` is the one that the run began with, if it is known.
 
+    `neighbours`: the workers that share this node's memory. `check` is called with the labels that are streamed.
     Raise UnknownName for a dataset that is not there, Damaged where a shard's checksum differs.
     """
     manifest = find_run_dataset(spec, store, version)
     cache = Cache(cache_folder / "datasets", cache_bytes)
+    streamed = is_streamed(spec, manifest, neighbours)
     splits = {}
     for split in ("train", "test"):
-        columns = dict(load_split(store, manifest, split, cache))
-        labels = columns.pop("label")
-        if len(labels) == 0:
+        if manifest.splits.get(split, 0) == 0:
             raise BadData(f"The dataset {manifest.name!r} has no {split} examples: import it again from files that have some.")
+        columns: dict[str, Any] = (
+            _streamed(store, manifest, split, cache, check) if streamed else dict(load_split(store, manifest, split, cache))
+        )
+        labels = columns.pop("label")
         splits[split] = (columns, labels)
     (train, train_labels), (test, test_labels) = splits["train"], splits["test"]
-    return Arrays(manifest.features, manifest.classes, train, train_labels, test, test_labels)
+    layout = layout_of(manifest, "train")
+    return Arrays(manifest.features, manifest.classes, train, train_labels, test, test_labels, layout, streamed)
+
+
+def _streamed(store: Store, manifest: Manifest, split: str, cache: Cache, check: Check | None) -> StreamedColumns:
+    """What stands in the place of a split's arrays, `label` among them."""
+    reference = f"{manifest.name}@{manifest.version}"
+    source = SplitSource(store.url, Settings.load().store_patience, reference, split, cache.folder, cache.limit_bytes)
+
+    def stream(orders: Iterator[Indices]) -> RowStream:
+        return RowStream(source, manifest, orders, check)
+
+    return StreamedColumns(streamed_columns(ShardRows(store, manifest, split, cache), manifest), stream)
 
 
 def scaled(columns: Columns, features: tuple[Feature, ...]) -> Columns:

@@ -22,8 +22,8 @@ class Task(Protocol):
     def metrics(self, labels: Any, logits: Any) -> dict[str, Any]:
         """Float32 [batch] by name."""
 
-    def check_labels(self, labels: NDArray[np.int32], classes: int) -> None:
-        """Raise BadData for a label that the task cannot have."""
+    def check_labels(self, labels: NDArray[np.int32], classes: int, examples: NDArray[np.int64] | None = None) -> None:
+        """Raise BadData for a label that the task cannot have; `examples` are the labels' numbers, if not from 0 on."""
 
 
 def task_for(spec: TrainSpec) -> Task:

@@ -32,12 +32,13 @@ class Classification:
         predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)
         return {"accuracy": tf.cast(tf.equal(predicted, tf.cast(labels, tf.int32)), tf.float32)}
 
-    def check_labels(self, labels: NDArray[np.int32], classes: int) -> None:
+    def check_labels(self, labels: NDArray[np.int32], classes: int, examples: NDArray[np.int64] | None = None) -> None:
         """Every label is a class's number from 0."""
         wrong = np.flatnonzero((labels < 0) | (labels >= classes))
         if len(wrong):
+            number = wrong[0] if examples is None else examples[wrong[0]]
             raise BadData(
-                f"Example {wrong[0]} has the label {labels[wrong[0]]}, but there are {classes} classes, 0 to {classes - 1}: correct the dataset."
+                f"Example {number} has the label {labels[wrong[0]]}, but there are {classes} classes, 0 to {classes - 1}: correct the dataset."
             )
 
 

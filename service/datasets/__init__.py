@@ -12,20 +12,31 @@ if TYPE_CHECKING:
     from service.datasets.cache import Cache
     from service.datasets.importer import import_dataset
     from service.datasets.load import load_split, verify_dataset
+    from service.datasets.memory import is_streamed
+    from service.datasets.rows import ShardRows
 
 __all__ = [
     "Cache",
     "Feature",
     "Manifest",
     "Shard",
+    "ShardRows",
     "find_dataset",
     "import_dataset",
+    "is_streamed",
     "list_datasets",
     "load_split",
     "verify_dataset",
 ]
 
-_LAZY = {"Cache": "cache", "import_dataset": "importer", "load_split": "load", "verify_dataset": "load"}
+_LAZY = {
+    "Cache": "cache",
+    "ShardRows": "rows",
+    "import_dataset": "importer",
+    "is_streamed": "memory",
+    "load_split": "load",
+    "verify_dataset": "load",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -112,10 +112,14 @@ class Cache:
 
     def _evict(self) -> None:
         """Drop entries that nobody uses, the one that was used longest ago first, until the rest fits."""
-        entries = [path.parent for path in self.folder.glob("*/entry.json")]
-        sizes = {entry: sum(file.stat().st_size for file in entry.iterdir()) for entry in entries}
+        sizes, used = {}, {}
+        for entry in [path.parent for path in self.folder.glob("[!.]*/entry.json")]:
+            # Another process may drop an entry meanwhile.
+            with contextlib.suppress(FileNotFoundError):
+                used[entry] = (entry / "entry.json").stat().st_mtime
+                sizes[entry] = sum(file.stat().st_size for file in entry.iterdir())
         total = sum(sizes.values())
-        for entry in sorted(entries, key=lambda path: (path / "entry.json").stat().st_mtime):
+        for entry in sorted(sizes, key=used.__getitem__):
             if total <= self.limit_bytes:
                 return
             with (self.folder / f"{entry.name}.use").open("ab") as file:

@@ -28,7 +28,11 @@ def load_split(store: Store, manifest: Manifest, split: str, cache: Cache) -> di
     """
     if manifest.embedded:
         return dict(embedded_arrays(manifest.name)[split])
-    shards = [shard for shard in manifest.shards if shard.split == split]
+    return load_shards(store, manifest, [shard for shard in manifest.shards if shard.split == split], cache)
+
+
+def load_shards(store: Store, manifest: Manifest, shards: list[Shard], cache: Cache) -> dict[str, NDArray[Any]]:
+    """The arrays of some shards, one after another, as one entry of the cache; see load_split."""
     layout = [[shard.sha256 for shard in shards], [[f.name, f.dtype, f.shape] for f in manifest.features]]
     digest = hashlib.sha256(json.dumps(layout).encode()).hexdigest()
     columns = cache.columns(digest, lambda folder: _fill(store, manifest, shards, folder))

@@ -1,5 +1,6 @@
 """What a dataset is: its features, classes, splits and shards, as the manifest in the store says it."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,13 @@ class Feature:
     dtype: str
     shape: tuple[int, ...]
     scale: float = 1.0
+
+
+def example_bytes(features: tuple[Feature, ...]) -> int:
+    """The size of one example in memory, its label included."""
+    import numpy as np
+
+    return 4 + sum(np.dtype(feature.dtype).itemsize * math.prod(feature.shape) for feature in features)
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,11 @@ class Manifest:
     def bytes(self) -> int:
         """The size of all shards."""
         return sum(shard.bytes for shard in self.shards)
+
+    @property
+    def example_bytes(self) -> int:
+        """The size of one example in memory, its label included."""
+        return example_bytes(self.features)
 
     def document(self) -> Document:
         """As it stands in the store and in JSON output."""

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from service.datasets.manifest import Feature
+from service.datasets.manifest import Feature, example_bytes
 from service.errors import Damaged
 
 SHARD_BYTES = 24 * 1024**2
@@ -27,12 +27,19 @@ PAGE_BYTES = 256 * 1024
 
 def rows_per_shard(features: tuple[Feature, ...]) -> int:
     """How many examples make a shard of about SHARD_BYTES."""
-    example = 4 + sum(np.dtype(feature.dtype).itemsize * math.prod(feature.shape) for feature in features)
-    return max(1, SHARD_BYTES // example)
+    return max(1, SHARD_BYTES // example_bytes(features))
 
 
 def encode(features: tuple[Feature, ...], columns: Mapping[str, NDArray[Any]], labels: NDArray[np.int32]) -> pa.Buffer:
     """A Parquet file with one row for each example."""
+    table = to_table(features, columns, labels)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="none", use_dictionary=False, write_statistics=False, data_page_size=PAGE_BYTES)
+    return sink.getvalue()
+
+
+def to_table(features: tuple[Feature, ...], columns: Mapping[str, NDArray[Any]], labels: NDArray[np.int32]) -> pa.Table:
+    """The arrays as a table with one row for each example, without a copy."""
     arrays = [_to_arrow(feature, columns[feature.name]) for feature in features]
     fields = [
         pa.field(
@@ -44,10 +51,7 @@ def encode(features: tuple[Feature, ...], columns: Mapping[str, NDArray[Any]], l
         for feature, array in zip(features, arrays, strict=True)
     ]
     schema = pa.schema([*fields, pa.field("label", pa.int32(), nullable=False)])
-    table = pa.Table.from_arrays([*arrays, pa.array(labels, pa.int32())], schema=schema)
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="none", use_dictionary=False, write_statistics=False, data_page_size=PAGE_BYTES)
-    return sink.getvalue()
+    return pa.Table.from_arrays([*arrays, pa.array(labels, pa.int32())], schema=schema)
 
 
 def _to_arrow(feature: Feature, array: NDArray[Any]) -> pa.Array:
@@ -70,14 +74,21 @@ def decode_into(
             raise Damaged(
                 f"The shard {key} has {table.num_rows} rows and its manifest says {len(labels)}: import the dataset again."
             )
-        for feature in features:
-            _copy_column(table.column(feature.name), feature, columns[feature.name])
-        _copy_column(table.column("label"), Feature("label", "int32", ()), labels)
+        copy_table(table, features, columns, labels)
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise Damaged(
             f"The shard {key} is not the Parquet file that Delayline wrote ({reason}): import the dataset again."
         ) from error
+
+
+def copy_table(
+    table: pa.Table, features: tuple[Feature, ...], columns: Mapping[str, NDArray[Any]], labels: NDArray[np.int32]
+) -> None:
+    """Write the rows of a table that `to_table` made into arrays that are as long."""
+    for feature in features:
+        _copy_column(table.column(feature.name), feature, columns[feature.name])
+    _copy_column(table.column("label"), Feature("label", "int32", ()), labels)
 
 
 def _copy_column(column: pa.ChunkedArray, feature: Feature, target: NDArray[Any]) -> None:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.batches import BatchFeeder, BatchPlan, choose_examples, permutation, split_validation
+from jobs.datasets.layout import Layout
 from service.errors import InvalidInput
 
 
@@ -118,3 +119,48 @@ def test_augmentation_sees_the_epoch_and_the_examples_own_numbers() -> None:
     feeder.take(3, 1)
     feeder.close()
     assert seen == [(1, list(plan.indices(3, 1)[0]))]
+
+
+@given(
+    sizes=st.lists(st.integers(1, 20), min_size=1, max_size=12),
+    window=st.integers(1, 60),
+    share=st.floats(0, 0.5),
+    seed=st.integers(0, 10**6),
+    epoch=st.integers(0, 100),
+)
+def test_a_windowed_epoch_has_each_example_once_and_few_shards_at_a_time(
+    sizes: list[int], window: int, share: float, seed: int, epoch: int
+) -> None:
+    layout = Layout(np.cumsum(sizes), window)
+    examples, _ = split_validation(seed, sum(sizes), share)
+    plan = BatchPlan(examples, 1, seed, layout=layout)
+    order = plan.epoch_order(epoch)
+    assert sorted(order) == list(examples)
+    assert (order == plan.epoch_order(epoch)).all()
+    if sum(sizes) <= window:
+        assert (order == examples[permutation(seed, epoch, len(examples))]).all()
+    # Each shard's examples come within one window, which holds an equal share of the shards.
+    shard_of = np.searchsorted(layout.ends, order, side="right")
+    most = -(-len(sizes) // layout.windows)
+    rows = max(sizes) * most
+    for shard in set(shard_of):
+        places = np.flatnonzero(shard_of == shard)
+        assert places[-1] - places[0] < rows
+        assert len(set(shard_of[places[0] : places[-1] + 1])) <= most
+
+
+def test_a_windowed_shuffle_brings_shards_from_everywhere_together_anew_each_epoch() -> None:
+    layout = Layout(np.arange(1, 101) * 50, 1000)
+    plan = BatchPlan(np.arange(5000), 100, seed=3, layout=layout)
+    assert layout.windows == 5
+    meetings = set()
+    for epoch in range(4):
+        for window in plan.epoch_order(epoch).reshape(5, 1000):
+            shards = np.unique(window // 50)
+            assert len(shards) == 20
+            # Of the five fifths of the dataset, none is missing: chance would leave one out in 1 of 20 windows or so.
+            meetings.add(tuple(shards))
+            assert len(set(shards // 20)) >= 4
+            # A batch has examples of most of the window's shards.
+            assert len(set(window[:100] // 50)) >= 15
+    assert len(meetings) == 20

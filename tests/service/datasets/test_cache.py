@@ -233,3 +233,16 @@ def test_a_full_disk_is_told_and_leaves_nothing(folder: Path) -> None:
     with pytest.raises(InfrastructureFailure, match=r"No space left .*make room"):
         Cache(folder, PLENTY).columns("d", fails)
     assert [path.name for path in folder.iterdir() if path.is_dir()] == []
+
+
+def test_entries_that_come_and_go_in_other_threads_disturb_nobody(tmp_path: Path) -> None:
+    # One entry for each shard of a stream: many are filled and dropped at a time.
+    def use(number: int) -> bytes:
+        def fill(folder: Path) -> None:
+            np.save(folder / "column-x.npy", np.full(100, number % 7))
+
+        return Cache(tmp_path, 1000).columns(f"entry-{number % 40}", fill)["column-x"].tobytes()
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(use, [number % 40 for number in range(400)]))
+    assert found == [np.full(100, number % 40 % 7).tobytes() for number in range(400)]

@@ -1,0 +1,53 @@
+"""Whole runs whose examples are streamed: the same as from memory, also when they are killed."""
+
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from datasets_in_a_store import flip_a_byte
+from desk import Desk, assert_same_end, kill
+
+from service.datasets import find_dataset
+
+pytestmark = pytest.mark.slow
+
+SETTINGS = ("-s", "dataset=pictures", "-s", "steps=100", "-s", "augment=[{name: flip}]")
+
+
+@pytest.fixture
+def pictures(desk: Desk, tmp_path: Path) -> Desk:
+    """A desk whose store holds a dataset of pictures."""
+    generator = np.random.default_rng(0)
+    arrays = {}
+    for split, rows in (("train", 1500), ("test", 301)):
+        arrays[f"x_{split}"] = generator.integers(0, 256, (rows, 8, 8, 1), dtype=np.uint8)
+        arrays[f"y_{split}"] = generator.integers(0, 10, rows)
+    np.savez(tmp_path / "pictures.npz", **arrays)
+    done = desk.delayline("data", "import", "pictures", "--from", str(tmp_path / "pictures.npz"), "--format", "npz")
+    assert done.code == 0, done.err
+    return desk
+
+
+def test_a_streamed_run_that_is_killed_ends_bit_for_bit_like_one_from_memory(pictures: Desk) -> None:
+    desk = pictures
+    done = desk.delayline("train", "run.yaml", *SETTINGS, "-s", "input=memory", "--name", "calm", "--json")
+    assert done.code == 0, done.err
+    process = desk.start("train", "run.yaml", *SETTINGS, "-s", "input=stream", "--name", "killed", "--json")
+    run = desk.wait_for_step("killed", 40)
+    kill([psutil.Process(run["attempts"][-1]["workers"][-1]["pid"])])
+    done = desk.end_of(process)
+    assert done.code == 0, done.err
+    assert len(done.document["attempts"]) == 2
+    events = [row["event"] for row in done.document["events"]]
+    assert events.count("streaming") == 2
+    assert_same_end(desk, "killed", desk)
+
+
+def test_a_damaged_shard_ends_a_streamed_run_as_a_fault_of_the_store(pictures: Desk) -> None:
+    key = find_dataset(pictures.store, "pictures").shards[0].key
+    flip_a_byte(pictures.store, key)
+    done = pictures.delayline("train", "run.yaml", *SETTINGS, "-s", "input=stream", "--name", "damaged", "--json")
+    assert done.code == 5, done.err
+    assert key in done.err
+    assert "Traceback" not in done.err
