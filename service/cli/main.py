@@ -12,7 +12,7 @@ from service.errors import Cancelled, DelaylineError, UserFailure
 
 COMMANDS = {
     "train": ("service.cli.train", "Train a network on any number of workers."),
-    "runs": ("service.cli.runs", "List, show, watch and cancel runs; read their logs."),
+    "runs": ("service.cli.runs", "List, show, watch, report, compare and cancel runs; read their logs."),
     "data": ("service.cli.data", "Import, list, show and verify datasets."),
     "export": ("service.cli.export", "Write a run's model as model.keras and a SavedModel."),
     "recipes": ("service.cli.recipes", "List the specs that ship with Delayline."),

@@ -1,4 +1,4 @@
-"""`delayline runs list|show|watch|logs|cancel`: what the store knows of runs."""
+"""`delayline runs list|show|watch|logs|cancel|report|compare`: what the store knows of runs."""
 
 import time
 from typing import Annotated, Any
@@ -8,6 +8,7 @@ import typer
 from service import runs
 from service.cli.console import duration, figures, local_time, print_json, print_table, printable, say
 from service.cli.options import AsJson, RunId, StoreUrl
+from service.cli.report import compare, report
 from service.errors import InfrastructureFailure
 from service.settings import Settings
 from service.storage import open_store
@@ -15,11 +16,13 @@ from service.storage.base import Store
 from service.storage.records import ENDED
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+app.command()(report)
+app.command()(compare)
 
 
 @app.callback()
 def main() -> None:
-    """List, show, watch and cancel runs; read their logs."""
+    """List, show, watch, report, compare and cancel runs; read their logs."""
 
 
 def _open(store: str | None) -> Store:
