@@ -62,6 +62,8 @@ def break_down(facts: RunFacts) -> Breakdown | None:
     ]
     speed = steps * int(facts.spec["batch"]) / training
     milliseconds = None if each is None or facts.workers < 2 else 1000 * float(each)
+    if apart:
+        parts = [part for part in parts if part.name != "all-reduce"]
     return Breakdown(parts, total, training, speed, 1000 * training / steps, milliseconds)
 
 
@@ -80,7 +82,7 @@ def draw_breakdown(breakdown: Breakdown) -> Markup:
             axes.barh(place, part.seconds, height=0.62, color=SERIES[part.colour], linewidth=0)
             share = percent(part.seconds / breakdown.total) if breakdown.total else ""
             axes.text(
-                part.seconds + most * 0.015, place, f"{duration(part.seconds)}  {share}", va="center", color=MUTED, fontsize=9.5
+                part.seconds + most * 0.015, place, f"{duration(part.seconds)}  {share}", va="center", color=MUTED, fontsize=10.5
             )
         axes.set_yticks(range(len(parts)), [part.name for part in parts])
         for label in axes.get_yticklabels():

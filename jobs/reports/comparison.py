@@ -18,11 +18,11 @@ from service.errors import InvalidInput
 MOST_RUNS = 16
 """Lines that can still be told apart: eight colours, each whole and dashed."""
 _CURVES = (
-    ("loss", "training loss"),
-    ("val_loss", "validation loss"),
-    ("accuracy", "training accuracy"),
-    ("val_accuracy", "validation accuracy"),
-    ("examples_per_second", "examples a second"),
+    ("loss", "Training loss"),
+    ("val_loss", "Validation loss"),
+    ("accuracy", "Training accuracy"),
+    ("val_accuracy", "Validation accuracy"),
+    ("examples_per_second", "Examples a second"),
 )
 
 

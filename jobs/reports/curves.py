@@ -15,7 +15,8 @@ MOST_POINTS = 240
 """Of a line: more are closer together than a screen's pixels."""
 LOG_FROM = 30.0
 """A loss whose largest value is so many times its smallest is drawn on a logarithmic scale (assumed)."""
-_HEIGHT = 250.0
+_HEIGHT = 236.0
+_LEGEND_ROW = 16.5
 
 
 @dataclass(frozen=True)
@@ -68,17 +69,17 @@ def spans_decades(lines: Sequence[Line]) -> bool:
 def draw(chart: Chart) -> Markup:
     """The chart as SVG."""
     # A line takes room of its own in the legend, which stands above the axes.
-    rows = -(-len(chart.lines) // 2)
-    with drawing(_HEIGHT + 15.0 * max(0, rows - 1)) as (figure, axes):
+    rows = -(-len(chart.lines) // 2) if len(chart.lines) > 1 else 0
+    with drawing(_HEIGHT + _LEGEND_ROW * rows) as (figure, axes):
         _shade(axes, chart)
         for line in chart.lines:
             _draw_line(axes, line)
         axes.grid(axis="y")
         axes.set_axisbelow(True)
-        axes.set_title(chart.title, loc="left", fontweight="bold", pad=8 + 15.0 * rows)
+        axes.set_title(chart.title, loc="left", fontweight="bold", pad=9 + _LEGEND_ROW * rows)
         axes.set_xlabel(chart.x_label)
         _scales(axes, chart)
-        if chart.lines:
+        if rows:
             axes.legend(
                 loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, borderaxespad=0.1, columnspacing=1.4, handlelength=1.8
             )
@@ -97,14 +98,16 @@ def _shade(axes: Axes, chart: Chart) -> None:
     end = max((x for line in chart.lines for x, _ in line.points), default=0.0)
     if chart.since is not None and end > chart.since:
         axes.axvspan(chart.since, end, color=WARN, alpha=0.18, linewidth=0)
+        # Accuracies fill the top of the axes, losses rise towards it only where they over-fit.
+        height, side = (0.04, "bottom") if chart.share else (0.97, "top")
         middle = (chart.since + end) / 2
         axes.text(
             middle,
-            0.97,
+            height,
             "over-fitting",
             transform=axes.get_xaxis_transform(),
             ha="center",
-            va="top",
+            va=side,
             color=WARN,
             fontweight="bold",
         )
@@ -124,4 +127,5 @@ def _scales(axes: Axes, chart: Chart) -> None:
         axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: figure_text(int(value)) if value >= 1000 else f"{value:g}"))
     if not chart.log and not chart.share:
-        axes.set_ylim(bottom=0)
+        highest = max((y for line in chart.lines for _, y in line.points), default=1.0)
+        axes.set_ylim(0, 1.12 * highest or 1.0)

@@ -32,7 +32,7 @@ def draw_matrix(counts: NDArray[np.int64], classes: list[str], description: str)
             axes.add_patch(Rectangle((column - 0.48, row - 0.48), 0.96, 0.96, facecolor=colour, alpha=strength, linewidth=0))
             if n <= MOST_NUMBERED:
                 text = ON_STRONG if strength > _STRONG else INK
-                size = 9.5 if counts.max() < 1000 else 8.0
+                size = 10.5 if counts.max() < 1000 else 8.5
                 axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=text, fontsize=size)
         axes.set_xlim(-0.5, n - 0.5)
         axes.set_ylim(n - 0.5, -0.5)

@@ -12,9 +12,8 @@ from jobs.reports.breakdown import break_down, draw_breakdown
 from jobs.reports.curves import Chart, Line, draw, points
 from jobs.reports.facts import RunFacts
 from jobs.reports.headline import headline
-from jobs.reports.overfitting import judge
 from jobs.reports.repeat import repeat_command, spec_text, submitted_command
-from jobs.reports.timeline import draw_timeline, event_rows, outcome_of
+from jobs.reports.timeline import draw_timeline, event_rows
 
 MOST_BYTES = 3_000_000
 """What a page may weigh."""
@@ -50,7 +49,7 @@ def _render(facts: RunFacts, too_large: bool) -> str:
             breakdown_figure=draw_breakdown(breakdown) if breakdown else None,
             speed_figure=speed(facts),
             timeline=draw_timeline(facts),
-            attempts=[{**attempt, "outcome": outcome_of(attempt, facts)} for attempt in facts.attempts],
+            attempts=sections.attempts(facts),
             events=events,
             events_left_out=left_out,
             data=sections.data(facts),
@@ -87,7 +86,9 @@ def speed(facts: RunFacts) -> Markup | None:
         return None
     mean = sum(y for _, y in line.points) / len(line.points)
     description = f"Examples a second over the run, {mean:,.0f} on average."
-    return draw(Chart("speed", "examples a second", description, [line], "epoch" if facts.steps_per_epoch else "step"))
+    return draw(
+        Chart("speed", "Examples a second over the run", description, [line], "epoch" if facts.steps_per_epoch else "step")
+    )
 
 
 def environment() -> jinja2.Environment:
@@ -104,5 +105,4 @@ def environment() -> jinja2.Environment:
     }
     made.filters.update(filters)
     made.globals["style"] = Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8"))  # noqa: S704 - a file of the package
-    made.globals["judge"] = judge
     return made

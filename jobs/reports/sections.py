@@ -10,7 +10,8 @@ from jobs.reports.facts import RunFacts
 from jobs.reports.matrix import MOST_DRAWN, draw_matrix, matrix_picture
 from jobs.reports.overfitting import Verdict, judge
 from jobs.reports.pictures import heat, png, wide
-from jobs.reports.words import metric, moment, percent, plural, size
+from jobs.reports.timeline import outcome_of
+from jobs.reports.words import duration, metric, moment, percent, plural, size
 from service.storage.records import Document
 
 Section = dict[str, Any]
@@ -51,7 +52,7 @@ def _curve(facts: RunFacts, name: str, unit: int | None, verdict: Verdict) -> Ma
     return draw(
         Chart(
             name=f"curve-{name}",
-            title=name,
+            title=name[:1].upper() + name[1:],
             description=f"Curve of the {name}: {ends}.{marked}",
             lines=lines,
             x_label="epoch" if unit else "step",
@@ -180,6 +181,27 @@ def _spread(by_class: list[int] | None) -> str:
     return f"{fewest:,} each" if fewest == most else f"{fewest:,} to {most:,} (before the validation split)"
 
 
+def attempts(facts: RunFacts) -> list[Document]:
+    """The attempts as a table shows them."""
+    return [
+        {
+            "number": attempt["number"],
+            "started": moment(attempt["started"]),
+            "took": duration(attempt["finished"] - attempt["started"]) if attempt.get("finished") else "–",
+            "workers": _members(attempt["workers"]) or "–",
+            "outcome": outcome_of(attempt, facts),
+            "reason": str(attempt.get("reason") or outcome_of(attempt, facts)),
+        }
+        for attempt in facts.attempts
+    ]
+
+
+def _members(workers: list[Document], most: int = 8) -> str:
+    named = [f"{worker.get('host', '?')} (process {worker.get('pid', '?')})" for worker in workers[:most]]
+    more = f" and {len(workers) - most} more" if len(workers) > most else ""
+    return ", ".join(named) + more
+
+
 def machines(facts: RunFacts) -> list[Document]:
     """The workers of the last attempt and what each runs on."""
     found = {machine["rank"]: machine for machine in facts.machines}
@@ -190,7 +212,7 @@ def machines(facts: RunFacts) -> list[Document]:
         rows.append(
             {
                 "rank": member.get("rank"),
-                "host": member.get("host") or machine.get("host"),
+                "host": member.get("host") or machine.get("host") or "unknown",
                 "processor": machine.get("processor", "unknown"),
                 "cores": f"{machine['cpus']:g} of {machine['cores']}" if machine else "–",
                 "memory": size(machine["memory"]) if machine else "–",

@@ -98,7 +98,7 @@ def draw_timeline(facts: RunFacts) -> Markup | None:
     if not rows:
         return None
     scale = scale_of(rows)
-    with drawing(62 + 40.0 * len(rows)) as (figure, axes):
+    with drawing(66 + 42.0 * len(rows)) as (figure, axes):
         for place, row in enumerate(rows):
             _draw_row(axes, scale, row, place)
         axes.set_ylim(len(rows) - 0.55, -0.8)
@@ -119,7 +119,7 @@ def _draw_row(axes: Axes, scale: Scale, row: Stretch, place: int) -> None:
     step = -(-len(row.checkpoints) // MOST_TICKS) or 1
     for moment in row.checkpoints[::step]:
         axes.plot([scale(moment)] * 2, [place - 0.17, place + 0.17], color=PAPER, linewidth=1.1, solid_capstyle="butt")
-    axes.text(scale.drawn[0], place - 0.3, short(row.label, 62), ha="left", va="bottom", color=INK, fontsize=9.5)
+    axes.text(scale.drawn[0], place - 0.3, short(row.label, 56), ha="left", va="bottom", color=INK, fontsize=10.5)
 
 
 def _label_times(axes: Axes, scale: Scale, rows: list[Stretch]) -> None:
@@ -137,7 +137,7 @@ def _label_times(axes: Axes, scale: Scale, rows: list[Stretch]) -> None:
     for place, seconds in scale.pauses:
         axes.axvline(place, color=LINE, linewidth=1.2, linestyle=(0, (2, 3)))
         words = f"pause of {duration(seconds)}"
-        axes.text(place, 1.0, words, transform=axes.get_xaxis_transform(), color=MUTED, fontsize=8.5, ha="center", va="bottom")
+        axes.text(place, 1.0, words, transform=axes.get_xaxis_transform(), color=MUTED, fontsize=9.5, ha="center", va="bottom")
 
 
 def event_rows(facts: RunFacts) -> tuple[list[Document], int]:

@@ -86,7 +86,8 @@ def results(classes: list[str], examples: int, shape: tuple[int, int, int]) -> t
         "confused": [{"true": int(truth[i]), "predicted": int(guess[i]), "count": 1} for i in wrong[:3]],
         "confusion": matrix.tolist() if n <= 200 else None,
         "mistakes": [
-            {"row": int(i), "true": int(truth[i]), "predicted": int(guess[i]), "probability": 0.98, "of_true": 0.01} for i in wrong
+            {"row": int(i), "true": int(truth[i]), "predicted": int(guess[i]), "probability": 0.98, "of_true": 0.01}
+            for i in wrong
         ],
         "wrong": int((truth != guess).sum()),
         "all_reduce_seconds": 0.0021,
@@ -200,7 +201,13 @@ class Writer:
             "versions": {"python": "3.12.1", "tensorflow": "2.21.0"},
         }
         self.store.write(record.paths.model_facts, to_bytes(document))
-        machine = {"processor": "A processor of a long name @ 2.1 GHz", "cores": 2, "cpus": 0.5, "memory": 8 * 1024**3, "gpus": []}
+        machine = {
+            "processor": "A processor of a long name @ 2.1 GHz",
+            "cores": 2,
+            "cpus": 0.5,
+            "memory": 8 * 1024**3,
+            "gpus": [],
+        }
         for rank in range(2):
             self.store.write(record.paths.hardware(rank), to_bytes({"rank": rank, "host": "node-<1>", **machine}))
         if state == "succeeded":
