@@ -140,7 +140,7 @@ def resolved(command: str, folder: Path) -> dict[str, Any]:
         ("cnn-digits", ["epochs=3", "workers=1-4"]),
         ("cnn-mnist", ["model_params={}", "optimizer=sgd", "seed=7"]),
         ("cnn-mnist", ["steps=50", "epochs=null"]),
-        ("cnn-mnist", "seed=1 epochs=2 batch=64 log_every=5 retries=0 workers=2 label_smoothing=0.1".split()),
+        ("cnn-mnist", ["seed=1", "epochs=2", "batch=64", "log_every=5", "retries=0", "workers=2", "label_smoothing=0.1"]),
     ],
 )  # fmt: skip
 def test_the_command_repeats_the_very_spec(write_run: WriteRun, tmp_path: Path, recipe: str, changes: list[str]) -> None:
