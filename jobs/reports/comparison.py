@@ -128,7 +128,7 @@ def differences(runs: list[RunFacts]) -> list[tuple[str, list[str]]]:
 def _flat(prefix: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or not value:
         return {prefix: value}
-    found = {}
+    found: dict[str, Any] = {}
     for name, inner in value.items():
         found |= _flat(f"{prefix}.{name}" if prefix else str(name), inner)
     return found

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -88,7 +89,7 @@ def draw(chart: Chart) -> Markup:
 
 def _draw_line(axes: Axes, line: Line) -> None:
     style = ("-", "--", ":", "-.")[line.style % 4]
-    marker = {"marker": "o", "markersize": 3.5} if line.dots or len(line.points) == 1 else {}
+    marker: dict[str, Any] = {"marker": "o", "markersize": 3.5} if line.dots or len(line.points) == 1 else {}
     xs, ys = [x for x, _ in line.points], [y for _, y in line.points]
     axes.plot(xs, ys, label=line.label, color=SERIES[line.colour % len(SERIES)], linestyle=style, **marker)
 

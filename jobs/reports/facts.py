@@ -64,7 +64,8 @@ class RunFacts:
     @property
     def steps_per_epoch(self) -> int | None:
         counts = self.model.get("counts") or {}
-        return int(counts["steps_per_epoch"]) if counts.get("steps_per_epoch") else None
+        steps = counts.get("steps_per_epoch")
+        return int(steps) if steps else None
 
     @property
     def workers(self) -> int:

@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib
 from markupsafe import Markup
@@ -20,7 +21,7 @@ _MARKER = "#0102{:02x}"
 _NAMES = ("ink", "muted", "line", "paper", "on-strong", "good", "bad", "warn", *(f"s{index}" for index in range(8)))
 INK, MUTED, LINE, PAPER, ON_STRONG, GOOD, BAD, WARN, *SERIES = (_MARKER.format(index + 16) for index in range(len(_NAMES)))
 
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "delayline",
     "text.parse_math": False,
