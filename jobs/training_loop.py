@@ -60,6 +60,8 @@ class Spent:
     """Waiting for examples."""
     building: float = 0.0
     """Calls that first had to build the compiled function, steps included."""
+    building_steps: int = 0
+    """The steps of those calls."""
     evaluation: float = 0.0
     checkpoint: float = 0.0
     """Copying the variables, and waiting for earlier checkpoints to be written."""
@@ -112,8 +114,15 @@ class LoopState:
 
     def timing(self) -> Document:
         """What took how long, for the progress document."""
-        spent = {f"{name}_seconds": round(seconds, 3) for name, seconds in vars(self.spent).items()}
-        return {"training_seconds": round(self.seconds, 3), **spent}
+        spent = self.spent
+        return {
+            "training_seconds": round(self.seconds, 3),
+            "input_seconds": round(spent.input, 3),
+            "building_seconds": round(spent.building, 3),
+            "building_steps": spent.building_steps,
+            "evaluation_seconds": round(spent.evaluation, 3),
+            "checkpoint_seconds": round(spent.checkpoint, 3),
+        }
 
 
 @dataclass
@@ -164,7 +173,9 @@ class TrainingLoop:
         result = self.replica.train(chunk.features, chunk.labels, flags)
         seconds = time.monotonic() - began
         state.seconds += seconds
-        state.spent.building += seconds if self.replica.traces > traces else 0.0
+        if self.replica.traces > traces:
+            state.spent.building += seconds
+            state.spent.building_steps += count
         self._account(result.sums)
         pace.agree(float(result.flags[1]))
         pace.measured(seconds, count)

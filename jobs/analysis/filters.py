@@ -51,7 +51,8 @@ def is_picture(shape: Any) -> bool:
 
 def activations_model(model: keras.Model, first: FirstLayer) -> keras.Model:
     """The model cut off behind its first layer; it shares the layer, and makes no variables."""
-    return keras.Model(model.inputs, first.layer.output)
+    inputs = model.inputs if len(model.inputs) > 1 else model.inputs[0]
+    return keras.Model(inputs, first.layer.output)
 
 
 def _floats(variable: Any) -> NDArray[np.float32]:

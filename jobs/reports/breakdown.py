@@ -6,7 +6,9 @@ from markupsafe import Markup
 
 from jobs.reports.facts import RunFacts
 from jobs.reports.svg import INK, MUTED, SERIES, drawing, to_svg
+from jobs.reports.timeline import stretches
 from jobs.reports.words import duration, percent
+from service.storage.records import Document
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Breakdown:
-    """`total`: the seconds of all attempts; `parts` add up to it. Rates are None where nothing was measured."""
+    """`parts` add up to `total`. The rates are of the steps alone, without the calls that built the function."""
 
     parts: list[Part]
     total: float
-    steps_seconds: float
-    examples_per_second: float | None
-    step_milliseconds: float | None
+    examples_per_second: float
+    step_milliseconds: float
     all_reduce_milliseconds: float | None
 
 
@@ -39,32 +40,36 @@ def break_down(facts: RunFacts) -> Breakdown | None:
         return None
     training = float(timing["training_seconds"])
     building = min(training, float(timing.get("building_seconds", 0.0)))
+    counted = steps - int(timing.get("building_steps", 0))
+    if counted <= 0:
+        # All was done in the calls that built the function: there is nothing else to divide.
+        building, counted = 0.0, steps
     each = facts.results.get("all_reduce_seconds")
     stepping = training - building
-    reduced = min(stepping, float(each) * steps) if each is not None else 0.0
-    waits = {name: float(timing.get(f"{name}_seconds", 0.0)) for name in ("input", "checkpoint", "evaluation")}
-    total = max(_wall(facts), training + sum(waits.values()))
-    rest = total - training - sum(waits.values())
-    apart = each is None and facts.workers > 1
-    parts = [
-        Part(
-            "compute",
-            stepping - reduced,
-            0,
-            "training steps, all-reduce included: it is measured at a run's end" if apart else "training steps",
-        ),
-        Part("all-reduce", reduced, 1, "summing gradients over the workers"),
-        Part("input", waits["input"], 2, "waiting for examples"),
-        Part("checkpoint", waits["checkpoint"], 3, "copying the variables; writing goes on beside the steps"),
-        Part("evaluation", waits["evaluation"], 4, "the validation split, while training"),
-        Part("building", building, 5, "compiling the training step, and the steps of those calls"),
-        Part("the rest", rest, 7, "start-up, testing, saving the model, work that was lost and done again"),
-    ]
-    speed = steps * int(facts.spec["batch"]) / training
-    milliseconds = None if each is None or facts.workers < 2 else 1000 * float(each)
-    if apart:
+    reduced = min(stepping, float(each) * counted) if each is not None else 0.0
+    parts = _parts(facts, timing, stepping - reduced, reduced, building)
+    if each is None and facts.workers > 1:
         parts = [part for part in parts if part.name != "all-reduce"]
-    return Breakdown(parts, total, training, speed, 1000 * training / steps, milliseconds)
+        parts[0] = Part("compute", stepping, 0, "training steps; the all-reduce in them is measured at a run's end")
+    milliseconds = None if each is None or facts.workers < 2 else 1000 * float(each)
+    speed = counted * int(facts.spec["batch"]) / stepping
+    return Breakdown(parts, sum(part.seconds for part in parts), speed, 1000 * stepping / counted, milliseconds)
+
+
+def _parts(facts: RunFacts, timing: Document, compute: float, reduced: float, building: float) -> list[Part]:
+    waits = {name: float(timing.get(f"{name}_seconds", 0.0)) for name in ("input", "checkpoint", "evaluation")}
+    starting = sum(max(0.0, (row.end if row.trained is None else row.trained) - row.begin) for row in stretches(facts))
+    rest = _wall(facts) - compute - reduced - building - sum(waits.values()) - starting
+    return [
+        Part("compute", compute, 0, "training steps"),
+        Part("all-reduce", reduced, 1, "summing the gradients over the workers"),
+        Part("input", waits["input"], 2, "waiting for examples"),
+        Part("checkpoint", waits["checkpoint"], 3, "copying the variables; they are written beside the steps"),
+        Part("evaluation", waits["evaluation"], 4, "the validation split, while training"),
+        Part("building", building, 5, "compiling the training step, with the steps of those calls"),
+        Part("start-up", starting, 6, "from an attempt's start to its first step: Ray, TensorFlow, data"),
+        Part("the rest", max(0.0, rest), 7, "testing, saving the model, work that was lost and done again"),
+    ]
 
 
 def _wall(facts: RunFacts) -> float:

@@ -11,7 +11,7 @@ from jobs.reports.curves import Chart, Line, draw, points, spans_decades
 from jobs.reports.facts import RunFacts
 from jobs.reports.headline import headline
 from jobs.reports.overfitting import judge
-from jobs.reports.page import environment
+from jobs.reports.page import environment, run_rates
 from jobs.reports.words import duration, metric, percent, short
 from service.errors import InvalidInput
 
@@ -145,11 +145,8 @@ def overlay(runs: list[RunFacts], name: str, title: str) -> Markup | None:
     by_epoch = all(units)
     lines = []
     for index, run in enumerate(runs):
-        found = [
-            (x, y)
-            for x, y in points(run.history, name, units[index] if by_epoch else None)
-            if y > 0 or name != "examples_per_second"
-        ]
+        unit = units[index] if by_epoch else None
+        found = run_rates(run, unit) if name == "examples_per_second" else points(run.history, name, unit)
         if found:
             lines.append(Line(short(run.run_id, 26), found, index, style=index // 8, dots=name.startswith("val_")))
     if len(lines) < 2:

@@ -1,5 +1,6 @@
 """Lines over a run's steps: losses, accuracies, speed; of one run or of several."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,17 @@ def points(history: list[Document], metric: str, unit: int | None) -> list[tuple
     """(epoch or step, value) of the rows that have the metric; `unit` is the steps of an epoch, or None for steps."""
     rows = [row for row in history if isinstance(row.get(metric), int | float)]
     return thinned([(row["step"] / (unit or 1), float(row[metric])) for row in rows])
+
+
+def rates(history: list[Document], batch: int, unit: int | None, breaks: list[float]) -> list[tuple[float, float]]:
+    """(epoch or step, examples a second) between rows, all that happens there included; `breaks`: when attempts began."""
+    found = []
+    for before, row in itertools.pairwise(history):
+        begin, end = before.get("time"), row.get("time")
+        if begin is None or end is None or end <= begin or any(begin < moment <= end for moment in breaks):
+            continue
+        found.append((row["step"] / (unit or 1), (row["step"] - before["step"]) * batch / (end - begin)))
+    return thinned(found)
 
 
 def thinned(values: list[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -32,6 +32,8 @@ class RunFacts:
     data: Document = field(default_factory=dict)
     """The manifest of the dataset's version that the run was trained on."""
     made: float = 0.0
+    left_out: tuple[str, ...] = ()
+    """Names of pictures that the page would be too heavy with."""
 
     @property
     def spec(self) -> Document:

@@ -5,7 +5,7 @@ from statistics import fmean
 
 from service.storage.records import Document
 
-RISE = 0.05
+RISE = 0.1
 """A validation loss that ends so much above its lowest value counts as risen (assumed: above what one evaluation varies by)."""
 
 
@@ -39,9 +39,8 @@ def judge(history: list[Document], epoch_of: str = "epoch") -> Verdict:
     if after < before:
         sentence = f"Over-fitting after {begun}: {rises} while the training loss fell from {before:.4f} to {after:.4f}."
         return Verdict(int(best["step"]), sentence, int(best["step"]))
-    return Verdict(
-        None, f"{rises[0].upper()}{rises[1:]}, but so did the training loss: unstable rather than over-fitted.", int(best["step"])
-    )
+    sentence = f"No over-fitting: {rises}, but the training loss did not fall meanwhile."
+    return Verdict(None, sentence, int(best["step"]))
 
 
 def _training_loss(history: list[Document], at: Document) -> float:

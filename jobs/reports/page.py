@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from jobs.reports import sections, words
 from jobs.reports.breakdown import break_down, draw_breakdown
-from jobs.reports.curves import Chart, Line, draw, points
+from jobs.reports.curves import Chart, Line, draw, rates
 from jobs.reports.facts import RunFacts
 from jobs.reports.headline import headline
 from jobs.reports.repeat import repeat_command, spec_text, submitted_command
@@ -24,13 +24,13 @@ def render(facts: RunFacts) -> str:
     """The whole page; what weighs most is left out, and said to be, until the page is light enough."""
     for dropped in ((), ("activations",), ("activations", "mistakes"), ("activations", "mistakes", "filters", "example")):
         pictures = {name: array for name, array in facts.pictures.items() if name not in dropped}
-        page = _render(RunFacts(**{**vars(facts), "pictures": pictures}), too_large=bool(dropped))
+        page = _render(RunFacts(**{**vars(facts), "pictures": pictures, "left_out": dropped}))
         if len(page.encode()) <= MOST_BYTES:
             break
     return page
 
 
-def _render(facts: RunFacts, too_large: bool) -> str:
+def _render(facts: RunFacts) -> str:
     breakdown = break_down(facts)
     events, left_out = event_rows(facts)
     return (
@@ -38,7 +38,6 @@ def _render(facts: RunFacts, too_large: bool) -> str:
         .get_template("run.html.j2")
         .render(
             facts=facts,
-            too_large=too_large,
             headline=headline(facts),
             tiles=tiles(facts),
             learning=sections.learning(facts),
@@ -73,22 +72,27 @@ def tiles(facts: RunFacts) -> list[tuple[str, str]]:
     found = [(label, words.metric(name, facts.metrics[name])) for label, name in shown if name in facts.metrics]
     if facts.model:
         found.append(("parameters", f"{facts.model['parameters']:,}"))
-    if (breakdown := break_down(facts)) and breakdown.examples_per_second:
+    if breakdown := break_down(facts):
         found.append(("examples a second", f"{breakdown.examples_per_second:,.0f}"))
     return found
 
 
 def speed(facts: RunFacts) -> Markup | None:
-    """Examples a second over the run; None before two rows."""
-    line = Line("examples a second", points(facts.history, "examples_per_second", facts.steps_per_epoch), 0)
-    line = Line(line.label, [(x, y) for x, y in line.points if y > 0], 0)
-    if len(line.points) < 2:
+    """Examples a second over the run; None before three rows."""
+    found = run_rates(facts, facts.steps_per_epoch)
+    if len(found) < 2:
         return None
-    mean = sum(y for _, y in line.points) / len(line.points)
-    description = f"Examples a second over the run, {mean:,.0f} on average."
+    lowest, highest = min(y for _, y in found), max(y for _, y in found)
+    description = f"Examples a second between the rows of metrics: from {lowest:,.0f} to {highest:,.0f}."
+    line = Line("examples a second", found, 2)
     return draw(
         Chart("speed", "Examples a second over the run", description, [line], "epoch" if facts.steps_per_epoch else "step")
     )
+
+
+def run_rates(facts: RunFacts, unit: int | None) -> list[tuple[float, float]]:
+    """Examples a second of a run's rows."""
+    return rates(facts.history, int(facts.spec["batch"]), unit, [float(attempt["started"]) for attempt in facts.attempts])
 
 
 def environment() -> jinja2.Environment:

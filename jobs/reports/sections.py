@@ -17,6 +17,7 @@ from service.storage.records import Document
 Section = dict[str, Any]
 NOT_FINISHED = "This comes with the end of a run that succeeds: the model is then asked about the test examples."
 NOT_MADE = "The run did not write it: it was made by another version of Delayline, or its events below say why."
+LEFT_OUT = "The pictures are left out: with them the page would be larger than 3 MB."
 
 
 def learning(facts: RunFacts) -> Section:
@@ -117,7 +118,8 @@ def _mistakes(facts: RunFacts) -> Section:
     if not results["mistakes"]:
         return {"mistakes_missing": f"There is none: all {results['examples']:,} test examples are right."}
     if "mistakes" not in facts.pictures:
-        return {"mistakes_missing": "The examples are not pictures of one or three channels.", "mistakes_table": _named(results)}
+        why = LEFT_OUT if "mistakes" in facts.left_out else "The examples are not pictures of one or three channels."
+        return {"mistakes_missing": why, "mistakes_table": _named(results)}
     shown = [
         {**mistake, "picture": png(array)} for mistake, array in zip(_named(results), facts.pictures["mistakes"], strict=False)
     ]
@@ -138,9 +140,11 @@ def first_layer(facts: RunFacts) -> Section:
     if not results:
         return {"missing": why_missing(facts)}
     first = results["first_layer"]
+    if "filters" in facts.left_out:
+        return {"missing": LEFT_OUT}
     if "why_not" in first or "filters" not in facts.pictures:
         return {"missing": first.get("why_not") or NOT_MADE}
-    filters, activations = facts.pictures["filters"], facts.pictures["activations"]
+    filters, activations = facts.pictures["filters"], facts.pictures.get("activations")
     section: Section = {
         **first,
         "true": results["classes"][first["true"]],
@@ -150,6 +154,8 @@ def first_layer(facts: RunFacts) -> Section:
         "pictures": [png(array) for array in filters],
         "example": png(facts.pictures["example"][0]) if "example" in facts.pictures else None,
     }
+    if activations is None:
+        return section
     if first["convolves"]:
         return {**section, "activations": [png(heat(array)) for array in activations]}
     return {**section, "activation_strip": png(heat(wide(activations)))}

@@ -1,5 +1,6 @@
 """A run's attempts, and what happened in them, on a time line."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from service.storage.records import Document
 MOST_ATTEMPTS = 12
 """Drawn, the newest ones (assumed: a screen of them)."""
 MOST_TICKS = 60
+"""Checkpoints that are closer to each other than this part of the line are drawn as one."""
 MOST_EVENTS = 40
 LONG_PAUSE = 0.3
 """A pause of more than this share of all attempts' time is drawn short, with its length beside it."""
@@ -116,9 +118,12 @@ def _draw_row(axes: Axes, scale: Scale, row: Stretch, place: int) -> None:
     trained = end if row.trained is None else scale(row.trained)
     axes.barh(place, trained - begin, left=begin, height=0.34, color=colour, alpha=0.35, linewidth=0)
     axes.barh(place, end - trained, left=trained, height=0.34, color=colour, linewidth=0)
-    step = -(-len(row.checkpoints) // MOST_TICKS) or 1
-    for moment in row.checkpoints[::step]:
-        axes.plot([scale(moment)] * 2, [place - 0.17, place + 0.17], color=PAPER, linewidth=1.1, solid_capstyle="butt")
+    drawn = begin
+    for moment in row.checkpoints:
+        if scale(moment) - drawn < (scale.drawn[-1] - scale.drawn[0]) / MOST_TICKS:
+            continue
+        drawn = scale(moment)
+        axes.plot([drawn] * 2, [place - 0.17, place + 0.17], color=PAPER, linewidth=1.1, solid_capstyle="butt")
     axes.text(scale.drawn[0], place - 0.3, short(row.label, 56), ha="left", va="bottom", color=INK, fontsize=10.5)
 
 
@@ -141,23 +146,22 @@ def _label_times(axes: Axes, scale: Scale, rows: list[Stretch]) -> None:
 
 
 def event_rows(facts: RunFacts) -> tuple[list[Document], int]:
-    """The events for a table, `time` as seconds since the start, and how many were left out: checkpoints first."""
-    rows = facts.events
-    start = float(facts.attempts[0]["started"]) if facts.attempts else (float(rows[0]["time"]) if rows else 0.0)
-    shown = rows
-    if len(rows) > MOST_EVENTS:
-        plain = [row for row in rows if row.get("event") != "checkpoint"]
-        saved = [row for row in rows if row.get("event") == "checkpoint"]
-        kept = plain if len(plain) <= MOST_EVENTS else [*plain[: MOST_EVENTS // 2], *plain[-MOST_EVENTS // 2 :]]
-        kept = [*kept, *saved[-2:]]
-        shown = [row for row in rows if any(row is other for other in kept)]
-    table = [
-        {
-            "time": clock(float(row["time"]) - start),
-            "attempt": row.get("attempt"),
-            "event": str(row.get("event", "")),
-            "message": str(row.get("message") or row.get("event") or ""),
-        }
-        for row in shown
+    """The events for a table, checkpoints in a row as one; `time` since the start; and how many were left out."""
+    events = facts.events
+    start = float(facts.attempts[0]["started"]) if facts.attempts else (float(events[0]["time"]) if events else 0.0)
+    rows = []
+    for saved, group in itertools.groupby(events, key=lambda row: row.get("event") == "checkpoint"):
+        found = list(group)
+        rows += [_together(found)] if saved and len(found) > 2 else found
+    left_out = max(0, len(rows) - MOST_EVENTS)
+    if left_out:
+        rows = [*rows[: MOST_EVENTS // 2], *rows[-MOST_EVENTS // 2 :]]
+    shown = [
+        {"time": clock(float(row["time"]) - start), "message": str(row.get("message") or row.get("event") or "")} for row in rows
     ]
-    return table, len(rows) - len(shown)
+    return shown, left_out
+
+
+def _together(rows: list[Document]) -> Document:
+    first, last = (row.get("step", "?") for row in (rows[0], rows[-1]))
+    return {"time": rows[-1]["time"], "message": f"{len(rows)} checkpoints saved, from step {first} to step {last}"}

@@ -62,7 +62,10 @@ def event(time: float, number: int, name: str, message: str) -> Document:
 EVENTS = [
     event(0.1, 1, "attempt", "attempt 1 starts 2 workers"),
     event(9, 1, "training", "training begins at step 0 of 200"),
-    *(event(10 + 3 * index, 1, "checkpoint", f"checkpoint at step {20 * index} saved") for index in range(8)),
+    *(
+        {**event(10 + 3 * index, 1, "checkpoint", f"checkpoint at step {20 * index} saved"), "step": 20 * index}
+        for index in range(8)
+    ),
     event(38, 1, "attempt failed", "attempt 1 failed: A peer was lost: <script>alert(1)</script>"),
     event(41, 2, "attempt", "attempt 2 starts 2 workers"),
     event(50, 2, "training", "training begins at step 140 of 200"),
@@ -178,6 +181,7 @@ class Writer:
                 "timing": {
                     "training_seconds": 21.0,
                     "building_seconds": 3.0,
+                    "building_steps": 10,
                     "input_seconds": 0.4,
                     "checkpoint_seconds": 0.2,
                     "evaluation_seconds": 1.1,

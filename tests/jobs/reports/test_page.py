@@ -85,7 +85,7 @@ def test_the_page_of_a_run_holds_what_it_promises(write_run: WriteRun) -> None:
         "all-reduce",
         "was measured apart",
         "A peer was lost: Connection reset by peer",
-        "checkpoint at step 40 saved",
+        "8 checkpoints saved, from step 0 to step 140",
         "digits, version uci-1998",
         "python 3.12.1",
         "A processor of a long name",

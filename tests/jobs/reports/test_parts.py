@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.reports.breakdown import break_down
-from jobs.reports.curves import MOST_POINTS, thinned
+from jobs.reports.curves import MOST_POINTS, rates, thinned
 from jobs.reports.facts import gather
 from jobs.reports.headline import headline
 from jobs.reports.repeat import repeat_command, spec_text
@@ -80,15 +80,23 @@ def test_an_attempt_is_told_with_its_start_of_training(write_run: WriteRun) -> N
     assert len(first.checkpoints) == 8
 
 
-def test_of_many_events_the_checkpoints_go_first(write_run: WriteRun) -> None:
+def test_checkpoints_in_a_row_are_told_together_and_many_events_cut(write_run: WriteRun) -> None:
     record = write_run()
-    rows = [{"time": 1e9 + n, "attempt": 1, "event": "checkpoint", "message": f"checkpoint {n}"} for n in range(300)]
-    rows += [{"time": 2e9, "attempt": 1, "event": "early stop", "message": "the metric stopped improving"}]
-    record.store.write(record.paths.events(1, "rank-0"), rows_to_bytes(rows))
+    kinds = ["checkpoint"] * 300 + ["early stop"] + ["resumed"] * 100
+    rows = [{"time": 2e9 + n, "attempt": 2, "event": kind, "message": f"{kind} {n}", "step": n} for n, kind in enumerate(kinds)]
+    record.store.write(record.paths.events(2, "rank-0"), rows_to_bytes(rows))
     shown, left_out = event_rows(gather(record))
-    assert len(shown) + left_out == 301 + 13
-    assert len(shown) <= MOST_EVENTS + 2
-    assert "the metric stopped improving" in [row["message"] for row in shown]
+    messages = [row["message"] for row in shown]
+    assert "300 checkpoints saved, from step 0 to step 299" in messages
+    assert "8 checkpoints saved, from step 0 to step 140" in messages
+    assert len(shown) == MOST_EVENTS
+    assert left_out == 2 + 1 + 1 + 2 + 1 + 1 + 100 - MOST_EVENTS
+
+
+def test_rates_leave_out_what_lies_between_attempts() -> None:
+    rows = [{"step": step, "time": time} for step, time in [(10, 100.0), (20, 101.0), (30, 150.0), (40, 152.0)]]
+    assert rates(rows, 64, None, [90.0, 120.0]) == [(20.0, 640.0), (40.0, 320.0)]
+    assert rates(rows, 64, 10, [90.0]) == [(2.0, 640.0), (3.0, 640 / 49), (4.0, 320.0)]
 
 
 def test_the_parts_of_the_time_add_up(write_run: WriteRun) -> None:
@@ -98,9 +106,10 @@ def test_the_parts_of_the_time_add_up(write_run: WriteRun) -> None:
     assert found.total == pytest.approx(38 + 39)
     assert sum(part.seconds for part in found.parts) == pytest.approx(found.total)
     parts = {part.name: part.seconds for part in found.parts}
-    assert parts["all-reduce"] == pytest.approx(0.0021 * 200)
-    assert parts["compute"] == pytest.approx(21 - 3 - 0.0021 * 200)
-    assert found.examples_per_second == pytest.approx(200 * 64 / 21)
+    assert parts["all-reduce"] == pytest.approx(0.0021 * 190)
+    assert parts["compute"] == pytest.approx(21 - 3 - 0.0021 * 190)
+    assert parts["start-up"] == pytest.approx(9 + 9)
+    assert found.examples_per_second == pytest.approx(190 * 64 / 18)
 
 
 def test_what_was_not_measured_is_not_said_to_be_nothing(write_run: WriteRun) -> None:
