@@ -14,9 +14,12 @@ from jobs.reports.facts import RunFacts
 from jobs.reports.headline import headline
 from jobs.reports.repeat import repeat_command, spec_text, submitted_command
 from jobs.reports.timeline import draw_timeline, event_rows
+from service.storage.records import Document
 
 MOST_BYTES = 3_000_000
 """What a page may weigh."""
+MOST_OF_A_STACK = 4000
+"""Characters of an error's stack (assumed: a screen or two)."""
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -56,9 +59,21 @@ def _render(facts: RunFacts) -> str:
             spec=spec_text(facts),
             repeat=repeat_command(facts),
             submitted=submitted_command(facts),
+            submitted_at=facts.submission.get("submitted"),
+            folder=facts.submission.get("folder"),
+            error=failure(facts),
             missing=sections.why_missing(facts),
         )
     )
+
+
+def failure(facts: RunFacts) -> Document | None:
+    """What the run failed by: `kind`, `message` and the end of the `traceback`."""
+    error = facts.state.get("error")
+    if not error:
+        return None
+    kind, message = str(error.get("kind") or "unknown"), str(error.get("message") or "")
+    return {"kind": kind, "message": message, "traceback": str(error.get("traceback") or "")[-MOST_OF_A_STACK:]}
 
 
 def tiles(facts: RunFacts) -> list[tuple[str, str]]:

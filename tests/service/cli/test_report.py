@@ -55,7 +55,7 @@ def test_runs_are_compared(delayline: Delayline, submitted: RunRecord, other: Ru
     assert "Comparison of 2 runs" in target.read_text()
 
 
-def test_mistakes_are_one_sentence(delayline: Delayline, submitted: RunRecord, capfd: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_one_sentence(delayline: Delayline, submitted: RunRecord) -> None:
     assert delayline("runs", "report", "absent").code == 2
     done = delayline("runs", "compare", "fake")
     assert done.code == 2
