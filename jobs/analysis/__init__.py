@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from jobs.analysis.filters import (
     FirstLayer,
@@ -32,6 +31,7 @@ from jobs.analysis.predictions import (
     predict,
     surest_right,
 )
+from jobs.checkpoints import Tensors, tensors_to_bytes
 from jobs.datasets import Arrays
 from jobs.replica import Replica
 from service.datasets import Feature
@@ -86,7 +86,7 @@ def analyse(subject: Subject, note: Note) -> None:
             document, pictures = _results(subject, looked)
             document["seconds"] = round(time.monotonic() - began, 3)
             record = subject.record
-            record.store.write(record.paths.pictures, save(pictures))
+            record.store.write(record.paths.pictures, tensors_to_bytes(pictures))
             record.store.write(record.paths.results, to_bytes(document))
     except Exception as error:
         note("not analysed", f"the report will lack what the model makes of the test examples: {_short(error)}")
@@ -138,7 +138,7 @@ def _look(subject: Subject) -> _Looked:
     return _Looked(predictions, example, first, activations, replica.all_reduce_seconds(REPEATS))
 
 
-def _results(subject: Subject, looked: _Looked) -> tuple[Document, dict[str, NDArray[np.uint8]]]:
+def _results(subject: Subject, looked: _Looked) -> tuple[Document, Tensors]:
     predictions, classes = looked.predictions, len(subject.arrays.classes)
     matrix = confusion(predictions, classes)
     wrong = mistakes(predictions)
@@ -155,7 +155,7 @@ def _results(subject: Subject, looked: _Looked) -> tuple[Document, dict[str, NDA
         "all_reduce_seconds": looked.all_reduce_seconds,
         "all_reduce_workers": subject.workers,
     }
-    pictures: dict[str, NDArray[np.uint8]] = {}
+    pictures: Tensors = {}
     if (feature := subject.picture) is not None:
         rows = [mistake["row"] for mistake in wrong]
         shown = subject.arrays.test[feature.name]
@@ -165,7 +165,7 @@ def _results(subject: Subject, looked: _Looked) -> tuple[Document, dict[str, NDA
     return {**document, "first_layer": _first_layer(looked, predictions, pictures)}, pictures
 
 
-def _first_layer(looked: _Looked, predictions: Predictions, pictures: dict[str, NDArray[np.uint8]]) -> Document:
+def _first_layer(looked: _Looked, predictions: Predictions, pictures: Tensors) -> Document:
     first = looked.first
     if isinstance(first, str) or looked.activations is None:
         return {"why_not": first if isinstance(first, str) else ""}

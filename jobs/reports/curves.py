@@ -124,7 +124,7 @@ def _shade(axes: Axes, chart: Chart) -> None:
             color=WARN,
             fontweight="bold",
         )
-    if chart.best is not None:
+    if chart.best is not None and chart.best < end:
         axes.axvline(chart.best, color=WARN, linewidth=1.2, linestyle=(0, (2, 2)))
 
 

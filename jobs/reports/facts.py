@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load
 
+from jobs.checkpoints import tensors_from_bytes
 from service.errors import Damaged, NotFound
 from service.storage.records import ENDED, Document, RunRecord, from_bytes
 from service.storage.standing import standing
@@ -112,7 +112,7 @@ def _optional(record: RunRecord, key: str) -> Document:
 def _pictures(record: RunRecord) -> dict[str, NDArray[np.uint8]]:
     key = record.paths.pictures
     try:
-        return {name: np.asarray(array, np.uint8) for name, array in load(record.store.read(key)).items()}
+        return {name: np.asarray(array, np.uint8) for name, array in tensors_from_bytes(record.store.read(key)).items()}
     except NotFound:
         return {}
     except Exception as error:

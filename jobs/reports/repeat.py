@@ -2,6 +2,9 @@
 
 import json
 import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -29,25 +32,38 @@ def pinned_dataset(facts: RunFacts) -> str:
 
 def repeat_command(facts: RunFacts) -> str:
     """By the recipe and the keys that differ from it, where that gives the very spec; else by the file of `spec_text`."""
-    name = facts.submission.get("recipe")
+    name = str(facts.submission.get("recipe"))
     wanted = {**facts.spec, "dataset": pinned_dataset(facts)}
-    if name in recipes.names():
-        changes = _changes(recipes.describe(str(name))["spec"], wanted)
-        if changes is not None:
-            words = ["delayline", "train", str(name), *(word for change in changes for word in ("-s", change))]
-            return shlex.join([*words, "--name", f"{facts.run_id}-again"])
-    return shlex.join(["delayline", "train", f"{facts.run_id}.yaml", "--name", f"{facts.run_id}-again"])
+    changes = _changes(name, wanted) if name in recipes.names() else None
+    words = [f"{facts.run_id}.yaml"] if changes is None else [name, *(word for change in changes for word in ("-s", change))]
+    return shlex.join(["delayline", "train", *words, "--name", f"{facts.run_id}-again"])
 
 
-def _changes(recipe: Document, wanted: Document) -> list[str] | None:
-    """`KEY=VALUE` for each key in which the recipe's spec differs; None where they cannot be said so."""
-    try:
-        base = TrainSpec.model_validate(recipe).document()
-        changes = [f"{key}={json.dumps(wanted[key])}" for key in wanted if wanted[key] != base.get(key)]
-        made = recipes.change(TrainSpec.model_validate(recipe), changes)
-    except (DelaylineError, ValueError):
-        return None
-    return changes if made == TrainSpec.model_validate(wanted) and len(changes) <= MOST_CHANGES else None
+def _changes(name: str, wanted: Document) -> list[str] | None:
+    """`KEY=VALUE` for each key in which the recipe differs, dotted where that will do; None where they cannot be said so."""
+    base = recipes.resolve(name, [], None, Path())[0].document()
+    for dotted in (True, False):
+        changes = [f"{key}={_written(value)}" for key, value in _differences("", base, wanted, dotted)]
+        try:
+            made, _ = recipes.resolve(name, changes, None, Path())
+            if made == TrainSpec.model_validate(wanted) and len(changes) <= MOST_CHANGES:
+                return changes
+        except (DelaylineError, ValueError):
+            continue
+    return None
+
+
+def _differences(path: str, base: Document, wanted: Document, dotted: bool) -> Iterator[tuple[str, Any]]:
+    for key, value in wanted.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict) and dotted:
+            yield from _differences(f"{path}{key}.", base[key], value, dotted)
+        elif base.get(key) != value:
+            yield f"{path}{key}", value
+
+
+def _written(value: Any) -> str:
+    """As YAML on one line: JSON, but words without quotation marks."""
+    return value if isinstance(value, str) and yaml.safe_load(value) == value else json.dumps(value)
 
 
 def submitted_command(facts: RunFacts) -> str:

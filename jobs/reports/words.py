@@ -33,8 +33,8 @@ def moment(seconds: float | None) -> str:
 
 
 def percent(share: float) -> str:
-    """`97.5%`; two digits behind the point from 99% on; what is not all is never rounded up to it."""
-    shown = f"{100 * share:.1f}%" if share < 0.99 or share == 1 else f"{min(100 * share, 99.99):.2f}%"
+    """`97.5%`; two digits behind the point from 90% on; what is not all is never rounded up to it."""
+    shown = f"{100 * share:.1f}%" if share < 0.9 or share == 1 else f"{min(100 * share, 99.99):.2f}%"
     return "100%" if share == 1 else shown
 
 

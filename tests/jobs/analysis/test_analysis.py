@@ -9,9 +9,10 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from safetensors.numpy import load
 
 from jobs.analysis import Subject, analyse, describe_attempt
+from jobs.analysis.filters import activation_pictures, filter_pictures
+from jobs.checkpoints import tensors_from_bytes
 from jobs.datasets import Arrays
 from jobs.evaluation import Evaluator
 from jobs.replica import Replica
@@ -73,7 +74,7 @@ def test_the_documents_of_a_convolutional_network(make_subject: Callable[..., Su
     assert notes == []
     paths = subject.record.paths
     facts, results = document(subject, paths.model_facts), document(subject, paths.results)
-    pictures = load(subject.record.store.read(paths.pictures))
+    pictures = tensors_from_bytes(subject.record.store.read(paths.pictures))
     assert [row["kind"] for row in facts["layers"]] == ["Conv2D", "Flatten", "Dropout", "Dense"]
     assert facts["parameters"] == subject.replica.model.count_params()
     assert facts["counts"]["by_class"] == np.bincount(subject.arrays.train_labels).tolist()
@@ -86,8 +87,11 @@ def test_the_documents_of_a_convolutional_network(make_subject: Callable[..., Su
     first = results["mistakes"][0]
     stored = subject.arrays.test["x"][first["row"]].astype(float)
     np.testing.assert_array_equal(pictures["mistakes"][0], np.rint(255 * stored / 16).astype(np.uint8))
-    assert pictures["filters"].shape == (5, 3, 3, 1)
+    layer = subject.replica.model.layers[0]
+    np.testing.assert_array_equal(pictures["filters"], filter_pictures(np.asarray(layer.kernel)))
     assert pictures["activations"].shape == (5, 6, 4)
+    example = pictures["example"].astype(np.float32) / 255
+    np.testing.assert_allclose(pictures["activations"], activation_pictures(np.asarray(layer(example))[0]), atol=2)
     assert results["first_layer"]["true"] == results["first_layer"]["predicted"]
     assert results["all_reduce_seconds"] == 0.0
 
@@ -100,7 +104,7 @@ def test_examples_that_are_no_pictures(make_subject: Callable[..., Subject]) -> 
     results = document(subject, subject.record.paths.results)
     assert "not pictures" in results["first_layer"]["why_not"]
     assert results["mistakes"]
-    assert load(subject.record.store.read(subject.record.paths.pictures)) == {}
+    assert tensors_from_bytes(subject.record.store.read(subject.record.paths.pictures)) == {}
 
 
 def test_whatever_fails_is_an_event_and_no_error(make_subject: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ def test_the_page_of_a_run_holds_what_it_promises(write_run: WriteRun) -> None:
     ]
     for words in [
         *headings,
-        "90.0% of 200 test examples of digits right",
+        "90.00% of 200 test examples of digits right",
         "Over-fitting after epoch 4",
         "over-fitting",
         "28×28×1, 32 filters 5×5, same padding → 28×28×32",
@@ -198,7 +198,7 @@ def test_runs_side_by_side(write_run: WriteRun) -> None:
     page = compare(three(write_run), ["first", "second", "third"])
     outline = check(page)
     assert cells(outline, page, "state") == ["succeeded", "succeeded", "lost"]
-    assert cells(outline, page, "test accuracy") == ["90.0%", "90.0%", "–"]
+    assert cells(outline, page, "test accuracy") == ["90.00%", "90.00%", "–"]
     assert cells(outline, page, "seed") == ["0", "3", "0"]
     assert cells(outline, page, "optimizer.name") == ["adam", "sgd", "adam"]
     assert not re.search(r'scope="row">batch<', page)
@@ -219,10 +219,10 @@ def test_the_best_of_each_figure_is_marked(write_run: WriteRun) -> None:
     state = record.state()
     record.write_state({**state, "metrics": {**state["metrics"], "test_accuracy": 0.95}})
     page = compare(store, ["first", "second"])
-    assert "Best test accuracy: 95.0% by second; the next reaches 90.0%." in check(page).text
+    assert "Best test accuracy: 95.00% by second; the next reaches 90.00%." in check(page).text
     row = re.search(r'<th scope="row">test accuracy</th>(.*?)</tr>', page)
     assert row
-    assert re.findall(r'class="best">(.*?)</td>', row[1]) == ["95.0%"]
+    assert re.findall(r'class="best">(.*?)</td>', row[1]) == ["95.00%"]
 
 
 def test_the_same_run_twice_over_differs_in_nothing(write_run: WriteRun) -> None:
