@@ -65,8 +65,7 @@ class RunFacts:
 
     @property
     def steps_per_epoch(self) -> int | None:
-        counts = self.model.get("counts") or {}
-        steps = counts.get("steps_per_epoch")
+        steps = (self.model.get("counts") or {}).get("steps_per_epoch")
         return int(steps) if steps else None
 
     @property
