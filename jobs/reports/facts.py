@@ -65,8 +65,8 @@ class RunFacts:
 
     @property
     def steps_per_epoch(self) -> int | None:
-        steps = (self.model.get("counts") or {}).get("steps_per_epoch")
-        return int(steps) if steps else None
+        counts: Document = self.model.get("counts") or {}
+        return int(counts["steps_per_epoch"]) if "steps_per_epoch" in counts else None
 
     @property
     def workers(self) -> int:

@@ -35,8 +35,8 @@ def test_a_run_by_two_workers_leaves_its_page(calm: Desk, browser: chromium.Page
 
 def test_a_run_that_goes_on_and_fails(desk: Desk) -> None:
     (desk.folder / "nets.py").write_text((desk.folder / "nets.py").read_text() + FAILS)
-    slow = '-s=callbacks=[{name: "nets:Slow"}, {name: "nets:Fails"}]'
-    process = desk.start("train", "run.yaml", slow, "--workers", "1", "--name", "doomed", "--json")
+    callbacks = 'callbacks=[{name: "nets:Slow"}, {name: "nets:Fails"}]'
+    process = desk.start("train", "run.yaml", "-s", callbacks, "--workers", "1", "--name", "doomed", "--json")
     desk.wait_for_step("doomed", 20)
     done = desk.delayline("runs", "report", "doomed")
     assert done.code == 0, done.err
