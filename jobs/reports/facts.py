@@ -61,7 +61,7 @@ class RunFacts:
     def step(self) -> int:
         """Steps done."""
         last = self.history[-1]["step"] if self.history else 0
-        return int(self.progress.get("step", last))
+        return int(self.progress.get("step") or last)
 
     @property
     def steps_per_epoch(self) -> int | None:

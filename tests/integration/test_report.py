@@ -36,7 +36,7 @@ def test_a_run_by_two_workers_leaves_its_page(calm: Desk, browser: chromium.Page
 def test_a_run_that_goes_on_and_fails(desk: Desk) -> None:
     (desk.folder / "nets.py").write_text((desk.folder / "nets.py").read_text() + FAILS)
     callbacks = 'callbacks=[{name: "nets:Slow"}, {name: "nets:Fails"}]'
-    process = desk.start("train", "run.yaml", "-s", callbacks, "--workers", "1", "--name", "doomed", "--json")
+    process = desk.start("train", "run.yaml", "-s", callbacks, "-s", "steps=5000", "--workers", "1", "--name", "doomed", "--json")
     desk.wait_for_step("doomed", 20)
     done = desk.delayline("runs", "report", "doomed")
     assert done.code == 0, done.err
@@ -44,6 +44,7 @@ def test_a_run_that_goes_on_and_fails(desk: Desk) -> None:
     running = file.read_text()
     assert 'class="state running"' in running
     assert "Curve of the loss" in running
+    (desk.folder / "fail").touch()
     assert desk.end_of(process).code == 3
     failed = file.read_text()
     assert 'class="state failed"' in failed
@@ -51,13 +52,10 @@ def test_a_run_that_goes_on_and_fails(desk: Desk) -> None:
 
 
 FAILS = """
-class Fails(keras.callbacks.Callback):
-    def __init__(self):
-        super().__init__()
-        self.seen = 0
+from pathlib import Path
 
+class Fails(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
-        self.seen += 1
-        if self.seen == 90:
+        if Path(__file__).with_name("fail").exists():
             raise ValueError("a step too far")
 """
