@@ -3,8 +3,10 @@
 Nothing here may end a run: what fails is an event, and the report leaves that section out.
 """
 
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +40,8 @@ from service.datasets import Feature
 from service.specs import TrainSpec
 from service.storage.records import Document, RunRecord, to_bytes
 
+MOST_SECONDS = 120.0
+"""For all that the model is asked, compiling included (assumed: several times what it takes on a slow machine)."""
 REPEATS = 10
 """All-reduces that are timed (assumed: enough for a mean, over in a second)."""
 
@@ -65,6 +69,18 @@ class Subject:
         return next((feature for feature in self.arrays.features if is_picture(tuple(feature.shape))), None)
 
 
+@dataclass(frozen=True)
+class _Looked:
+    """What only the model could say."""
+
+    predictions: Predictions
+    example: int
+    """The position among the predictions of the example that the first layer was shown."""
+    first: FirstLayer | str
+    activations: NDArray[np.float32] | None
+    all_reduce_seconds: float
+
+
 def describe_attempt(subject: Subject, note: Note) -> None:
     """Write what is known before the first step: each worker its machine, rank 0 the layers and the data."""
     record = subject.record
@@ -81,7 +97,7 @@ def analyse(subject: Subject, note: Note) -> None:
     """Look at what the trained model makes of the test split; rank 0 writes it. Every worker makes the same model calls."""
     began = time.monotonic()
     try:
-        looked = _look(subject)
+        looked = _within(MOST_SECONDS, lambda: _look(subject))
         if subject.rank == 0:
             document, pictures = _results(subject, looked)
             document["seconds"] = round(time.monotonic() - began, 3)
@@ -90,6 +106,26 @@ def analyse(subject: Subject, note: Note) -> None:
             record.store.write(record.paths.results, to_bytes(document))
     except Exception as error:
         note("not analysed", f"the report will lack what the model makes of the test examples: {_short(error)}")
+
+
+def _within(seconds: float, look: Callable[[], _Looked]) -> _Looked:
+    """What `look` returns or raises; TimeoutError after so long.
+
+    A worker in which a model call fails goes on, and the others would wait in a collective for ever: they leave it behind.
+    """
+    done: Future[_Looked] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(look())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="analysis", daemon=True).start()
+    try:
+        return done.result(seconds)
+    except TimeoutError as error:
+        raise TimeoutError(f"it took longer than {seconds:g} s") from error
 
 
 def _short(error: Exception) -> str:
@@ -109,18 +145,6 @@ def _model_facts(subject: Subject) -> Document:
         "counts": {**subject.counts, "by_class": np.bincount(arrays.train_labels, minlength=classes).tolist()},
         "versions": versions(),
     }
-
-
-@dataclass(frozen=True)
-class _Looked:
-    """What only the model could say."""
-
-    predictions: Predictions
-    example: int
-    """The position among the predictions of the example that the first layer was shown."""
-    first: FirstLayer | str
-    activations: NDArray[np.float32] | None
-    all_reduce_seconds: float
 
 
 def _look(subject: Subject) -> _Looked:

@@ -1,6 +1,8 @@
 """What a worker leaves for the report: the documents of a real replica, and that nothing here ends a run."""
 
 import dataclasses
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,6 +123,26 @@ def test_whatever_fails_is_an_event_and_no_error(make_subject: Callable[..., Sub
     assert notes[1][1].endswith("ValueError: a model that cannot be called so")
     with pytest.raises(NotFound):
         subject.record.store.read(subject.record.paths.results)
+
+
+def test_a_model_that_does_not_answer_is_left_behind(
+    make_subject: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where another worker has gone on: its part of a sum never comes."""
+    subject, notes, over = make_subject(layers.Flatten()), Notes(), threading.Event()
+
+    def waits(_: Any) -> Any:
+        over.wait(60)
+        raise ValueError("too late")
+
+    monkeypatch.setattr("jobs.analysis.MOST_SECONDS", 0.3)
+    monkeypatch.setattr(subject.replica, "sum_over_workers", waits)
+    began = time.monotonic()
+    analyse(subject, notes)
+    assert time.monotonic() - began < 30
+    over.set()
+    assert [event for event, _ in notes] == ["not analysed"]
+    assert "it took longer than 0.3 s" in notes[0][1]
 
 
 def test_only_rank_0_writes_the_results(make_subject: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from s3_servers import S3Server
 
+from service.settings import Settings
 from service.specs import TrainSpec
+from service.storage import open_store
 from service.storage.base import Store
 from service.storage.records import RunRecord
 
@@ -46,6 +49,21 @@ def test_without_a_browser_the_page_is_named(
     done = delayline("runs", "report", "fake", "--open")
     assert done.code == 0
     assert "There is no browser to open" in done.err
+
+
+def test_the_page_of_a_run_in_a_bucket_is_copied_here(
+    delayline: Delayline, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in seaweedfs.environment.items():
+        monkeypatch.setenv(name, value)
+    store = open_store(Settings.load(store=f"s3://{seaweedfs.bucket()}/lab"))
+    record = RunRecord(store, "remote")
+    record.claim(TrainSpec(model="cnn", dataset="digits", epochs=1), {"recipe": "cnn-digits"})
+    done = delayline("runs", "report", "remote", "--store", store.url)
+    assert (done.code, done.out) == (0, "remote-report.html\n")
+    copy = Path("remote-report.html")
+    assert copy.read_bytes() == store.read(record.paths.report)
+    copy.unlink()
 
 
 def test_runs_are_compared(delayline: Delayline, submitted: RunRecord, other: RunRecord, tmp_path: Path) -> None:
