@@ -1,5 +1,6 @@
 """Drives one run: holds its lease, makes attempts until one succeeds or it is clear that none will, keeps its state."""
 
+import contextlib
 import json
 import os
 import sys
@@ -238,7 +239,19 @@ class Driver:
         with self._beating:
             self._ended.set()
             self.lease.release()
+        self._report()
         return code
+
+    def _report(self) -> None:
+        """Write the run's page. The result stands by now, and nothing here can change it."""
+        try:
+            from jobs.reports import write_report
+
+            write_report(self.record)
+        except Exception as error:
+            with contextlib.suppress(StoreError):
+                what = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                self._event("no report", f"the report could not be written ({what}); `delayline runs report` tries again")
 
     def _pause(self, failures: int) -> None:
         seconds = min(LONGEST_PAUSE, 2.0**failures / 2)

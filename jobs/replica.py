@@ -1,5 +1,6 @@
 """One worker's copy of the model and the compiled functions that train and evaluate it, many steps a call."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -79,6 +80,46 @@ class Replica:
         """The sum of a vector over all workers."""
         result: Floats = self._sum(tf.constant(values)).numpy()
         return result
+
+    @property
+    def traces(self) -> int:
+        """How often the training function was built: a call that builds it takes seconds more."""
+        return int(self._train.experimental_get_tracing_count())
+
+    def forward(self, model: keras.Model) -> Callable[[Mapping[str, Any]], Floats]:
+        """A function of features [size, …]: what `model`, this replica's or one that shares its layers, gives for them.
+
+        Each worker gives its own examples, all alike in shape and number of calls.
+        """
+
+        def call(features: dict[str, Any]) -> Any:
+            draw_from(self._stream)
+            scaled = {name: self._scale(name, array) for name, array in features.items()}
+            return tf.cast(model(self._inputs(scaled), training=False), tf.float32)
+
+        compiled = tf.function(lambda features: self._local(self._strategy.run(call, args=(features,))), reduce_retracing=True)
+        return lambda features: np.asarray(compiled(dict(features)).numpy(), np.float32)
+
+    def all_reduce_seconds(self, repeats: int) -> float:
+        """Seconds that one sum over the workers of as much as all gradients takes, while nothing else runs; 0 for one worker."""
+        if self._workers == 1:
+            return 0.0
+
+        def again(values: list[Any]) -> list[Any]:
+            # Each sum needs the one before: sums that run at once could be matched with each other's on another worker.
+            return [value / self._workers for value in self._sum_in_packs([tf.identity(value) for value in values])]
+
+        @tf.function
+        def sums(count: Any) -> Any:
+            values = [tf.ones(variable.shape) for variable in self._trainable]
+            for _ in tf.range(count):
+                values = [self._local(value) for value in self._strategy.run(again, args=(values,))]
+            return tf.add_n([tf.reduce_sum(value) for value in values])
+
+        sums(tf.constant(2)).numpy()
+        began = time.monotonic()
+        sums(tf.constant(repeats)).numpy()
+        return (time.monotonic() - began) / repeats
 
     def _train_chunk(self, features: dict[str, Any], labels: Any, flags: Any) -> Any:
         count = tf.shape(labels)[0]

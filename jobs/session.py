@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from jobs.analysis import Subject, analyse, describe_attempt
 from jobs.batches import BatchFeeder, BatchPlan, choose_examples, split_validation
 from jobs.callbacks import callback_state, make_callbacks, observes_batches, restore_callback_state
 from jobs.checkpoints import CheckpointStore, Snapshot
@@ -92,6 +93,7 @@ def run_session(
         loop = make_loop(session, watcher, snapshot)
         loop.callbacks.on_train_begin()
         _restore_callbacks(loop, snapshot)
+        describe_attempt(_subject(session), watcher.event)
         watcher.started(model_summary(session.replica.model), loop.milestones, loop.state.step)
         watcher.graph(lambda: draw(session))
         outcome = loop.run()
@@ -104,6 +106,7 @@ def run_session(
             _restore_best(session, watcher)
             metrics |= {f"test_{name}": value for name, value in _test(session).items()}
             _keep_model(session, watcher)
+            analyse(_subject(session), watcher.event)
         watcher.ended(outcome, metrics, loop.state)
 
 
@@ -257,6 +260,19 @@ def _keep_model(session: Session, watcher: LeadWatcher | SilentWatcher) -> None:
             return
         if session.place.rank == 0:
             session.record.store.upload(path, session.record.paths.model)
+
+
+def _subject(session: Session) -> Subject:
+    place, plan = session.place, session.plan
+    counts = {
+        "training": len(plan.examples),
+        "validation": len(session.validation_rows),
+        "test": len(session.arrays.test_labels),
+        "steps_per_epoch": plan.steps_per_epoch,
+    }
+    return Subject(
+        session.spec, session.record, session.replica, session.arrays, place.rank, place.workers, place.attempt, counts
+    )
 
 
 @contextlib.contextmanager

@@ -53,6 +53,21 @@ class Sums:
 
 
 @dataclass
+class Spent:
+    """Seconds over all attempts, beside those of the training steps; `building` is a part of the steps'."""
+
+    input: float = 0.0
+    """Waiting for examples."""
+    building: float = 0.0
+    """Calls that first had to build the compiled function, steps included."""
+    building_steps: int = 0
+    """The steps of those calls."""
+    evaluation: float = 0.0
+    checkpoint: float = 0.0
+    """Copying the variables, and waiting for earlier checkpoints to be written."""
+
+
+@dataclass
 class LoopState:
     """Where a run stands, beside the variables of its model and optimizer."""
 
@@ -64,6 +79,7 @@ class LoopState:
     """Time spent in training steps, over all attempts."""
     ended: bool = False
     """Early stopping or a callback ended the run at this step."""
+    spent: Spent = field(default_factory=Spent)
 
     @classmethod
     def fresh(cls, width: int) -> "LoopState":
@@ -81,6 +97,7 @@ class LoopState:
             list(snapshot.history),
             position["seconds"],
             position["ended"],
+            Spent(**position.get("spent", {})),
         )
 
     def position(self) -> Document:
@@ -92,6 +109,19 @@ class LoopState:
             "epoch_steps": self.since_epoch.steps,
             "seconds": self.seconds,
             "ended": self.ended,
+            "spent": dict(vars(self.spent)),
+        }
+
+    def timing(self) -> Document:
+        """What took how long, for the progress document."""
+        spent = self.spent
+        return {
+            "training_seconds": round(self.seconds, 3),
+            "input_seconds": round(spent.input, 3),
+            "building_seconds": round(spent.building, 3),
+            "building_steps": spent.building_steps,
+            "evaluation_seconds": round(spent.evaluation, 3),
+            "checkpoint_seconds": round(spent.checkpoint, 3),
         }
 
 
@@ -131,7 +161,9 @@ class TrainingLoop:
     def _call(self, count: int) -> tuple[bool, int]:
         """Do `count` steps in one call; return whether a worker was asked to stop, and the size of the next call."""
         state, pace = self.state, self.pace
+        asked, traces = time.monotonic(), self.replica.traces
         chunk = self.feeder.take(state.step, count)
+        state.spent.input += time.monotonic() - asked
         following = self.milestones.stretch(state.step + count, pace.most)
         self.feeder.prepare(state.step + count, following)
         if pace.single_steps:
@@ -141,6 +173,9 @@ class TrainingLoop:
         result = self.replica.train(chunk.features, chunk.labels, flags)
         seconds = time.monotonic() - began
         state.seconds += seconds
+        if self.replica.traces > traces:
+            state.spent.building += seconds
+            state.spent.building_steps += count
         self._account(result.sums)
         pace.agree(float(result.flags[1]))
         pace.measured(seconds, count)
@@ -166,7 +201,9 @@ class TrainingLoop:
         """Do what is due at the step that was reached; return whether the run ends here before its last step."""
         state, due = self.state, self.milestones
         rate = self.pace.steps_per_second
+        began = time.monotonic()
         evaluated = self._evaluate() if due.evaluation_due(state.step) else {}
+        state.spent.evaluation += time.monotonic() - began
         if due.row_due(state.step):
             self._write_row(evaluated, rate)
         self._tell()
@@ -229,10 +266,13 @@ class TrainingLoop:
             metrics={**latest_metrics(state.history), **latest},
             examples_per_second=round(rate * self.spec.batch, 1),
             eta_seconds=round((self.milestones.total - state.step) / rate, 1) if rate else None,
+            timing=state.timing(),
         )
 
     def _save(self, scored: bool) -> None:
+        began = time.monotonic()
         self.watcher.save(lambda: self.snapshot(scored))
+        self.state.spent.checkpoint += time.monotonic() - began
         self._saved = self.state.step
         self.pace.pause()
 

@@ -120,7 +120,7 @@ class LeadWatcher:
     def ended(self, outcome: str, metrics: Document, state: LoopState) -> None:
         """Write how the attempt ended."""
         self._tensorboard.close(metrics, state.step)
-        timing = {"training_seconds": round(state.seconds, 3), "checkpoint_wait_seconds": round(self._waited, 3)}
+        timing = {**state.timing(), "checkpoint_wait_seconds": round(self._waited, 3)}
         self.update(phase=outcome, step=state.step, metrics=metrics, eta_seconds=0.0, timing=timing)
 
     def close(self) -> None:

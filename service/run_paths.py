@@ -90,7 +90,27 @@ class RunPaths:
         return f"{self.root}model.keras"
 
     @property
+    def model_facts(self) -> str:
+        """The model's layers, the data's counts, versions: rank 0, before the first step."""
+        return f"{self.root}analysis/model.json"
+
+    def hardware(self, rank: int) -> str:
+        """The machine of a worker of the newest attempt: that worker."""
+        return f"{self.root}analysis/rank-{rank}.json"
+
+    @property
+    def pictures(self) -> str:
+        """Mistakes, filters and activations as arrays of bytes, by safetensors: rank 0."""
+        return f"{self.root}analysis/pictures.safetensors"
+
+    @property
+    def results(self) -> str:
+        """What the trained model makes of the test split: rank 0, after the pictures."""
+        return f"{self.root}analysis/results.json"
+
+    @property
     def report(self) -> str:
+        """One HTML page: the driver at the run's end, and whoever asks for one."""
         return f"{self.root}report.html"
 
 

@@ -4,15 +4,19 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import chromium
 import pytest
 import s3_servers
+
+REQUIRED = ("DELAYLINE_REQUIRE_MINIO", "DELAYLINE_REQUIRE_CHROMIUM")
+"""Set in CI: a test fails that would be skipped for want of these."""
 
 
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test sees the settings or credentials of the person who runs it."""
     for name in list(os.environ):
-        if name.startswith(("DELAYLINE_", "AWS_")) and name != "DELAYLINE_REQUIRE_MINIO":
+        if name.startswith(("DELAYLINE_", "AWS_")) and name not in REQUIRED:
             monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
@@ -37,3 +41,16 @@ def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_servers.S3Ser
         pytest.skip(why)
     with s3_servers.running(s3_servers.minio(tmp_path_factory.mktemp("minio"), binary)) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Page]:
+    """A page of a real Chromium; where there is none its tests are skipped, in CI they fail."""
+    binary = chromium.find()
+    if binary is None:
+        why = "there is no Chromium on the PATH: install it, on Debian by `apt-get install chromium`"
+        if os.environ.get("DELAYLINE_REQUIRE_CHROMIUM"):
+            pytest.fail(why)
+        pytest.skip(why)
+    with chromium.browser(binary, tmp_path_factory.mktemp("chromium")) as page:
+        yield page

@@ -34,7 +34,7 @@ def modules(*folders: str) -> list[Path]:
 
 def test_every_job_that_service_starts_has_an_entry_point() -> None:
     named = {name for path in modules("service") for name in re.findall(r'"-m",\s*"(jobs\.[a-z_.]+)"', path.read_text())}
-    assert {"jobs.train", "jobs.export"} <= named
+    assert {"jobs.train", "jobs.export", "jobs.report"} <= named
     for name in named:
         spec = importlib.util.find_spec(name)
         assert spec and spec.origin, f"{name} does not exist"

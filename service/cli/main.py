@@ -12,7 +12,7 @@ from service.errors import Cancelled, DelaylineError, UserFailure
 
 COMMANDS = {
     "train": ("service.cli.train", "Train a network on any number of workers."),
-    "runs": ("service.cli.runs", "List, show, watch, cancel and prune runs; read their logs."),
+    "runs": ("service.cli.runs", "List, show, watch, report, compare, cancel and prune runs; read their logs."),
     "data": ("service.cli.data", "Import, list, show and verify datasets."),
     "predict": ("service.cli.predict", "Let a run's model classify pictures or arrays."),
     "export": ("service.cli.export", "Write a run's model for use elsewhere."),

@@ -1,4 +1,4 @@
-"""`delayline runs list|show|watch|logs|cancel|prune`: what the store knows of runs."""
+"""`delayline runs list|show|watch|logs|report|compare|cancel|prune`: what the store knows of runs."""
 
 import time
 from typing import Annotated, Any
@@ -10,6 +10,7 @@ from service.cli.console import duration, figures, local_time, print_json, print
 from service.cli.logs import follow_logs, heading
 from service.cli.options import AsJson, RunId, StoreUrl
 from service.cli.prune import prune
+from service.cli.report import compare, report
 from service.errors import InfrastructureFailure
 from service.settings import Settings
 from service.storage import open_store
@@ -21,9 +22,11 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=T
 
 @app.callback()
 def main() -> None:
-    """List, show, watch, cancel and prune runs; read their logs."""
+    """List, show, watch, report, compare, cancel and prune runs; read their logs."""
 
 
+app.command()(report)
+app.command()(compare)
 app.command()(prune)
 
 

@@ -1,5 +1,8 @@
 """How a run stands, told from its documents, and how it ends when no driver is there to end it."""
 
+import contextlib
+import subprocess
+import sys
 import time
 
 from service.storage.records import ENDED, Document, Lease, RunRecord, lease_is_live
@@ -36,4 +39,13 @@ def end_without_driver(record: RunRecord, state: str, error: Document | None, ex
         record.clear_cancel()
     finally:
         lease.release()
+    _start_report(record)
     return True
+
+
+def _start_report(record: RunRecord) -> None:
+    """Let the run's page be made, as a driver would have done; nobody waits for it."""
+    argv = [sys.executable, "-m", "jobs.report", "--run", record.run_id, "--store", record.store.url]
+    nowhere = subprocess.DEVNULL
+    with contextlib.suppress(OSError):
+        subprocess.Popen(argv, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)

@@ -1,5 +1,6 @@
 """What a driver makes of how its attempts end; the workers are played, the store and the lease are real."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -151,6 +152,31 @@ def test_a_run_that_succeeds(play: Callable[..., Any], record: RunRecord) -> Non
     config = stage.configs[0]
     assert (config.attempt, config.workers, config.run_id) == (1, 2, "a-run")
     assert config.lease_token == record.lease()["token"]
+
+
+@pytest.mark.parametrize("act", [succeeds, obeys, fails(("user", 3))], ids=["succeeded", "cancelled", "failed"])
+def test_every_end_leaves_a_page(play: Callable[..., Any], record: RunRecord, act: Act) -> None:
+    if act is obeys:
+        # Asked for while the run goes on: a driver forgets what was asked before it began.
+        threading.Timer(0.5, record.request_cancel).start()
+    play(act)
+    state = record.state()["state"]
+    assert f'class="state {state}"' in record.store.read(record.paths.report).decode()
+    assert "no report" not in [row["event"] for row in record.events()]
+
+
+def test_a_page_that_cannot_be_made_changes_nothing(
+    play: Callable[..., Any], record: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_report(_: RunRecord) -> None:
+        raise ValueError("no such font")
+
+    monkeypatch.setattr("jobs.reports.write_report", write_report)
+    code, _ = play(succeeds)
+    assert (code, record.state()["state"]) == (0, "succeeded")
+    last = record.events()[-1]
+    assert last["event"] == "no report"
+    assert "ValueError: no such font" in last["message"]
 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])

@@ -237,3 +237,28 @@ def test_packs_hold_each_item_once_in_order_and_all_but_the_first_are_large_enou
     # Packed from the last layer on: what is left over is the first pack.
     assert all(sum(sizes[index] for index in group) >= least for group in groups[1:])
     assert all(sum(sizes[index] for index in group[1:]) < least for group in groups)
+
+
+def test_forward_gives_what_the_model_gives_without_training(make_replica: MakeReplica, make_spec: MakeSpec) -> None:
+    replica = make_replica(make_spec(), busy, scale=255.0)
+    (features, _), before = chunk(kind="uint8"), everything(replica)
+    images = features["x"][0]
+    forward = replica.forward(replica.model)
+    np.testing.assert_allclose(forward({"x": images}), np.asarray(replica.model(images / np.float32(255))), rtol=1e-5, atol=1e-6)
+    part = keras.Model(replica.model.inputs, replica.model.layers[0].output)
+    assert replica.forward(part)({"x": images}).shape == (BATCH, 7)
+    assert everything(replica) == before
+
+
+def test_calls_that_build_the_training_function_are_told_from_others(make_replica: MakeReplica, make_spec: MakeSpec) -> None:
+    replica = make_replica(make_spec(), dense)
+    assert replica.traces == 0
+    train(replica, [2])
+    built = replica.traces
+    assert built == 1
+    train(replica, [2, 2, 2])
+    assert replica.traces == built
+
+
+def test_one_worker_sums_nothing_over_others(make_replica: MakeReplica, make_spec: MakeSpec) -> None:
+    assert make_replica(make_spec(), dense).all_reduce_seconds(3) == 0.0

@@ -1,0 +1,50 @@
+"""Reports: one HTML page for a run, or for several side by side, made from what the store holds. No TensorFlow."""
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from jobs.reports.facts import gather
+from service.storage.base import Store
+from service.storage.records import RunRecord
+
+__all__ = ["compare", "report", "write_report"]
+
+
+def report(record: RunRecord) -> str:
+    """The page of a run, finished or not; raise UnknownName."""
+    from jobs.reports.page import render
+
+    with _quiet():
+        return render(gather(record))
+
+
+def write_report(record: RunRecord) -> str:
+    """Make a run's page, keep it in the store, and return it."""
+    page = report(record)
+    record.store.write(record.paths.report, page.encode())
+    return page
+
+
+def compare(store: Store, run_ids: Sequence[str]) -> str:
+    """The page of several runs side by side; raise InvalidInput or UnknownName."""
+    from jobs.reports.comparison import check_ids, render_comparison
+
+    check_ids(run_ids)
+    with _quiet():
+        return render_comparison([gather(RunRecord(store, run_id)) for run_id in run_ids])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without matplotlib's remarks on fonts: the browser has its own."""
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,136 @@
+"""What the store holds of a run, read for a report."""
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.checkpoints import tensors_from_bytes
+from service.errors import Damaged, NotFound
+from service.storage.records import ENDED, Document, RunRecord, from_bytes
+from service.storage.standing import standing
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """The documents of one run; those that it does not have (yet) are empty."""
+
+    run_id: str
+    store: str
+    submission: Document
+    state: Document
+    standing: str
+    """The run's state as a reader sees it."""
+    progress: Document
+    history: list[Document]
+    events: list[Document]
+    model: Document = field(default_factory=dict)
+    results: Document = field(default_factory=dict)
+    pictures: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    machines: list[Document] = field(default_factory=list)
+    data: Document = field(default_factory=dict)
+    """The manifest of the dataset's version that the run was trained on."""
+    made: float = 0.0
+    left_out: tuple[str, ...] = ()
+    """Names of pictures that the page would be too heavy with."""
+
+    @property
+    def spec(self) -> Document:
+        return dict(self.submission["spec"])
+
+    @property
+    def ended(self) -> bool:
+        return self.state["state"] in ENDED
+
+    @property
+    def attempts(self) -> list[Document]:
+        """The attempts; the current one's workers are known to rank 0 before the driver notes them."""
+        attempts = [{"workers": [], **attempt} for attempt in self.state["attempts"]]
+        for attempt in attempts:
+            if not attempt["workers"] and attempt["number"] == self.progress.get("attempt"):
+                attempt["workers"] = self.progress.get("workers") or []
+        return attempts
+
+    @property
+    def metrics(self) -> Document:
+        """The result's, or the newest."""
+        return dict((self.state.get("metrics") if self.ended else None) or self.progress.get("metrics") or {})
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        last = self.history[-1]["step"] if self.history else 0
+        return int(self.progress.get("step") or last)
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        counts: Document = self.model.get("counts") or {}
+        return int(counts["steps_per_epoch"]) if "steps_per_epoch" in counts else None
+
+    @property
+    def workers(self) -> int:
+        """How many trained it last."""
+        for attempt in reversed(self.attempts):
+            if attempt["workers"]:
+                return len(attempt["workers"])
+        return len(self.machines)
+
+
+def gather(record: RunRecord) -> RunFacts:
+    """Read all that a report shows; raise UnknownName for a run that is not there."""
+    submission, state, progress = record.submission(), record.state(), record.progress()
+    ended = state["state"] in ENDED
+    facts = RunFacts(
+        run_id=record.run_id,
+        store=record.store.url,
+        submission=submission,
+        state=state,
+        standing=standing(submission, state, {} if ended else record.lease()),
+        progress=progress,
+        history=[row for row in record.history() if isinstance(row.get("step"), int)],
+        events=record.events(),
+        model=_optional(record, record.paths.model_facts),
+        data=_manifest(record, submission),
+        made=time.time(),
+    )
+    machines = [_optional(record, record.paths.hardware(rank)) for rank in range(min(facts.workers, 64))]
+    # What a run said of its test split before it was resumed and changed is not its result.
+    results = _optional(record, record.paths.results) if state["state"] == "succeeded" else {}
+    pictures = _pictures(record) if results else {}
+    return RunFacts(**{**vars(facts), "results": results, "pictures": pictures, "machines": [m for m in machines if m]})
+
+
+def _optional(record: RunRecord, key: str) -> Document:
+    try:
+        return from_bytes(record.store.read(key), key)
+    except NotFound:
+        return {}
+
+
+def _pictures(record: RunRecord) -> dict[str, NDArray[np.uint8]]:
+    key = record.paths.pictures
+    try:
+        return {name: np.asarray(array, np.uint8) for name, array in tensors_from_bytes(record.store.read(key)).items()}
+    except NotFound:
+        return {}
+    except Exception as error:
+        # safetensors raises an error class of its own for bytes that are none of its.
+        raise Damaged(
+            f"The store's object {key} is not what Delayline wrote; delete it, and the report lacks its pictures."
+        ) from error
+
+
+def _manifest(record: RunRecord, submission: Document) -> Document:
+    from service.datasets import find_dataset
+    from service.errors import DelaylineError
+
+    reference, version = str(submission["spec"]["dataset"]), submission.get("dataset_version")
+    try:
+        pinned = reference if "@" in reference or version is None else f"{reference}@{version}"
+        document = find_dataset(record.store, pinned).document()
+    except DelaylineError:
+        return {"name": reference.partition("@")[0], "version": version or reference.partition("@")[2] or "unknown"}
+    return {
+        name: document[name] for name in ("name", "version", "features", "classes", "splits", "source", "imported", "embedded")
+    } | {"bytes": sum(int(shard["bytes"]) for shard in document["shards"])}

@@ -1,0 +1,228 @@
+"""The parts of a run's page, each as what the template shows: figures, tables, sentences."""
+
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from jobs.reports.curves import Chart, Line, draw, points, spans_decades
+from jobs.reports.facts import RunFacts
+from jobs.reports.matrix import MOST_DRAWN, draw_matrix, matrix_picture
+from jobs.reports.overfitting import Verdict, judge
+from jobs.reports.pictures import heat, png, wide
+from jobs.reports.timeline import outcome_of
+from jobs.reports.words import duration, metric, moment, percent, plural, size
+from service.storage.records import Document
+
+Section = dict[str, Any]
+NOT_FINISHED = "This comes with the end of a run that succeeds: the model is then asked about the test examples."
+NOT_MADE = "The run did not write it: it was made by another version of Delayline, or its events below say why."
+LEFT_OUT = "The pictures are left out: with them the page would be larger than 3 MB."
+
+
+def learning(facts: RunFacts) -> Section:
+    """Curves of each metric, training and validation together, and whether the model over-fits."""
+    if not facts.history:
+        return {"missing": "No metrics have been written yet."}
+    verdict = judge(facts.history)
+    names = _metrics(facts.history)
+    unit = facts.steps_per_epoch
+    return {
+        "verdict": verdict.sentence,
+        "warn": verdict.since is not None,
+        "figures": [_curve(facts, name, unit, verdict) for name in names],
+    }
+
+
+def _metrics(history: list[Document]) -> list[str]:
+    """`loss`, `accuracy` and whatever else a task reports, loss first."""
+    other = {"epoch", "step", "time", "learning_rate", "examples_per_second"}
+    names = dict.fromkeys(name.removeprefix("val_") for row in history for name in row if name not in other)
+    return sorted(names, key=lambda name: (name != "loss", name != "accuracy"))
+
+
+def _curve(facts: RunFacts, name: str, unit: int | None, verdict: Verdict) -> Markup:
+    lines = [
+        Line("training", points(facts.history, name, unit), 0),
+        Line("validation", points(facts.history, f"val_{name}", unit), 1, dots=True),
+    ]
+    lines = [line for line in lines if line.points]
+    share = name.endswith("accuracy")
+    ends = ", ".join(f"{line.label} {metric(name, line.points[-1][1])} at the end" for line in lines)
+    marked = " The stretch of over-fitting is shaded." if verdict.since is not None else ""
+    return draw(
+        Chart(
+            name=f"curve-{name}",
+            title=name[:1].upper() + name[1:],
+            description=f"Curve of the {name}: {ends}.{marked}",
+            lines=lines,
+            x_label="epoch" if unit else "step",
+            share=share,
+            log=not share and spans_decades(lines),
+            since=None if verdict.since is None else verdict.since / (unit or 1),
+            best=None if verdict.best is None or name != "loss" else verdict.best / (unit or 1),
+        )
+    )
+
+
+def why_missing(facts: RunFacts) -> str:
+    """Why a section that needs the trained model is left out."""
+    return NOT_MADE if facts.standing == "succeeded" else NOT_FINISHED
+
+
+def judgement(facts: RunFacts) -> Section:
+    """The confusion matrix, each class's accuracy, and the most confident mistakes."""
+    results = facts.results
+    if not results:
+        return {"missing": why_missing(facts)}
+    classes, rows = results["classes"], results["by_class"]
+    right = sum(row["right"] for row in rows)
+    table = [
+        {
+            "name": name,
+            "examples": row["examples"],
+            "right": row["right"],
+            "recall": row["right"] / row["examples"] if row["examples"] else None,
+            "precision": row["right"] / row["taken"] if row["taken"] else None,
+        }
+        for name, row in zip(classes, rows, strict=True)
+    ]
+    pairs = [f"{classes[pair['true']]} for {classes[pair['predicted']]} ({pair['count']})" for pair in results["confused"][:3]]
+    return {
+        "summary": f"{right:,} of {results['examples']:,} test examples right, {percent(right / max(1, results['examples']))}.",
+        "sampled": results["examples"] < results["of"],
+        "of": results["of"],
+        "confused": pairs,
+        "classes": table,
+        "many": len(classes) > MOST_DRAWN,
+        **_matrix(results),
+        **_mistakes(facts),
+    }
+
+
+def _matrix(results: Document) -> Section:
+    if results["confusion"] is None:
+        return {"matrix_missing": f"With {len(results['classes'])} classes a matrix would not be readable."}
+    counts, classes = np.array(results["confusion"]), results["classes"]
+    wrong = int(counts.sum() - np.trace(counts))
+    description = (
+        f"Confusion matrix of {plural(len(classes), 'class')}: {np.trace(counts):,} right, on the diagonal; {wrong:,} wrong."
+    )
+    if len(classes) > MOST_DRAWN:
+        return {"matrix_picture": png(matrix_picture(counts)), "matrix_description": description}
+    return {"matrix": draw_matrix(counts, classes, description)}
+
+
+def _mistakes(facts: RunFacts) -> Section:
+    results = facts.results
+    if not results["mistakes"]:
+        return {"mistakes_missing": f"There is none: all {results['examples']:,} test examples are right."}
+    if "mistakes" not in facts.pictures:
+        why = LEFT_OUT if "mistakes" in facts.left_out else "The examples are not pictures of one or three channels."
+        return {"mistakes_missing": why, "mistakes_table": _named(results)}
+    shown = [
+        {**mistake, "picture": png(array)} for mistake, array in zip(_named(results), facts.pictures["mistakes"], strict=False)
+    ]
+    return {"mistakes": shown, "wrong": results["wrong"]}
+
+
+def _named(results: Document) -> list[Document]:
+    classes = results["classes"]
+    return [
+        {**mistake, "true": classes[mistake["true"]], "predicted": classes[mistake["predicted"]]}
+        for mistake in results["mistakes"]
+    ]
+
+
+def first_layer(facts: RunFacts) -> Section:
+    """The first layer's filters and what they make of one example."""
+    results = facts.results
+    if not results:
+        return {"missing": why_missing(facts)}
+    first = results["first_layer"]
+    if "filters" in facts.left_out:
+        return {"missing": LEFT_OUT}
+    if "why_not" in first or "filters" not in facts.pictures:
+        return {"missing": first.get("why_not") or NOT_MADE}
+    filters, activations = facts.pictures["filters"], facts.pictures.get("activations")
+    section: Section = {
+        **first,
+        "true": results["classes"][first["true"]],
+        "predicted": results["classes"][first["predicted"]],
+        "shown": len(filters),
+        "colour": filters.shape[-1] == 3,
+        "pictures": [png(array) for array in filters],
+        "example": png(facts.pictures["example"][0]) if "example" in facts.pictures else None,
+    }
+    if activations is None:
+        return section
+    if first["convolves"]:
+        return {**section, "activations": [png(heat(array)) for array in activations]}
+    return {**section, "activation_strip": png(heat(wide(activations)))}
+
+
+def data(facts: RunFacts) -> list[tuple[str, str]]:
+    """What the run was trained on."""
+    manifest, counts = facts.data, facts.model.get("counts") or {}
+    features = manifest.get("features") or facts.model.get("features") or []
+    shapes = ", ".join(f"{f['name']} {'×'.join(map(str, f['shape']))} {f['dtype']}" for f in features)
+    classes = facts.model.get("classes") or manifest.get("classes") or []
+    rows = [
+        ("dataset", f"{manifest['name']}, version {manifest['version']}"),
+        ("examples", ", ".join(f"{counts[name]:,} {name}" for name in ("training", "validation", "test") if name in counts)),
+        ("features", shapes),
+        ("classes", f"{len(classes)}: {', '.join(classes[:12])}{' …' if len(classes) > 12 else ''}" if classes else ""),
+        ("training examples of a class", _spread(counts.get("by_class"))),
+        ("size in the store", size(manifest["bytes"]) if manifest.get("bytes") else ""),
+        ("imported", moment(manifest["imported"]) if manifest.get("imported") else ""),
+        ("source", str(manifest.get("source") or "")),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
+def _spread(by_class: list[int] | None) -> str:
+    if not by_class:
+        return ""
+    fewest, most = min(by_class), max(by_class)
+    return f"{fewest:,} each" if fewest == most else f"{fewest:,} to {most:,} (before the validation split)"
+
+
+def attempts(facts: RunFacts) -> list[Document]:
+    """The attempts as a table shows them."""
+    return [
+        {
+            "number": attempt["number"],
+            "started": moment(attempt["started"]),
+            "took": duration(attempt["finished"] - attempt["started"]) if attempt.get("finished") else "–",
+            "workers": _members(attempt["workers"]) or "–",
+            "outcome": outcome_of(attempt, facts),
+            "reason": str(attempt.get("reason") or outcome_of(attempt, facts)),
+        }
+        for attempt in facts.attempts
+    ]
+
+
+def _members(workers: list[Document], most: int = 8) -> str:
+    named = [f"{worker.get('host', '?')} (process {worker.get('pid', '?')})" for worker in workers[:most]]
+    more = f" and {len(workers) - most} more" if len(workers) > most else ""
+    return ", ".join(named) + more
+
+
+def machines(facts: RunFacts) -> list[Document]:
+    """The workers of the last attempt and what each runs on."""
+    found = {machine["rank"]: machine for machine in facts.machines}
+    members = facts.attempts[-1]["workers"] if facts.attempts else []
+    rows = []
+    for member in members or list(found.values()):
+        machine = found.get(member.get("rank"), {})
+        rows.append(
+            {
+                "rank": member.get("rank"),
+                "host": member.get("host") or machine.get("host") or "unknown",
+                "processor": machine.get("processor", "unknown"),
+                "cores": f"{machine['cpus']:g} of {machine['cores']}" if machine else "–",
+                "memory": size(machine["memory"]) if machine else "–",
+                "gpus": ", ".join(machine.get("gpus") or []) or "none",
+            }
+        )
+    return rows

@@ -1,0 +1,61 @@
+"""The page that whole runs leave: of two workers that succeed, of a run that goes on and then fails."""
+
+import json
+import re
+from pathlib import Path
+
+import chromium
+import pytest
+from desk import Desk
+
+from service.run_paths import RunPaths
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_run_by_two_workers_leaves_its_page(calm: Desk, browser: chromium.Page, tmp_path: Path) -> None:
+    file = Path(calm.store_url) / "runs" / "calm" / "report.html"
+    page, run = file.read_text(), calm.show("calm")
+    assert len(page.encode()) <= 3_000_000
+    results = json.loads(calm.store.read(RunPaths("calm").results))
+    right = sum(row["right"] for row in results["by_class"])
+    assert right / results["examples"] == pytest.approx(run["metrics"]["test_accuracy"], abs=1e-6)
+    assert results["examples"] == 360
+    assert 0 < results["all_reduce_seconds"] < 1
+    assert "no report" not in [row["event"] for row in run["events"]]
+    for words in ("all-reduce was measured apart", "8×8×1, 8 filters 3×3, same padding → 8×8×8", "rank 1", "Filter 8 of 8"):
+        assert words in page, words
+    browser.look(file.as_uri(), 400, "dark")
+    assert (browser.errors, browser.requests) == ([], [file.as_uri()])
+    target = tmp_path / "copy.html"
+    assert calm.delayline("runs", "report", "calm", "--to", str(target)).code == 0
+    made = re.compile(r"Made [^<]* by Delayline")
+    assert made.sub("", target.read_text()) == made.sub("", page)
+
+
+def test_a_run_that_goes_on_and_fails(desk: Desk) -> None:
+    (desk.folder / "nets.py").write_text((desk.folder / "nets.py").read_text() + FAILS)
+    callbacks = 'callbacks=[{name: "nets:Slow"}, {name: "nets:Fails"}]'
+    process = desk.start("train", "run.yaml", "-s", callbacks, "-s", "steps=5000", "--workers", "1", "--name", "doomed", "--json")
+    desk.wait_for_step("doomed", 20)
+    done = desk.delayline("runs", "report", "doomed")
+    assert done.code == 0, done.err
+    file = Path(done.out.strip())
+    running = file.read_text()
+    assert 'class="state running"' in running
+    assert "Curve of the loss" in running
+    (desk.folder / "fail").touch()
+    assert desk.end_of(process).code == 3
+    failed = file.read_text()
+    assert 'class="state failed"' in failed
+    assert "a step too far" in failed
+
+
+FAILS = """
+from pathlib import Path
+
+class Fails(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if Path(__file__).with_name("fail").exists():
+            raise ValueError("a step too far")
+"""

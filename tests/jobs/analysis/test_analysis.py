@@ -1,0 +1,153 @@
+"""What a worker leaves for the report: the documents of a real replica, and that nothing here ends a run."""
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from jobs.analysis import Subject, analyse, describe_attempt
+from jobs.analysis.filters import activation_pictures, filter_pictures
+from jobs.checkpoints import tensors_from_bytes
+from jobs.datasets import Arrays
+from jobs.evaluation import Evaluator
+from jobs.replica import Replica
+from service.datasets import Feature
+from service.errors import NotFound
+from service.specs import TrainSpec
+from service.storage.local import LocalStore
+from service.storage.records import RunRecord, from_bytes
+
+CLASSES = ("zero", "one", "two")
+SHAPE = (8, 6, 1)
+MakeReplica = Callable[..., Replica]
+MakeSpec = Callable[..., TrainSpec]
+
+
+class Notes(list[tuple[str, str]]):
+    def __call__(self, event: str, message: str) -> None:
+        self.append((event, message))
+
+
+def images(count: int, shape: tuple[int, ...]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    random = np.random.default_rng(count)
+    return {"x": random.integers(0, 17, (count, *shape)).astype(np.uint8)}, random.integers(0, 3, count).astype(np.int32)
+
+
+@pytest.fixture
+def make_subject(make_replica: MakeReplica, make_spec: MakeSpec, tmp_path: Path) -> Callable[..., Subject]:
+    """Makes what a single worker looks at: a small network on random examples."""
+
+    def make(*inner: Any, shape: tuple[int, ...] = SHAPE) -> Subject:
+        def build() -> keras.Model:
+            return keras.Sequential([keras.Input(shape), *inner, layers.Dense(len(CLASSES))])
+
+        (train, train_labels), (test, test_labels) = images(40, shape), images(50, shape)
+        feature = Feature("x", "uint8", shape, 16.0)
+        spec = make_spec()
+        return Subject(
+            spec=spec,
+            record=RunRecord(LocalStore(tmp_path / "store"), "a-run"),
+            replica=make_replica(spec, build, scale=16.0),
+            arrays=Arrays((feature,), CLASSES, train, train_labels, test, test_labels),
+            rank=0,
+            workers=1,
+            attempt=3,
+            counts={"training": 36, "validation": 4, "test": 50, "steps_per_epoch": 4},
+        )
+
+    return make
+
+
+def document(subject: Subject, key: str) -> dict[str, Any]:
+    return from_bytes(subject.record.store.read(key), key)
+
+
+def test_the_documents_of_a_convolutional_network(make_subject: Callable[..., Subject]) -> None:
+    subject, notes = make_subject(layers.Conv2D(5, 3, activation="relu"), layers.Flatten(), layers.Dropout(0.5)), Notes()
+    describe_attempt(subject, notes)
+    analyse(subject, notes)
+    assert notes == []
+    paths = subject.record.paths
+    facts, results = document(subject, paths.model_facts), document(subject, paths.results)
+    pictures = tensors_from_bytes(subject.record.store.read(paths.pictures))
+    assert [row["kind"] for row in facts["layers"]] == ["Conv2D", "Flatten", "Dropout", "Dense"]
+    assert facts["parameters"] == subject.replica.model.count_params()
+    assert facts["counts"]["by_class"] == np.bincount(subject.arrays.train_labels).tolist()
+    assert {"python", "tensorflow", "keras", "ray"} <= set(facts["versions"])
+    assert document(subject, paths.hardware(0))["cores"] >= 1
+    metrics = Evaluator(subject.replica, subject.arrays.test, subject.arrays.test_labels, np.arange(50), 0, 1).evaluate()
+    assert results["examples"] == results["of"] == 50
+    assert np.trace(results["confusion"]) / 50 == pytest.approx(metrics["accuracy"])
+    assert len(pictures["mistakes"]) == len(results["mistakes"]) <= results["wrong"]
+    first = results["mistakes"][0]
+    stored = subject.arrays.test["x"][first["row"]].astype(float)
+    np.testing.assert_array_equal(pictures["mistakes"][0], np.rint(255 * stored / 16).astype(np.uint8))
+    layer = subject.replica.model.layers[0]
+    np.testing.assert_array_equal(pictures["filters"], filter_pictures(np.asarray(layer.kernel)))
+    assert pictures["activations"].shape == (5, 6, 4)
+    example = pictures["example"].astype(np.float32) / 255
+    np.testing.assert_allclose(pictures["activations"], activation_pictures(np.asarray(layer(example))[0]), atol=2)
+    assert results["first_layer"]["true"] == results["first_layer"]["predicted"]
+    assert results["all_reduce_seconds"] == 0.0
+
+
+def test_examples_that_are_no_pictures(make_subject: Callable[..., Subject]) -> None:
+    subject, notes = make_subject(layers.Dense(4), shape=(9,)), Notes()
+    describe_attempt(subject, notes)
+    analyse(subject, notes)
+    assert notes == []
+    results = document(subject, subject.record.paths.results)
+    assert "not pictures" in results["first_layer"]["why_not"]
+    assert results["mistakes"]
+    assert tensors_from_bytes(subject.record.store.read(subject.record.paths.pictures)) == {}
+
+
+def test_whatever_fails_is_an_event_and_no_error(make_subject: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch) -> None:
+    subject, notes = make_subject(layers.Flatten()), Notes()
+
+    def fails(*_: Any) -> Any:
+        raise ValueError("a model that\ncannot be called so")
+
+    monkeypatch.setattr(subject.replica, "forward", fails)
+    monkeypatch.setattr("jobs.analysis.layer_rows", fails)
+    describe_attempt(subject, notes)
+    analyse(subject, notes)
+    assert [event for event, _ in notes] == ["not described", "not analysed"]
+    assert notes[1][1].endswith("ValueError: a model that cannot be called so")
+    with pytest.raises(NotFound):
+        subject.record.store.read(subject.record.paths.results)
+
+
+def test_a_model_that_does_not_answer_is_left_behind(
+    make_subject: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where another worker has gone on: its part of a sum never comes."""
+    subject, notes, over = make_subject(layers.Flatten()), Notes(), threading.Event()
+
+    def waits(_: Any) -> Any:
+        over.wait(60)
+        raise ValueError("too late")
+
+    monkeypatch.setattr("jobs.analysis.MOST_SECONDS", 0.3)
+    monkeypatch.setattr(subject.replica, "sum_over_workers", waits)
+    began = time.monotonic()
+    analyse(subject, notes)
+    assert time.monotonic() - began < 30
+    over.set()
+    assert [event for event, _ in notes] == ["not analysed"]
+    assert "it took longer than 0.3 s" in notes[0][1]
+
+
+def test_only_rank_0_writes_the_results(make_subject: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = dataclasses.replace(make_subject(layers.Flatten()), rank=1)
+    describe_attempt(subject, Notes())
+    analyse(subject, Notes())
+    keys = {info.key for info in subject.record.store.list(subject.record.paths.root)}
+    assert keys == {subject.record.paths.hardware(1)}

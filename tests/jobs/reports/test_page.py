@@ -1,0 +1,245 @@
+"""The pages: whole, safe, light, and made of whatever a run has."""
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from jobs.reports import compare, report, write_report
+from jobs.reports.page import MOST_BYTES
+from jobs.reports.sections import NOT_FINISHED
+from service.errors import Damaged, InvalidInput, UnknownName
+from service.storage.local import LocalStore
+from service.storage.records import RunRecord
+
+WriteRun = Callable[..., RunRecord]
+FETCHING = {"script", "iframe", "object", "embed", "video", "audio", "source", "form", "base"}
+VOID = {"meta", "link", "img", "br", "input", "hr"}
+
+
+class Outline(HTMLParser):
+    """Checks that elements are closed in order, and gathers what matters."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def check(page: str) -> Outline:
+    """What holds for every page."""
+    assert len(page.encode()) <= MOST_BYTES
+    outline = Outline(page)
+    assert not FETCHING & {tag for tag, _ in outline.tags}
+    for tag, attributes in outline.tags:
+        for name in ("src", "href", "xlink:href", "srcset", "action", "data"):
+            address = attributes.get(name) or "#"
+            assert address.startswith(("data:", "#")), f"{tag} {name}={address[:80]}"
+        if tag == "img":
+            assert attributes.get("alt"), "a picture without an alternative text"
+        if tag == "svg":
+            assert attributes.get("role") == "img"
+            assert attributes.get("aria-label")
+        assert not any(name.startswith("on") for name in attributes)
+    assert not re.search(r"url\((?!#)|@import", page)
+    ids = [attributes["id"] for _, attributes in outline.tags if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+    for target in re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', page):
+        assert "".join(target) in ids
+    assert "#0102" not in page, "a colour of a figure was not replaced"
+    assert not re.search(r"(fill|stroke): #", page), "a colour that would not follow the theme"
+    return outline
+
+
+def test_the_page_of_a_run_holds_what_it_promises(write_run: WriteRun) -> None:
+    outline = check(report(write_run()))
+    headings = [
+        re.sub(r"\s+", " ", text) for text in ("How it learnt", "What it gets right and wrong", "What the first layer sees")
+    ]
+    for words in [
+        *headings,
+        "90.00% of 200 test examples of digits right",
+        "Over-fitting after epoch 4",
+        "over-fitting",
+        "28×28×1, 32 filters 5×5, same padding → 28×28×32",
+        "(5·5·1 + 1)·32 = 832",
+        "all-reduce",
+        "was measured apart",
+        "A peer was lost: Connection reset by peer",
+        "8 checkpoints saved, from step 0 to step 140",
+        "digits, version uci-1998",
+        "python 3.12.1",
+        "A processor of a long name",
+        "learning_rate: 0.001",
+        "delayline train a-run.yaml --name a-run-again",
+        "delayline train 'my run.yaml'",
+    ]:
+        assert words in outline.text, words
+    pictures = [attributes["alt"] for tag, attributes in outline.tags if tag == "img"]
+    assert sum("taken for" in str(alt) for alt in pictures) > 10
+    assert "Filter 32 of 32" in pictures
+    assert "Activation of filter 32" in pictures
+    labels = [str(attributes.get("aria-label")) for tag, attributes in outline.tags if tag == "svg"]
+    for words in ("Curve of the loss", "Curve of the accuracy", "Confusion matrix", "Where 1 min 17 s went", "Time line"):
+        assert any(label.startswith(words) for label in labels), words
+
+
+def test_texts_of_users_are_texts(write_run: WriteRun) -> None:
+    page = report(write_run())
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "a &lt;b&gt;class&lt;/b&gt; &amp; $more$" in page
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "failed", "cancelled"])
+@pytest.mark.parametrize("facts", [True, False])
+def test_runs_that_did_not_succeed(write_run: WriteRun, state: str, facts: bool) -> None:
+    error = {"kind": "user", "message": "the model failed", "traceback": "nets.py <line> 3"} if state == "failed" else None
+    outline = check(report(write_run(state=state, facts=facts, error=error)))
+    assert NOT_FINISHED in outline.text
+    assert ("nets.py <line> 3" in outline.text) == (state == "failed")
+    assert ("28×28×32" in outline.text) == (facts and state != "queued")
+
+
+def test_a_run_that_has_only_begun(write_run: WriteRun) -> None:
+    check(report(write_run(state="running", rows=[])))
+    assert "No metrics have been written yet" in report(write_run("b-run", state="running", rows=[]))
+
+
+def test_many_classes(write_run: WriteRun) -> None:
+    names = [f"class {n}" for n in range(100)]
+    outline = check(report(write_run(classes=names, examples=3000)))
+    assert any(
+        "Confusion matrix of 100 classes" in str(attributes.get("alt")) for tag, attributes in outline.tags if tag == "img"
+    )
+    outline = check(report(write_run("more", classes=[f"class {n}" for n in range(300)], examples=3000)))
+    assert "With 300 classes a matrix would not be readable" in outline.text
+    assert "class 299" in outline.text
+
+
+def test_a_page_that_would_be_too_heavy_leaves_pictures_out(write_run: WriteRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = write_run(shape=(96, 96, 3))
+    whole = report(record)
+    assert "Some pictures are left out" not in whole
+    monkeypatch.setattr("jobs.reports.page.MOST_BYTES", 400_000)
+    lighter = report(record)
+    assert len(lighter.encode()) <= 400_000 < len(whole.encode())
+    assert "Some pictures are left out" in lighter
+
+
+def test_long_runs_stay_light(write_run: WriteRun) -> None:
+    rows = [
+        {
+            "epoch": 1 + step // 1000,
+            "step": step,
+            "loss": 1 / step,
+            "accuracy": 0.5,
+            "examples_per_second": 100.0,
+            "val_loss": 0.1,
+        }
+        for step in range(1, 20_000)
+    ]
+    assert len(report(write_run(rows=rows)).encode()) < 500_000
+
+
+def test_the_page_is_kept_in_the_store(write_run: WriteRun) -> None:
+    record = write_run()
+    page = write_report(record)
+    assert record.store.read(record.paths.report).decode() == page
+
+
+def test_an_unknown_run_has_no_page(store: LocalStore) -> None:
+    with pytest.raises(UnknownName, match="There is no run 'absent'"):
+        write_report(RunRecord(store, "absent"))
+
+
+def test_damaged_pictures_are_named(write_run: WriteRun) -> None:
+    record = write_run()
+    record.store.write(record.paths.pictures, b"nothing of the kind")
+    with pytest.raises(Damaged, match=r"pictures\.safetensors"):
+        report(record)
+
+
+def three(write_run: WriteRun) -> LocalStore:
+    write_run("first")
+    write_run("second", spec={"seed": 3, "optimizer": {"name": "sgd", "learning_rate": 0.1}})
+    record = write_run("third", state="running")
+    store = record.store
+    assert isinstance(store, LocalStore)
+    return store
+
+
+def cells(outline: Outline, page: str, row: str) -> list[str]:
+    found = re.search(rf'<th scope="row">{re.escape(row)}</th>(.*?)</tr>', page)
+    assert found, row
+    return [re.sub(r"<[^>]*>", "", cell) for cell in re.findall(r"<td.*?</td>", found[1])]
+
+
+def test_runs_side_by_side(write_run: WriteRun) -> None:
+    page = compare(three(write_run), ["first", "second", "third"])
+    outline = check(page)
+    assert cells(outline, page, "state") == ["succeeded", "succeeded", "lost"]
+    assert cells(outline, page, "test accuracy") == ["90.00%", "90.00%", "–"]
+    assert cells(outline, page, "seed") == ["0", "3", "0"]
+    assert cells(outline, page, "optimizer.name") == ["adam", "sgd", "adam"]
+    assert not re.search(r'scope="row">batch<', page)
+    labels = [str(attributes.get("aria-label")) for tag, attributes in outline.tags if tag == "svg"]
+    assert [label.partition(":")[0] for label in labels] == [
+        "Training loss",
+        "Validation loss",
+        "Training accuracy",
+        "Validation accuracy",
+        "Examples a second",
+    ]
+    assert all(label.count("ends at") == 3 for label in labels)
+
+
+def test_the_best_of_each_figure_is_marked(write_run: WriteRun) -> None:
+    store = three(write_run)
+    record = RunRecord(store, "second")
+    state = record.state()
+    record.write_state({**state, "metrics": {**state["metrics"], "test_accuracy": 0.95}})
+    page = compare(store, ["first", "second"])
+    assert "Best test accuracy: 95.00% by second; the next reaches 90.00%." in check(page).text
+    row = re.search(r'<th scope="row">test accuracy</th>(.*?)</tr>', page)
+    assert row
+    assert re.findall(r'class="best">(.*?)</td>', row[1]) == ["95.00%"]
+
+
+def test_the_same_run_twice_over_differs_in_nothing(write_run: WriteRun) -> None:
+    store = three(write_run)
+    write_run("again")
+    assert "they are the same run, repeated" in check(compare(store, ["first", "again"])).text
+
+
+@pytest.mark.parametrize(
+    ("ids", "error", "words"),
+    [
+        (["first"], InvalidInput, "takes 2 to 16 runs, not 1"),
+        ([f"run-{n}" for n in range(17)], InvalidInput, "takes 2 to 16 runs, not 17"),
+        (["first", "first"], InvalidInput, "'first' is named twice"),
+        (["first", "absent"], UnknownName, "There is no run 'absent'"),
+    ],
+)
+def test_what_cannot_be_compared(write_run: WriteRun, ids: list[str], error: Any, words: str) -> None:
+    with pytest.raises(error, match=words):
+        compare(three(write_run), ids)
