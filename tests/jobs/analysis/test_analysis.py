@@ -16,6 +16,7 @@ from jobs.analysis import Subject, analyse, describe_attempt
 from jobs.analysis.filters import activation_pictures, filter_pictures
 from jobs.checkpoints import tensors_from_bytes
 from jobs.datasets import Arrays
+from jobs.datasets.layout import Layout
 from jobs.evaluation import Evaluator
 from jobs.replica import Replica
 from service.datasets import Feature
@@ -55,7 +56,9 @@ def make_subject(make_replica: MakeReplica, make_spec: MakeSpec, tmp_path: Path)
             spec=spec,
             record=RunRecord(LocalStore(tmp_path / "store"), "a-run"),
             replica=make_replica(spec, build, scale=16.0),
-            arrays=Arrays((feature,), CLASSES, train, train_labels, test, test_labels),
+            arrays=Arrays(
+                (feature,), CLASSES, train, train_labels, test, test_labels, Layout(np.array([len(train_labels)]), 1000)
+            ),
             rank=0,
             workers=1,
             attempt=3,
