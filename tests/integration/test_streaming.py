@@ -47,7 +47,9 @@ def test_a_streamed_run_that_is_killed_ends_bit_for_bit_like_one_from_memory(pic
 def test_a_damaged_shard_ends_a_streamed_run_as_a_fault_of_the_store(pictures: Desk) -> None:
     key = find_dataset(pictures.store, "pictures").shards[0].key
     flip_a_byte(pictures.store, key)
-    done = pictures.delayline("train", "run.yaml", *SETTINGS, "-s", "input=stream", "--name", "damaged", "--json")
+    done = pictures.delayline(
+        "train", "run.yaml", *SETTINGS, "-s", "input=stream", "--workers", "1", "--name", "damaged", "--json"
+    )
     assert done.code == 5, done.err
     assert key in done.err
     assert "Traceback" not in done.err
