@@ -34,7 +34,7 @@ def read_arrays(path: Path, most_bytes: int) -> dict[str, NDArray[Any]]:
             raise BadData(f"{path.name}: it claims {claimed} bytes unpacked, more than {most_bytes}.")
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, MemoryError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, MemoryError, RuntimeError) as error:
         pickled = " (arrays of Python objects are not read)" if "pickle" in str(error).lower() else ""
         raise BadData(f"{path.name}: it is no intact .npz file: {str(error)[:200]}{pickled}.") from error
 
