@@ -12,7 +12,6 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -109,8 +108,8 @@ class _Dashboard:
             return failed("The cluster does not accept this token: set RAY_AUTH_TOKEN to the one of this cluster.")
         if not token:
             return ok("none is needed: whoever reaches the cluster may run code on it")
-        if self.settings.ray_auth_mode != "token":
-            return failed("There is a token, but Ray sends it with RAY_AUTH_MODE=token alone: set that too.")
+        if not self.settings.cluster and self.settings.ray_auth_mode != "token":
+            return failed("There is a token, but Ray itself sends it with RAY_AUTH_MODE=token alone: set that too.")
         return ok("accepted")
 
     def version(self) -> Finding:
@@ -176,19 +175,8 @@ def _free(data: dict[str, Any], alive: list[dict[str, Any]]) -> str:
 
 
 def _token(settings: Settings) -> str:
-    """The token where Ray looks for it: the variable, the file that a variable names, the file in the home folder.
-
-    Ray looks at the files with RAY_AUTH_MODE=token alone.
-    """
-    if settings.ray_token is not None:
-        return settings.ray_token.get_secret_value().strip()
-    for path in () if settings.ray_auth_mode != "token" else (settings.ray_token_path, Path("~/.ray/auth_token").expanduser()):
-        try:
-            if path is not None:
-                return path.read_text(encoding="utf-8").strip()
-        except (OSError, ValueError):
-            continue
-    return ""
+    token = settings.cluster_token()
+    return token.get_secret_value() if token else ""
 
 
 def _why(error: OSError) -> str:

@@ -102,7 +102,10 @@ def test_the_token_is_asked_for_refused_and_accepted(dashboard: Any, monkeypatch
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
     assert {line.status for line in lines_of(dashboard.url).values()} == {"ok"}
     monkeypatch.delenv("RAY_AUTH_MODE")
-    assert "RAY_AUTH_MODE=token" in lines_of(dashboard.url)["token"].text
+    assert lines_of(dashboard.url)["token"].text == "accepted"
+    monkeypatch.setenv("RAY_ADDRESS", dashboard.url)
+    assert "RAY_AUTH_MODE=token" in lines_of(None)["token"].text
+    monkeypatch.delenv("RAY_ADDRESS")
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.delenv("RAY_AUTH_TOKEN")
     (tmp_path / "token").write_text(TOKEN + "\n")
