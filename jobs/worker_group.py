@@ -52,6 +52,8 @@ _RAY_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "20",
+    # Arrow's own allocator would keep what decoding a dataset took.
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "TF_ENABLE_ONEDNN_OPTS": "1",
 }
