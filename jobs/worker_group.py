@@ -16,10 +16,11 @@ from typing import Any
 import psutil
 
 from jobs.worker import WorkerConfig, train_worker
+from service.container import UNLIMITED
 from service.datasets import find_dataset, is_streamed
 from service.errors import DelaylineError, InfrastructureFailure, InvalidInput
 from service.settings import Settings
-from service.specs import TrainSpec
+from service.specs import Resources, TrainSpec
 from service.storage import open_store
 
 OBJECT_STORE_BYTES = 80 * 1024**2
@@ -109,14 +110,15 @@ class WorkerGroup:
         """How many workers the cluster holds now, of those that the spec allows; raise InfrastructureFailure for none."""
         each = self._spec.worker
         nodes = [{"CPU": float(available_cpus()), "GPU": _local_gpus()}] if self.local else _resources_of_nodes()
-        room = sum(_room(node, each.cpus, each.gpus) for node in nodes)
+        room = sum(_room(node, each) for node in nodes)
         for count in self._spec.worker_counts:
             if count <= room:
                 return count
         cpus, gpus = (sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
+        memory = f", {each.memory // 10**6}MB" if each.memory else ""
         raise InfrastructureFailure(
             f"The cluster holds {cpus:g} CPUs and {gpus:g} GPUs on {len(nodes)} nodes, room for {room} workers "
-            f"of {each.cpus:g} CPUs and {each.gpus} GPUs; the run needs at least {self._spec.workers[0]}."
+            f"of {each.cpus:g} CPUs{memory} and {each.gpus} GPUs; the run needs at least {self._spec.workers[0]}."
         )
 
     def start(self, config: WorkerConfig) -> "Attempt":
@@ -167,10 +169,12 @@ def _answers(node: dict[str, Any]) -> bool:
         return False
 
 
-def _room(resources: dict[str, float], cpus: float, gpus: int) -> int:
-    """How many workers fit on a node."""
-    room = int((resources.get("CPU", 0.0) + 1e-6) / cpus)
-    return min(room, int(resources.get("GPU", 0) // gpus)) if gpus else room
+def _room(node: dict[str, float], worker: Resources) -> int:
+    """How many workers fit on a node, of which Ray tells the resources."""
+    room = int((node.get("CPU", 0.0) + 1e-6) / worker.cpus)
+    if worker.gpus:
+        room = min(room, int(node.get("GPU", 0.0) // worker.gpus))
+    return min(room, int(node.get("memory", UNLIMITED) // worker.memory)) if worker.memory else room
 
 
 def in_ray_job() -> bool:
@@ -249,7 +253,9 @@ def fit(spec: TrainSpec, config: WorkerConfig, local: bool) -> None:
     from jobs.ring_trainer import LocalRingTrainer, RingTrainer
 
     # A local cluster has a CPU for each worker that it is to start at once; the real cores were checked before.
-    cpus = 1.0 if local else spec.worker.cpus
+    resources = {"CPU": 1.0 if local else spec.worker.cpus}
+    if spec.worker.memory and not local:
+        resources["memory"] = float(spec.worker.memory)
     folder = Path(tempfile.mkdtemp(prefix="delayline-ray-train-"))
     try:
         trainer = (LocalRingTrainer if local else RingTrainer)(
@@ -258,7 +264,7 @@ def fit(spec: TrainSpec, config: WorkerConfig, local: bool) -> None:
             scaling_config=ScalingConfig(
                 num_workers=config.workers,
                 use_gpu=spec.worker.gpus > 0,
-                resources_per_worker={"CPU": cpus},
+                resources_per_worker=resources,
                 placement_strategy="PACK",
             ),
             # Retries are the driver's: it knows whose failure it was.

@@ -55,12 +55,24 @@ def parse_duration(value: Any) -> Any:
     return value
 
 
+def parse_size(value: Any) -> Any:
+    """Turn `4GiB`, `800MB` or a number into bytes."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]i?)?B?\s*", value)
+        if not match:
+            raise ValueError(f"a size must look like 800MB or 4GiB, not {value[:40]!r}")
+        unit = match[2] or ""
+        return int(float(match[1]) * (1024 if unit.endswith("i") else 1000) ** " KMGT".index(unit[:1] or " "))
+    return value
+
+
 def parse_patterns(value: Any) -> Any:
     """Turn `conv2d*` into the list of this one pattern."""
     return (value,) if isinstance(value, str) else value
 
 
 Workers = Annotated[tuple[int, int], BeforeValidator(parse_workers)]
+Size = Annotated[int, Field(ge=1, le=2**60, strict=True), BeforeValidator(parse_size)]
 Duration = Annotated[float, Field(gt=0, le=10 * 366 * 86400), BeforeValidator(parse_duration)]
 
 
@@ -78,6 +90,9 @@ class Resources(Frozen):
     """Cores; TensorFlow uses as many threads, at least one."""
     gpus: Annotated[int, Field(ge=0, le=1)] = 0
     """GPUs; one worker is one MWMS replica and holds one at most."""
+    memory: Size | None = None
+    """Bytes, or as 800MB or 4GiB: what a worker may count on. A cluster keeps it free for the worker, and data larger than
+    half of it is streamed. Without it a worker has its share of what is free on its node when it starts."""
 
 
 class Evaluation(Frozen):

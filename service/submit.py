@@ -69,6 +69,7 @@ class Plan:
                 "gpus_per_worker": worker.gpus,
                 "cpus": max(counts) * worker.cpus,
                 "gpus": max(counts) * worker.gpus,
+                **({"memory": max(counts) * worker.memory} if worker.memory else {}),
             },
             "cluster": self.cluster,
             "store": self.store_url,
@@ -110,7 +111,7 @@ def plan(
     check_names(spec, folder)
     dataset = check_dataset(spec, store)
     cluster.check_store(store.url)
-    cluster.check_resources(spec.worker_counts[-1], spec.worker.cpus, spec.worker.gpus)
+    cluster.check_resources(spec.worker_counts[-1], spec.worker)
     origin = {"recipe": stem, "command": list(command), "folder": str(folder), "dataset_version": dataset["version"]}
     origin |= origin_of_weights(store, spec, identity)
     return Plan(identity, spec, settings, store.url, cluster.description, folder, resume, origin, dataset)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from service.specs import Resources
+
 
 @dataclass(frozen=True)
 class Job:
@@ -64,5 +66,5 @@ class Cluster(ABC):
         return
 
     @abstractmethod
-    def check_resources(self, workers: int, cpus: float, gpus: int) -> None:
-        """Raise InvalidInput, with the remedy, unless `workers` of `cpus` and `gpus` each can ever run here."""
+    def check_resources(self, workers: int, worker: Resources) -> None:
+        """Raise InvalidInput, with the remedy, unless `workers` of these resources each can ever run here."""

@@ -15,6 +15,7 @@ from service.cluster.base import Cluster, Handle, Job
 from service.cluster.machine import this_machine
 from service.errors import InfrastructureFailure
 from service.settings import Settings, process_environment
+from service.specs import Resources
 
 OUTPUT_BYTES = 64 * 1024
 """Of a driver's output that much of the end is shown (assumed: a few screens)."""
@@ -49,10 +50,10 @@ class LocalRay(Cluster):
             ) from error
         return DriverProcess(process, Path(path))
 
-    def check_resources(self, workers: int, cpus: float, gpus: int) -> None:
+    def check_resources(self, workers: int, worker: Resources) -> None:
         """A cluster that exists already may grow: only this machine is checked."""
         if not self._joins:
-            this_machine().check(workers, cpus, gpus)
+            this_machine().check(workers, worker)
 
 
 class DriverProcess(Handle):

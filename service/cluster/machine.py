@@ -1,25 +1,30 @@
-"""What this machine has for workers: processors and GPUs that this process may use."""
+"""What this machine has for workers: processors, GPUs and memory that this process may use."""
 
 import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.errors import InvalidInput
+import psutil
 
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+from service.container import UNLIMITED, memory_limit, processor_limit
+from service.errors import InvalidInput
+from service.specs import Resources
+
 _GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Processors (as a container's quota allows, rounded up, as Ray counts them) and NVIDIA GPUs."""
+    """Processors (as a container's quota allows, rounded up, as Ray counts them), NVIDIA GPUs, and bytes of memory."""
 
     cpus: int
     gpus: int
+    memory: int = UNLIMITED
 
-    def check(self, workers: int, cpus: float, gpus: int) -> None:
-        """Raise InvalidInput, with the remedy, unless `workers` of `cpus` and `gpus` each fit."""
+    def check(self, workers: int, worker: Resources) -> None:
+        """Raise InvalidInput, with the remedy, unless `workers` of these resources each fit."""
+        cpus, gpus, memory = worker.cpus, worker.gpus, worker.memory or 0
         verb = "needs" if workers == 1 else "need"
         if workers * gpus > self.gpus:
             raise InvalidInput(
@@ -33,6 +38,12 @@ class Machine:
                 f"{_count(workers, 'worker')} of {cpus:g} CPU{'' if cpus == 1 else 's'} {verb} {workers * cpus:g}; this machine has {self.cpus}: "
                 f"use {self._fewer(workers, int(self.cpus / cpus))}-s worker.cpus={max(share, 0.01):g}."
             )
+        if workers * memory > self.memory:
+            raise InvalidInput(
+                f"{_count(workers, 'worker')} of {megabytes(memory)} of memory {verb} {megabytes(workers * memory)}; "
+                f"this machine has {megabytes(self.memory)}: use {self._fewer(workers, self.memory // memory)}"
+                f"-s worker.memory={megabytes(self.memory // workers)}."
+            )
 
     @staticmethod
     def _fewer(workers: int, fit: int) -> str:
@@ -42,16 +53,12 @@ class Machine:
 def this_machine() -> Machine:
     """Count what this process may use."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Machine(cpus=min(usable, _quota()), gpus=_gpus())
+    return Machine(cpus=min(usable, processor_limit()), gpus=_gpus(), memory=min(psutil.virtual_memory().total, memory_limit()))
 
 
-def _quota() -> int:
-    """The container's limit of processors, rounded up; a large number without one."""
-    try:
-        quota, period = _QUOTA.read_text(encoding="ascii").split()
-        return math.ceil(int(quota) / int(period))
-    except (OSError, ValueError):
-        return 1 << 30
+def megabytes(size: int) -> str:
+    """A size as a spec takes it, rounded down."""
+    return f"{size // 10**6}MB"
 
 
 def _gpus() -> int:

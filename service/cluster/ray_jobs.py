@@ -14,6 +14,7 @@ from service.cluster.nodes import Node, all_here, check_room, is_loopback
 from service.cluster.packages import Package, collect
 from service.errors import ClusterUnreachable, DelaylineError, InfrastructureFailure, InvalidInput
 from service.settings import Settings
+from service.specs import Resources
 from service.storage.location import S3Location, parse_location
 
 LOOK_SECONDS = 1.0
@@ -77,10 +78,10 @@ class RayJobs(Cluster):
         files = {"files": list(package.files), "bytes": package.size} if package else {"files": [], "bytes": 0}
         return {"command": shlex.split(document["entrypoint"])[1:], "submission": {**document, "upload": files}}
 
-    def check_resources(self, workers: int, cpus: float, gpus: int) -> None:
+    def check_resources(self, workers: int, worker: Resources) -> None:
         """A cluster that may grow is not measured."""
         if self._api.has_fixed_size():
-            check_room(self._known_nodes(), workers, cpus, gpus, self.description)
+            check_room(self._known_nodes(), workers, worker, self.description)
 
     def check_store(self, url: str) -> None:
         """A folder must be shared with the nodes; to write it as a file URL says that it is."""

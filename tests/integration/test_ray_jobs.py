@@ -125,6 +125,37 @@ def test_without_the_token_one_sentence(bucket: Desk, cluster: RayCluster) -> No
     assert not list(bucket.store.list("runs/"))
 
 
+def test_a_fault_of_the_users_code_is_exit_code_3_by_either_way(bucket: Desk, cluster: RayCluster) -> None:
+    (bucket.folder / "broken.py").write_text("def build(input_shape, classes):\n    return 1 / (classes - 10)\n")
+    spec = ("run.yaml", "-s", "model=broken:build", "-s", "worker.cpus=1")
+    command = ("python", "-m", "jobs.train", *spec, "--name", "plain-fault", "--store", bucket.store_url)
+    assert ray(bucket, cluster, "submit", "--submission-id=fault", "--working-dir=.", "--", *command).code == 1
+    assert jobs(cluster)["fault"]["driver_exit_code"] == 3
+    done = bucket.delayline("train", *spec, "--name", "fault", "--cluster", cluster.url)
+    assert done.code == 3, done.err
+    assert "division by zero" in done.err.splitlines()[-1]
+    assert "Traceback" not in done.err
+    for name in ("plain-fault", "fault"):
+        run = bucket.show(name)
+        assert (run["state"], run["error"]["exit_code"], len(run["attempts"])) == ("failed", 3, 1)
+        assert "return 1 / (classes - 10)" in bucket.delayline("runs", "logs", name).out
+
+
+def test_doctor_looks_at_the_cluster(bucket: Desk, cluster: RayCluster) -> None:
+    began = time.monotonic()
+    well = bucket.delayline("doctor", "--cluster", cluster.url, "--json")
+    assert time.monotonic() - began < 10
+    assert well.code == 0, well.out
+    found = {finding["check"]: finding for finding in well.document["checks"]}
+    assert found["token"]["text"] == "accepted"
+    assert found["resources"]["text"].startswith("2 nodes, ")
+    assert "of 2 CPUs free" in found["resources"]["text"]
+    bucket.environment["RAY_AUTH_TOKEN"] = "0" * 32
+    wrong = bucket.delayline("doctor", "--cluster", cluster.url)
+    assert wrong.code == 5
+    assert "does not accept this token" in wrong.out
+
+
 def test_a_run_outlives_its_client_and_a_node(bucket: Desk, cluster: RayCluster) -> None:
     bucket.environment["DELAYLINE_OWN_SECRET"] = SECRET
     elsewhere = Desk(bucket.folder / "elsewhere", bucket.store_url, bucket.environment)

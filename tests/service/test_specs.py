@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from service.errors import InvalidInput
-from service.specs import TrainSpec, parse_duration, parse_workers
+from service.specs import Resources, TrainSpec, parse_duration, parse_workers
 
 
 def make(**changes: Any) -> TrainSpec:
@@ -114,3 +114,17 @@ def test_first_weights_come_from_a_run_or_a_file(source: str) -> None:
     spec = make(init_from=source, freeze="conv2d*")
     assert (spec.init_from, spec.freeze) == (source, ("conv2d*",))
     assert TrainSpec.model_validate(spec.document()) == spec
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("4GiB", 4 * 2**30), ("800MB", 800_000_000), ("1.5G", 1_500_000_000), ("2 Ki", 2048), ("77", 77), (77, 77)],
+)
+def test_parses_sizes(text: str | int, size: int) -> None:
+    assert Resources(memory=text).memory == size
+
+
+@pytest.mark.parametrize("text", ["", "GiB", "4 PB", "-4GiB", "0", "4GiB4", True])
+def test_refuses_sizes_that_are_none(text: object) -> None:
+    with pytest.raises(ValidationError):
+        Resources.model_validate({"memory": text})

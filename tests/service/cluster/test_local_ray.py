@@ -13,6 +13,7 @@ from service.cluster.base import Job
 from service.cluster.local_ray import LocalRay, driver_job, supervisor_job
 from service.errors import InfrastructureFailure, InvalidInput
 from service.settings import Settings, process_environment
+from service.specs import Resources
 
 
 def job(tmp_path: Path, code: str) -> Job:
@@ -81,8 +82,8 @@ def test_the_supervisor_takes_the_options_of_its_driver(tmp_path: Path) -> None:
 
 def test_a_cluster_that_exists_is_not_measured_by_this_machine(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput):
-        LocalRay(tmp_path).check_resources(100_000, 1, 0)
-    LocalRay(tmp_path, "ray://head:10001").check_resources(100_000, 1, 0)
+        LocalRay(tmp_path).check_resources(100_000, Resources())
+    LocalRay(tmp_path, "ray://head:10001").check_resources(100_000, Resources())
 
 
 def test_a_dashboards_address_opens_a_ray_cluster_and_is_asked_nothing_yet() -> None:

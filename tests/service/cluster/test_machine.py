@@ -2,6 +2,7 @@ import pytest
 
 from service.cluster.machine import Machine, this_machine
 from service.errors import InvalidInput
+from service.specs import Resources
 
 
 def test_counts_at_least_one_processor() -> None:
@@ -10,7 +11,7 @@ def test_counts_at_least_one_processor() -> None:
 
 @pytest.mark.parametrize(("workers", "cpus", "gpus"), [(2, 1, 0), (3, 0.66, 0), (1, 2, 0), (4, 0.5, 0), (1, 1, 1)])
 def test_accepts_what_fits(workers: int, cpus: float, gpus: int) -> None:
-    Machine(cpus=2, gpus=1).check(workers, cpus, gpus)
+    Machine(cpus=2, gpus=1).check(workers, Resources(cpus=cpus, gpus=gpus))
 
 
 @pytest.mark.parametrize(
@@ -23,5 +24,15 @@ def test_accepts_what_fits(workers: int, cpus: float, gpus: int) -> None:
 )
 def test_refuses_more_than_there_is_and_says_what_fits(workers: int, cpus: float, gpus: int, remedy: str) -> None:
     with pytest.raises(InvalidInput) as raised:
-        Machine(cpus=2, gpus=1).check(workers, cpus, gpus)
+        Machine(cpus=2, gpus=1).check(workers, Resources(cpus=cpus, gpus=gpus))
     assert str(raised.value) == f"{remedy}."
+
+
+def test_refuses_more_memory_than_there_is() -> None:
+    machine = Machine(cpus=8, gpus=0, memory=4_000_000_000)
+    machine.check(2, Resources(memory=2_000_000_000))
+    with pytest.raises(InvalidInput) as raised:
+        machine.check(3, Resources(memory=2_000_000_000))
+    assert str(raised.value) == (
+        "3 workers of 2000MB of memory need 6000MB; this machine has 4000MB: use --workers 2 or -s worker.memory=1333MB."
+    )

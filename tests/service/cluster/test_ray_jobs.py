@@ -14,6 +14,7 @@ from service.cluster.local_ray import driver_job, supervisor_job
 from service.cluster.ray_jobs import RayJobs, entrypoint, job_document, number_of, outcome_of, submission_id
 from service.errors import ClusterUnreachable, InfrastructureFailure, InvalidInput
 from service.settings import Settings
+from service.specs import Resources
 
 HERE = {"node_ip": "127.0.0.1", "resources_total": {"CPU": 2.0}}
 ELSEWHERE = {"node_ip": "203.0.113.7", "resources_total": {"CPU": 2.0}}
@@ -271,6 +272,6 @@ def test_an_endpoint_on_the_clients_own_loopback_stays_there(
 
 def test_only_a_cluster_of_fixed_size_is_measured() -> None:
     with pytest.raises(InvalidInput, match="3 workers need 3 CPUs"):
-        RayJobs(Dashboard(HERE), settings()).check_resources(3, 1, 0)
-    RayJobs(Dashboard(HERE), settings()).check_resources(2, 1, 0)
-    RayJobs(Dashboard(HERE, fixed=False), settings()).check_resources(3, 1, 0)
+        RayJobs(Dashboard(HERE), settings()).check_resources(3, Resources())
+    RayJobs(Dashboard(HERE), settings()).check_resources(2, Resources())
+    RayJobs(Dashboard(HERE, fixed=False), settings()).check_resources(3, Resources())
