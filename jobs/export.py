@@ -10,13 +10,13 @@ import os
 import shutil
 import sys
 import tempfile
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.answers import answering, hushed
+from jobs.entry_point import add_common_options, exit_code_of
 from jobs.finished_model import FinishedRun, finished_run
-from service.errors import DelaylineError, InvalidInput
+from service.errors import InvalidInput
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.records import Document, RunRecord
@@ -33,12 +33,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--to", required=True, type=Path, help="the folder to write")
     parser.add_argument("--format", action="append", choices=sorted(EXPORT_FORMATS), help="may be given again")
     parser.add_argument("--no-check", action="store_true", help="do not compare what was written with the run's model")
-    parser.add_argument("--store", help="a folder, file:///folder or s3://bucket/prefix")
     parser.add_argument("--json", action="store_true", help="print a JSON document on standard output")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_common_options(parser)
     arguments = parser.parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
+
+    def work() -> None:
         with answering() as answer:
             settings = Settings.load(store=arguments.store)
             record = RunRecord(open_store(settings), arguments.run)
@@ -46,12 +46,8 @@ def main(argv: list[str]) -> int:
             _tell(done)
             if arguments.json:
                 answer(done)
-    except DelaylineError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        if arguments.debug:
-            traceback.print_exc()
-        return error.exit_code
-    return 0
+
+    return exit_code_of(work, arguments.debug)
 
 
 def _tell(done: Document) -> None:

@@ -4,7 +4,6 @@ import argparse
 import os
 import sys
 import tempfile
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.answers import answering, hushed
+from jobs.entry_point import add_common_options, exit_code_of
 from jobs.finished_model import FinishedRun, finished_run
 from service.datasets.examples import Examples, read_examples
-from service.errors import DelaylineError, UserFailure
+from service.errors import UserFailure
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.records import Document, RunRecord
@@ -27,21 +27,17 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs.predict", description="Let a run's model classify files.")
     parser.add_argument("--run", required=True, help="the run's id")
     parser.add_argument("--top", type=int, default=1, help="how many classes to name, the likeliest first")
-    parser.add_argument("--store", help="a folder, file:///folder or s3://bucket/prefix")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_common_options(parser)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="PNG, JPEG or .npz")
     arguments = parser.parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
+
+    def work() -> None:
         with answering() as answer:
             record = RunRecord(open_store(Settings.load(store=arguments.store)), arguments.run)
             answer(predict(finished_run(record, "to predict with"), arguments.files, arguments.top))
-    except DelaylineError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        if arguments.debug:
-            traceback.print_exc()
-        return error.exit_code
-    return 0
+
+    return exit_code_of(work, arguments.debug)
 
 
 def predict(run: FinishedRun, files: list[Path], top: int = 1) -> Document:

@@ -2,11 +2,11 @@
 
 import argparse
 import sys
-import traceback
 from pathlib import Path
 
+from jobs.entry_point import add_common_options, exit_code_of
 from jobs.reports import compare, write_report
-from service.errors import DelaylineError, InvalidInput
+from service.errors import InvalidInput
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.records import RunRecord
@@ -15,14 +15,7 @@ from service.storage.records import RunRecord
 def main(argv: list[str]) -> int:
     """Parse, make the page and return the exit code."""
     arguments = parser().parse_args(argv)
-    try:
-        make(arguments)
-    except DelaylineError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        if arguments.debug:
-            traceback.print_exc()
-        return error.exit_code
-    return 0
+    return exit_code_of(lambda: make(arguments), arguments.debug)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,8 +27,7 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("--run", metavar="ID", help="the run; its report is kept in the store too")
     which.add_argument("--compare", nargs="+", metavar="ID", help="the runs to set side by side; needs --to")
     parser.add_argument("--to", type=Path, metavar="FILE", help="the file to write")
-    parser.add_argument("--store", help="a folder, file:///folder or s3://bucket/prefix")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_common_options(parser)
     return parser
 
 

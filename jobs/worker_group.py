@@ -80,7 +80,9 @@ class WorkerGroup:
         try:
             with _own_sigterm():
                 self._join()
-        except (ConnectionError, RuntimeError, OSError, ValueError) as error:
+        except DelaylineError:
+            raise
+        except Exception as error:  # Ray raises bare ones too, as for a node that does not start in time.
             raise InfrastructureFailure(f"Ray did not start or could not be joined: {error}") from error
 
     def _streams(self) -> bool:

@@ -34,7 +34,9 @@ def modules(*folders: str) -> list[Path]:
 
 def test_every_job_that_service_starts_has_an_entry_point() -> None:
     named = {name for path in modules("service") for name in re.findall(r'"-m",\s*"(jobs\.[a-z_.]+)"', path.read_text())}
-    assert {"jobs.train", "jobs.export", "jobs.report"} <= named
+    verbs = {verb for path in modules("service") for verb in re.findall(r'run_job\(\w+, "([a-z_]+)"', path.read_text())}
+    named |= {f"jobs.{verb}" for verb in verbs}
+    assert {"jobs.train", "jobs.export", "jobs.predict", "jobs.report"} <= named
     for name in named:
         spec = importlib.util.find_spec(name)
         assert spec and spec.origin, f"{name} does not exist"

@@ -1,16 +1,15 @@
 """`delayline export RUN DIR`: a run's model for use elsewhere, written by a process that has TensorFlow."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from service.cli.completion import export_formats
+from service.cli.jobs_process import run_job
 from service.cli.options import AsJson, RunId, StoreUrl
 from service.errors import InvalidInput
-from service.settings import Settings, process_environment
+from service.settings import Settings
 from service.storage import open_store
 from service.storage.records import RunRecord
 from service.vocabulary import EXPORT_FORMATS
@@ -44,9 +43,8 @@ def export(
     settings = Settings.load(store=store)
     opened = open_store(settings)
     RunRecord(opened, run).submission()
-    argv = [sys.executable, "-m", "jobs.export", "--run", run, "--to", str(folder.absolute()), "--store", opened.url]
-    argv += [word for name in formats or () for word in ("--format", name)]
-    argv += [] if check else ["--no-check"]
-    argv += ["--json"] if as_json else []
-    done = subprocess.run(argv, env=process_environment(**settings.for_processes()), stdin=subprocess.DEVNULL, check=False)
-    raise typer.Exit(done.returncode if done.returncode >= 0 else 4)
+    arguments = ["--run", run, "--to", str(folder.absolute()), "--store", opened.url]
+    arguments += [word for name in formats or () for word in ("--format", name)]
+    arguments += [] if check else ["--no-check"]
+    arguments += ["--json"] if as_json else []
+    run_job(settings, "export", *arguments)

@@ -1,16 +1,15 @@
 """`delayline predict RUN FILE…`: what a run's model says of pictures or arrays, asked in a process that has TensorFlow."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from service.cli.console import print_json, print_table, say
+from service.cli.jobs_process import run_job
 from service.cli.options import AsJson, RunId, StoreUrl
-from service.settings import Settings, process_environment
+from service.settings import Settings
 from service.storage import open_store
 from service.storage.records import RunRecord
 
@@ -31,12 +30,8 @@ def predict(
     settings = Settings.load(store=store)
     opened = open_store(settings)
     RunRecord(opened, run).submission()
-    argv = [sys.executable, "-m", "jobs.predict", "--run", run, "--top", str(top), "--store", opened.url, "--", *map(str, files)]
-    environment = process_environment(**settings.for_processes())
-    done = subprocess.run(argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        raise typer.Exit(done.returncode if done.returncode > 0 else 4)
-    document = json.loads(done.stdout)
+    arguments = ("--run", run, "--top", str(top), "--store", opened.url, "--", *map(str, files))
+    document = json.loads(run_job(settings, "predict", *arguments, capture=True))
     if as_json:
         print_json(document)
     else:

@@ -1,16 +1,15 @@
 """`delayline runs report|compare`: pages made by a process that has the libraries for figures."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from service.cli.console import print_json, say
+from service.cli.jobs_process import run_job
 from service.cli.options import AsJson, RunId, StoreUrl
 from service.errors import InvalidInput
-from service.settings import Settings, process_environment
+from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
 from service.storage.records import RunRecord
@@ -56,11 +55,8 @@ def _is_remote(store: Store) -> bool:
 
 
 def _make(settings: Settings, store: Store, what: list[str], target: Path | None) -> None:
-    argv = [sys.executable, "-m", "jobs.report", *what, "--store", store.url]
-    argv += ["--to", str(target.expanduser().absolute())] if target is not None else []
-    done = subprocess.run(argv, env=process_environment(**settings.for_processes()), stdin=subprocess.DEVNULL, check=False)
-    if done.returncode:
-        raise typer.Exit(done.returncode if done.returncode > 0 else 4)
+    where = ["--to", str(target.expanduser().absolute())] if target is not None else []
+    run_job(settings, "report", *what, "--store", store.url, *where)
 
 
 def _tell(path: Path, open_: bool, as_json: bool, document: dict[str, object]) -> None:
