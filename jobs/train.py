@@ -95,7 +95,7 @@ def drive(arguments: argparse.Namespace) -> int:
 def submit(arguments: argparse.Namespace, store: Store) -> str:
     """Claim a run for the spec on the command line, or find the one that has its id; return the id."""
     spec, stem = resolve(arguments.spec or DEFAULT, arguments.set, arguments.workers, Path.cwd())
-    run_id = check_run_id(arguments.name) if arguments.name else new_run_id(stem)
+    run_id = check_run_id(arguments.name) if arguments.name is not None else new_run_id(stem)
     record = RunRecord(store, run_id)
     version = find_dataset(store, spec.dataset).version
     origin = {

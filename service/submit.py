@@ -107,7 +107,7 @@ def plan(
     command: tuple[str, ...] = (),
 ) -> Plan:
     """Check all that can be checked before anything starts; raise InvalidInput or UnknownName."""
-    identity = check_run_id(run_id) if run_id else new_run_id(stem)
+    identity = check_run_id(run_id) if run_id is not None else new_run_id(stem)
     check_names(spec, folder)
     dataset = check_dataset(spec, store)
     cluster.check_store(store.url)

@@ -74,7 +74,7 @@ def import_dataset(
             raise InvalidInput(
                 f"{error.filename or path} cannot be read ({error.strerror or error}): correct --from or the file's permissions."
             ) from error
-    if name in KNOWN and KNOWN[name].classes and raw.classes is None:
+    if name in KNOWN and kind == KNOWN[name].format and raw.classes is None:
         raw.classes = KNOWN[name].classes
     features, classes = raw.check()
     origin = "its public address" if source is None else shown(source) if "://" in source else source

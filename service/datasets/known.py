@@ -21,7 +21,7 @@ class Remote:
 
 @dataclass(frozen=True)
 class Known:
-    """A dataset's format and its files; `classes` replace numbers, `rows` are what its authors give."""
+    """A dataset's format and its files; `classes` are those that the files do not name themselves."""
 
     format: str
     files: tuple[Remote, ...]
@@ -45,6 +45,7 @@ KNOWN = {
                 "ec29112dd5afa0611ce80d1b7f02629c",
             ),
         ),
+        tuple("0123456789"),
     ),
     "fashion-mnist": Known(
         "idx",

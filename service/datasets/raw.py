@@ -61,10 +61,8 @@ class RawDataset:
             _check_split(name, split, features)
         highest = max(int(split.labels.max()) for split in self.splits.values())
         classes = self.classes or tuple(str(number) for number in range(highest + 1))
-        if highest >= len(classes):
-            raise BadData(
-                f"The highest label is {highest}, but there are {len(classes)} classes, 0 to {len(classes) - 1}: correct the labels."
-            )
+        for split in self.splits.values():
+            check_labels(split.labels, split.origin, len(classes))
         return features, classes
 
 
@@ -91,14 +89,14 @@ def _check_split(name: str, split: RawSplit, features: tuple[Feature, ...]) -> N
             raise BadData(f"{split.origin}: {feature.name!r} has the shape {feature.shape}, which holds nothing.")
 
 
-def check_labels(labels: NDArray[Any], origin: str) -> None:
-    """Labels are one integer each, from 0; raise BadData with the example's number."""
+def check_labels(labels: NDArray[Any], origin: str, classes: int = MOST_CLASSES) -> None:
+    """Labels are one integer each, from 0 to less than `classes`; raise BadData with the example's number."""
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise BadData(
             f"{origin}: labels must be one whole number for each example, but they are {labels.dtype} of shape {labels.shape}."
         )
-    wrong = np.flatnonzero((labels < 0) | (labels >= MOST_CLASSES))
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
         raise BadData(
-            f"{origin}: example {wrong[0]} has the label {labels[wrong[0]]}, but labels count from 0 to less than {MOST_CLASSES}."
+            f"{origin}: example {wrong[0]} has the label {labels[wrong[0]]}, but labels count from 0 to less than {classes}: correct the labels."
         )

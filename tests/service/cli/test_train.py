@@ -217,6 +217,7 @@ def test_a_dry_run_writes_nothing(delayline: Delayline, local_store: Store) -> N
         (["cnn-digits", "-s", "dataset=absent"], "absent"),
         (["cnn-digits", "-s", "model=absent"], "no model"),
         (["--name", "../up"], "run id"),
+        (["--name", ""], "run id"),
         (["--name", "A"], "run id"),
         (["--name", "x" * 300], "run id"),
         (["--resume"], "--name ID"),

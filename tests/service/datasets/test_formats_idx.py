@@ -198,11 +198,12 @@ def test_labels_that_are_none_are_refused(
     refused(idx_folder, "idx", 3, "train-labels-idx1-ubyte", words)
 
 
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
 def test_a_label_beyond_the_known_classes_is_refused(
-    idx_folder: Path, refused: Refused, idx_bytes: Callable[[NDArray[Any]], bytes]
+    idx_folder: Path, refused: Refused, idx_bytes: Callable[[NDArray[Any]], bytes], name: str
 ) -> None:
     (idx_folder / "train-labels-idx1-ubyte").write_bytes(idx_bytes(np.full(30, 10, np.uint8)))
-    refused(idx_folder, None, 3, "highest label is 10", "10 classes", name="fashion-mnist")
+    refused(idx_folder, None, 3, "train-labels-idx1-ubyte: example 0 has the label 10", "less than 10", name=name)
 
 
 def test_pictures_of_another_size_in_test_are_refused(
