@@ -4,19 +4,20 @@ import contextlib
 import json
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from jobs.groups import Attempt, Group
+from jobs.heartbeat import Heartbeat
 from jobs.progress import EventLog
 from jobs.worker import WorkerConfig
-from jobs.worker_group import Attempt, WorkerGroup
-from service.errors import Cancelled, DelaylineError, InfrastructureFailure, LeaseLost, StoreError
+from jobs.worker_group import WorkerGroup
+from service.errors import Cancelled, InfrastructureFailure, StoreError
 from service.settings import Settings
 from service.specs import TrainSpec
-from service.storage.records import ENDED, HEARTBEAT_SECONDS, Document, Lease, RunRecord, from_bytes, run_summary
+from service.storage.records import ENDED, Document, Lease, RunRecord, from_bytes, run_summary
 
 WATCH_SECONDS = 0.5
 CANCEL_PATIENCE = 90.0
@@ -49,24 +50,26 @@ class Driver:
     fresh_budget: bool
     """Whether a person asked for this: the retries begin anew. A driver that takes over a lost one continues the count."""
     say: Callable[[str], None]
+    make_group: Callable[[Settings, TrainSpec], Group] | None = None
+    reports: bool = True
+    """Whether the run's page is made at its end; that of a trial waits until somebody asks for it."""
     state: Document = field(default_factory=dict)
-    _ended: threading.Event = field(default_factory=threading.Event)
-    _beating: threading.Lock = field(default_factory=threading.Lock)
+    _heartbeat: Heartbeat | None = None
     _stop_reason: str | None = None
     _events: EventLog | None = None
 
     def run(self) -> int:
         """Make attempts until the run ends; return the exit code. The final state is in the store by then."""
         self._take_over()
-        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
-        group = WorkerGroup(self.settings, self.spec)
+        self._heartbeat = Heartbeat(self.lease, self.say)
+        group = (self.make_group or WorkerGroup)(self.settings, self.spec)
         try:
             return self._finish(self._attempts(group))
         except Cancelled as stop:
             self.say(str(stop))
             return self._stop_at_once()
         finally:
-            self._ended.set()
+            self._heartbeat.stop()
             group.disconnect()
 
     def _stop_at_once(self) -> int:
@@ -98,7 +101,7 @@ class Driver:
         self.record.clear_cancel()
         self._save()
 
-    def _attempts(self, group: WorkerGroup) -> Outcome:
+    def _attempts(self, group: Group) -> Outcome:
         while not self._used_up():
             outcome = self._attempt(group)
             if not outcome.retryable:
@@ -119,7 +122,7 @@ class Driver:
     def _used_up(self) -> bool:
         return self._failures() > self.spec.retries
 
-    def _attempt(self, group: WorkerGroup) -> Outcome:
+    def _attempt(self, group: Group) -> Outcome:
         number = len(self.state["attempts"]) + 1
         attempt: Document = {"number": number, "workers": [], "started": time.time(), "finished": None, "reason": None}
         self._events = EventLog(self.record, number, "driver")
@@ -140,7 +143,7 @@ class Driver:
         self._save()
         return outcome
 
-    def _start_over(self, group: WorkerGroup) -> None:
+    def _start_over(self, group: Group) -> None:
         """Replace this process by a new one that goes on: Ray cannot leave a cluster that died under it."""
         group.kill()
         arguments = ["--run", self.record.run_id, "--store", self.record.store.url, "--folder", self.folder]
@@ -160,7 +163,7 @@ class Driver:
             environment=self.settings.for_processes(),
         )
 
-    def _watch(self, group: WorkerGroup, attempt: Attempt, number: int) -> Outcome:
+    def _watch(self, group: Group, attempt: Attempt, number: int) -> Outcome:
         """Wait for the attempt's end; notice a request to stop, the time limit, a dead cluster."""
         deadline: float | None = None
         while not attempt.wait(WATCH_SECONDS):
@@ -235,11 +238,10 @@ class Driver:
         self._event("ended", f"the run ended: {result}", state=result)
         self.record.clear_cancel()
         self._save()
-        # A heartbeat that is under way would take back what the release says.
-        with self._beating:
-            self._ended.set()
-            self.lease.release()
-        self._report()
+        if self._heartbeat is not None:
+            self._heartbeat.release()
+        if self.reports:
+            self._report()
         return code
 
     def _report(self) -> None:
@@ -268,18 +270,6 @@ class Driver:
 
     def _save(self) -> None:
         self.record.write_state(self.state)
-
-    def _beat(self) -> None:
-        while not self._ended.wait(HEARTBEAT_SECONDS):
-            try:
-                with self._beating:
-                    if not self._ended.is_set():
-                        self.lease.renew()
-            except LeaseLost as error:
-                self.say(str(error))
-                os._exit(error.exit_code)
-            except DelaylineError as error:
-                self.say(f"the heartbeat could not be written: {error}")
 
 
 def _error(kind: str, exit_code: int, message: str) -> Document:

@@ -6,89 +6,32 @@ cannot be reached or refuses, 130 cancelled.
 
 import argparse
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
-import traceback
 from pathlib import Path
-from types import FrameType
 
+from jobs import driving
 from jobs.driver import Driver
-from jobs.worker_group import in_ray_job
 from service.datasets import find_dataset
-from service.errors import Cancelled, DelaylineError, InvalidInput
 from service.names import check_run_id, new_run_id
 from service.recipes import DEFAULT, resolve
 from service.settings import Settings
 from service.specs import TrainSpec
-from service.storage import open_store
 from service.storage.base import Store
-from service.storage.records import ENDED, Document, Lease, RunRecord
+from service.storage.records import Document, Lease, RunRecord
 from service.weights import origin_of_weights
-
-ATTACH_SECONDS = 1.0
 
 
 def main(argv: list[str]) -> int:
     """Parse, drive or attach, and return the exit code."""
-    arguments = parser().parse_args(argv)
-    try:
-        return drive(arguments)
-    except DelaylineError as error:
-        say(f"Error: {error}")
-        if arguments.debug:
-            traceback.print_exc()
-        return error.exit_code
+    return driving.main(driving.parser("train", DEFAULT), argv, submit, drive)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The options of `delayline train`, and those that a submitter passes."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jobs.train", description="Train one run on Ray, here or in the cluster that RAY_ADDRESS names."
-    )
-    parser.add_argument("spec", nargs="?", help="a recipe's name or a YAML file (default cnn-digits)")
-    parser.add_argument(
-        "-s", "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the spec; KEY may be dotted"
-    )
-    parser.add_argument("--workers", help="a number, or a range such as 2-8")
-    parser.add_argument("--name", help="the run's id")
-    parser.add_argument("--resume", action="store_true", help="go on with a failed or cancelled run")
-    parser.add_argument("--store", help="a folder, file:///folder or s3://bucket/prefix")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.add_argument("--run", help="drive this run, which is in the store already")
-    parser.add_argument("--folder", default=None, help=argparse.SUPPRESS)
-    parser.add_argument("--spec-changes", help=argparse.SUPPRESS)
-    parser.add_argument("--lease-token", help=argparse.SUPPRESS)
-    return parser
-
-
-def drive(arguments: argparse.Namespace) -> int:
-    """Take the run's lease and drive it; attach to it while somebody else does."""
-    settings = Settings.load(store=arguments.store)
-    store = open_store(settings, patience=settings.store_patience)
-    # The workers stand in other folders, from which a relative path would lead elsewhere.
-    settings = settings.model_copy(update={"store": store.url})
-    run_id = arguments.run or submit(arguments, store)
-    record = RunRecord(store, run_id)
-    submission = record.submission()
+def drive(arguments: argparse.Namespace, record: RunRecord, submission: Document, settings: Settings, lease: Lease) -> int:
+    """Drive a run whose lease is held."""
     spec = TrainSpec.model_validate(json.loads(arguments.spec_changes) if arguments.spec_changes else submission["spec"])
-    lease = Lease(record, token=arguments.lease_token) if arguments.lease_token else Lease(record)
-    told = ""
-    while not lease.acquire():
-        state = record.state()
-        if state["state"] != told:
-            told = state["state"]
-            say(f"run {run_id} is driven by another process; it is {told}")
-        time.sleep(ATTACH_SECONDS)
-    state = record.state()
-    if state["state"] in ENDED and not (arguments.resume and state["state"] != "succeeded"):
-        lease.release()
-        return report_end(run_id, state, arguments.resume)
     folder = arguments.folder or submission.get("folder") or str(Path.cwd())
-    driver = Driver(record, spec, settings, lease, folder, fresh_budget=arguments.resume, say=say)
-    install_signal_handlers(record)
+    driver = Driver(record, spec, settings, lease, folder, fresh_budget=arguments.resume, say=driving.say)
+    driving.install_signal_handlers(record)
     return driver.run()
 
 
@@ -96,69 +39,8 @@ def submit(arguments: argparse.Namespace, store: Store) -> str:
     """Claim a run for the spec on the command line, or find the one that has its id; return the id."""
     spec, stem = resolve(arguments.spec or DEFAULT, arguments.set, arguments.workers, Path.cwd())
     run_id = check_run_id(arguments.name) if arguments.name is not None else new_run_id(stem)
-    record = RunRecord(store, run_id)
-    version = find_dataset(store, spec.dataset).version
-    origin = {
-        "recipe": stem,
-        "dataset_version": version,
-        "command": ["python", "-m", "jobs.train", *sys.argv[1:]],
-        "folder": str(Path.cwd()),
-        **origin_of_weights(store, spec, run_id),
-    }
-    if not record.claim(spec, origin):
-        stored, wanted = record.spec().document(), spec.document()
-        differing = sorted(key for key in {*stored, *wanted} if stored.get(key) != wanted.get(key))
-        if differing:
-            raise InvalidInput(
-                f"The run {run_id!r} exists with another {', '.join(differing)}: use another --name, or the spec that it has."
-            )
-    say(f"run {run_id}")
-    return run_id
-
-
-def report_end(run_id: str, state: Document, resume: bool) -> int:
-    """Say how a run ended that is over already; raise InvalidInput for one that only --resume continues."""
-    if state["state"] != "succeeded" and not resume:
-        how = "failed" if state["state"] == "failed" else "was cancelled"
-        say(f"run {run_id} {how}; --resume continues it from its last checkpoint")
-    else:
-        say(f"run {run_id} {state['state']}: {json.dumps(state.get('metrics', {}))}")
-    return int(state.get("exit_code", 0))
-
-
-def install_signal_handlers(record: RunRecord) -> None:
-    """SIGINT and SIGTERM ask the run to save and stop; one that comes when it was asked already ends it at once."""
-    asked = False
-
-    def handler(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked or record.cancel_requested():
-            raise Cancelled(f"The run {record.run_id} was stopped at once; continue it with --resume.")
-        asked = True
-        say("stopping at the next step; a second signal stops at once")
-        record.request_cancel()
-        if in_ray_job():
-            start_afterwards(record)
-
-    signal.signal(signal.SIGINT, handler)
-    signal.signal(signal.SIGTERM, handler)
-
-
-def start_afterwards(record: RunRecord) -> None:
-    """Ray kills the processes of a job that it stops after 3 s, saved or not: another one writes the run's end then."""
-    argv = [sys.executable, "-m", "jobs.afterwards", "--run", record.run_id, "--store", record.store.url]
-    subprocess.Popen(
-        [*argv, "--driver", str(os.getpid())],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
-def say(message: str) -> None:
-    """A line for people, on standard error."""
-    print(f"{time.strftime('%H:%M:%S')} {message}", file=sys.stderr, flush=True)
+    origin = {"dataset_version": find_dataset(store, spec.dataset).version, **origin_of_weights(store, spec, run_id)}
+    return driving.claim(RunRecord(store, run_id), spec, stem, origin)
 
 
 if __name__ == "__main__":

@@ -48,8 +48,11 @@ def train_worker(values: dict[str, Any]) -> None:
     """Run one worker of one attempt; `values` are those of WorkerConfig."""
     import ray.train
 
-    config = WorkerConfig(**values)
-    rank = ray.train.get_context().get_world_rank()
+    run_worker(WorkerConfig(**values), ray.train.get_context().get_world_rank())
+
+
+def run_worker(config: WorkerConfig, rank: int) -> None:
+    """Run one worker in this process; raise one of Delayline's errors, which is in the store by then."""
     log_file = (
         Path(tempfile.gettempdir()) / f"delayline-{os.getuid()}" / f"{config.run_id}-{config.attempt}-{rank}-{os.getpid()}.log"
     )

@@ -32,11 +32,13 @@ READERS_A_WORKER = 2
 RAY_DATA_ACTORS = 2
 """Ray Data's own, for statistics and for scaling."""
 
+DRIVER_CPUS = 0.01
+"""Of the process that waits for a distributed trial's workers: Ray takes no less, and 1 by itself (its issue 54305)."""
 NODE_SECONDS = 2.0
 """For a node to accept a connection (assumed: within one data centre it takes milliseconds)."""
 
 # Ray and Ray Train read most of these when they are imported.
-_RAY_ENVIRONMENT = {
+RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Under `uv run` Ray would make an environment of its own for each worker, which takes a minute.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
@@ -63,8 +65,10 @@ _RAY_ENVIRONMENT = {
 class WorkerGroup:
     """The Ray cluster that a driver uses: one of its own on this machine, or one that exists."""
 
+    spared_cpus = 0.0
+
     def __init__(self, settings: Settings, spec: TrainSpec) -> None:
-        for name, value in _RAY_ENVIRONMENT.items():
+        for name, value in RAY_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         self._settings = settings
         self._spec = spec
@@ -95,7 +99,6 @@ class WorkerGroup:
         return False
 
     def _join(self) -> None:
-        import ray
 
         if self.local:
             from jobs.lean_ray import start_local_ray
@@ -106,13 +109,13 @@ class WorkerGroup:
             else:
                 start_local_ray(count, OBJECT_STORE_BYTES, PREPARED_MODULES)
         else:
-            ray.init(address=self._settings.ray_address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+            join_cluster(self._settings)
 
     def size(self) -> int:
         """How many workers the cluster holds now, of those that the spec allows; raise InfrastructureFailure for none."""
         each = self._spec.worker
-        nodes = [{"CPU": float(available_cpus()), "GPU": _local_gpus()}] if self.local else _resources_of_nodes()
-        room = sum(_room(node, each) for node in nodes)
+        nodes = [{"CPU": float(available_cpus()), "GPU": _local_gpus()}] if self.local else nodes_of_cluster()
+        room = sum(room_for(node, each) for node in nodes)
         for count in self._spec.worker_counts:
             if count <= room:
                 return count
@@ -125,7 +128,7 @@ class WorkerGroup:
 
     def start(self, config: WorkerConfig) -> "Attempt":
         """Start the workers of one attempt in a thread."""
-        return Attempt(self._spec, config, self.local)
+        return Attempt(self._spec, config, self.local, self.spared_cpus)
 
     def is_alive(self) -> bool:
         """Whether the processes of a local cluster still run; True for a cluster elsewhere, whose loss Ray reports."""
@@ -150,13 +153,21 @@ class WorkerGroup:
             ray.shutdown()
 
 
+def join_cluster(settings: Settings) -> None:
+    """Join the cluster that the settings name, unless this process belongs to one."""
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(address=settings.ray_address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+
+
 def _local_gpus() -> float:
     import ray
 
     return float(ray.cluster_resources().get("GPU", 0.0))
 
 
-def _resources_of_nodes() -> list[dict[str, float]]:
+def nodes_of_cluster() -> list[dict[str, float]]:
     """What each node of the cluster has that answers: Ray itself takes up to 20 s to notice that one is gone."""
     import ray
 
@@ -171,7 +182,7 @@ def _answers(node: dict[str, Any]) -> bool:
         return False
 
 
-def _room(node: dict[str, float], worker: Resources) -> int:
+def room_for(node: dict[str, float], worker: Resources) -> int:
     """How many workers fit on a node, of which Ray tells the resources."""
     room = int((node.get("CPU", 0.0) + 1e-6) / worker.cpus)
     if worker.gpus:
@@ -226,8 +237,9 @@ def check_local_resources(spec: TrainSpec) -> None:
 class Attempt:
     """Ray Train's `fit` in a thread; `error` is what it raised."""
 
-    def __init__(self, spec: TrainSpec, config: WorkerConfig, local: bool) -> None:
+    def __init__(self, spec: TrainSpec, config: WorkerConfig, local: bool, spared_cpus: float = 0.0) -> None:
         self._spec = spec
+        self._spared_cpus = spared_cpus
         self._local = local
         self._config = config
         self.error: BaseException | None = None
@@ -241,21 +253,24 @@ class Attempt:
 
     def _run(self) -> None:
         try:
-            fit(self._spec, self._config, self._local)
+            fit(self._spec, self._config, self._local, self._spared_cpus)
         except BaseException as error:
             self.error = error
         finally:
             self._done.set()
 
 
-def fit(spec: TrainSpec, config: WorkerConfig, local: bool) -> None:
-    """Run the workers of one attempt to their end; raise what Ray Train raises."""
+def fit(spec: TrainSpec, config: WorkerConfig, local: bool, spared_cpus: float = 0.0) -> None:
+    """Run the workers of one attempt to their end; raise what Ray Train raises.
+
+    `spared_cpus`: of each worker's CPUs so much is left to the process that waits for them.
+    """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
 
     from jobs.ring_trainer import LocalRingTrainer, RingTrainer
 
     # A local cluster has a CPU for each worker that it is to start at once; the real cores were checked before.
-    resources = {"CPU": 1.0 if local else spec.worker.cpus}
+    resources = {"CPU": 1.0 if local else max(DRIVER_CPUS, spec.worker.cpus - spared_cpus)}
     if spec.worker.memory and not local:
         resources["memory"] = float(spec.worker.memory)
     folder = Path(tempfile.mkdtemp(prefix="delayline-ray-train-"))

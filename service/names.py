@@ -40,8 +40,13 @@ def check_dataset_reference(value: str) -> tuple[str, str | None]:
     return name, check_label(version, "The dataset version")
 
 
-def new_run_id(stem: str) -> str:
+def trial_id(sweep_id: str, number: int) -> str:
+    """The run id of a sweep's trial."""
+    return check_run_id(f"{sweep_id}-{number:04d}")
+
+
+def new_run_id(stem: str, longest: int = LONGEST) -> str:
     """Make a run id from a recipe's or file's name, the time in UTC and four random characters."""
     suffix = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     cleaned = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "run"
-    return f"{cleaned[: LONGEST - len(suffix) - 1].rstrip('-')}-{suffix}"
+    return f"{cleaned[: longest - len(suffix) - 1].rstrip('-')}-{suffix}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from service.names import check_label, check_run_id
 
 RUNS = "runs/"
+"""Runs and sweeps alike, so that an id stands for one of them and the commands for runs work on both."""
 DATASETS = "datasets/"
 
 
@@ -107,6 +108,11 @@ class RunPaths:
     def results(self) -> str:
         """What the trained model makes of the test split: rank 0, after the pictures."""
         return f"{self.root}analysis/results.json"
+
+    @property
+    def trials(self) -> str:
+        """Of a sweep: which trials it has, each a run: the sweep's driver."""
+        return f"{self.root}trials.json"
 
     @property
     def report(self) -> str:

@@ -12,6 +12,7 @@ from service.run_paths import RUNS, RunPaths
 from service.storage.base import Store
 from service.storage.records import ENDED, LEASE_SECONDS, Document, RunRecord, from_bytes, is_deleted, run_summary
 from service.storage.standing import end_without_driver, standing
+from service.trials import sweep_document
 
 EVENT_SECONDS = 2.0
 """Between looks at the events and the lease while watching (assumed: they matter less often than the step)."""
@@ -41,6 +42,8 @@ def show(store: Store, run_id: str) -> Document:
         "error": state.get("error"),
         "exit_code": state.get("exit_code"),
         "store": store.url,
+        **({"sweep": submission["sweep"]} if "sweep" in submission else {}),
+        **(sweep_document(record, submission["spec"]) if submission.get("kind") == "sweep" else {}),
     }
 
 

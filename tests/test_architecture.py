@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from service.cluster.local_ray import DRIVERS
+
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 
@@ -35,8 +37,8 @@ def modules(*folders: str) -> list[Path]:
 def test_every_job_that_service_starts_has_an_entry_point() -> None:
     named = {name for path in modules("service") for name in re.findall(r'"-m",\s*"(jobs\.[a-z_.]+)"', path.read_text())}
     verbs = {verb for path in modules("service") for verb in re.findall(r'run_job\(\w+, "([a-z_]+)"', path.read_text())}
-    named |= {f"jobs.{verb}" for verb in verbs}
-    assert {"jobs.train", "jobs.export", "jobs.predict", "jobs.report"} <= named
+    named |= {f"jobs.{verb}" for verb in verbs} | set(DRIVERS.values())
+    assert {"jobs.train", "jobs.sweep", "jobs.export", "jobs.predict", "jobs.report"} <= named
     for name in named:
         spec = importlib.util.find_spec(name)
         assert spec and spec.origin, f"{name} does not exist"

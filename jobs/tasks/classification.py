@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 from service.errors import BadData
 from service.specs import TrainSpec
 
+METRICS = ("accuracy",)
+
 
 @dataclass(frozen=True)
 class Classification:
     """`label_smoothing` moves that share of each target to all classes alike (Szegedy et al. 2016, section 7)."""
 
     label_smoothing: float = 0.0
-    metric_names: tuple[str, ...] = ("accuracy",)
+    metric_names: tuple[str, ...] = METRICS
 
     def losses(self, labels: Any, logits: Any) -> Any:
         """Cross-entropy of each example: labels int32 [batch], logits [batch, classes]; float32 [batch]."""

@@ -18,6 +18,8 @@ _QUIET_EVENTS = frozenset({"checkpoint"})
 class Display(ABC):
     """Shows updates; each event, state and model summary once."""
 
+    noun = "run"
+
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
         self._state = ""
@@ -32,12 +34,12 @@ class Display(ABC):
         if update.state != self._state:
             self._state = update.state
             if update.state not in ENDED:
-                self.note(f"run {self._run_id} is {update.state}")
+                self.note(f"{self.noun} {self._run_id} is {update.state}")
         summary = str(update.progress.get("model_summary") or "")
         if summary and summary != self._summary:
             self._summary = summary
             self.note(summary.rstrip())
-        if update.progress.get("step"):
+        if update.progress.get("step") or update.progress.get("table"):
             self.advance(update.progress)
         for row in update.events:
             if row.get("event") not in _QUIET_EVENTS:
@@ -135,6 +137,10 @@ def _of(noun: str, progress: dict[str, Any], done: str, total: str) -> str:
     return f"{noun} {progress.get(done, 0)}" + (f"/{whole}" if whole else "")
 
 
-def make_display(run_id: str) -> Display:
-    """The live display on a terminal, the plain one elsewhere."""
+def make_display(run_id: str, kind: str = "train") -> Display:
+    """The live display on a terminal, the plain one elsewhere; of a run, or of a sweep."""
+    if kind == "sweep":
+        from service.cli.sweep_display import LiveSweep, PlainSweep
+
+        return LiveSweep(run_id) if is_live(sys.stderr) else PlainSweep(run_id)
     return LiveDisplay(run_id) if is_live(sys.stderr) else PlainDisplay(run_id)

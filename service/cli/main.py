@@ -12,6 +12,7 @@ from service.errors import Cancelled, DelaylineError, UserFailure
 
 COMMANDS = {
     "train": ("service.cli.train", "Train a network on any number of workers."),
+    "sweep": ("service.cli.sweep", "Train a network at many points of a search space."),
     "runs": ("service.cli.runs", "List, show, watch, report, compare, cancel and prune runs; read their logs."),
     "data": ("service.cli.data", "Import, list, show and verify datasets."),
     "predict": ("service.cli.predict", "Let a run's model classify pictures or arrays."),

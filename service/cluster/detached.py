@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from service.cluster import open_cluster
-from service.cluster.local_ray import driver_job
+from service.cluster.local_ray import DRIVERS, driver_job
 from service.cluster.supervisor import Supervisor
 from service.errors import DelaylineError, StoreError
 from service.settings import Settings
@@ -60,6 +60,7 @@ def install_signal_handler(record: RunRecord) -> None:
 def parser() -> argparse.ArgumentParser:
     """The options of the driver that it starts, and the number of retries."""
     parser = argparse.ArgumentParser(prog="python -m service.cluster.detached")
+    parser.add_argument("--kind", choices=sorted(DRIVERS), default="train")
     parser.add_argument("--run", required=True)
     parser.add_argument("--store", required=True)
     parser.add_argument("--folder", required=True)
@@ -76,7 +77,9 @@ def supervise(options: argparse.Namespace, settings: Settings, record: RunRecord
     supervisor = Supervisor(
         record,
         open_cluster(settings),
-        lambda resume: driver_job(settings, options.run, options.store, Path(options.folder), resume, options.spec_changes),
+        lambda resume: driver_job(
+            settings, options.kind, options.run, options.store, Path(options.folder), resume, options.spec_changes
+        ),
         retries=options.retries,
         resume=options.resume,
         earlier_end=earlier_end,

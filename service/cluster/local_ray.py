@@ -110,9 +110,15 @@ def _members_of_session(leader: int) -> list[psutil.Process]:
     return members
 
 
-def driver_job(settings: Settings, run_id: str, store_url: str, folder: Path, resume: bool, spec_changes: str | None) -> Job:
+DRIVERS = {"train": "jobs.train", "sweep": "jobs.sweep"}
+"""What drives each kind of run."""
+
+
+def driver_job(
+    settings: Settings, kind: str, run_id: str, store_url: str, folder: Path, resume: bool, spec_changes: str | None
+) -> Job:
     """The job that drives a run that is in the store; `spec_changes` is a whole spec as JSON that replaces the stored one."""
-    argv = [sys.executable, "-m", "jobs.train", "--run", run_id, "--store", store_url, "--folder", str(folder)]
+    argv = [sys.executable, "-m", DRIVERS[kind], "--run", run_id, "--store", store_url, "--folder", str(folder)]
     argv += ["--resume"] if resume else []
     argv += ["--spec-changes", spec_changes] if spec_changes else []
     return Job(run_id, tuple(argv), folder, process_environment(**settings.for_processes()))
@@ -121,5 +127,6 @@ def driver_job(settings: Settings, run_id: str, store_url: str, folder: Path, re
 def supervisor_job(driver: Job, retries: int) -> Job:
     """The job that supervises a driver when nobody stays to do it; it takes the driver's own options."""
     options = driver.argv[driver.argv.index("--run") :]
-    argv = (sys.executable, "-m", "service.cluster.detached", "--retries", str(retries), *options)
+    kind = next(kind for kind, module in DRIVERS.items() if module in driver.argv)
+    argv = (sys.executable, "-m", "service.cluster.detached", "--kind", kind, "--retries", str(retries), *options)
     return replace(driver, argv=argv)

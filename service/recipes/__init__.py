@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from service.errors import UnknownName
+from service.errors import InvalidInput, UnknownName
 from service.recipes.documents import apply_override, merge, parse_override, read_file
 from service.recipes.validation import nearest, validate
 from service.specs import TrainSpec
 
-__all__ = ["DEFAULT", "change", "describe", "names", "resolve"]
+__all__ = ["DEFAULT", "change", "describe", "is_file", "names", "resolve", "run_recipe"]
 
 DEFAULT = "cnn-digits"
 _FOLDER = Path(__file__).parent
@@ -20,7 +20,7 @@ def names() -> list[str]:
 
 
 def describe(name: str) -> dict[str, Any]:
-    """A recipe's `name`, `description`, `reference` and `reached` figures, and `spec`; raise UnknownName."""
+    """A recipe's `name`, `description`, `reference` and `reached` figures, and `spec` or `sweep`; raise UnknownName."""
     if name not in names():
         raise UnknownName(
             f"There is no recipe {name[:80]!r}{nearest(name, names())}; the recipes are {', '.join(names())}, "
@@ -34,12 +34,26 @@ def resolve(spec_argument: str, overrides: list[str], workers: str | None, folde
 
     Return it with the stem for a run's id. Raise InvalidInput or UnknownName in one sentence.
     """
-    if spec_argument.endswith((".yaml", ".yml")) or "/" in spec_argument or "\\" in spec_argument:
+    if is_file(spec_argument):
         path = folder / Path(spec_argument).expanduser()
         values, stem = _from_file(path), path.stem
     else:
-        values, stem = describe(spec_argument)["spec"], spec_argument
+        values, stem = run_recipe(spec_argument), spec_argument
     return validate(_changed(values, overrides, workers)), stem
+
+
+def is_file(argument: str) -> bool:
+    """Whether it names a file and not a recipe."""
+    return argument.endswith((".yaml", ".yml")) or "/" in argument or "\\" in argument
+
+
+def run_recipe(name: str) -> dict[str, Any]:
+    """The spec of a recipe for one run; raise UnknownName or InvalidInput."""
+    described = describe(name)
+    if "spec" not in described:
+        raise InvalidInput(f"{name!r} is a sweep: start it by `delayline sweep {name}`.")
+    found: dict[str, Any] = described["spec"]
+    return found
 
 
 def change(spec: TrainSpec, overrides: list[str], workers: str | None = None) -> TrainSpec:
@@ -55,5 +69,7 @@ def _changed(values: dict[str, Any], overrides: list[str], workers: str | None) 
 
 def _from_file(path: Path) -> dict[str, Any]:
     values = read_file(path)
+    if "space" in values and "base" in values:
+        raise InvalidInput(f"The file {path} is a sweep: start it by `delayline sweep {path}`.")
     base = values.pop("recipe", None)
-    return values if base is None else merge(describe(str(base))["spec"], values)
+    return values if base is None else merge(run_recipe(str(base)), values)

@@ -5,13 +5,15 @@ import itertools
 import json
 import typing
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from service.errors import InvalidInput
 from service.specs import TrainSpec
+
+Kind = TypeVar("Kind", bound=BaseModel)
 
 _EXPECTED = {
     "int_type": "a whole number",
@@ -38,15 +40,20 @@ _EXPECTED = {
 
 
 def validate(values: dict[str, Any]) -> TrainSpec:
-    """Make the spec; raise InvalidInput for the first problem."""
+    """Make the spec of a run; raise InvalidInput for the first problem."""
+    return validate_as(TrainSpec, _with_names(values))
+
+
+def validate_as(kind: type[Kind], values: dict[str, Any]) -> Kind:
+    """Make a spec of that kind; raise InvalidInput for the first problem."""
     try:
-        return TrainSpec.model_validate(_with_names(values))
+        return kind.model_validate(values)
     except ValidationError as error:
         # An unknown key explains a missing one: `modle` for `model`.
         problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
         more = len(problems) - 1
         others = f" ({more} more problem{'s' if more > 1 else ''} after this one.)" if more else ""
-        raise InvalidInput(_sentence(problems[0]) + others) from error
+        raise InvalidInput(_sentence(problems[0], kind) + others) from error
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
@@ -66,11 +73,11 @@ def _with_names(values: dict[str, Any]) -> dict[str, Any]:
     return changed
 
 
-def _sentence(problem: ErrorDetails) -> str:
+def _sentence(problem: ErrorDetails, spec: type[BaseModel]) -> str:
     path = ".".join(str(part) for part in problem["loc"])
     kind = problem["type"]
     if kind == "extra_forbidden":
-        valid = _keys_beside(problem["loc"])
+        valid = _keys_beside(problem["loc"], spec)
         return f"Unknown key {path[:80]!r}{nearest(str(problem['loc'][-1]), valid)}; the valid keys are {', '.join(valid)}."
     if kind == "missing":
         return f"The spec has no {path!r}; add it to the file or give it by -s {path}=VALUE."
@@ -89,14 +96,21 @@ def _received(value: Any) -> str:
     return shown if len(shown) <= 60 else f"{shown[:57]}…"
 
 
-def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+def _keys_beside(location: tuple[int | str, ...], spec: type[BaseModel]) -> list[str]:
     """The valid keys of the mapping in which the last part of `location` stands."""
-    model: type[BaseModel] = TrainSpec
+    model: type[BaseModel] = spec
+    candidates: list[Any] = []
     for part in location[:-1]:
         field = model.model_fields.get(str(part))
-        candidates = [] if field is None else [field.annotation, *typing.get_args(field.annotation)]
+        # A part that is no field is an item of the list or mapping before it.
+        candidates = candidates if field is None else _within(field.annotation)
         found = [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
         if not found:
             break
         model = found[0]
     return list(model.model_fields)
+
+
+def _within(annotation: Any) -> list[Any]:
+    """A type and all that stand in its brackets."""
+    return [annotation, *(inner for each in typing.get_args(annotation) for inner in _within(each))]

@@ -15,6 +15,7 @@ from service.errors import Conflict, Damaged, InvalidInput, LeaseLost, NotFound,
 from service.run_paths import RunPaths
 from service.specs import TrainSpec
 from service.storage.base import Store
+from service.sweep_specs import SweepSpec
 
 FORMAT = 1
 LEASE_SECONDS = 30.0
@@ -67,12 +68,13 @@ class RunRecord:
         self.run_id = run_id
         self.paths = RunPaths(run_id)
 
-    def claim(self, spec: TrainSpec, origin: Document) -> bool:
-        """Write spec.json if no run has this id yet; return whether it was written.
+    def claim(self, spec: TrainSpec | SweepSpec, origin: Document) -> bool:
+        """Write spec.json if no run and no sweep has this id yet; return whether it was written.
 
         `origin` says how the run was submitted: `recipe`, `command`, `folder`.
         """
-        document = {"kind": "train", "spec": spec.document(), "submitted": time.time(), **origin}
+        kind = "sweep" if isinstance(spec, SweepSpec) else "train"
+        document = {"kind": kind, "spec": spec.document(), "submitted": time.time(), **origin}
         try:
             self.store.write(self.paths.spec, to_bytes(document), if_absent=True)
         except Conflict:
@@ -94,8 +96,29 @@ class RunRecord:
         return from_bytes(data, self.paths.spec)
 
     def spec(self) -> TrainSpec:
-        """The run's spec."""
-        return TrainSpec.model_validate(self.submission()["spec"])
+        """The run's spec; raise InvalidInput for a sweep."""
+        submission = self.submission()
+        if submission.get("kind") == "sweep":
+            raise InvalidInput(
+                f"{self.run_id!r} is a sweep, not a run: `delayline runs show {self.run_id}` names its trials, each a run."
+            )
+        return TrainSpec.model_validate(submission["spec"])
+
+    def sweep_spec(self) -> SweepSpec:
+        """The sweep's spec; raise InvalidInput for a run."""
+        submission = self.submission()
+        if submission.get("kind") != "sweep":
+            raise InvalidInput(f"{self.run_id!r} is a run, not a sweep: `delayline runs list` shows of what kind each is.")
+        return SweepSpec.model_validate(submission["spec"])
+
+    def trials(self) -> list[Document]:
+        """A sweep's trials so far, in the order of their begin: `id`, `point`, `base`, `seed`, `params`."""
+        found: list[Document] = self._optional(self.paths.trials).get("trials", [])
+        return found
+
+    def write_trials(self, trials: list[Document]) -> None:
+        """Replace the list of trials."""
+        self.store.write(self.paths.trials, to_bytes({"trials": trials}))
 
     def _optional(self, key: str) -> Document:
         try:
@@ -173,9 +196,13 @@ def is_deleted(spec: bytes | None) -> bool:
 
 def run_summary(submission: Document) -> Document:
     """What a list of runs shows of a submission: `kind`, `model`, `dataset`, `workers`, `submitted`."""
-    spec = submission["spec"]
+    spec, kind = submission["spec"], submission.get("kind", "train")
     shown = {name: spec.get(name) for name in ("model", "dataset", "workers")}
-    return {"kind": submission.get("kind", "train"), **shown, "submitted": submission.get("submitted")}
+    if kind == "sweep":
+        bases = [base["values"] for base in spec["base"]]
+        shown |= {name: ", ".join(dict.fromkeys(str(base.get(name)) for base in bases)) for name in ("model", "dataset")}
+    trial = {"sweep": submission["sweep"]} if "sweep" in submission else {}
+    return {"kind": kind, **shown, "submitted": submission.get("submitted"), **trial}
 
 
 def lease_is_live(lease: Document, now: float | None = None) -> bool:

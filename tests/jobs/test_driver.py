@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from jobs import driver as driver_module
+from jobs import heartbeat
 from jobs.driver import Driver, _describe
 from service.errors import Cancelled, InfrastructureFailure
 from service.settings import Settings
@@ -366,8 +367,8 @@ def test_a_lost_lease_ends_the_process(play: Callable[..., Any], record: RunReco
         exits.append(code)
         raise SystemExit
 
-    monkeypatch.setattr(driver_module.os, "_exit", ended)
-    monkeypatch.setattr(driver_module, "HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr(heartbeat.os, "_exit", ended)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_SECONDS", 0.02)
 
     def another_takes_over(record: RunRecord, number: int) -> None:
         if record.lease().get("token") != "other":
@@ -383,7 +384,7 @@ def test_a_lost_lease_ends_the_process(play: Callable[..., Any], record: RunReco
 def test_the_heartbeat_is_renewed_while_the_run_goes_on(
     play: Callable[..., Any], record: RunRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver_module, "HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_SECONDS", 0.02)
     beats: set[float] = set()
 
     def act(record: RunRecord, number: int) -> None:

@@ -10,10 +10,11 @@ from service import recipes
 from service.cluster.local_ray import LocalRay
 from service.errors import InvalidInput, UnknownName
 from service.settings import Settings
+from service.spec_checks import check_dataset, check_names, registered
 from service.specs import TrainSpec
 from service.storage.base import Store
 from service.storage.records import Lease, RunRecord
-from service.submit import Plan, Submission, check_dataset, check_names, differing, plan, registered, submit
+from service.submit import Plan, Submission, differing, plan, submit
 
 
 def spec_of(*overrides: str) -> TrainSpec:

@@ -71,7 +71,7 @@ def settings(**flags: Any) -> Settings:
 
 def job(folder: Path, chosen: Settings | None = None, modules: tuple[str, ...] = ()) -> Job:
     chosen = chosen or settings()
-    made = driver_job(chosen, "a-run", chosen.store, folder, False, None)
+    made = driver_job(chosen, "train", "a-run", chosen.store, folder, False, None)
     return Job(made.run_id, made.argv, folder, made.environment, modules)
 
 
@@ -84,7 +84,7 @@ def test_the_command_runs_by_the_clusters_python() -> None:
 def test_a_supervisor_becomes_a_job_as_well(tmp_path: Path) -> None:
     document = job_document(supervisor_job(job(tmp_path), 3), 1, "s3://bucket/lab", None, {})
     assert document["entrypoint"] == (
-        "exec python -m service.cluster.detached --retries 3 --run a-run --store s3://bucket/lab --folder ."
+        "exec python -m service.cluster.detached --kind train --retries 3 --run a-run --store s3://bucket/lab --folder ."
     )
 
 
@@ -265,7 +265,7 @@ def test_an_endpoint_on_the_clients_own_loopback_stays_there(
     tmp_path: Path, endpoint: str, node: dict[str, Any], store: str
 ) -> None:
     chosen = settings(s3_endpoint=endpoint)
-    made = driver_job(chosen, "a-run", f"s3://bucket/lab?endpoint_override={endpoint}", tmp_path, False, None)
+    made = driver_job(chosen, "train", "a-run", f"s3://bucket/lab?endpoint_override={endpoint}", tmp_path, False, None)
     command = RayJobs(Dashboard(node), chosen).preview(made)["command"]
     assert command[command.index("--store") + 1] == store
 

@@ -1,0 +1,145 @@
+"""What the entry points that drive have in common: their options, the lease, a claim, signals."""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from jobs.worker_group import in_ray_job
+from service.errors import Cancelled, DelaylineError, InvalidInput
+from service.settings import Settings
+from service.specs import TrainSpec
+from service.storage import open_store
+from service.storage.base import Store
+from service.storage.records import ENDED, Document, Lease, RunRecord
+from service.sweep_specs import SweepSpec
+
+ATTACH_SECONDS = 1.0
+
+Submit = Callable[[argparse.Namespace, Store], str]
+Drive = Callable[[argparse.Namespace, RunRecord, Document, Settings, Lease], int]
+
+
+def main(parser: argparse.ArgumentParser, argv: list[str], submit: Submit, drive: Drive) -> int:
+    """Parse, drive or attach, and return the exit code."""
+    arguments = parser.parse_args(argv)
+    try:
+        return take_and_drive(arguments, submit, drive)
+    except DelaylineError as error:
+        say(f"Error: {error}")
+        if arguments.debug:
+            traceback.print_exc()
+        return error.exit_code
+
+
+def parser(verb: str, default: str) -> argparse.ArgumentParser:
+    """The options of `delayline train` and `delayline sweep`, and those that a submitter passes."""
+    noun = {"train": "run", "sweep": "sweep"}[verb]
+    parser = argparse.ArgumentParser(
+        prog=f"python -m jobs.{verb}", description=f"Do one {noun} on Ray, here or in the cluster that RAY_ADDRESS names."
+    )
+    parser.add_argument("spec", nargs="?", help=f"a recipe's name or a YAML file (default {default})")
+    parser.add_argument(
+        "-s", "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the spec; KEY may be dotted"
+    )
+    parser.add_argument("--workers", help="a number, or a range such as 2-8")
+    parser.add_argument("--name", help=f"the {noun}'s id")
+    parser.add_argument("--resume", action="store_true", help=f"go on with a failed or cancelled {noun}")
+    parser.add_argument("--store", help="a folder, file:///folder or s3://bucket/prefix")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--run", help=f"drive this {noun}, which is in the store already")
+    parser.add_argument("--folder", default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--spec-changes", help=argparse.SUPPRESS)
+    parser.add_argument("--lease-token", help=argparse.SUPPRESS)
+    return parser
+
+
+def take_and_drive(arguments: argparse.Namespace, submit: Submit, drive: Drive) -> int:
+    """Take the lease and drive; attach while somebody else does."""
+    settings = Settings.load(store=arguments.store)
+    store = open_store(settings, patience=settings.store_patience)
+    # The workers stand in other folders, from which a relative path would lead elsewhere.
+    settings = settings.model_copy(update={"store": store.url})
+    run_id = arguments.run or submit(arguments, store)
+    record = RunRecord(store, run_id)
+    submission = record.submission()
+    lease = Lease(record, token=arguments.lease_token) if arguments.lease_token else Lease(record)
+    told = ""
+    while not lease.acquire():
+        state = record.state()
+        if state["state"] != told:
+            told = state["state"]
+            say(f"run {run_id} is driven by another process; it is {told}")
+        time.sleep(ATTACH_SECONDS)
+    state = record.state()
+    if state["state"] in ENDED and not (arguments.resume and state["state"] != "succeeded"):
+        lease.release()
+        return report_end(run_id, state, arguments.resume)
+    return drive(arguments, record, submission, settings, lease)
+
+
+def claim(record: RunRecord, spec: TrainSpec | SweepSpec, stem: str, origin: Document) -> str:
+    """Claim an id for a spec, or find that it stands for the same one; return the id."""
+    command = ["python", "-m", f"jobs.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
+    origin = {"recipe": stem, "command": command, "folder": str(Path.cwd()), **origin}
+    if not record.claim(spec, origin):
+        stored, wanted = record.submission()["spec"], spec.document()
+        differing = sorted(key for key in {*stored, *wanted} if stored.get(key) != wanted.get(key))
+        if differing:
+            raise InvalidInput(
+                f"The run {record.run_id!r} exists with another {', '.join(differing)}: use another --name, or the spec that it has."
+            )
+    say(f"run {record.run_id}")
+    return record.run_id
+
+
+def report_end(run_id: str, state: Document, resume: bool) -> int:
+    """Say how a run ended that is over already; raise InvalidInput for one that only --resume continues."""
+    if state["state"] != "succeeded" and not resume:
+        how = "failed" if state["state"] == "failed" else "was cancelled"
+        say(f"run {run_id} {how}; --resume continues it from its last checkpoint")
+    else:
+        say(f"run {run_id} {state['state']}: {json.dumps(state.get('metrics', {}))}")
+    return int(state.get("exit_code", 0))
+
+
+def install_signal_handlers(record: RunRecord) -> None:
+    """SIGINT and SIGTERM ask the run to save and stop; one that comes when it was asked already ends it at once."""
+    asked = False
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked or record.cancel_requested():
+            raise Cancelled(f"The run {record.run_id} was stopped at once; continue it with --resume.")
+        asked = True
+        say("stopping at the next step; a second signal stops at once")
+        record.request_cancel()
+        if in_ray_job():
+            start_afterwards(record)
+
+    signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGTERM, handler)
+
+
+def start_afterwards(record: RunRecord) -> None:
+    """Ray kills the processes of a job that it stops after 3 s, saved or not: another one writes the run's end then."""
+    argv = [sys.executable, "-m", "jobs.afterwards", "--run", record.run_id, "--store", record.store.url]
+    subprocess.Popen(
+        [*argv, "--driver", str(os.getpid())],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def say(message: str) -> None:
+    """A line for people, on standard error."""
+    print(f"{time.strftime('%H:%M:%S')} {message}", file=sys.stderr, flush=True)

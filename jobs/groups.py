@@ -1,0 +1,90 @@
+"""Where the workers of a run come from: the seam of the driver, and a worker in the driver's own process."""
+
+import threading
+from typing import Protocol
+
+from jobs.worker import WorkerConfig, run_worker
+from service.settings import Settings
+from service.specs import TrainSpec
+
+
+class Attempt(Protocol):
+    """One try of all workers; `error` is what ended it, or None."""
+
+    error: BaseException | None
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it ended, after waiting at most so long."""
+
+
+class Group(Protocol):
+    """Where the workers of a run come from."""
+
+    def connect(self) -> None:
+        """Be ready to start workers; raise InfrastructureFailure."""
+
+    def size(self) -> int:
+        """How many workers there can be now; raise InfrastructureFailure for too few."""
+
+    def start(self, config: WorkerConfig) -> Attempt:
+        """Start the workers of an attempt."""
+
+    def is_alive(self) -> bool:
+        """Whether workers can still be started."""
+
+    def kill(self) -> None:
+        """End what does not answer any more."""
+
+    def disconnect(self) -> None:
+        """Leave."""
+
+
+class InProcess:
+    """One worker in a thread of this process, which has imported TensorFlow: how a trial runs in a warm process."""
+
+    def __init__(self, settings: Settings, spec: TrainSpec) -> None:
+        self._settings = settings
+        self._spec = spec
+
+    def connect(self) -> None:
+        """There is nothing to start."""
+
+    def size(self) -> int:
+        """Always one."""
+        return 1
+
+    def start(self, config: WorkerConfig) -> "InProcessAttempt":
+        """Train in a thread."""
+        return InProcessAttempt(config)
+
+    def is_alive(self) -> bool:
+        """As long as anybody can ask."""
+        return True
+
+    def kill(self) -> None:
+        """There is nobody else to end."""
+
+    def disconnect(self) -> None:
+        """There is nothing to leave."""
+
+
+class InProcessAttempt:
+    """The one worker's attempt."""
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self.error: BaseException | None = None
+        self._config = config
+        self._done = threading.Event()
+        threading.Thread(target=self._run, name="worker", daemon=True).start()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it ended, after waiting at most so long."""
+        return self._done.wait(seconds)
+
+    def _run(self) -> None:
+        try:
+            run_worker(self._config, rank=0)
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._done.set()

@@ -1,0 +1,45 @@
+"""Run one sweep: `python -m jobs.sweep SPEC` or `--run ID`, on this machine or inside a Ray job. Exit codes: those of jobs.train."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from jobs import driving
+from jobs.sweep_driver import SweepDriver
+from service.datasets import find_dataset
+from service.names import check_run_id, new_run_id
+from service.recipes import sweeps
+from service.settings import Settings
+from service.storage.base import Store
+from service.storage.records import Document, Lease, RunRecord
+from service.sweep_points import Points
+from service.sweep_specs import SweepSpec
+
+
+def main(argv: list[str]) -> int:
+    """Parse, drive or attach, and return the exit code."""
+    parser = driving.parser("sweep", sweeps.DEFAULT)
+    return driving.main(parser, argv, submit, drive)
+
+
+def drive(arguments: argparse.Namespace, record: RunRecord, submission: Document, settings: Settings, lease: Lease) -> int:
+    """Drive a sweep whose lease is held."""
+    spec = SweepSpec.model_validate(json.loads(arguments.spec_changes) if arguments.spec_changes else submission["spec"])
+    folder = arguments.folder or submission.get("folder") or str(Path.cwd())
+    driver = SweepDriver(record, spec, settings, lease, folder, say=driving.say)
+    driving.install_signal_handlers(record)
+    return driver.run()
+
+
+def submit(arguments: argparse.Namespace, store: Store) -> str:
+    """Claim a sweep for the spec on the command line, or find the one that has its id; return the id."""
+    spec, stem = sweeps.resolve(arguments.spec or sweeps.DEFAULT, arguments.set, arguments.workers, Path.cwd())
+    points = Points(spec)
+    first = points.spec(next(points.corners()))
+    run_id = check_run_id(arguments.name) if arguments.name is not None else new_run_id(stem, 41)
+    return driving.claim(RunRecord(store, run_id), spec, stem, {"dataset_version": find_dataset(store, first.dataset).version})
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,152 @@
+"""From a SweepSpec to Ray Tune: which trial begins next, and which scheduler stops some of them early."""
+
+import statistics
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+from ray.tune.search import Searcher
+
+from service.storage.records import Document
+from service.sweep_points import Point, Points
+from service.sweep_specs import Parameter, SweepSpec
+
+EVALUATION = "evaluation"
+"""The key of Tune's results that counts a trial's evaluations, by which schedulers go."""
+
+
+def make_scheduler(sweep: SweepSpec, evaluations: int) -> TrialScheduler:
+    """Tune's scheduler; `evaluations`: of a trial that goes to its end."""
+    policy = sweep.scheduler
+    if policy.name == "asha":
+        return ASHAScheduler(
+            time_attr=EVALUATION,
+            metric=sweep.metric,
+            mode=sweep.mode,
+            max_t=max(evaluations, policy.grace_epochs + 1),
+            grace_period=policy.grace_epochs,
+            reduction_factor=policy.reduction,
+        )
+    if policy.name == "median":
+        return MedianStoppingRule(
+            time_attr=EVALUATION, metric=sweep.metric, mode=sweep.mode, grace_period=policy.grace_epochs, min_samples_required=3
+        )
+    return FIFOScheduler()
+
+
+class Proposer:
+    """Proposes points one after another: of a grid, drawn, or by Optuna's TPE from the results so far."""
+
+    def __init__(self, sweep: SweepSpec) -> None:
+        self._sweep = sweep
+        self._points = Points(sweep)
+        self._next = 0
+        self._study = _Study(sweep) if sweep.search == "tpe" else None
+
+    def known(self, point: Point) -> None:
+        """A point that an earlier driver proposed."""
+        self._next = max(self._next, point.number + 1)
+
+    def propose(self) -> Point | None:
+        """The next point, or None after the last."""
+        if self._next >= self._points.count:
+            return None
+        number = self._next
+        self._next += 1
+        if self._study is None:
+            return self._points.point(number)
+        base, chosen = self._study.ask()
+        return self._points.complete(number, base, chosen)
+
+    def tell(self, point: Point, values: list[float]) -> None:
+        """The metric of a point's trials."""
+        if self._study is not None and values:
+            self._study.tell(point, statistics.fmean(values))
+
+
+class _Study:
+    """Optuna's TPE (Bergstra et al. 2011, section 4) over a sweep's bases and the parameters that are no expressions."""
+
+    def __init__(self, sweep: SweepSpec) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._bases = tuple(base.name for base in sweep.base)
+        self._space = {key: parameter for key, parameter in sweep.space.items() if parameter.expression is None}
+        self._distributions = {
+            **{key: _distribution(parameter) for key, parameter in self._space.items()},
+            **({BASE: optuna.distributions.CategoricalDistribution(self._bases)} if len(self._bases) > 1 else {}),
+        }
+        direction = optuna.study.StudyDirection.MAXIMIZE if sweep.mode == "max" else optuna.study.StudyDirection.MINIMIZE
+        self._study = optuna.create_study(direction=direction, sampler=optuna.samplers.TPESampler(seed=sweep.seed))
+
+    def ask(self) -> tuple[str, dict[str, Any]]:
+        """A base's name and a value for each parameter."""
+        trial = self._study.ask(self._distributions)
+        chosen = {
+            key: _listed(parameter)[trial.params[key]] if _listed(parameter) else trial.params[key]
+            for key, parameter in self._space.items()
+        }
+        return trial.params.get(BASE, self._bases[0]), chosen
+
+    def tell(self, point: Point, value: float) -> None:
+        """A result; of one that was asked for by an earlier driver too."""
+        import optuna
+
+        params = {key: _listed(p).index(point.params[key]) if _listed(p) else point.params[key] for key, p in self._space.items()}
+        if len(self._bases) > 1:
+            params[BASE] = point.base
+        self._study.add_trial(optuna.trial.create_trial(params=params, distributions=self._distributions, value=value))
+
+
+BASE = "base"
+
+
+def _listed(parameter: Parameter) -> tuple[Any, ...]:
+    return parameter.grid or parameter.choice or ()
+
+
+def _distribution(parameter: Parameter) -> Any:
+    """Listed values are known to Optuna by their index: it takes no lists and mappings."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if parameter.uniform is not None:
+        return FloatDistribution(*parameter.uniform)
+    if parameter.loguniform is not None:
+        return FloatDistribution(*parameter.loguniform, log=True)
+    if parameter.integers is not None:
+        return IntDistribution(*parameter.integers)
+    return CategoricalDistribution(tuple(range(len(_listed(parameter)))))
+
+
+class TrialQueue(Searcher):
+    """Tune's search algorithm: hands out the trials that `take` gives, until it gives None."""
+
+    def __init__(self, take: Callable[[], Mapping[str, Any] | None], ended: Callable[[str, Document | None], None]) -> None:
+        super().__init__()
+        self._take = take
+        self._ended = ended
+        self._runs: dict[str, str] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """The next trial's config; `order.id` is its run."""
+        order = self._take()
+        if order is None:
+            finished: Any = Searcher.FINISHED
+            return finished  # type: ignore[no-any-return]
+        self._runs[trial_id] = order["id"]
+        return {"order": dict(order)}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """A trial ended, by itself or by the scheduler, or its process was lost too often."""
+        self._ended(self._runs[trial_id], None if error else result)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its experiment, which nobody reads: the sweep keeps its own books."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """The sweep keeps its own books."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """The sweep keeps its own books."""

@@ -1,0 +1,172 @@
+"""One trial of a sweep in a process of Ray Tune: a run that is driven here, warm for the next one, reported to Tune as it goes."""
+
+import gc
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from threading import Thread
+from typing import Any
+
+from ray import tune
+
+from jobs.driver import Driver
+from jobs.groups import Group, InProcess
+from jobs.worker_group import DRIVER_CPUS, WorkerGroup
+from service.errors import DelaylineError, InfrastructureFailure
+from service.settings import Settings
+from service.specs import TrainSpec
+from service.storage import open_store
+from service.storage.records import ENDED, Document, Lease, RunRecord
+
+LOOK_SECONDS = 0.2
+"""Between looks at a trial that may be stopped (assumed: short beside an epoch)."""
+LEASE_PATIENCE = 120.0
+"""For a lease whose holder was lost (assumed: four times the time after which it counts as such)."""
+
+
+@dataclass(frozen=True)
+class TrialOrder:
+    """What the sweep tells a process of Tune about a trial; plain values, no secrets."""
+
+    id: str
+    sweep: str
+    store: str
+    folder: str
+    metric: str
+    by_evaluation: bool
+    """Whether each evaluation is reported, for a scheduler to go by, or the end alone."""
+    local: bool
+    environment: Mapping[str, str]
+
+
+class JoinedGroup(WorkerGroup):
+    """Workers of the Ray cluster that this process belongs to, which find room for it beside them."""
+
+    spared_cpus = DRIVER_CPUS
+
+    def connect(self) -> None:
+        """This process is connected."""
+
+    def is_alive(self) -> bool:
+        """A cluster that goes takes this process along."""
+        return True
+
+    def disconnect(self) -> None:
+        """The next trial runs here too."""
+
+
+class TrialProcess(tune.Trainable):
+    """What Ray Tune calls. It is kept for trial after trial: TensorFlow is imported once."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Begin with the first trial."""
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Go over to another trial."""
+        self.cleanup()
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """The next report of the trial."""
+        return next(self._reports)
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        """Nothing: the trial's run has checkpoints of its own."""
+        return {}
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Nothing: a run goes on from its own checkpoint."""
+
+    def cleanup(self) -> None:
+        """Let a trial that is not at its end save and stop."""
+        self._trial.stop()
+        gc.collect()
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._trial = Trial(TrialOrder(**config["order"]))
+        self._reports = self._trial.reports()
+
+
+class Trial:
+    """Drives one run in a thread."""
+
+    def __init__(self, order: TrialOrder) -> None:
+        os.environ.update(order.environment)
+        self._order = order
+        self._settings = Settings.load(store=order.store)
+        self._record = RunRecord(open_store(self._settings, patience=self._settings.store_patience), order.id)
+        self._error: DelaylineError | None = None
+        self._thread = Thread(target=self._drive, name=order.id, daemon=True)
+        self._thread.start()
+
+    def reports(self) -> Iterator[dict[str, Any]]:
+        """What Tune is told: each evaluation if wanted, then the end, `done`; raise InfrastructureFailure for a lost lease."""
+        told = 0
+        while self._thread.is_alive():
+            self._thread.join(LOOK_SECONDS if self._order.by_evaluation else None)
+            if self._order.by_evaluation:
+                rows = self._evaluations()
+                for number, row in enumerate(rows[told:], told + 1):
+                    yield {self._order.metric: row[self._order.metric], "evaluation": number}
+                told = len(rows)
+        if self._error is not None:
+            raise self._error
+        state = self._record.state()
+        value = state.get("metrics", {}).get(self._order.metric)
+        found = {} if value is None or state["state"] == "failed" else {self._order.metric: value}
+        yield {**found, "evaluation": told, "state": state["state"], "done": True}
+
+    def stop(self) -> None:
+        """Ask the run to save and stop, and wait for it."""
+        while self._thread.is_alive():
+            if not self._record.cancel_requested():
+                self._record.request_cancel()
+            self._thread.join(LOOK_SECONDS)
+
+    def _evaluations(self) -> list[Document]:
+        return [row for row in self._record.history() if self._order.metric in row]
+
+    def _drive(self) -> None:
+        try:
+            spec = self._record.spec()
+            state = self._record.state()
+            if state["state"] in ENDED and state["state"] != "cancelled":
+                return
+            if RunRecord(self._record.store, self._order.sweep).cancel_requested():
+                # Tune holds a trial or two ready: one that had not begun when the sweep was stopped does not begin.
+                return
+            group: type[Group] = InProcess if spec.workers == (1, 1) else JoinedGroup
+            Driver(
+                self._record, spec, self._settings, self._lease(), self._order.folder,
+                fresh_budget=state["state"] == "cancelled", say=say, make_group=self._group(group), reports=False,
+            ).run()  # fmt: skip
+        except DelaylineError as error:
+            self._error = error
+
+    def _group(self, kind: Any) -> Any:
+        def make(settings: Settings, spec: TrainSpec) -> Group:
+            group: Group = kind(settings, spec)
+            if isinstance(group, WorkerGroup):
+                group.local = self._order.local
+            return group
+
+        return make
+
+    def _lease(self) -> Lease:
+        """The trial's lease, once a process that was killed is known to be gone."""
+        lease, end = Lease(self._record), time.monotonic() + LEASE_PATIENCE
+        while not lease.acquire():
+            if time.monotonic() > end:
+                raise InfrastructureFailure(
+                    f"The trial {self._order.id} is driven by another process; the sweep cannot go on with it."
+                )
+            time.sleep(LOOK_SECONDS)
+        return lease
+
+
+def say(message: str) -> None:
+    """A line of the process's log."""
+    print(f"{time.strftime('%H:%M:%S')} {message}", flush=True)

@@ -1,0 +1,152 @@
+"""Ray Tune for one sweep: how many trials fit side by side, what each takes, and the run from the first to the last."""
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.worker_group import DRIVER_CPUS, RAY_ENVIRONMENT, available_cpus, join_cluster, nodes_of_cluster, room_for
+from service.errors import InfrastructureFailure
+from service.settings import Settings
+from service.specs import TrainSpec
+from service.storage.records import Document
+from service.sweep_specs import SweepSpec
+
+_TUNE_ENVIRONMENT = {
+    # The sweep's own records hold all that these would write.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_RESULT_BUFFER_LENGTH": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """`parallel` trials run side by side; `resources` is what Ray sets aside for the process of each.
+
+    `limit`: how many Tune may begin; None where the resources limit them: Tune then holds the next trials ready, and only
+    when it does it keeps a process for its next trial.
+    """
+
+    parallel: int
+    resources: dict[str, float]
+    limit: int | None
+
+
+def connect(settings: Settings, sweep: SweepSpec, trial: TrainSpec) -> Capacity:
+    """Start or join Ray and count what fits; raise InfrastructureFailure when not even one trial does.
+
+    A trial of one worker is its own process. The process of a distributed one only waits for its workers: it takes 0.01 CPU,
+    which its workers leave free, so that as many trials fit as there is room for their workers and none waits for ever.
+    """
+    for name, value in {**RAY_ENVIRONMENT, **_TUNE_ENVIRONMENT}.items():
+        os.environ.setdefault(name, value)
+    local = settings.ray_address in (None, "local")
+    workers = trial.worker_counts[0]
+    if local:
+        fit = int((available_cpus() + 1e-6) / (trial.worker_counts[-1] * trial.worker.cpus))
+    else:
+        join_cluster(settings)
+        fit = sum(room_for(node, trial.worker) for node in nodes_of_cluster()) // trial.worker_counts[-1]
+    if fit < 1:
+        raise InfrastructureFailure(
+            f"A trial of {trial.worker_counts[-1]} workers of {trial.worker.cpus:g} CPUs and {trial.worker.gpus:g} GPUs does not fit "
+            f"on the cluster as it is now: use smaller trials, or go on with --resume when there is more room."
+        )
+    parallel = min(fit, sweep.parallel or fit)
+    if local:
+        _start_here(parallel, parallel * workers if workers > 1 else 0)
+    by_resources = trial.workers == (1, 1) and (local or parallel == fit)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(parallel)
+    return Capacity(parallel, _resources(trial, local), None if by_resources else parallel)
+
+
+def _start_here(parallel: int, workers: int) -> None:
+    """A Ray cluster on this machine, whose CPUs are counted in processes: the real cores were counted before."""
+    from jobs.lean_ray import start_local_ray
+    from jobs.worker_group import OBJECT_STORE_BYTES, PREPARED_MODULES
+
+    start_local_ray(parallel + workers, OBJECT_STORE_BYTES, (*PREPARED_MODULES, "jobs.trial"))
+
+
+def _resources(trial: TrainSpec, local: bool) -> dict[str, float]:
+    if trial.workers != (1, 1):
+        return {"CPU": DRIVER_CPUS}
+    if local:
+        return {"CPU": 1.0, **({"GPU": float(trial.worker.gpus)} if trial.worker.gpus else {})}
+    wanted = {"CPU": trial.worker.cpus, "GPU": float(trial.worker.gpus), "memory": float(trial.worker.memory or 0)}
+    return {name: value for name, value in wanted.items() if value}
+
+
+def disconnect() -> None:
+    """Leave the cluster; a local one ends."""
+    import ray
+
+    if ray.is_initialized():
+        ray.shutdown()
+
+
+def run_trials(
+    sweep: SweepSpec,
+    trial: TrainSpec,
+    capacity: Capacity,
+    take: Callable[[], Mapping[str, Any] | None],
+    ended: Callable[[str, Document | None], None],
+    folder: Path,
+) -> None:
+    """Let Ray Tune run the trials that `take` gives until there is none; raise InfrastructureFailure."""
+    from ray import tune
+
+    from jobs.sweep_search import TrialQueue, make_scheduler
+    from jobs.trial import TrialProcess
+
+    tuner = tune.Tuner(
+        tune.with_resources(TrialProcess, tune.PlacementGroupFactory([capacity.resources])),
+        tune_config=tune.TuneConfig(
+            metric=sweep.metric,
+            mode=sweep.mode,
+            search_alg=TrialQueue(take, ended),
+            scheduler=make_scheduler(sweep, _evaluations(trial)),
+            num_samples=-1,
+            max_concurrent_trials=capacity.limit,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="sweep",
+            storage_path=str(folder),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=trial.retries),
+        ),
+    )
+    try:
+        with _quiet():
+            tuner.fit()
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        raise InfrastructureFailure(f"Ray Tune ended the sweep by {type(error).__name__}: {text}") from error
+
+
+def _evaluations(trial: TrainSpec) -> int:
+    """Of a trial that goes to its end; for one that is counted in steps more than there can be."""
+    return trial.epochs // trial.evaluate.every_epochs if trial.epochs is not None else trial.steps or 1
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Tune tells its progress through Python's logging."""
+    import logging
+
+    loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.train", "ray._private", "ray")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

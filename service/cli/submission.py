@@ -1,0 +1,160 @@
+"""What `train` and `sweep` share: the request, its plan, its submission, and staying with it until its end."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service import recipes, runs
+from service.cli.completion import recipe_names, run_ids
+from service.cli.console import print_json, say
+from service.cli.display import make_display
+from service.cli.follow import Companion, Interrupts, result_line
+from service.cluster import open_cluster
+from service.cluster.base import Cluster, Handle, Job
+from service.cluster.local_ray import supervisor_job
+from service.cluster.supervisor import Supervisor
+from service.errors import DelaylineError, InvalidInput
+from service.recipes import sweeps as sweep_recipes
+from service.settings import Settings
+from service.specs import TrainSpec
+from service.storage import open_store
+from service.storage.base import Store
+from service.storage.records import RunRecord
+from service.submit import Plan, Submission, submit
+from service.sweep_specs import SweepSpec
+
+Changes = Annotated[
+    list[str] | None, typer.Option("-s", "--set", metavar="KEY=VALUE", help="Change a key of the spec, such as -s epochs=3.")
+]
+Workers = Annotated[str | None, typer.Option(metavar="N", help="The number of workers, or a range such as 2-8.")]
+Name = Annotated[
+    str | None, typer.Option(metavar="ID", help="Its id; the same id again never trains twice.", autocompletion=run_ids)
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with what failed or was cancelled.")]
+ClusterUrl = Annotated[str | None, typer.Option(metavar="URL", help="Where to run; without it Ray on this machine.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Return as soon as it is submitted.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
+Spec = Annotated[
+    str | None,
+    typer.Argument(metavar="SPEC", help="A recipe's name or a YAML file.", autocompletion=recipe_names),
+]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user typed that makes the spec of a run (`train`) or of a sweep."""
+
+    kind: str
+    spec: str | None
+    overrides: list[str]
+    workers: str | None
+    name: str | None
+    resume: bool
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The command that asks for the same again."""
+        words = ["delayline", self.kind, *([self.spec] if self.spec else [])]
+        words += [word for override in self.overrides for word in ("-s", override)]
+        return (*words, *(("--workers", self.workers) if self.workers else ()))
+
+    def train_spec(self, store: Store, folder: Path) -> tuple[TrainSpec, str]:
+        """The spec and the stem of the run's id; a run that is resumed without a SPEC brings its own."""
+        if (record := self._resumed(store)) is not None:
+            return recipes.change(record.spec(), self.overrides, self.workers), _stem(record)
+        return recipes.resolve(self.spec or recipes.DEFAULT, self.overrides, self.workers, folder)
+
+    def sweep_spec(self, store: Store, folder: Path) -> tuple[SweepSpec, str]:
+        """The spec and the stem of the sweep's id; a sweep that is resumed without a SPEC brings its own."""
+        if (record := self._resumed(store)) is not None:
+            return sweep_recipes.change(record.sweep_spec(), self.overrides, self.workers), _stem(record)
+        return sweep_recipes.resolve(self.spec or sweep_recipes.DEFAULT, self.overrides, self.workers, folder)
+
+    def _resumed(self, store: Store) -> RunRecord | None:
+        if self.resume and not self.name:
+            raise InvalidInput("--resume needs the id: give --name ID; `delayline runs list` shows them.")
+        return RunRecord(store, str(self.name)) if self.resume and self.spec is None else None
+
+
+def _stem(record: RunRecord) -> str:
+    return str(record.submission().get("recipe") or "run")
+
+
+def carry_out(
+    make: Callable[[Settings, Store, Cluster, Path], Plan],
+    store: str | None,
+    cluster: str | None,
+    *,
+    detach: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Make the plan, submit it, and stay with it until its end, unless it is to be shown alone, or detached."""
+    settings = Settings.load(store=store, cluster=cluster)
+    place, opened = open_cluster(settings), open_store(settings)
+    planned = make(settings, opened, place, Path.cwd())
+    if dry_run:
+        show_plan(planned, place, as_json)
+        return
+    # From the claim on, Ctrl-C must not leave a driver behind that nobody looks after.
+    with Interrupts() as interrupts:
+        submission = submit(planned, opened)
+        if detach:
+            leave(planned, submission, place)
+        else:
+            stay(planned, submission, place, opened, interrupts, as_json)
+    if as_json:
+        print_json(runs.show(opened, planned.run_id))
+
+
+def show_plan(planned: Plan, place: Cluster, as_json: bool) -> None:
+    """Print what would happen."""
+    document = {**planned.document(), **place.preview(planned.job(planned.resume))}
+    if as_json:
+        print_json(document)
+        return
+    import yaml
+
+    print(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120).rstrip())
+
+
+def leave(planned: Plan, submission: Submission, place: Cluster) -> None:
+    """Hand the run to a process of its own."""
+    if submission.action == "start":
+        place.start(supervisor_job(planned.job(submission.resume, submission.changed), planned.retries))
+    words = {"start": "is on its way", "attach": "is under way already", "finished": "has succeeded already"}
+    say(f"{planned.noun} {planned.run_id} {words[submission.action]}; look at it with: delayline runs watch {planned.run_id}")
+
+
+def stay(planned: Plan, submission: Submission, place: Cluster, store: Store, interrupts: Interrupts, as_json: bool) -> None:
+    """Stay with the run; with `as_json` its document is printed also when it ends by an error."""
+    handle = place.find(planned.run_id) if submission.action == "attach" else None
+    supervisor = supervise(planned, submission, place, store, handle) if handle or submission.action == "start" else None
+    if submission.action != "finished":
+        say(f"{planned.noun} {planned.run_id}: {planned.cluster}, store {planned.store_url}")
+        display, patience = make_display(planned.run_id, planned.kind), planned.settings.store_patience
+
+        def take_over() -> Supervisor:
+            return supervise(planned, Submission("start"), place, store)
+
+        try:
+            Companion(store, planned.run_id, display, interrupts, supervisor, submission.earlier_end, patience, take_over).stay()
+        except DelaylineError:
+            if as_json:
+                print_json(runs.show(store, planned.run_id))
+            raise
+    if not as_json:
+        print(result_line(runs.show(store, planned.run_id)))
+
+
+def supervise(planned: Plan, submission: Submission, place: Cluster, store: Store, handle: Handle | None = None) -> Supervisor:
+    """Start the driver, unless `handle` is of one that lives, to be kept alive by this process."""
+
+    def job_of(resume: bool) -> Job:
+        return planned.job(resume, submission.changed)
+
+    record = RunRecord(store, planned.run_id)
+    return Supervisor(record, place, job_of, planned.retries, submission.resume, submission.earlier_end, handle)

@@ -1,0 +1,98 @@
+"""How a sweep is shown while it lives: a table of its trials, best first, on a terminal; a line now and then elsewhere."""
+
+import time
+from typing import Any
+
+from service.cli.console import duration, printable, say
+from service.cli.display import Display
+
+PLAIN_SECONDS = 10.0
+"""Between plain lines (assumed: a log that stays readable)."""
+ROWS = 15
+"""Of the live table (assumed: it leaves room on a terminal of 24 lines)."""
+
+
+class PlainSweep(Display):
+    """Lines for logs and pipes."""
+
+    noun = "sweep"
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(run_id)
+        self._told = ""
+        self._last_line = -PLAIN_SECONDS
+
+    def note(self, text: str) -> None:
+        say(text)
+
+    def advance(self, progress: dict[str, Any]) -> None:
+        line = describe(progress)
+        if line != self._told and time.monotonic() - self._last_line >= PLAIN_SECONDS:
+            self._told, self._last_line = line, time.monotonic()
+            say(line)
+
+
+class LiveSweep(Display):
+    """A table at the end of a terminal."""
+
+    noun = "sweep"
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(run_id)
+        from rich.console import Console
+        from rich.live import Live
+
+        self._live = Live(console=Console(stderr=True), transient=True, refresh_per_second=4)
+        self._live.start()
+
+    def note(self, text: str) -> None:
+        self._live.console.print(printable(text), markup=False, highlight=False)
+
+    def advance(self, progress: dict[str, Any]) -> None:
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, padding=(0, 1), title_justify="left")
+        for heading in ("TRIAL", "PARAMS", "STATE", "EPOCH", "RESULT"):
+            table.add_column(heading, justify="right" if heading in ("EPOCH", "RESULT") else "left", no_wrap=heading != "PARAMS")
+        for row in progress["table"][:ROWS]:
+            table.add_row(*(Text(printable(cell)) for cell in cells(row)))
+        self._live.update(Group(table, Text(describe(progress))))
+
+    def close(self) -> None:
+        self._live.stop()
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """A trial as a row of a table: id, parameters, state, epoch, result."""
+    stopped = row.get("stopped")
+    state = f"stopped by {stopped['by']}" if row["state"] == "stopped" and stopped else str(row["state"])
+    epoch = f"{row['epoch']}/{row.get('epochs') or '?'}" if row.get("epoch") is not None else ""
+    value = row.get("value")
+    return [row["id"], parameters(row), state, epoch, "" if value is None else f"{value:.4f}"]
+
+
+def parameters(row: dict[str, Any]) -> str:
+    """`delay=20 learning_rate=0.003 seed 1`: the last part of each key says enough."""
+    words = [f"{key.rpartition('.')[2]}={_short(value)}" for key, value in row["params"].items()]
+    return " ".join([*words, *([f"seed {row['seed']}"] if row.get("seed") else [])])
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def describe(progress: dict[str, Any]) -> str:
+    """`12 of 40 trials: 9 succeeded, 2 running, 1 stopped  best 0.9812 (delay=20)  about 3:20 left`."""
+    counts = progress.get("trials") or {}
+    over = sum(count for state, count in counts.items() if state in ("succeeded", "failed", "stopped"))
+    total = progress.get("total")
+    words = [f"{over} of {total} trials" if total else f"{over} trials"]
+    words[0] += ": " + ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) if counts else ""
+    if best := progress.get("best"):
+        words.append(f"best {best['metric']} {best['mean']:.4f} ({parameters(best)})")
+    used = float(progress.get("used_seconds") or 0.0)
+    if total and 0 < over < total and used:
+        words.append(f"about {duration(used / over * (total - over))} left")
+    return "  ".join(words)

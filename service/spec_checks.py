@@ -1,0 +1,113 @@
+"""Whether what a spec names is there: model, task, the user's own modules, enough examples. Nothing is imported for it."""
+
+import ast
+import importlib.machinery
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+from service.datasets import find_dataset
+from service.errors import InvalidInput, UnknownName
+from service.recipes.validation import nearest
+from service.specs import TrainSpec
+from service.storage.base import Store
+from service.storage.records import Document
+
+_MAKERS = {"models": "build", "tasks": "make"}
+"""The function that makes a file a model or a task."""
+
+
+def registered(kind: str) -> dict[str, tuple[str, ...]]:
+    """The `models` or `tasks` that ship with Delayline, each with the parameters that its function takes by name.
+
+    One file each, read and not imported: that would import TensorFlow.
+    """
+    package = importlib.util.find_spec("jobs")
+    folders = (package.submodule_search_locations if package else None) or []
+    found = {}
+    for path in sorted(path for folder in folders for path in Path(folder, kind).glob("[!_]*.py")):
+        for node in ast.parse(path.read_bytes()).body:
+            if isinstance(node, ast.FunctionDef) and node.name == _MAKERS[kind]:
+                found[path.stem.replace("_", "-")] = tuple(argument.arg for argument in node.args.kwonlyargs)
+    return found
+
+
+def check_names(spec: TrainSpec, folder: Path) -> None:
+    """The model, the task and the modules of the user's own must be there; none is imported."""
+    if spec.user_module is None:
+        parameters = _among(registered("models"), spec.model, "model", ", or your own as my_package.nets:build")
+        for name in spec.model_params:
+            if name not in parameters:
+                known = ", ".join(parameters) or "none"
+                raise InvalidInput(
+                    f"The model {spec.model!r} has no parameter {name[:80]!r}{nearest(name, parameters)}; it takes {known}."
+                )
+    _among(registered("tasks"), spec.task, "task")
+    for module in user_modules(spec):
+        if not _module_exists(module, folder):
+            raise InvalidInput(
+                f"The module {module[:80]!r} of the spec is not found from {folder}: start the command in the folder "
+                f"that holds {module.split('.')[0][:80]}, or install it."
+            )
+
+
+def user_modules(spec: TrainSpec) -> tuple[str, ...]:
+    """The modules of the user's own that the spec names, each once."""
+    references = [spec.model, *(callback.name for callback in spec.callbacks)]
+    return tuple(dict.fromkeys(reference.partition(":")[0] for reference in references if ":" in reference))
+
+
+def _among(known: dict[str, tuple[str, ...]], name: str, what: str, own: str = "") -> tuple[str, ...]:
+    if name.replace("_", "-") not in known:
+        raise UnknownName(f"There is no {what} {name[:80]!r}{nearest(name, known)}; use {' or '.join(known)}{own}.")
+    return known[name.replace("_", "-")]
+
+
+def _module_exists(name: str, folder: Path) -> bool:
+    path: Any = [str(folder), *sys.path]
+    for part in name.split("."):
+        found = importlib.machinery.PathFinder.find_spec(part, path)
+        if found is None:
+            # An editable installation has a finder of its own; at the top level it imports nothing.
+            return "." not in name and importlib.util.find_spec(name) is not None
+        path = found.submodule_search_locations
+    return True
+
+
+def check_dataset(spec: TrainSpec, store: Store) -> Document:
+    """The dataset must exist and fill a batch after the validation share is held out."""
+    dataset = find_dataset(store, spec.dataset)
+    examples = dataset.splits["train"]
+    share = spec.evaluate.validation
+    held_out = round(examples * share)
+    training = examples - held_out
+    if share > 0 and held_out == 0:
+        raise InvalidInput(
+            f"evaluate.validation={share:g} of {examples} examples is none: use 0, or at least {1 / max(examples, 1):.2g}."
+        )
+    if spec.training_examples is not None:
+        if spec.training_examples > training:
+            raise InvalidInput(
+                f"training_examples={spec.training_examples} is more than the {training} training examples of {spec.dataset} "
+                f"(of {examples}, {held_out} are held out for validation): use at most {training}, or leave it out for all."
+            )
+        training = spec.training_examples
+    if spec.batch > training:
+        raise InvalidInput(
+            f"A batch of {spec.batch} is larger than the {training} training examples of {spec.dataset} "
+            f"(of {examples}, {held_out} are held out for validation): use -s batch={max(training, 1)} or less."
+        )
+    counts = {"training": training, "validation": held_out, "test": dataset.splits.get("test", 0)}
+    return {"name": spec.dataset.partition("@")[0], "version": dataset.version, **counts}
+
+
+def metrics_of(task: str) -> tuple[str, ...]:
+    """The names of a task's metrics, beside its loss: the `METRICS` of its file."""
+    package = importlib.util.find_spec("jobs")
+    for folder in (package.submodule_search_locations if package else None) or []:
+        path = Path(folder, "tasks", f"{task.replace('-', '_')}.py")
+        for node in ast.parse(path.read_bytes()).body if path.exists() else []:
+            if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "METRICS" for t in node.targets):
+                return tuple(ast.literal_eval(node.value))
+    return ()

@@ -1,0 +1,151 @@
+"""The points of a search space: a grid is gone through, all else drawn from the sweep's seed, each point by its number alone."""
+
+import itertools
+import math
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from service.errors import InvalidInput
+from service.expressions import Expression
+from service.recipes.documents import apply_override
+from service.recipes.validation import validate
+from service.specs import TrainSpec
+from service.sweep_specs import Parameter, SweepSpec
+
+MOST_POINTS = 10_000
+"""A sweep without `trials` or `budget` has at most so many (assumed: a day of trials of 10 s each)."""
+
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Point:
+    """`params` by key, expressions worked out; `base` names the spec that they change."""
+
+    number: int
+    base: str
+    params: Params
+
+
+class Points:
+    """The points of a sweep by number, from 0."""
+
+    def __init__(self, sweep: SweepSpec) -> None:
+        self._sweep = sweep
+        self._bases = {base.name: base for base in sweep.base}
+        walked = sweep.search == "grid"
+        self._grids = {key: parameter.grid for key, parameter in sweep.space.items() if walked and parameter.grid}
+        self._drawn = {key: p for key, p in sweep.space.items() if key not in self._grids and p.expression is None}
+        self.grid_size = len(sweep.base) * math.prod(len(values) for values in self._grids.values())
+        """How many points it takes to see each combination once."""
+
+    @property
+    def count(self) -> int:
+        """The number of points in all; raise InvalidInput for more than anybody wants without a limit."""
+        sweep = self._sweep
+        within = None if sweep.trials is None else max(1, sweep.trials // sweep.seeds)
+        if sweep.search == "grid":
+            repeats = bool(self._drawn) and within is not None
+            size = within if repeats and within is not None else min(self.grid_size, within or self.grid_size)
+            if size > MOST_POINTS and sweep.budget is None and within is None:
+                raise InvalidInput(
+                    f"The search space has {self.grid_size:,} grid points, more than {MOST_POINTS:,}: give a budget such as "
+                    f"budget: 30m, trials: 100, or search: random with one of them."
+                )
+            return size
+        if within is None and sweep.budget is None:
+            raise InvalidInput(
+                f"search: {sweep.search} draws points without end: give trials: 40, or a budget such as budget: 30m."
+            )
+        return within if within is not None else 10**9
+
+    def point(self, number: int) -> Point:
+        """The point of this number; the same at any time."""
+        place = self._place(number)
+        place, base = divmod(place, len(self._sweep.base))
+        # The last grid of the space changes fastest, as in nested loops.
+        chosen: Params = {}
+        for key, values in reversed(self._grids.items()):
+            place, index = divmod(place, len(values))
+            chosen[key] = values[index]
+        for key, parameter in self._drawn.items():
+            chosen[key] = draw(parameter, random.Random(f"{self._sweep.seed}/{number}/{key}"))  # noqa: S311
+        return self.complete(number, self._sweep.base[base].name, chosen)
+
+    def complete(self, number: int, base: str, chosen: Mapping[str, Any]) -> Point:
+        """A point with its expressions worked out; raise InvalidInput."""
+        known = {**flat(self._bases[base].values), **chosen}
+        params: Params = {}
+
+        def value(key: str) -> Any:
+            parameter = self._sweep.space.get(key)
+            if parameter is None or parameter.expression is None or key in params:
+                return params.get(key, known.get(key))
+            expression = Expression.parse(parameter.expression)
+            needed = {name: found for name in expression.names if (found := value(name)) is not None}
+            try:
+                params[key] = expression.evaluate(needed)
+            except ValueError as error:
+                raise InvalidInput(f"The expression of space.{key} fails: {error}; correct it.") from error
+            return params[key]
+
+        ordered = {key: chosen[key] if key in chosen else value(key) for key in self._sweep.space}
+        return Point(number, base, ordered)
+
+    def spec(self, point: Point, seed: int = 0) -> TrainSpec:
+        """The spec of a trial of the point: its base, changed by its params; `seed` counts from 0. Raise InvalidInput."""
+        values = dict(self._bases[point.base].values)
+        for key, value in point.params.items():
+            values = apply_override(values, key.split("."), value)
+        fewest, most = self._sweep.workers
+        values["workers"] = fewest if fewest == most else f"{fewest}-{most}"
+        if seed:
+            values["seed"] = int(values.get("seed", 0)) + seed
+        return validate(values)
+
+    def corners(self) -> Iterator[Point]:
+        """Points whose specs show what is wrong with a space: each listed value and each end of a range with the first of all others."""
+        first = self.point(0)
+        for base in self._sweep.base:
+            yield self.complete(0, base.name, {key: first.params[key] for key in (*self._grids, *self._drawn)})
+        for key, parameter in self._sweep.space.items():
+            ends = parameter.grid or parameter.choice or parameter.uniform or parameter.loguniform or parameter.integers or ()
+            for base, value in itertools.product(self._sweep.base, ends):
+                chosen = {other: first.params[other] for other in (*self._grids, *self._drawn)}
+                yield self.complete(0, base.name, {**chosen, key: value})
+
+    def _place(self, number: int) -> int:
+        """Where in the grid a point is: in order, or, of a grid that is not gone through whole, anywhere, evenly."""
+        if self.grid_size <= self.count or self.grid_size == 1:
+            return number % self.grid_size
+        # A step that has no factor in common with the size visits every place once.
+        draws = random.Random(f"{self._sweep.seed}/grid")  # noqa: S311
+        start, step = draws.randrange(self.grid_size), draws.randrange(1, self.grid_size)
+        while math.gcd(step, self.grid_size) != 1:
+            step = step % (self.grid_size - 1) + 1
+        return (start + number * step) % self.grid_size
+
+
+def draw(parameter: Parameter, source: random.Random) -> Any:
+    """A value of one parameter; a grid is drawn from like a choice."""
+    if parameter.uniform is not None:
+        return source.uniform(*parameter.uniform)
+    if parameter.loguniform is not None:
+        low, high = parameter.loguniform
+        return math.exp(source.uniform(math.log(low), math.log(high)))
+    if parameter.integers is not None:
+        return source.randint(*parameter.integers)
+    return source.choice(parameter.choice or parameter.grid or ())
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Params:
+    """Nested mappings as one with dotted keys."""
+    found: Params = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found

@@ -1,0 +1,139 @@
+"""What to sweep: a base, the space of its values to search, and how; checked in full before anything starts."""
+
+import json
+import math
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from service.expressions import Expression
+from service.specs import Duration, Frozen, PositiveInt, Workers
+
+MOST_VALUES = 10_000
+FIXED = ("workers", "worker", "retries", "time_limit", "init_from")
+"""Keys that all trials share: they say where and how long a trial runs, not what it learns."""
+Values = Annotated[tuple[Any, ...], Field(min_length=1, max_length=MOST_VALUES)]
+Range = tuple[float, float]
+
+
+class Parameter(Frozen):
+    """How one key of the spec varies: exactly one of these."""
+
+    grid: Values | None = None
+    """Each of these values."""
+    choice: Values | None = None
+    """One of these values, drawn anew for each point."""
+    uniform: Range | None = None
+    """A number between two."""
+    loguniform: Range | None = None
+    """A number between two above 0, whose logarithm is uniform."""
+    integers: tuple[Annotated[int, Field(strict=True)], Annotated[int, Field(strict=True)]] | None = None
+    """A whole number from the first to the second, both among them."""
+    expression: str | None = None
+    """Arithmetic on other values."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        given = [name for name, value in self if value is not None]
+        if len(given) != 1:
+            kinds = ", ".join(type(self).model_fields)
+            raise ValueError(f"give exactly one of {kinds}, not {' and '.join(given) if given else 'none'}")
+        for low, high in (pair for pair in (self.uniform, self.loguniform, self.integers) if pair is not None):
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise ValueError(f"a range needs a lower and a higher end, not [{low:g}, {high:g}]")
+        if self.loguniform is not None and self.loguniform[0] <= 0:
+            raise ValueError(f"loguniform needs ends above 0, not {self.loguniform[0]:g}")
+        listed = self.grid or self.choice or ()
+        if len({json.dumps(value, sort_keys=True) for value in listed}) < len(listed):
+            raise ValueError("a value stands twice; to repeat points use seeds")
+        if self.expression is not None:
+            Expression.parse(self.expression)
+        return self
+
+    @property
+    def kind(self) -> str:
+        """`grid`, `choice`, `uniform`, `loguniform`, `integers` or `expression`."""
+        return next(name for name, value in self if value is not None)
+
+
+class Scheduler(Frozen):
+    """Which trials are stopped before their end, going by `metric` at each evaluation."""
+
+    name: Literal["none", "asha", "median"] = "none"
+    grace_epochs: PositiveInt = 1
+    """No trial is stopped before it was evaluated so often."""
+    reduction: Annotated[int, Field(ge=2, le=100)] = 3
+    """ASHA: one of so many trials goes on from each rung, and the next rung is so many times as far (Li et al. 2020)."""
+
+
+def parse_scheduler(value: Any) -> Any:
+    """`asha` stands for `{name: asha}`."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+def parse_parallel(value: Any) -> Any:
+    """`auto` stands for None: as many as fit."""
+    return None if value == "auto" else value
+
+
+class Base(Frozen):
+    """A spec that trials begin from, `values` as plain as in a file, and its name in tables and charts."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    values: dict[str, Any]
+
+
+class SweepSpec(Frozen):
+    """Trials over a search space, each of which is a run."""
+
+    base: Annotated[tuple[Base, ...], Field(min_length=1, max_length=100)]
+    """One, or several whose every point is tried with each."""
+    space: dict[Annotated[str, Field(min_length=1, max_length=200)], Parameter]
+    seeds: Annotated[int, Field(ge=1, le=1000, strict=True)] = 1
+    """Each point so often, with the base's seed and those after it."""
+    search: Literal["grid", "random", "tpe"] = "grid"
+    """`grid`: all combinations of the grids, in order; `random`: draws; `tpe`: draws where it was good (Bergstra et al. 2011)."""
+    scheduler: Annotated[Scheduler, BeforeValidator(parse_scheduler)] = Scheduler()
+    metric: Annotated[str, Field(min_length=1, max_length=100)] = "val_accuracy"
+    mode: Literal["min", "max"] = "max"
+    trials: PositiveInt | None = None
+    """At most so many trials, seeds counted."""
+    budget: Duration | None = None
+    """Seconds after which no trial begins and those under way are stopped."""
+    parallel: Annotated[Annotated[int, Field(ge=1, le=100_000, strict=True)] | None, BeforeValidator(parse_parallel)] = None
+    """Trials side by side; `auto`: as many as fit."""
+    workers: Workers = (1, 1)
+    """For each trial."""
+    seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = 0
+    """Of what is drawn from the space."""
+
+    @model_validator(mode="after")
+    def _cross_checks(self) -> Self:
+        for key in self.space:
+            if key.partition(".")[0] in FIXED:
+                raise ValueError(f"space.{key} cannot vary: all trials have the same {key.partition('.')[0]}")
+        if "seed" in self.space and self.seeds > 1:
+            raise ValueError("space.seed and seeds contradict each other: leave one of them out")
+        clash = next((key for key in self.space for other in self.space if other.startswith(f"{key}.")), None)
+        if clash is not None:
+            raise ValueError(f"space.{clash} and a key within it cannot both vary: leave one of them out")
+        if len({base.name for base in self.base}) < len(self.base):
+            raise ValueError("base names the same spec twice; to repeat points use seeds")
+        for key, parameter in self.space.items():
+            self._check_expression(key, parameter, ())
+        return self
+
+    def _check_expression(self, key: str, parameter: Parameter, above: tuple[str, ...]) -> None:
+        if key in above:
+            raise ValueError(f"the expressions of space go in a circle: {' -> '.join((*above, key))}")
+        if parameter.expression is None:
+            return
+        for name in sorted(Expression.parse(parameter.expression).names):
+            if name in self.space:
+                self._check_expression(name, self.space[name], (*above, key))
+
+    def document(self) -> dict[str, Any]:
+        """The spec as it stands in the store: every key but those that are not given."""
+        document = self.model_dump(mode="json", exclude_none=True)
+        fewest, most = self.workers
+        return {**document, "workers": fewest if fewest == most else f"{fewest}-{most}"}

@@ -1,0 +1,88 @@
+"""Plan a sweep: every value of its space is checked against the specs of its trials before anything starts."""
+
+from pathlib import Path
+
+from service.cluster.base import Cluster
+from service.errors import InvalidInput
+from service.names import LONGEST, check_run_id, new_run_id
+from service.recipes.validation import nearest
+from service.settings import Settings
+from service.spec_checks import check_dataset, check_names, metrics_of, user_modules
+from service.specs import TrainSpec
+from service.storage.base import Store
+from service.storage.records import Document
+from service.submit import Plan, resources
+from service.sweep_points import Points
+from service.sweep_specs import SweepSpec
+
+TRIAL_DIGITS = 5
+LONGEST_SWEEP_ID = LONGEST - TRIAL_DIGITS - 1
+"""A trial's id is the sweep's, a hyphen and a number."""
+
+
+def plan_sweep(
+    spec: SweepSpec,
+    settings: Settings,
+    store: Store,
+    cluster: Cluster,
+    *,
+    stem: str,
+    folder: Path,
+    run_id: str | None = None,
+    resume: bool = False,
+    command: tuple[str, ...] = (),
+) -> Plan:
+    """Check all that can be checked before anything starts; raise InvalidInput or UnknownName."""
+    identity = check_run_id(run_id) if run_id is not None else new_run_id(stem, LONGEST_SWEEP_ID)
+    if len(identity) > LONGEST_SWEEP_ID:
+        raise InvalidInput(
+            f"The sweep's id {identity!r} has {len(identity)} characters, but its trials add {TRIAL_DIGITS + 1} to it: "
+            f"use at most {LONGEST_SWEEP_ID}."
+        )
+    points = Points(spec)
+    count = points.count
+    checked = [_checked(points.spec(corner), store, folder) for corner in points.corners()]
+    if not checked:
+        raise InvalidInput("The sweep's space is empty: give at least one key with values, such as batch: {grid: [32, 64]}.")
+    _check_metric(spec, [each for each, _ in checked])
+    first, dataset = checked[0]
+    cluster.check_store(store.url)
+    cluster.check_resources(first.worker_counts[-1], first.worker)
+    origin = {"recipe": stem, "command": list(command), "folder": str(folder), "dataset_version": dataset["version"]}
+    modules = tuple(dict.fromkeys(module for each, _ in checked for module in user_modules(each)))
+    limit = {"budget_seconds": spec.budget} if spec.budget else {}
+    bounded = count < 10**9
+    details = {
+        "trials": count * spec.seeds if bounded else None,
+        "points": count if bounded else None,
+        **limit,
+        "dataset": dataset,
+        "resources_per_trial": resources(first),
+        "first_trial": points.spec(points.point(0)).document(),
+    }
+    where = (settings, store.url, cluster.description, folder)
+    return Plan(identity, spec, *where, resume, origin, modules, first.retries, details)
+
+
+def _checked(spec: TrainSpec, store: Store, folder: Path) -> tuple[TrainSpec, Document]:
+    """A trial's spec and its dataset's counts."""
+    check_names(spec, folder)
+    return spec, check_dataset(spec, store)
+
+
+def _check_metric(sweep: SweepSpec, specs: list[TrainSpec]) -> None:
+    """Every trial must report the metric, at each evaluation where trials may be stopped."""
+    for spec in specs:
+        names = ["loss", *metrics_of(spec.task)]
+        validated = [f"val_{name}" for name in names] if spec.evaluate.validation > 0 else []
+        known = [*names, *validated, *(f"test_{name}" for name in names)]
+        if sweep.metric not in known:
+            hint = "; it needs evaluate.validation above 0" if sweep.metric.startswith("val_") and not validated else ""
+            raise InvalidInput(
+                f"No trial reports the metric {sweep.metric[:60]!r}{nearest(sweep.metric, known)}{hint}: use {', '.join(known)}."
+            )
+        if sweep.scheduler.name != "none" and sweep.metric not in validated:
+            raise InvalidInput(
+                f"The scheduler {sweep.scheduler.name} stops trials by what they report while they train: "
+                f"use a metric such as val_loss, not {sweep.metric}."
+            )

@@ -1,0 +1,130 @@
+"""The trials of a sweep as the store knows them: how each stands, the best point, the spread over seeds."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from service.run_paths import RunPaths
+from service.storage.base import Store
+from service.storage.records import ENDED, Document, RunRecord, from_bytes, lease_is_live
+
+STOPPED = "stopped"
+"""Of a trial that the sweep ended early: by its scheduler, or when its budget was used up. The run itself is `cancelled`."""
+OVER = frozenset({*ENDED, STOPPED}) - {"cancelled"}
+"""States in which a trial is not gone on with when its sweep is."""
+
+
+def trial_rows(store: Store, trials: Sequence[Document]) -> list[Document]:
+    """Each trial with `state`, `metrics`, `attempts`, `epoch`, `epochs`, `step`, `steps`, `error`, in the sweep's order."""
+    paths = [RunPaths(trial["id"]) for trial in trials]
+    documents = store.read_many([path.state for path in paths])
+    rest = [path for path in paths if _state(documents, path).get("state") not in ENDED]
+    documents |= store.read_many([key for path in rest for key in (path.lease, path.progress)])
+    # Of a trial that has ended its progress still tells how far it came.
+    return [_row(trial, path, documents) for trial, path in zip(trials, paths, strict=True)]
+
+
+def _row(trial: Document, path: RunPaths, documents: dict[str, bytes]) -> Document:
+    def read(key: str) -> Document:
+        return from_bytes(documents[key], key) if key in documents else {}
+
+    state, progress = _state(documents, path), read(path.progress)
+    name = str(state.get("state", "queued"))
+    if name in ("cancelled", "queued") and trial.get("stopped"):
+        name = STOPPED
+    elif name not in ENDED and state and not lease_is_live(read(path.lease)):
+        name = "lost"
+    ended = name in (*ENDED, STOPPED)
+    return {
+        **trial,
+        "state": name,
+        "metrics": (state.get("metrics") if ended else None) or progress.get("metrics") or {},
+        "attempts": [{"workers": [], **attempt} for attempt in state.get("attempts", [])],
+        **{key: progress.get(key) for key in ("epoch", "epochs", "step", "steps", "eta_seconds")},
+        "started": state.get("started"),
+        "finished": state.get("finished"),
+        "error": state.get("error"),
+    }
+
+
+def _state(documents: dict[str, bytes], path: RunPaths) -> Document:
+    return from_bytes(documents[path.state], path.state) if path.state in documents else {}
+
+
+def point_rows(rows: Sequence[Document], metric: str, mode: str) -> list[Document]:
+    """The sweep's points, best first: `point`, `base`, `params`, `mean` and `spread` of the metric over `count` seeds.
+
+    Points of which no trial has the metric come last, with `mean` None. `spread`: the sample's standard deviation, None for one.
+    """
+    points: dict[int, list[Document]] = {}
+    for row in rows:
+        points.setdefault(int(row["point"]), []).append(row)
+    made = [_point(members, metric) for members in points.values()]
+    sign = -1.0 if mode == "max" else 1.0
+    return sorted(made, key=lambda row: (row["mean"] is None, sign * (row["mean"] or 0.0), row["point"]))
+
+
+def _point(members: list[Document], metric: str) -> Document:
+    found = [value for row in members if (value := value_of(row, metric)) is not None]
+    return {
+        "point": members[0]["point"],
+        "base": members[0]["base"],
+        "params": members[0]["params"],
+        "mean": statistics.fmean(found) if found else None,
+        "spread": statistics.stdev(found) if len(found) > 1 else None,
+        "count": len(found),
+        "trials": [row["id"] for row in members],
+        "states": [row["state"] for row in members],
+    }
+
+
+def value_of(row: Document, metric: str) -> float | None:
+    """A trial's metric, unless it failed or has none."""
+    value = row["metrics"].get(metric)
+    good = isinstance(value, int | float) and math.isfinite(value) and row["state"] != "failed"
+    return float(value) if good else None
+
+
+def best_of(rows: Sequence[Document], metric: str, mode: str) -> Document | None:
+    """The best point among those whose trials all came to their end, or, before there is any, of all; None without a metric.
+
+    `trial` is its best trial's id.
+    """
+    points = [point for point in point_rows(rows, metric, mode) if point["mean"] is not None]
+    whole = [point for point in points if all(state == "succeeded" for state in point["states"])]
+    if not points:
+        return None
+    best = (whole or points)[0]
+    members = [row for row in rows if row["id"] in best["trials"] and value_of(row, metric) is not None]
+    choose = max if mode == "max" else min
+    return {**best, "metric": metric, "trial": choose(members, key=lambda row: value_of(row, metric) or 0.0)["id"]}
+
+
+def counts_of(rows: Sequence[Document]) -> dict[str, int]:
+    """How many trials are in each state."""
+    found: dict[str, int] = {}
+    for row in rows:
+        found[row["state"]] = found.get(row["state"], 0) + 1
+    return found
+
+
+def table(rows: Sequence[Document], metric: str, mode: str, most: int = 50) -> list[Document]:
+    """The trials for a table that lives: best first, then those that have no figure yet, the newest first; at most `most`."""
+    sign = -1.0 if mode == "max" else 1.0
+
+    def place(row: Document) -> tuple[bool, float, int]:
+        value = value_of(row, metric)
+        return (value is None, 0.0 if value is None else sign * value, -int(row["number"]))
+
+    names = ("id", "base", "params", "seed", "state", "epoch", "epochs", "step", "steps")
+    return [
+        {**{name: row.get(name) for name in names}, "value": value_of(row, metric), "stopped": row.get("stopped")}
+        for row in sorted(rows, key=place)[:most]
+    ]
+
+
+def sweep_document(record: RunRecord, spec: dict[str, Any]) -> Document:
+    """What `runs show` adds for a sweep: `trials` and `best`."""
+    rows = trial_rows(record.store, record.trials())
+    return {"trials": rows, "best": best_of(rows, spec["metric"], spec["mode"])}
