@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.datasets.buffers import Buffers
 from service.datasets.catalogue import EMBEDDED
 from service.datasets.download import fetch_known, fetch_url, shown
 from service.datasets.formats import format_names, reader
@@ -22,7 +23,7 @@ from service.datasets.known import KNOWN
 from service.datasets.load import verify_dataset
 from service.datasets.manifest import Feature, Manifest, Shard
 from service.datasets.raw import RawDataset
-from service.datasets.shards import encode, rows_per_shard
+from service.datasets.shards import encode_into, encoded_bytes, rows_per_shard
 from service.errors import Damaged, DelaylineError, InvalidInput, NotFound, StoreError, StoreUnreachable
 from service.names import check_label
 from service.run_paths import DATASETS, DatasetPaths
@@ -118,6 +119,7 @@ def _write(
     size = sum(array.nbytes for split in raw.splits.values() for array in (*split.columns.values(), split.labels))
     progress = _Progress(report, "writing", size)
     per_shard = rows_per_shard(features)
+    buffers = Buffers(encoded_bytes(features, per_shard))
     jobs = [
         (split, index, -(-len(part.labels) // per_shard), first)
         for split, part in raw.splits.items()
@@ -128,11 +130,14 @@ def _write(
         split, index, count, first = job
         part = raw.splits[split]
         columns = {key: array[first : first + per_shard] for key, array in part.columns.items()}
-        data = bytes(encode(features, columns, part.labels[first : first + per_shard].astype(np.int32)))
-        key = paths.shard(split, index, count)
-        store.write(key, data)
-        progress(len(data))
-        return Shard(split, key, len(part.labels[first : first + per_shard]), len(data), hashlib.sha256(data).hexdigest())
+        labels = part.labels[first : first + per_shard].astype(np.int32)
+        with buffers.take() as room:
+            data = encode_into(room, features, columns, labels)
+            key = paths.shard(split, index, count)
+            store.write_large(key, data)
+            sha256 = hashlib.sha256(data).hexdigest()
+            progress(len(data))
+            return Shard(split, key, len(labels), len(data), sha256)
 
     try:
         with ThreadPoolExecutor(WRITERS, thread_name_prefix="shards") as pool:

@@ -7,7 +7,7 @@ metadata holds the shape. Nothing is compressed: photographs hardly shrink, and 
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,10 @@ PAGE_BYTES = 256 * 1024
 """Of a Parquet page: it stays in the processor's cache while it is made (measured: half the time of pages of 4 MiB)."""
 
 
+BATCH_BYTES = 1024**2
+"""Of the pieces that a shard is decoded in: they stay in the processor's cache until they are written (assumed)."""
+
+
 def rows_per_shard(features: tuple[Feature, ...]) -> int:
     """How many examples make a shard of about SHARD_BYTES."""
     return max(1, SHARD_BYTES // example_bytes(features))
@@ -32,10 +36,30 @@ def rows_per_shard(features: tuple[Feature, ...]) -> int:
 
 def encode(features: tuple[Feature, ...], columns: Mapping[str, NDArray[Any]], labels: NDArray[np.int32]) -> pa.Buffer:
     """A Parquet file with one row for each example."""
-    table = to_table(features, columns, labels)
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="none", use_dictionary=False, write_statistics=False, data_page_size=PAGE_BYTES)
+    _write(to_table(features, columns, labels), sink)
     return sink.getvalue()
+
+
+def encode_into(
+    room: memoryview, features: tuple[Feature, ...], columns: Mapping[str, NDArray[Any]], labels: NDArray[np.int32]
+) -> memoryview:
+    """What `encode` makes, in the memory given, or in memory of its own where that is too small."""
+    with pa.FixedSizeBufferWriter(pa.py_buffer(room)) as sink:
+        try:
+            _write(to_table(features, columns, labels), sink)
+            return room[: sink.tell()]
+        except (pa.ArrowInvalid, OSError):
+            return memoryview(encode(features, columns, labels)).cast("B")
+
+
+def encoded_bytes(features: tuple[Feature, ...], rows: int) -> int:
+    """The memory that a shard's file takes if each number takes its own size; levels of small lists add to it."""
+    return 1024**2 + rows * example_bytes(features)
+
+
+def _write(table: pa.Table, sink: pa.NativeFile) -> None:
+    pq.write_table(table, sink, compression="none", use_dictionary=False, write_statistics=False, data_page_size=PAGE_BYTES)
 
 
 def to_table(features: tuple[Feature, ...], columns: Mapping[str, NDArray[Any]], labels: NDArray[np.int32]) -> pa.Table:
@@ -64,18 +88,26 @@ def _to_arrow(feature: Feature, array: NDArray[Any]) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(flat), size)
 
 
-def decode_into(
-    data: bytes, features: tuple[Feature, ...], columns: Mapping[str, NDArray[Any]], labels: NDArray[np.int32], key: str
-) -> None:
-    """Write a shard's rows into slices of arrays that are as long as the shard; raise Damaged when they do not fit."""
+def decode(data: memoryview, features: tuple[Feature, ...], rows: int, key: str) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+    """A shard's examples in pieces of about BATCH_BYTES: the first one's number, and arrays [piece, *shape] by name.
+
+    `label` is among them. The arrays hold until the next piece. Raise Damaged when the file is not one of `rows` examples.
+    """
+    kinds = (*features, Feature("label", "int32", ()))
+    size = max(1, BATCH_BYTES // example_bytes(features))
     try:
-        table = pq.read_table(pa.BufferReader(data), use_threads=False)
-        if table.num_rows != len(labels):
+        file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)), pre_buffer=False)
+        if file.metadata.num_rows != rows:
             raise Damaged(
-                f"The shard {key} has {table.num_rows} rows and its manifest says {len(labels)}: import the dataset again."
+                f"The shard {key} has {file.metadata.num_rows} rows and its manifest says {rows}: import the dataset again."
             )
-        copy_table(table, features, columns, labels)
-    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+        first = 0
+        for batch in file.iter_batches(batch_size=size, use_threads=False):
+            yield first, {kind.name: _values(batch.column(kind.name), kind) for kind in kinds}
+            first += batch.num_rows
+        if first != rows:
+            raise ValueError(f"{first} rows instead of {rows}")
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, OverflowError) as error:
         reason = " ".join(str(error).split())[:200]
         raise Damaged(
             f"The shard {key} is not the Parquet file that Delayline wrote ({reason}): import the dataset again."
@@ -92,14 +124,19 @@ def copy_table(
 
 
 def _copy_column(column: pa.ChunkedArray, feature: Feature, target: NDArray[Any]) -> None:
-    size = math.prod(feature.shape)
     first = 0
     for chunk in column.chunks:
-        if pa.types.is_fixed_size_binary(chunk.type):
-            values = np.frombuffer(chunk.buffers()[1], np.uint8)[chunk.offset * size : (chunk.offset + len(chunk)) * size]
-        elif pa.types.is_fixed_size_list(chunk.type):
-            values = chunk.flatten().to_numpy(zero_copy_only=False)
-        else:
-            values = chunk.to_numpy(zero_copy_only=False)
-        target[first : first + len(chunk)] = values.reshape(len(chunk), *feature.shape)
+        target[first : first + len(chunk)] = _values(chunk, feature)
         first += len(chunk)
+
+
+def _values(chunk: pa.Array, feature: Feature) -> NDArray[Any]:
+    """An array of Arrow as [rows, *shape] in the feature's type, without a copy where that is possible."""
+    size = math.prod(feature.shape)
+    if pa.types.is_fixed_size_binary(chunk.type):
+        values = np.frombuffer(chunk.buffers()[1], np.uint8)[chunk.offset * size : (chunk.offset + len(chunk)) * size]
+    elif pa.types.is_fixed_size_list(chunk.type):
+        values = chunk.flatten().to_numpy(zero_copy_only=False)
+    else:
+        values = chunk.to_numpy(zero_copy_only=False)
+    return values.reshape(len(chunk), *feature.shape).astype(feature.dtype, copy=False)

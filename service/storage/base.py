@@ -9,11 +9,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from service.errors import InvalidInput, NotFound
 
+CHUNK = 256 * 1024
+"""Bytes that are read and hashed at a time: they stay in the processor's cache (assumed: half of 512 KiB)."""
 Progress = Callable[[int], None]
 """Called with the number of bytes that were moved since the last call, from any thread."""
+
+
+class Readable(Protocol):
+    """What gives at most so many bytes at a time."""
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,21 @@ class Store(ABC):
         With `if_absent` or `if_version` it is written only if it does not exist, or still has that version;
         otherwise `Conflict` is raised, also where the object is gone.
         """
+
+    def write_large(self, key: str, data: memoryview) -> None:
+        """Write an object whose sha256 another document holds, for whoever reads it to compare."""
+        self.write(key, bytes(data))
+
+    def read_into(self, key: str, target: memoryview) -> str:
+        """Read an object into memory of its size; return its sha256, or nothing where its size is another one.
+
+        Raise `NotFound`.
+        """
+        data = self.read(key)
+        if len(data) != len(target):
+            return ""
+        target[:] = data
+        return hashlib.sha256(data).hexdigest()
 
     @abstractmethod
     def upload(self, source: Path, key: str, progress: Progress | None = None) -> str:
@@ -116,6 +140,16 @@ def sha256_of_file(path: Path) -> str:
     """The sha256 of a file's bytes, as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def copy_hashed(source: Readable, target: memoryview) -> str:
+    """Read a stream to its end into memory of that size, each piece hashed while the processor has it; return the sha256."""
+    digest, first = hashlib.sha256(), 0
+    while chunk := source.read(CHUNK):
+        digest.update(chunk)
+        target[first : first + len(chunk)] = chunk
+        first += len(chunk)
+    return digest.hexdigest()
 
 
 def check_key(key: str) -> str:

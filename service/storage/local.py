@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from service.errors import Conflict, NotFound, StoreError, StoreUnreachable
-from service.storage.base import ObjectInfo, Progress, Store, check_key
+from service.storage.base import ObjectInfo, Progress, Store, check_key, copy_hashed
 
 CHUNK = 4 * 1024**2
 TEMPORARY = ".delayline-tmp"
@@ -43,6 +43,10 @@ class LocalStore(Store):
         with self._errors(key), self._path(key).open("rb") as file:
             file.seek(start)
             return file.read(length)
+
+    def read_into(self, key: str, target: memoryview) -> str:
+        with self._errors(key), self._path(key).open("rb", buffering=0) as file:
+            return copy_hashed(file, target) if os.fstat(file.fileno()).st_size == len(target) else ""
 
     def write(self, key: str, data: bytes, *, if_absent: bool = False, if_version: str | None = None) -> str:
         path = self._path(key)

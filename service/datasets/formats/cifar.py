@@ -6,6 +6,7 @@ A pickle can call any function, so these are read by an unpickler that knows Num
 import functools
 import io
 import lzma
+import os
 import pickle
 import tarfile
 import zlib
@@ -31,6 +32,9 @@ _TEN_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", 
 """As batches.meta has them; some copies come without that file."""
 _HUNDRED = {"train": ("train",), "test": ("test",), "names": ("meta",)}
 
+_SPENT: Any = None
+"""In the place of a result that is let go of."""
+
 Opener = Callable[[], BinaryIO]
 
 
@@ -43,12 +47,7 @@ def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
         raise InvalidInput(
             f"{source} has no file {missing[0]!r}: give the folder or the tar file of the python version of CIFAR-10 or CIFAR-100."
         )
-    splits = {}
-    for split in ("train", "test"):
-        with ThreadPoolExecutor(READERS) as pool:
-            parts = list(pool.map(lambda name: _batch(name, files[name], progress), layout[split]))
-        images = np.concatenate([part[0] for part in parts]) if len(parts) > 1 else parts[0][0]
-        splits[split] = RawSplit({"image": images}, np.concatenate([part[1] for part in parts]), layout[split][0])
+    splits = _splits({split: [(name, files[name]) for name in layout[split]] for split in ("train", "test")}, progress)
     names_file = layout["names"][0]
     if names_file not in files:
         return RawDataset(splits, _TEN_CLASSES if layout is _TEN else None)
@@ -57,6 +56,37 @@ def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
     if not isinstance(labels, list) or not all(isinstance(name, bytes) for name in labels):
         raise BadData(f"{names_file}: it has no list of label names.")
     return RawDataset(splits, tuple(name.decode("utf-8", "replace") for name in labels))
+
+
+def _splits(files: dict[str, list[tuple[str, Opener]]], progress: Callable[[int], None]) -> dict[str, RawSplit]:
+    """Batch files by split as arrays; a file's memory is free for the next one as soon as its images are in order."""
+    rooms = {split: sum(_most_images(opener) for _, opener in parts) for split, parts in files.items()}
+    images = {split: np.empty((room, SIDE, SIDE, 3), np.uint8) for split, room in rooms.items()}
+    labels: dict[str, list[NDArray[np.int64]]] = {split: [] for split in files}
+    waiting = [(split, name, opener) for split, parts in files.items() for name, opener in parts]
+    with ThreadPoolExecutor(READERS) as pool:
+        read = [pool.submit(_batch, name, opener, progress) for _, name, opener in waiting[:READERS]]
+        ordered = []
+        for number, (split, _, _) in enumerate(waiting):
+            pixels, batch_labels = read[number].result()
+            read[number] = _SPENT
+            first = sum(map(len, labels[split]))
+            labels[split].append(batch_labels)
+            ordered.append(pool.submit(_channels_last, pixels, images[split][first : first + len(pixels)]))
+            del pixels
+            for _, name, opener in waiting[number + READERS : number + READERS + 1]:
+                read.append(pool.submit(_batch, name, opener, progress))
+        for future in ordered:
+            future.result()
+    return {
+        split: RawSplit({"image": images[split][: sum(map(len, parts))]}, np.concatenate(parts), files[split][0][0])
+        for split, parts in labels.items()
+    }
+
+
+def _most_images(opener: Opener) -> int:
+    with opener() as stream:
+        return stream.seek(0, os.SEEK_END) // PIXELS
 
 
 def _folder_files(source: Path) -> dict[str, Opener]:
@@ -99,7 +129,7 @@ def _tar_files(source: Path) -> dict[str, Opener]:
 
 
 def _batch(name: str, opener: Opener, progress: Callable[[int], None]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Images [rows, 32, 32, 3] and labels of one batch file."""
+    """Pixels [rows, 3 * 32 * 32] and labels of one batch file."""
     batch, size = _unpickle(name, opener)
     pixels, labels = batch.get(b"data"), batch.get(b"labels", batch.get(b"fine_labels"))
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != PIXELS:
@@ -108,18 +138,19 @@ def _batch(name: str, opener: Opener, progress: Callable[[int], None]) -> tuple[
         )
     if not isinstance(labels, list) or len(labels) != len(pixels) or not all(type(label) is int for label in labels):
         raise BadData(f"{name}: it needs one whole number as label for each of its {len(pixels)} images.")
+    if len(pixels) * PIXELS > size:
+        raise BadData(f"{name}: {len(pixels)} images do not fit into its {size} bytes: do not trust this file.")
     if any(abs(label) >= MOST_CLASSES for label in labels):
         raise BadData(f"{name}: it has a label of {max(labels, key=abs)}, but labels count from 0: fetch the file again.")
     progress(size)
-    return _channels_last(pixels), np.array(labels, np.int64)
+    return pixels, np.array(labels, np.int64)
 
 
-def _channels_last(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """[rows, 3 * 32 * 32], red first, as [rows, 32, 32, 3]; channel by channel takes half of a transposition's time."""
-    images = np.empty((len(pixels), SIDE * SIDE, 3), np.uint8)
+def _channels_last(pixels: NDArray[np.uint8], images: NDArray[np.uint8]) -> None:
+    """Write [rows, 3 * 32 * 32], red first, into [rows, 32, 32, 3]; channel by channel takes half of a transposition's time."""
+    target = images.reshape(len(pixels), SIDE * SIDE, 3)
     for channel in range(3):
-        images[:, :, channel] = pixels[:, channel * SIDE * SIDE : (channel + 1) * SIDE * SIDE]
-    return images.reshape(-1, SIDE, SIDE, 3)
+        target[:, :, channel] = pixels[:, channel * SIDE * SIDE : (channel + 1) * SIDE * SIDE]
 
 
 class _Unpickler(pickle.Unpickler):

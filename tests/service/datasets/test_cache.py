@@ -1,5 +1,6 @@
 """The node's cache: filled once by many processes, checked, and emptied by age, never under a reader."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -7,13 +8,14 @@ import sys
 import textwrap
 import threading
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from service.datasets.cache import Cache, Fill
+from service.datasets.cache import Cache, Fill, Piece
 from service.errors import Damaged, DelaylineError, InfrastructureFailure
 
 MIB = 1024**2
@@ -196,6 +198,40 @@ def test_a_damaged_entry_is_noticed_and_filled_again(folder: Path, damage: str) 
     columns = Cache(folder, PLENTY).columns("d", filler(1, calls))
     assert calls == [1] and columns["a"].tolist() == [1] * 1000
     Cache(folder, PLENTY).columns("d", never)
+
+
+@pytest.mark.parametrize("damage", ["flip", "longer", "shorter"])
+@pytest.mark.parametrize("size", [1, 3 * MIB + 1])
+def test_checksums_that_a_fill_returns_are_compared(folder: Path, damage: str, size: int) -> None:
+    filled: list[int] = []
+
+    def fill(target: Path) -> dict[str, list[Piece]]:
+        filled.append(1)
+        np.save(target / "a.npy", np.arange(size, dtype=np.uint8))
+        data = (target / "a.npy").read_bytes()
+        cuts = [0, 128, len(data) // 2, len(data)] if size > 1 else [0, len(data)]
+        pieces = [(start, end - start, zlib.crc32(data[start:end])) for start, end in itertools.pairwise(cuts)]
+        return {"a.npy": pieces[::-1]}
+
+    for _ in range(2):
+        columns = Cache(folder, PLENTY).columns("d", fill)
+        assert filled == [1] and columns["a"].tolist() == np.arange(size, dtype=np.uint8).tolist()
+    path = folder / "d" / "a.npy"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= damage == "flip"
+    path.write_bytes(data[:-1] if damage == "shorter" else data + b"x" if damage == "longer" else data)
+    Cache(folder, PLENTY).columns("d", fill)
+    assert filled == [1, 1]
+
+
+def test_an_entry_whose_checksums_leave_something_out_is_filled_again(folder: Path) -> None:
+    Cache(folder, PLENTY).columns("d", filler(1, size=3 * MIB))
+    sums = json.loads((folder / "d" / "entry.json").read_text())
+    del sums["a.npy"][1]
+    (folder / "d" / "entry.json").write_text(json.dumps(sums))
+    calls: list[int] = []
+    Cache(folder, PLENTY).columns("d", filler(1, calls, size=3 * MIB))
+    assert calls == [1]
 
 
 def test_a_fill_that_fails_leaves_nothing_and_is_tried_again(folder: Path) -> None:

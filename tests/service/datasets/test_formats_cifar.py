@@ -176,6 +176,12 @@ def test_pictures_of_another_shape_are_refused(cifar_folder: Path, refused: Refu
     refused(cifar_folder, "cifar", 3, "test_batch", "(images, 3072)")
 
 
+def test_more_images_than_the_file_has_bytes_are_refused(cifar_folder: Path, refused: Refused) -> None:
+    repeated = Calls(np.ndarray, (100_000, 3072), np.dtype(np.uint8), bytes(3072), 0, (0, 1))
+    (cifar_folder / "test_batch").write_bytes(pickle.dumps({b"data": repeated, b"labels": [0] * 100_000}, 4))
+    refused(cifar_folder, "cifar", 3, "test_batch", "do not fit")
+
+
 @pytest.mark.parametrize("meta", [{}, {b"label_names": 3}, {b"label_names": [1, 2]}])
 def test_a_meta_file_without_names_is_refused(cifar_folder: Path, refused: Refused, meta: Any) -> None:
     (cifar_folder / "batches.meta").write_bytes(pickle.dumps(meta, 2))

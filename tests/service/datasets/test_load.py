@@ -114,14 +114,14 @@ def test_what_is_cached_is_not_read_again(
 ) -> None:
     reads: list[str] = []
     lock = threading.Lock()
-    read: Callable[[str], bytes] = local_store.read
+    read: Callable[[str, memoryview], str] = local_store.read_into
 
-    def count(key: str) -> bytes:
+    def count(key: str, target: memoryview) -> str:
         with lock:
             reads.append(key)
-        return read(key)
+        return read(key, target)
 
-    monkeypatch.setattr(local_store, "read", count)
+    monkeypatch.setattr(local_store, "read_into", count)
     load_split(local_store, sharded, "train", cache)
     assert sorted(reads) == sorted(shard.key for shard in sharded.shards if shard.split == "train")
     load_split(local_store, sharded, "train", Cache(cache.folder, 2**30))
@@ -140,10 +140,10 @@ def test_the_cache_serves_the_same_content_under_another_name(
 def test_a_store_that_is_away_is_no_damage(
     local_store: Store, sharded: Manifest, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(_: str) -> bytes:
+    def away(*_: Any) -> str:
         raise StoreUnreachable("The store did not answer.")
 
-    monkeypatch.setattr(local_store, "read", away)
+    monkeypatch.setattr(local_store, "read_into", away)
     with pytest.raises(StoreUnreachable):
         load_split(local_store, sharded, "train", cache)
     with pytest.raises(StoreUnreachable):

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from service.datasets import shards
 from service.datasets.manifest import Feature
 from service.datasets.raw import STORED_TYPES
-from service.datasets.shards import SHARD_BYTES, decode_into, encode, rows_per_shard
+from service.datasets.shards import SHARD_BYTES, decode, encode, encode_into, encoded_bytes, rows_per_shard
 from service.errors import Damaged
 
 Columns = dict[str, NDArray[Any]]
@@ -23,7 +24,10 @@ Columns = dict[str, NDArray[Any]]
 def decoded(data: bytes, features: tuple[Feature, ...], rows: int) -> tuple[Columns, NDArray[np.int32]]:
     columns = {f.name: np.full((rows, *f.shape), 99, f.dtype) for f in features}
     labels = np.full(rows, -1, np.int32)
-    decode_into(data, features, columns, labels, "key")
+    for first, piece in decode(memoryview(data), features, rows, "key"):
+        for name, values in piece.items():
+            target = labels if name == "label" else columns[name]
+            target[first : first + len(values)] = values
     return columns, labels
 
 
@@ -62,6 +66,14 @@ def test_the_same_arrays_make_the_same_bytes() -> None:
     features = (Feature("a", "float32", (3,)),)
     arrays, labels = {"a": np.arange(30, dtype=np.float32).reshape(10, 3)}, np.arange(10, dtype=np.int32)
     assert bytes(encode(features, arrays, labels)) == bytes(encode(features, arrays, labels))
+
+
+@settings(deadline=None, max_examples=50)
+@given(examples(), st.integers(0, 5000))
+def test_the_same_bytes_whatever_room_there_is(made: tuple[tuple[Feature, ...], Columns, NDArray[np.int32]], room: int) -> None:
+    features, columns, labels = made
+    for size in (room, encoded_bytes(features, len(labels))):
+        assert encode_into(memoryview(bytearray(size)), features, columns, labels) == bytes(encode(features, columns, labels))
 
 
 def test_other_programs_can_read_a_shard(tmp_path: Path) -> None:
@@ -107,6 +119,12 @@ def test_a_truncated_shard_is_damaged(kept: int) -> None:
 def test_a_shard_that_its_manifest_does_not_describe_is_damaged(features: tuple[Feature, ...], rows: int) -> None:
     with pytest.raises(Damaged, match="shard key"):
         decoded(GOOD, features, rows)
+
+
+def test_a_shard_is_decoded_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "BATCH_BYTES", 2 * (4 + 4 + 12))
+    pieces = [(first, piece["label"].tolist()) for first, piece in decode(memoryview(GOOD), FEATURES, 5, "key")]
+    assert pieces == [(0, [0, 1]), (2, [2, 3]), (4, [4])]
 
 
 @settings(deadline=None)

@@ -44,6 +44,19 @@ def test_what_is_written_is_read(store: Store) -> None:
     assert store.exists("runs/a/spec.json") and not store.exists("runs/a/spec")
 
 
+@pytest.mark.parametrize("size", [0, 1, 300_000, 3 * MIB])
+def test_a_large_object_is_read_into_memory_of_its_size_alone(store: Store, size: int) -> None:
+    data = hashlib.shake_128(b"large").digest(size)
+    store.write_large("data/large", memoryview(data))
+    room = bytearray(size)
+    assert store.read_into("data/large", memoryview(room)) == hashlib.sha256(data).hexdigest() and room == data
+    assert store.read("data/large") == data
+    for other in (size + 1, max(0, size - 1)):
+        assert other == size or store.read_into("data/large", memoryview(bytearray(other))) == ""
+    with pytest.raises(NotFound, match="no/such"):
+        store.read_into("no/such", memoryview(bytearray(1)))
+
+
 def test_an_object_may_be_empty(store: Store) -> None:
     store.write("empty", b"")
     assert store.read("empty") == b"" and store.read_range("empty", 0, 10) == b""

@@ -100,6 +100,10 @@ def test_missing_credentials_are_asked_for(
     with pytest.raises(StoreError) as caught:
         opened(f"s3://{seaweedfs.bucket()}").check()
     one_sentence(caught, "AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(StoreError, match="AWS_SECRET_ACCESS_KEY"):
+        opened("s3://bucket").read_into("a", memoryview(bytearray(1)))
+    with pytest.raises(StoreError, match="AWS_SECRET_ACCESS_KEY"):
+        opened("s3://bucket").write_large("a", memoryview(b"content"))
     assert time.monotonic() - began < 4
 
 
@@ -219,7 +223,7 @@ def test_lost_answers_do_no_harm(server: s3_servers.S3Server, tmp_path: Path) ->
     assert isinstance(store, S3Store)
     version = store.write("swap", b"0")
     store.write("gone", b"x")
-    whole = store._client
+    whole = store._bucket.client
     names = ("put_object", "upload_part", "create_multipart_upload", "complete_multipart_upload", "delete_object", "get_object")
     for attempt in (
         lambda: store.write("claim", b"mine", if_absent=True),
@@ -228,7 +232,7 @@ def test_lost_answers_do_no_harm(server: s3_servers.S3Server, tmp_path: Path) ->
         lambda: store.download("large", tmp_path / "target"),
         lambda: store.delete("gone"),
     ):
-        store._made = LosesAnswers(whole, *names)
+        store._bucket.client = LosesAnswers(whole, *names)
         attempt()
     assert store.read("claim") == b"mine" and store.read("swap") == b"1" and not store.exists("gone")
     assert (tmp_path / "target").read_bytes() == data

@@ -1,0 +1,151 @@
+"""One bucket and prefix as boto3 reaches it: the client, its threads, and requests that are tried again."""
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal, TypeVar
+
+import boto3
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    SSLError,
+)
+from botocore.loaders import create_loader
+
+from service.errors import InvalidInput, StoreError, StoreUnreachable
+from service.storage.base import check_key
+from service.storage.location import S3Location
+from service.storage.s3_errors import tls_remedy, translate, worth_another_try
+from service.storage.signed_requests import SignedRequests
+
+THREADS = 8
+"""Parallel requests (assumed: fills a loopback or a 10 Gbit/s link with parts of 85 to 90 MB/s each)."""
+CONNECT_SECONDS, READ_SECONDS = 5.0, 60.0
+LONGEST_PAUSE = 5.0
+
+Result = TypeVar("Result")
+
+
+_LOADER = create_loader()
+"""Of botocore's descriptions of S3: read once a process, they are most of the time that a client takes (measured: 45 of 55 ms)."""
+
+
+def _session() -> boto3.session.Session:
+    session = botocore.session.get_session()
+    session.register_component("data_loader", _LOADER)
+    return boto3.session.Session(botocore_session=session)
+
+
+class Bucket:
+    """`patience`: seconds for which a request is tried again while the server does not answer."""
+
+    def __init__(self, location: S3Location, patience: float) -> None:
+        self.location = location
+        self.prefix = f"{location.prefix}/" if location.prefix else ""
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._client: Any = None
+        self._pool_made: ThreadPoolExecutor | None = None
+        self._signed: SignedRequests | None = None
+
+    @property
+    def client(self) -> Any:
+        """boto3's client, made when it is first needed."""
+        with self._lock:
+            if self._client is None:
+                self._client = self.make_client()
+            return self._client
+
+    @client.setter
+    def client(self, client: Any) -> None:
+        self._client = client
+
+    def make_client(self, **changes: Any) -> Any:
+        """A client of boto3; `changes` are those of its configuration."""
+        style: Literal["path", "auto"] = "path" if self.location.endpoint else "auto"
+        config = Config(
+            signature_version="s3v4",
+            s3={"addressing_style": style},
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            # Retries are this class's own: botocore's end within seconds.
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            max_pool_connections=2 * THREADS,
+        ).merge(Config(**changes))
+        try:
+            session = _session()
+            region = session.region_name or "us-east-1"
+            return session.client("s3", endpoint_url=self.location.endpoint, region_name=region, config=config)
+        except PartialCredentialsError:
+            raise
+        except (BotoCoreError, ValueError) as error:
+            raise InvalidInput(
+                f"The S3 settings are not valid ({error}): correct the AWS configuration or the endpoint."
+            ) from error
+
+    @property
+    def pool(self) -> ThreadPoolExecutor:
+        """Threads for parallel requests."""
+        with self._lock:
+            if self._pool_made is None:
+                self._pool_made = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
+            return self._pool_made
+
+    def signed(self) -> SignedRequests | None:
+        """Requests without boto3, for an endpoint that the settings name; AWS itself has the bucket's name in the host.
+
+        None also where there are no credentials, which boto3 says when it is asked.
+        """
+        if self.location.endpoint is None:
+            return None
+        try:
+            client = self.client
+        except PartialCredentialsError:
+            return None
+        with self._lock, contextlib.suppress(BotoCoreError):
+            credentials = None if self._signed else _session().get_credentials()
+            if credentials is not None:
+                endpoint, bucket = self.location.endpoint, self.location.bucket
+                self._signed = SignedRequests(client, credentials, endpoint, bucket, 2 * THREADS)
+        return self._signed
+
+    def at(self, key: str) -> dict[str, str]:
+        """The arguments of a request that name an object."""
+        return {"Bucket": self.location.bucket, "Key": self.prefix + check_key(key)}
+
+    def call(self, request: Callable[[], Result], key: str) -> Result:
+        """Do a request; again with growing, random pauses while the server does not answer, until patience ends."""
+        deadline = time.monotonic() + self._patience
+        pause = 0.1
+        while True:
+            try:
+                return request()
+            except ClientError as error:
+                if not worth_another_try(error) or time.monotonic() + pause > deadline:
+                    raise translate(error, key, self.location, self._patience) from error
+            except (NoCredentialsError, PartialCredentialsError) as error:
+                raise StoreError(
+                    f"There are no credentials for {self.location.url}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or an AWS profile."
+                ) from error
+            except (HTTPClientError, ConnectionError, OSError) as error:
+                if isinstance(error, SSLError) and (remedy := tls_remedy(error)):
+                    raise StoreError(f"The store {self.location.url} cannot be reached over TLS: {remedy}.") from error
+                if time.monotonic() + pause > deadline:
+                    raise StoreUnreachable(
+                        f"The store {self.location.url} did not answer for {self._patience:g} s ({type(error).__name__}): "
+                        "see whether the server runs and the endpoint is right."
+                    ) from error
+            except BotoCoreError as error:
+                raise StoreError(f"The store {self.location.url} cannot be used: {error}.") from error
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # no secret: a pause
+            pause = min(2 * pause, LONGEST_PAUSE)
