@@ -232,6 +232,7 @@ class Driver:
             "state": result,
             "finished": time.time(),
             "metrics": progress.get("metrics", {}),
+            "position": {name: progress.get(name) for name in ("epoch", "epochs", "step", "steps")},
             "error": error,
             "exit_code": code,
         }

@@ -1,11 +1,11 @@
 """Where the workers of a run come from: the seam of the driver, and a worker in the driver's own process."""
 
 import threading
+from collections.abc import Callable
 from typing import Protocol
 
 from jobs.worker import WorkerConfig, run_worker
-from service.settings import Settings
-from service.specs import TrainSpec
+from service.storage.records import Document
 
 
 class Attempt(Protocol):
@@ -42,9 +42,8 @@ class Group(Protocol):
 class InProcess:
     """One worker in a thread of this process, which has imported TensorFlow: how a trial runs in a warm process."""
 
-    def __init__(self, settings: Settings, spec: TrainSpec) -> None:
-        self._settings = settings
-        self._spec = spec
+    def __init__(self, goes_on: Callable[[Document], bool] | None = None) -> None:
+        self._goes_on = goes_on
 
     def connect(self) -> None:
         """There is nothing to start."""
@@ -55,7 +54,7 @@ class InProcess:
 
     def start(self, config: WorkerConfig) -> "InProcessAttempt":
         """Train in a thread."""
-        return InProcessAttempt(config)
+        return InProcessAttempt(config, self._goes_on)
 
     def is_alive(self) -> bool:
         """As long as anybody can ask."""
@@ -71,7 +70,8 @@ class InProcess:
 class InProcessAttempt:
     """The one worker's attempt."""
 
-    def __init__(self, config: WorkerConfig) -> None:
+    def __init__(self, config: WorkerConfig, goes_on: Callable[[Document], bool] | None) -> None:
+        self._goes_on = goes_on
         self.error: BaseException | None = None
         self._config = config
         self._done = threading.Event()
@@ -83,7 +83,7 @@ class InProcessAttempt:
 
     def _run(self) -> None:
         try:
-            run_worker(self._config, rank=0)
+            run_worker(self._config, 0, self._goes_on)
         except BaseException as error:
             self.error = error
         finally:

@@ -30,7 +30,7 @@ from jobs.tasks import task_for
 from jobs.training_loop import LoopState, TrainingLoop, latest_metrics
 from jobs.transfer import freeze_layers, start_from
 from jobs.variables import assign_variables, draw_differently
-from jobs.watchers import LeadWatcher, SilentWatcher
+from jobs.watchers import GoesOn, LeadWatcher, SilentWatcher
 from service.errors import Damaged, InfrastructureFailure, NotFound
 from service.specs import TrainSpec
 from service.storage.records import Document, RunRecord
@@ -82,10 +82,12 @@ def run_session(
     fence: Callable[[], None],
     members: list[Document],
     guard: Guard,
+    goes_on: GoesOn | None = None,
 ) -> None:
     """Train a run from its newest checkpoint, or from the beginning, to its end or until it is cancelled."""
     session = prepare(spec, place, record, fence, guard)
-    watcher = LeadWatcher(record, place.attempt, session.checkpoints, members) if place.rank == 0 else SilentWatcher()
+    lead = place.rank == 0
+    watcher = LeadWatcher(record, place.attempt, session.checkpoints, members, goes_on) if lead else SilentWatcher()
     with contextlib.closing(watcher):
         snapshot = restore(session, watcher)
         if session.arrays.streamed:

@@ -44,6 +44,7 @@ class SweepDriver:
     """Trials that an earlier driver began and did not end, to be handed out first."""
     _values: dict[int, list[float | None]] = field(default_factory=dict)
     """By point: the metric of each of its trials that ended."""
+    _ended_rows: dict[str, Document] = field(default_factory=dict)
     _live: set[str] = field(default_factory=set)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _over: threading.Event = field(default_factory=threading.Event)
@@ -197,16 +198,17 @@ class SweepDriver:
             "folder": self.folder,
             "metric": self.spec.metric,
             "by_evaluation": self.spec.scheduler.name != "none",
+            "distributed": self.spec.workers != (1, 1),
             "local": self.settings.ray_address in (None, "local"),
             "environment": self.settings.for_processes(),
         }
 
     def _ended(self, run_id: str, result: Document | None) -> None:
-        """A trial's end, as Tune tells it; without `done` the scheduler stopped it."""
+        """A trial's end, as Tune tells it; without `over` the scheduler stopped it."""
         with self._lock:
             self._live.discard(run_id)
             trial = next(trial for trial in self._trials if trial["id"] == run_id)
-            if result is not None and not result.get("done"):
+            if result is not None and not result.get("over"):
                 self._stop_early(trial, result)
             elif result is not None:
                 self._note_value(trial, result.get(self.spec.metric))
@@ -267,7 +269,7 @@ class SweepDriver:
                 record.request_cancel()
 
     def _write_progress(self) -> list[Document]:
-        rows = trial_rows(self.record.store, list(self._trials))
+        rows = self._rows()
         total = self._points.count * self.spec.seeds
         best = best_of(rows, self.spec.metric, self.spec.mode)
         self.record.write_progress(
@@ -283,6 +285,15 @@ class SweepDriver:
             }
         )
         return rows
+
+    def _rows(self) -> list[Document]:
+        """All trials as they stand; those that are over are read once."""
+        with self._lock:
+            trials = list(self._trials)
+        fresh = trial_rows(self.record.store, [trial for trial in trials if trial["id"] not in self._ended_rows])
+        rows = {**self._ended_rows, **{row["id"]: row for row in fresh}}
+        self._ended_rows |= {row["id"]: row for row in fresh if row["state"] in OVER}
+        return [rows[trial["id"]] for trial in trials]
 
     def _finish(self, error: Document | None) -> int:
         rows = self._write_progress()

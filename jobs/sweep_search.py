@@ -7,12 +7,10 @@ from typing import Any
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 from ray.tune.search import Searcher
 
+from jobs.trial import EVALUATION
 from service.storage.records import Document
 from service.sweep_points import Point, Points
 from service.sweep_specs import Parameter, SweepSpec
-
-EVALUATION = "evaluation"
-"""The key of Tune's results that counts a trial's evaluations, by which schedulers go."""
 
 
 def make_scheduler(sweep: SweepSpec, evaluations: int) -> TrialScheduler:
@@ -21,16 +19,13 @@ def make_scheduler(sweep: SweepSpec, evaluations: int) -> TrialScheduler:
     if policy.name == "asha":
         return ASHAScheduler(
             time_attr=EVALUATION,
-            metric=sweep.metric,
-            mode=sweep.mode,
-            max_t=max(evaluations, policy.grace_epochs + 1),
+            # One more than there are: at the last one a trial ends by itself, with its test.
+            max_t=max(evaluations, policy.grace_epochs) + 1,
             grace_period=policy.grace_epochs,
             reduction_factor=policy.reduction,
         )
     if policy.name == "median":
-        return MedianStoppingRule(
-            time_attr=EVALUATION, metric=sweep.metric, mode=sweep.mode, grace_period=policy.grace_epochs, min_samples_required=3
-        )
+        return MedianStoppingRule(time_attr=EVALUATION, grace_period=policy.grace_epochs, min_samples_required=3)
     return FIFOScheduler()
 
 

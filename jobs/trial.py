@@ -2,10 +2,11 @@
 
 import gc
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from threading import Thread
+from queue import Empty, Queue
 from typing import Any
 
 from ray import tune
@@ -19,6 +20,10 @@ from service.specs import TrainSpec
 from service.storage import open_store
 from service.storage.records import ENDED, Document, Lease, RunRecord
 
+EVALUATION = "evaluation"
+"""The key of Tune's results that counts a trial's evaluations, by which schedulers go."""
+OVER = "over"
+"""The key of Tune's results that tells a trial's own end from a scheduler's, at which Tune itself says `done`."""
 LOOK_SECONDS = 0.2
 """Between looks at a trial that may be stopped (assumed: short beside an epoch)."""
 LEASE_PATIENCE = 120.0
@@ -36,6 +41,7 @@ class TrialOrder:
     metric: str
     by_evaluation: bool
     """Whether each evaluation is reported, for a scheduler to go by, or the end alone."""
+    distributed: bool
     local: bool
     environment: Mapping[str, str]
 
@@ -91,69 +97,111 @@ class TrialProcess(tune.Trainable):
 
 
 class Trial:
-    """Drives one run in a thread."""
+    """Drives one run in a thread. With `by_evaluation` the run waits at each evaluation until Tune wants the next one."""
 
     def __init__(self, order: TrialOrder) -> None:
         os.environ.update(order.environment)
         self._order = order
         self._settings = Settings.load(store=order.store)
         self._record = RunRecord(open_store(self._settings, patience=self._settings.store_patience), order.id)
+        self._spec = self._record.spec()
         self._error: DelaylineError | None = None
-        self._thread = Thread(target=self._drive, name=order.id, daemon=True)
+        self._rows: Queue[Document] = Queue()
+        self._wanted = threading.Semaphore(0)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._drive, name=order.id, daemon=True)
         self._thread.start()
 
     def reports(self) -> Iterator[dict[str, Any]]:
         """What Tune is told: each evaluation if wanted, then the end, `done`; raise InfrastructureFailure for a lost lease."""
-        told = 0
-        while self._thread.is_alive():
-            self._thread.join(LOOK_SECONDS if self._order.by_evaluation else None)
-            if self._order.by_evaluation:
-                rows = self._evaluations()
-                for number, row in enumerate(rows[told:], told + 1):
-                    yield {self._order.metric: row[self._order.metric], "evaluation": number}
-                told = len(rows)
+        number = 0
+        for number, row in enumerate(self._evaluations() if self._order.by_evaluation else (), 1):
+            yield {self._order.metric: row[self._order.metric], EVALUATION: number}
+        self._thread.join()
         if self._error is not None:
             raise self._error
         state = self._record.state()
         value = state.get("metrics", {}).get(self._order.metric)
         found = {} if value is None or state["state"] == "failed" else {self._order.metric: value}
-        yield {**found, "evaluation": told, "state": state["state"], "done": True}
+        yield {**found, EVALUATION: number + 1, OVER: True, "done": True}
 
     def stop(self) -> None:
         """Ask the run to save and stop, and wait for it."""
+        self._stopped.set()
         while self._thread.is_alive():
+            self._wanted.release()
             if not self._record.cancel_requested():
                 self._record.request_cancel()
             self._thread.join(LOOK_SECONDS)
 
-    def _evaluations(self) -> list[Document]:
-        return [row for row in self._record.history() if self._order.metric in row]
+    def _evaluations(self) -> Iterator[Document]:
+        """The rows with the metric: those of earlier attempts, then those to come, until the run's end."""
+        told = 0
+        for row in self._record.history():
+            if self._is_judged(row):
+                told = max(told, int(row["step"]))
+                yield row
+        while self._thread.is_alive() or not self._rows.empty():
+            if self._distributed:
+                time.sleep(LOOK_SECONDS)
+                rows = [row for row in self._record.history() if self._is_judged(row) and int(row["step"]) > told]
+            else:
+                rows = self._handed_over(told)
+            for row in rows:
+                told = int(row["step"])
+                yield row
+                # The next one is wanted: the training that waits goes on.
+                if not self._distributed:
+                    self._wanted.release()
+
+    def _handed_over(self, told: int) -> list[Document]:
+        try:
+            row = self._rows.get(timeout=LOOK_SECONDS)
+        except Empty:
+            return []
+        if int(row["step"]) > told:
+            return [row]
+        self._wanted.release()
+        return []
+
+    def _goes_on(self, row: Document) -> bool:
+        """In the training's thread: hand an evaluation over, and wait until Tune has judged it."""
+        if self._order.by_evaluation and self._is_judged(row) and not self._stopped.is_set():
+            self._rows.put(row)
+            self._wanted.acquire()
+        return not self._stopped.is_set()
+
+    def _is_judged(self, row: Document) -> bool:
+        """Whether it is an evaluation before the last, which comes with the trial's end and its test."""
+        spec = self._spec
+        last = row["epoch"] >= spec.epochs if spec.epochs is not None else row["step"] >= (spec.steps or 0)
+        return self._order.metric in row and not last
+
+    @property
+    def _distributed(self) -> bool:
+        return self._order.distributed
 
     def _drive(self) -> None:
         try:
-            spec = self._record.spec()
             state = self._record.state()
             if state["state"] in ENDED and state["state"] != "cancelled":
                 return
             if RunRecord(self._record.store, self._order.sweep).cancel_requested():
                 # Tune holds a trial or two ready: one that had not begun when the sweep was stopped does not begin.
                 return
-            group: type[Group] = InProcess if spec.workers == (1, 1) else JoinedGroup
             Driver(
-                self._record, spec, self._settings, self._lease(), self._order.folder,
-                fresh_budget=state["state"] == "cancelled", say=say, make_group=self._group(group), reports=False,
+                self._record, self._spec, self._settings, self._lease(), self._order.folder,
+                fresh_budget=state["state"] == "cancelled", say=say, make_group=self._group, reports=False,
             ).run()  # fmt: skip
         except DelaylineError as error:
             self._error = error
 
-    def _group(self, kind: Any) -> Any:
-        def make(settings: Settings, spec: TrainSpec) -> Group:
-            group: Group = kind(settings, spec)
-            if isinstance(group, WorkerGroup):
-                group.local = self._order.local
-            return group
-
-        return make
+    def _group(self, settings: Settings, spec: TrainSpec) -> Group:
+        if not self._distributed:
+            return InProcess(self._goes_on)
+        group = JoinedGroup(settings, spec)
+        group.local = self._order.local
+        return group
 
     def _lease(self) -> Lease:
         """The trial's lease, once a process that was killed is known to be gone."""

@@ -13,6 +13,8 @@ from jobs.training_loop import LoopState
 from service.errors import StoreError
 from service.storage.records import Document, RunRecord
 
+GoesOn = Callable[[Document], bool]
+"""Called with each row of metrics; it may take its time, and says whether the training is to go on."""
 CHECKPOINT_LIMIT = 900.0
 """Seconds to wait for the last checkpoint (assumed: longer than a store may be away)."""
 
@@ -47,8 +49,16 @@ class SilentWatcher:
 class LeadWatcher:
     """Rank 0: metrics, progress, events, checkpoints and TensorBoard files go to the store from here."""
 
-    def __init__(self, record: RunRecord, attempt: int, checkpoints: CheckpointStore, members: list[Document]) -> None:
+    def __init__(
+        self,
+        record: RunRecord,
+        attempt: int,
+        checkpoints: CheckpointStore,
+        members: list[Document],
+        goes_on: GoesOn | None = None,
+    ) -> None:
         self._checkpoints = checkpoints
+        self._goes_on = goes_on
         self._reporter = ProgressReporter(record, attempt, {"phase": "starting", "workers": members}, record.history())
         self._writer = CheckpointWriter(checkpoints, self._saved)
         self._cancel = CancelWatch(record)
@@ -61,6 +71,8 @@ class LeadWatcher:
         self._reporter.check()
         self._reporter.add_row(row)
         self._tensorboard.add(row)
+        if self._goes_on is not None and not self._goes_on(row):
+            self._cancel.ask()
         print(
             " ".join(f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}" for name, value in row.items()),
             flush=True,
@@ -149,6 +161,10 @@ class CancelWatch:
     def asked(self) -> bool:
         """Whether somebody did."""
         return self._asked.is_set()
+
+    def ask(self) -> None:
+        """Ask from within this process."""
+        self._asked.set()
 
     def close(self) -> None:
         """Look no more."""

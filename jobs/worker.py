@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +51,11 @@ def train_worker(values: dict[str, Any]) -> None:
     run_worker(WorkerConfig(**values), ray.train.get_context().get_world_rank())
 
 
-def run_worker(config: WorkerConfig, rank: int) -> None:
-    """Run one worker in this process; raise one of Delayline's errors, which is in the store by then."""
+def run_worker(config: WorkerConfig, rank: int, goes_on: Callable[[Document], bool] | None = None) -> None:
+    """Run one worker in this process; raise one of Delayline's errors, which is in the store by then.
+
+    `goes_on` is called by rank 0 with each row of metrics, and says whether the training is to go on.
+    """
     log_file = (
         Path(tempfile.gettempdir()) / f"delayline-{os.getuid()}" / f"{config.run_id}-{config.attempt}-{rank}-{os.getpid()}.log"
     )
@@ -64,7 +67,7 @@ def run_worker(config: WorkerConfig, rank: int) -> None:
     shipper = LogShipper(store, record.paths.log(config.attempt, rank), log_file)
     say(f"worker {rank} of {config.workers} on {socket.gethostname()}, process {os.getpid()}, attempt {config.attempt}")
     try:
-        _run(config, settings, record, rank, log_file)
+        _run(config, settings, record, rank, log_file, goes_on)
         say("done")
     except BaseException as error:
         raise report_failure(record, config.attempt, rank, error) from None
@@ -73,7 +76,14 @@ def run_worker(config: WorkerConfig, rank: int) -> None:
         log_file.unlink(missing_ok=True)
 
 
-def _run(config: WorkerConfig, settings: Settings, record: RunRecord, rank: int, log_file: Path) -> None:
+def _run(
+    config: WorkerConfig,
+    settings: Settings,
+    record: RunRecord,
+    rank: int,
+    log_file: Path,
+    goes_on: Callable[[Document], bool] | None,
+) -> None:
     def guard(message: str, seconds: float) -> AbstractContextManager[None]:
         order = {"run_id": config.run_id, "attempt": config.attempt, "rank": rank, "log": str(log_file)}
         return watched({**order, "message": message, "seconds": seconds, "pid": os.getpid()})
@@ -93,7 +103,7 @@ def _run(config: WorkerConfig, settings: Settings, record: RunRecord, rank: int,
         rank, config.workers, config.attempt, config.folder, version, settings.ring_timeout, settings.cache, settings.cache_bytes,
         neighbours=sum(member["host"] == socket.gethostname() for member in members),
     )  # fmt: skip
-    run_session(spec, place, record, fence, members, guard)
+    run_session(spec, place, record, fence, members, guard, goes_on)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,6 @@ def trial_rows(store: Store, trials: Sequence[Document]) -> list[Document]:
     documents = store.read_many([path.state for path in paths])
     rest = [path for path in paths if _state(documents, path).get("state") not in ENDED]
     documents |= store.read_many([key for path in rest for key in (path.lease, path.progress)])
-    # Of a trial that has ended its progress still tells how far it came.
     return [_row(trial, path, documents) for trial, path in zip(trials, paths, strict=True)]
 
 
@@ -41,7 +40,7 @@ def _row(trial: Document, path: RunPaths, documents: dict[str, bytes]) -> Docume
         "state": name,
         "metrics": (state.get("metrics") if ended else None) or progress.get("metrics") or {},
         "attempts": [{"workers": [], **attempt} for attempt in state.get("attempts", [])],
-        **{key: progress.get(key) for key in ("epoch", "epochs", "step", "steps", "eta_seconds")},
+        **{key: (state.get("position") or progress).get(key) for key in ("epoch", "epochs", "step", "steps")},
         "started": state.get("started"),
         "finished": state.get("finished"),
         "error": state.get("error"),
