@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from jobs.spaces import Space, WeightSpace
 from jobs.tasks import Task
 from jobs.variables import draw_from, global_stream
 from service.specs import TrainSpec
@@ -36,6 +37,7 @@ class Replica:
     """Model, optimizer and compiled functions; all workers hold the same values after each step.
 
     `inputs` turns the features of a batch into what the model takes; `scales` divides each feature's stored values.
+    `space` is what the optimizer works in, the model's weights if none is given.
     """
 
     def __init__(
@@ -47,9 +49,11 @@ class Replica:
         task: Task,
         scales: Mapping[str, float],
         inputs: Callable[[dict[str, Any]], Any],
+        space: Space | None = None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
+        self.space: Space = space or WeightSpace(model)
         self.metric_names: tuple[str, ...] = task.metric_names
         self._batch = spec.batch
         self._strategy = strategy
@@ -126,14 +130,16 @@ class Replica:
         rows = tf.TensorArray(tf.float32, size=count, element_shape=[1 + len(self.metric_names)])
         for index in tf.range(count):
             rows = rows.write(index, self._step({name: array[index] for name, array in features.items()}, labels[index]))
+        self.space.realise()
         return self._all_reduce_vector(tf.concat([flags, tf.reshape(rows.stack(), [-1])], axis=0))
 
     def _step(self, features: dict[str, Any], labels: Any) -> Any:
         if self._scaled_loss:
             return self._local(self._strategy.run(self._step_with_loss_scale, args=(features, labels)))
+        pull_back = self.space.realise()
         gradients, row = self._strategy.run(self._summed_gradients, args=(features, labels))
         # Outside the replica context Keras does not sum the gradients once more, and clips what is the global gradient.
-        self.optimizer.apply([self._local(gradient) for gradient in gradients], self._trainable)
+        self.optimizer.apply(pull_back([self._local(gradient) for gradient in gradients]), self.space.variables)
         return self._local(row)
 
     def _summed_gradients(self, features: dict[str, Any], labels: Any) -> tuple[list[Any], Any]:
@@ -160,7 +166,7 @@ class Replica:
     def _losses(self, features: dict[str, Any], labels: Any, training: bool) -> tuple[Any, Any]:
         draw_from(self._stream)
         scaled = {name: self._scale(name, array) for name, array in features.items()}
-        logits = self.model(self._inputs(scaled), training=training)
+        logits = self.space.forward(self._inputs(scaled), training)
         losses = self._task.losses(labels, logits)
         metrics = self._task.metrics(labels, logits)
         values = [losses, *(metrics[name] for name in self.metric_names)]

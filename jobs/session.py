@@ -14,9 +14,9 @@ from jobs.analysis import Subject, analyse, describe_attempt
 from jobs.batches import BatchFeeder, BatchPlan, choose_examples, split_validation
 from jobs.callbacks import callback_state, make_callbacks, observes_batches, restore_callback_state
 from jobs.checkpoints import CheckpointStore, Snapshot
-from jobs.datasets import Arrays, load_arrays
+from jobs.datasets import Arrays, load_arrays, scaled
 from jobs.datasets.augmentation import make_augmenter
-from jobs.datasets.reading import example_bytes
+from jobs.datasets.reading import example_bytes, open_reader
 from jobs.evaluation import Evaluator
 from jobs.milestones import Milestones
 from jobs.model_graph import model_graph
@@ -26,6 +26,8 @@ from jobs.optimizers import make_optimizer, set_precision
 from jobs.pace import Pace
 from jobs.replica import Replica
 from jobs.ring import Guard, form_ring
+from jobs.spaces import Space, WeightSpace
+from jobs.spaces.target import TargetSpace
 from jobs.tasks import task_for
 from jobs.training_loop import LoopState, TrainingLoop, latest_metrics
 from jobs.transfer import freeze_layers, start_from
@@ -132,8 +134,9 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
         freeze_layers(model, spec.freeze)
         if place.workers > 1:
             synchronise_batch_normalisation(model)
+        space = _make_space(spec, model, arrays, training_rows)
         optimizer = make_optimizer(spec, milestones.total)
-        optimizer.build(model.trainable_variables)
+        optimizer.build(space.variables)
     replica = Replica(
         spec,
         strategy,
@@ -142,9 +145,20 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
         task,
         {f.name: f.scale for f in arrays.features},
         lambda features: model_inputs(model, features),
+        space,
     )
     checkpoints = CheckpointStore(record.store, record.paths, spec.checkpoint, fence)
     return Session(spec, place, record, checkpoints, arrays, strategy, plan, validation_rows, milestones, replica)
+
+
+def _make_space(spec: TrainSpec, model: keras.Model, arrays: Arrays, rows: np.ndarray) -> Space:
+    if spec.space.name == "weight":
+        return WeightSpace(model)
+    first = rows[: spec.space.realisation]
+    with contextlib.closing(open_reader(arrays.train, arrays.train_labels, iter([first]))) as reader:
+        columns = scaled(reader.take(first), arrays.features)
+    columns.pop("label", None)
+    return TargetSpace(model, model_inputs(model, columns), spec.space, spec.seed)
 
 
 def draw(session: Session) -> bytes:
@@ -172,9 +186,12 @@ def restore(session: Session, watcher: LeadWatcher | SilentWatcher) -> Snapshot 
     if snapshot:
         assign_variables(session.replica.model.variables, snapshot.model)
         assign_variables(session.replica.optimizer.variables, snapshot.optimizer)
+        assign_variables(session.replica.space.kept, snapshot.space)
         watcher.event("resumed", f"goes on from the checkpoint at step {step}", step=step)
-    elif session.spec.init_from is not None:
-        _take_first_weights(session, watcher)
+    else:
+        if session.spec.init_from is not None:
+            _take_first_weights(session, watcher)
+        session.replica.space.begin()
     draw_differently(session.replica.model, session.place.rank)
     watcher.resume(step, snapshot.history if snapshot else [])
     return snapshot

@@ -284,6 +284,7 @@ class TrainingLoop:
             epoch=self.milestones.epoch(state.step),
             model=copy_model(self.replica.model),
             optimizer=copy_variables(self.replica.optimizer.variables),
+            space=copy_variables(self.replica.space.kept),
             history=list(state.history),
             position=jsonable({**state.position(), "callbacks": self.callback_states()}),
             score=score_of(state.history[-1], self.spec.early_stopping) if scored else None,

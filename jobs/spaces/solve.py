@@ -54,9 +54,7 @@ def _tall_gradients(rows: Any, targets: Any, weights: Any, p: Any) -> tuple[Any,
     return tf.matmul(left, tf.concat([p, weights], axis=1), transpose_b=True), by_targets
 
 
-def _wide_gradients(
-    rows: Any, weights: Any, dual: Any, gradient: Any, inverse: Callable[[Any], Any]
-) -> tuple[Any, Any]:
+def _wide_gradients(rows: Any, weights: Any, dual: Any, gradient: Any, inverse: Callable[[Any], Any]) -> tuple[Any, Any]:
     # AP = (AAᵀ + λI)⁻¹AG, and T − AW = λ dual, λP = G − AᵀAP: nothing is divided by λ.
     by_targets = inverse(tf.matmul(rows, gradient))
     scaled_p = gradient - tf.matmul(rows, by_targets, transpose_a=True)
