@@ -156,9 +156,9 @@ def _make_space(spec: TrainSpec, model: keras.Model, arrays: Arrays, rows: np.nd
         return WeightSpace(model)
     first = rows[: spec.space.realisation]
     with contextlib.closing(open_reader(arrays.train, arrays.train_labels, iter([first]))) as reader:
-        columns = scaled(reader.take(first), arrays.features)
-    columns.pop("label", None)
-    return TargetSpace(model, model_inputs(model, columns), spec.space, spec.seed)
+        columns = reader.take(first)
+    features = scaled({name: array for name, array in columns.items() if name != "label"}, arrays.features)
+    return TargetSpace(model, model_inputs(model, features), spec.space, spec.seed)
 
 
 def draw(session: Session) -> bytes:
