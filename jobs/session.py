@@ -14,9 +14,9 @@ from jobs.analysis import Subject, analyse, describe_attempt
 from jobs.batches import BatchFeeder, BatchPlan, choose_examples, split_validation
 from jobs.callbacks import callback_state, make_callbacks, observes_batches, restore_callback_state
 from jobs.checkpoints import CheckpointStore, Snapshot
-from jobs.datasets import Arrays, load_arrays, scaled
+from jobs.datasets import Arrays, load_arrays
 from jobs.datasets.augmentation import make_augmenter
-from jobs.datasets.reading import example_bytes, open_reader
+from jobs.datasets.reading import example_bytes
 from jobs.evaluation import Evaluator
 from jobs.milestones import Milestones
 from jobs.model_graph import model_graph
@@ -26,8 +26,7 @@ from jobs.optimizers import make_optimizer, set_precision
 from jobs.pace import Pace
 from jobs.replica import Replica
 from jobs.ring import Guard, form_ring
-from jobs.spaces import Space, WeightSpace
-from jobs.spaces.target import TargetSpace
+from jobs.spaces.realisation import make_space
 from jobs.tasks import task_for
 from jobs.training_loop import LoopState, TrainingLoop, latest_metrics
 from jobs.transfer import freeze_layers, start_from
@@ -134,7 +133,7 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
         freeze_layers(model, spec.freeze)
         if place.workers > 1:
             synchronise_batch_normalisation(model)
-        space = _make_space(spec, model, arrays, training_rows)
+        space = make_space(spec, model, arrays, training_rows)
         optimizer = make_optimizer(spec, milestones.total)
         optimizer.build(space.variables)
     replica = Replica(
@@ -149,16 +148,6 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
     )
     checkpoints = CheckpointStore(record.store, record.paths, spec.checkpoint, fence)
     return Session(spec, place, record, checkpoints, arrays, strategy, plan, validation_rows, milestones, replica)
-
-
-def _make_space(spec: TrainSpec, model: keras.Model, arrays: Arrays, rows: np.ndarray) -> Space:
-    if spec.space.name == "weight":
-        return WeightSpace(model)
-    first = rows[: spec.space.realisation]
-    with contextlib.closing(open_reader(arrays.train, arrays.train_labels, iter([first]))) as reader:
-        columns = reader.take(first)
-    features = scaled({name: array for name, array in columns.items() if name != "label"}, arrays.features)
-    return TargetSpace(model, model_inputs(model, features), spec.space, spec.seed)
 
 
 def draw(session: Session) -> bytes:
