@@ -8,7 +8,12 @@ on the realisation batch X̄ (the first training examples in stored order) and �
 `scu`, the sequential cascade untangling, feeds the next layer what these weights really give, φ(A_l W_l); `ocu`, the optimistic
 one, φ(T_l). A recurrent layer's own solve is always optimistic. Dropout is off in the realisation.
 
-Every worker solves the same problem, and gradients by the weights, fewer than the targets, are what the workers sum up.
+Every worker solves the same problem, and gradients by the weights, fewer than the targets, are what the workers sum up. So their
+processors have to compute alike. One and two workers agree as in weight space at first, but rounding grows faster here: with Adam,
+which turns the smallest gradients into whole steps, it was seen in the fourth digit of the loss after ten steps.
+
+Measured on one thread, SimpleRNN(203) over 250 steps, 50 examples in the realisation and in the batch: 170 ms for the solves and
+their gradient, 34 ms for the model's, 5 ms for Adam.
 """
 
 import itertools
