@@ -37,6 +37,8 @@ class Snapshot:
     history: list[Document]
     position: Document
     """JSON values: sums since the last row of metrics, callbacks' state."""
+    space: Tensors = field(default_factory=dict)
+    """Variables of the optimizer that are not the model's: targets."""
     score: float | None = None
     """How good the run was at this step, lower is better; None where it was not evaluated."""
 
@@ -63,6 +65,7 @@ class CheckpointStore:
             "model.safetensors": tensors_to_bytes(snapshot.model),
             "optimizer.safetensors": tensors_to_bytes(snapshot.optimizer),
             "history.jsonl": rows_to_bytes(snapshot.history),
+            **({"space.safetensors": tensors_to_bytes(snapshot.space)} if snapshot.space else {}),
         }
         for name, data in contents.items():
             self.store.write(folder + name, data)
@@ -101,6 +104,7 @@ class CheckpointStore:
             optimizer=tensors_from_bytes(contents["optimizer.safetensors"]),
             history=rows_from_bytes(contents["history.jsonl"]),
             position=manifest["position"],
+            space=tensors_from_bytes(contents["space.safetensors"]) if "space.safetensors" in contents else {},
             score=manifest["score"],
         )
 

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from jobs.spaces import Space, WeightSpace
 from jobs.tasks import Task
 from jobs.variables import draw_from, global_stream
 from service.specs import TrainSpec
@@ -36,6 +37,7 @@ class Replica:
     """Model, optimizer and compiled functions; all workers hold the same values after each step.
 
     `inputs` turns the features of a batch into what the model takes; `scales` divides each feature's stored values.
+    `space` is what the optimizer works in, the model's weights if none is given.
     """
 
     def __init__(
@@ -47,9 +49,11 @@ class Replica:
         task: Task,
         scales: Mapping[str, float],
         inputs: Callable[[dict[str, Any]], Any],
+        space: Space | None = None,
     ) -> None:
-        self.model = model
+        self._model = model
         self.optimizer = optimizer
+        self.space: Space = space or WeightSpace(model)
         self.metric_names: tuple[str, ...] = task.metric_names
         self._batch = spec.batch
         self._strategy = strategy
@@ -64,15 +68,31 @@ class Replica:
         self._train = tf.function(self._train_chunk, reduce_retracing=True)
         self._evaluate = tf.function(self._evaluate_chunk, reduce_retracing=True)
         self._sum = tf.function(self._all_reduce_vector, reduce_retracing=True)
+        self._realise = tf.function(self._realise_weights)
+        self._behind = False
+
+    @property
+    def model(self) -> keras.Model:
+        """The model, with the weights that follow from the last step; to look at it between steps is what costs a solve."""
+        self.settle()
+        return self._model
+
+    def settle(self) -> None:
+        """Give the model the weights that follow from the last step. Derived: in each call of `train` it would take a fifth of the time at a delay of 200."""
+        if self._behind:
+            self._realise()
+            self._behind = False
 
     def train(self, features: Mapping[str, Any], labels: Any, flags: Floats) -> ChunkResult:
         """Do one step for each row of `labels` [steps, local batch]; `flags` are summed over the workers on the way."""
         result = self._train(dict(features), labels, flags).numpy()
+        self._behind = bool(self.space.kept)
         width = 1 + len(self.metric_names)
         return ChunkResult(sums=result[len(flags) :].reshape(-1, width), flags=result[: len(flags)])
 
     def evaluate(self, features: Mapping[str, Any], labels: Any, weights: Any) -> Floats:
         """Sums of loss, metrics and weights over all workers' examples; shapes [batches, size, …]: [2 + metrics]."""
+        self.settle()
         result: Floats = self._evaluate(dict(features), labels, weights).numpy()
         return result
 
@@ -97,6 +117,7 @@ class Replica:
             scaled = {name: self._scale(name, array) for name, array in features.items()}
             return tf.cast(model(self._inputs(scaled), training=False), tf.float32)
 
+        self.settle()
         compiled = tf.function(lambda features: self._local(self._strategy.run(call, args=(features,))), reduce_retracing=True)
         return lambda features: np.asarray(compiled(dict(features)).numpy(), np.float32)
 
@@ -121,6 +142,9 @@ class Replica:
         sums(tf.constant(repeats)).numpy()
         return (time.monotonic() - began) / repeats
 
+    def _realise_weights(self) -> None:
+        self.space.realise()
+
     def _train_chunk(self, features: dict[str, Any], labels: Any, flags: Any) -> Any:
         count = tf.shape(labels)[0]
         rows = tf.TensorArray(tf.float32, size=count, element_shape=[1 + len(self.metric_names)])
@@ -131,9 +155,10 @@ class Replica:
     def _step(self, features: dict[str, Any], labels: Any) -> Any:
         if self._scaled_loss:
             return self._local(self._strategy.run(self._step_with_loss_scale, args=(features, labels)))
+        pull_back = self.space.realise()
         gradients, row = self._strategy.run(self._summed_gradients, args=(features, labels))
         # Outside the replica context Keras does not sum the gradients once more, and clips what is the global gradient.
-        self.optimizer.apply([self._local(gradient) for gradient in gradients], self._trainable)
+        self.optimizer.apply(pull_back([self._local(gradient) for gradient in gradients]), self.space.variables)
         return self._local(row)
 
     def _summed_gradients(self, features: dict[str, Any], labels: Any) -> tuple[list[Any], Any]:
@@ -149,8 +174,8 @@ class Replica:
         with tf.GradientTape() as tape:
             losses, row = self._losses(features, labels, training=True)
             loss = tf.reduce_sum(losses) / self._batch
-            if self.model.losses:
-                loss += tf.add_n([tf.cast(extra, tf.float32) for extra in self.model.losses]) / self._workers
+            if self._model.losses:
+                loss += tf.add_n([tf.cast(extra, tf.float32) for extra in self._model.losses]) / self._workers
             if self._scaled_loss:
                 loss = self.optimizer.scale_loss(loss)
         variables = [variable.value for variable in self._trainable]
@@ -160,7 +185,7 @@ class Replica:
     def _losses(self, features: dict[str, Any], labels: Any, training: bool) -> tuple[Any, Any]:
         draw_from(self._stream)
         scaled = {name: self._scale(name, array) for name, array in features.items()}
-        logits = self.model(self._inputs(scaled), training=training)
+        logits = self.space.forward(self._inputs(scaled), training)
         losses = self._task.losses(labels, logits)
         metrics = self._task.metrics(labels, logits)
         values = [losses, *(metrics[name] for name in self.metric_names)]
@@ -205,7 +230,7 @@ class Replica:
     def _evaluate_batch(self, features: dict[str, Any], labels: Any, weights: Any) -> Any:
         draw_from(self._stream)
         scaled = {name: self._scale(name, array) for name, array in features.items()}
-        logits = self.model(self._inputs(scaled), training=False)
+        logits = self._model(self._inputs(scaled), training=False)
         metrics = self._task.metrics(labels, logits)
         values = [self._task.losses(labels, logits), *(metrics[name] for name in self.metric_names)]
         # A padded example may well give infinity: zero times that is not zero.

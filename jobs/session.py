@@ -26,6 +26,7 @@ from jobs.optimizers import make_optimizer, set_precision
 from jobs.pace import Pace
 from jobs.replica import Replica
 from jobs.ring import Guard, form_ring
+from jobs.spaces.realisation import make_space
 from jobs.tasks import task_for
 from jobs.training_loop import LoopState, TrainingLoop, latest_metrics
 from jobs.transfer import freeze_layers, start_from
@@ -134,8 +135,9 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
         freeze_layers(model, spec.freeze)
         if place.workers > 1:
             synchronise_batch_normalisation(model)
+        space = make_space(spec, model, arrays, training_rows)
         optimizer = make_optimizer(spec, milestones.total)
-        optimizer.build(model.trainable_variables)
+        optimizer.build(space.variables)
     replica = Replica(
         spec,
         strategy,
@@ -144,6 +146,7 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
         task,
         {f.name: f.scale for f in arrays.features},
         lambda features: model_inputs(model, features),
+        space,
     )
     checkpoints = CheckpointStore(record.store, record.paths, spec.checkpoint, fence)
     return Session(spec, place, record, checkpoints, arrays, strategy, plan, validation_rows, milestones, replica)
@@ -174,9 +177,12 @@ def restore(session: Session, watcher: LeadWatcher | SilentWatcher) -> Snapshot 
     if snapshot:
         assign_variables(session.replica.model.variables, snapshot.model)
         assign_variables(session.replica.optimizer.variables, snapshot.optimizer)
+        assign_variables(session.replica.space.kept, snapshot.space)
         watcher.event("resumed", f"goes on from the checkpoint at step {step}", step=step)
-    elif session.spec.init_from is not None:
-        _take_first_weights(session, watcher)
+    else:
+        if session.spec.init_from is not None:
+            _take_first_weights(session, watcher)
+        session.replica.space.begin()
     draw_differently(session.replica.model, session.place.rank)
     watcher.resume(step, snapshot.history if snapshot else [])
     return snapshot

@@ -181,6 +181,7 @@ class TrainingLoop:
         pace.measured(seconds, count)
         pace.mark(state.step)
         if pace.single_steps:
+            self.replica.settle()
             batch = (state.step - 1) % self.milestones.steps_per_epoch
             self.callbacks.on_train_batch_end(batch, self._means(state.since_epoch))
         return bool(result.flags[0] > 0), following
@@ -231,8 +232,9 @@ class TrainingLoop:
     def _end_epoch(self, evaluated: dict[str, float]) -> bool:
         logs = {**self._means(self.state.since_epoch), **evaluated}
         self.state.since_epoch.clear()
+        model = self.replica.model
         self.callbacks.on_epoch_end(self.milestones.epoch(self.state.step) - 1, logs)
-        return bool(getattr(self.replica.model, "stop_training", False))
+        return bool(getattr(model, "stop_training", False))
 
     def _early_stop(self) -> bool:
         policy = self.spec.early_stopping
@@ -284,6 +286,7 @@ class TrainingLoop:
             epoch=self.milestones.epoch(state.step),
             model=copy_model(self.replica.model),
             optimizer=copy_variables(self.replica.optimizer.variables),
+            space=copy_variables(self.replica.space.kept),
             history=list(state.history),
             position=jsonable({**state.position(), "callbacks": self.callback_states()}),
             score=score_of(state.history[-1], self.spec.early_stopping) if scored else None,

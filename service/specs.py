@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 
 from service.errors import InvalidInput
 from service.names import check_dataset_reference, check_run_id
@@ -95,6 +95,41 @@ class Resources(Frozen):
     half of it is streamed. Without it a worker has its share of what is free on its node when it starts."""
 
 
+class SpaceSpec(Frozen):
+    """What the optimizer changes: the weights, or targets that the weights are solved from (Fairbank et al., JMLR 23(8), 2022)."""
+
+    name: Literal["weight", "target"] = "weight"
+    ridge: Annotated[float, Field(gt=0, le=10**6)] = 0.001
+    """λ of the solves: larger ones make them steadier and the weights smaller."""
+    cascade: Literal["scu", "ocu"] = "scu"
+    """What the next layer's solve sees: `scu` what the solved weights give, `ocu` the targets as if they were met. A recurrent
+    layer's own solve is always optimistic."""
+    realisation: PositiveInt = 100
+    """The targets are for so many examples: the first training examples in stored order."""
+    realisation_length: PositiveInt | None = None
+    """Use only so many steps of their sequences."""
+    initial: Literal["random", "weights"] = "random"
+    """First targets: drawn, then projected onto what can be met; or the sums that the model's first weights give."""
+    target_std: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """The standard deviation of the targets that are drawn."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, values: Any) -> Any:
+        return {"name": values} if isinstance(values, str) else values
+
+    @model_validator(mode="after")
+    def _keys_of_target_space(self) -> Self:
+        if self.name == "weight" and (given := sorted(self.model_fields_set - {"name"})):
+            raise ValueError(f"space.{given[0]} is a key of target space: write space: {{name: target, {given[0]}: …}}")
+        return self
+
+    @model_serializer
+    def _short(self) -> Any:
+        """`weight` alone, for weights have no keys."""
+        return self.name if self.name == "weight" else {name: getattr(self, name) for name in type(self).model_fields}
+
+
 class Evaluation(Frozen):
     """When and on what to evaluate while training."""
 
@@ -172,6 +207,8 @@ class TrainSpec(Frozen):
     Both give the same batches."""
     task: Annotated[str, Field(max_length=100)] = "classification"
     optimizer: Named = Named(name="adam", learning_rate=0.001)  # type: ignore[call-arg]
+    space: SpaceSpec = SpaceSpec()
+    """`weight`, or `target`, or a mapping with the keys of target space."""
     callbacks: tuple[Named, ...] = ()
     """Keras callbacks by name, or `my_package.module:make`, with their arguments."""
     augment: tuple[Named, ...] = ()
@@ -206,6 +243,8 @@ class TrainSpec(Frozen):
         self._check_sharing()
         self._check_names()
         _check_first_weights(self.init_from, self.freeze)
+        if self.space.name == "target" and self.precision != "float32":
+            raise ValueError(f"space=target solves in float32 and float64: use precision=float32, not {self.precision}")
         stopping = self.early_stopping
         if stopping and stopping.restore_best and self.checkpoint.keep_best < 1:
             raise ValueError("early_stopping.restore_best needs checkpoint.keep_best of at least 1")

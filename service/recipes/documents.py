@@ -165,7 +165,7 @@ def apply_override(values: dict[str, Any], parts: list[str], value: Any) -> dict
 def _as_mapping(key: str, value: Any) -> Any:
     if value is None:
         return {}
-    return {"name": value} if key == "optimizer" and isinstance(value, str) else value
+    return {"name": value} if key in ("optimizer", "space") and isinstance(value, str) else value
 
 
 def merge(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:

@@ -57,3 +57,26 @@ def test_the_same_run_at_any_number_of_workers(desk: Desk) -> None:
         assert len(losses[workers]) == 20
     np.testing.assert_allclose(losses[2], losses[1], rtol=1e-4)
     np.testing.assert_allclose(losses[3], losses[1], rtol=1e-4)
+
+
+def test_target_space_gives_the_same_run_at_one_and_two_workers(desk: Desk) -> None:
+    losses = {}
+    # Few steps, and not by Adam: in target space rounding grows by itself.
+    optimizer = "optimizer={name: sgd, learning_rate: 20.0}"
+    for workers in (1, 2):
+        keys = [
+            "space={name: target, ridge: 0.1, target_std: 0.1}",
+            "model_params.dropout=0",
+            optimizer,
+            "batch=96",
+            "steps=14",
+            "log_every=1",
+        ]
+        changes = [part for key in keys for part in ("-s", key)]
+        done = desk.delayline(
+            "train", "cnn-digits", *changes, "--workers", str(workers), "--name", f"targets-{workers}", "--json"
+        )
+        assert done.code == 0, done.err
+        losses[workers] = [row["loss"] for row in done.document["history"]]
+    np.testing.assert_allclose(losses[2], losses[1], rtol=1e-4)
+    assert losses[1][-1] < losses[1][0]

@@ -36,21 +36,28 @@ def user_folder(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def make_replica() -> Callable[..., Any]:
-    """Makes the Replica of a spec and a model, seeded by the spec, alone or within a given strategy."""
+    """Makes the Replica of a spec and a model, seeded by the spec; in target space with these inputs as realisation batch."""
     import keras
     import tensorflow as tf
 
     from jobs.models import model_inputs
     from jobs.optimizers import make_optimizer
     from jobs.replica import Replica
+    from jobs.spaces import Space, WeightSpace
+    from jobs.spaces.target import TargetSpace
     from jobs.tasks import task_for
     from jobs.variables import draw_differently
 
-    def make(spec: TrainSpec, build: Callable[[], Any], scale: float = 1.0, total_steps: int = 100) -> Replica:
+    def make(
+        spec: TrainSpec, build: Callable[[], Any], scale: float = 1.0, total_steps: int = 100, realisation: Any = None
+    ) -> Replica:
         keras.utils.set_random_seed(spec.seed)
         model = build()
+        target = realisation is not None
+        space: Space = TargetSpace(model, realisation, spec.space, spec.seed) if target else WeightSpace(model)
         optimizer = make_optimizer(spec, total_steps)
-        optimizer.build(model.trainable_variables)
+        optimizer.build(space.variables)
+        space.begin()
         draw_differently(model, 0)
         # As session.make_loop does for callbacks.
         object.__setattr__(model, "optimizer", optimizer)
@@ -58,6 +65,6 @@ def make_replica() -> Callable[..., Any]:
         def inputs(features: dict[str, Any]) -> Any:
             return model_inputs(model, features)
 
-        return Replica(spec, tf.distribute.get_strategy(), model, optimizer, task_for(spec), {"x": scale}, inputs)
+        return Replica(spec, tf.distribute.get_strategy(), model, optimizer, task_for(spec), {"x": scale}, inputs, space)
 
     return make

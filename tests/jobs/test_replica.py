@@ -44,8 +44,8 @@ def busy() -> keras.Model:
 
 
 def everything(replica: Replica) -> list[bytes]:
-    both = {**copy_model(replica.model), **{f"optimizer {k}": v for k, v in copy_variables(replica.optimizer.variables).items()}}
-    return [array.tobytes() for array in both.values()]
+    others = (copy_variables(variables) for variables in (replica.optimizer.variables, replica.space.kept))
+    return [array.tobytes() for tensors in (copy_model(replica.model), *others) for array in tensors.values()]
 
 
 def train(replica: Replica, cuts: list[int], seed: int = 0) -> np.ndarray:
@@ -70,6 +70,48 @@ def test_many_steps_in_one_call_are_as_many_calls_of_one_step_bit_for_bit(
         assert sums.shape == (STEPS, 2)
         results.append((sums.tobytes(), everything(replica)))
     assert results[0] == results[1] == results[2]
+
+
+def realisation(seed: int = 5) -> np.ndarray:
+    return np.random.default_rng(seed).random((12, WIDTH), np.float32)
+
+
+TARGET = {"name": "target", "ridge": 0.01}
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_in_target_space_too_however_the_steps_are_cut(make_spec: MakeSpec, make_replica: MakeReplica, jit_compile: bool) -> None:
+    spec = make_spec(space=TARGET, optimizer={"name": "adam", "learning_rate": 0.01}, jit_compile=jit_compile)
+    results = []
+    for cuts in ([6], [1] * 6, [2, 3, 1]):
+        replica = make_replica(spec, lambda: dense(layers.Dropout(0.3)), realisation=realisation())
+        results.append((train(replica, cuts).tobytes(), everything(replica)))
+    assert results[0] == results[1] == results[2]
+
+
+def test_a_step_in_target_space_is_one_of_the_targets_of_a_plain_loop(make_spec: MakeSpec, make_replica: MakeReplica) -> None:
+    spec = make_spec(space=TARGET, optimizer={"name": "sgd", "learning_rate": 0.5})
+    replica = make_replica(spec, lambda: dense(regularizer=keras.regularizers.L2(0.1)), realisation=realisation())
+    features, labels = chunk()
+    hidden, output = (tf.Variable(np.asarray(variable.value)) for variable in replica.space.variables)
+    ones = tf.ones((12, 1))
+
+    def solved(rows: Any, targets: Any) -> Any:
+        gram = tf.matmul(rows, rows, transpose_a=True) + 0.01 * tf.eye(rows.shape[1])
+        return tf.linalg.solve(gram, tf.matmul(rows, targets, transpose_a=True))
+
+    with tf.GradientTape() as tape:
+        first = tf.concat([ones, realisation()], axis=1)
+        w = solved(first, hidden)
+        v = solved(tf.concat([ones, tf.tanh(tf.matmul(first, w))], axis=1), output)
+        logits = tf.matmul(tf.tanh(tf.matmul(features["x"][0], w[1:]) + w[0]), v[1:]) + v[0]
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels[0], logits))
+        loss += 0.1 * tf.reduce_sum(w[1:] ** 2)
+    for variable, gradient in zip((hidden, output), tape.gradient(loss, (hidden, output)), strict=True):
+        variable.assign_sub(0.5 * gradient)
+    replica.train({"x": features["x"][:1]}, labels[:1], NO_FLAGS)
+    for got, wanted in zip(replica.space.variables, (hidden, output), strict=True):
+        np.testing.assert_allclose(np.asarray(got.value), wanted.numpy(), rtol=1e-3, atol=1e-4)
 
 
 def reference_step(

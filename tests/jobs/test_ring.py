@@ -28,10 +28,12 @@ from jobs.models import synchronise_batch_normalisation
 from jobs.optimizers import make_optimizer
 from jobs.replica import Replica
 from jobs.ring import form_ring
+from jobs.spaces.target import TargetSpace
 from jobs.tasks import task_for
 from jobs.variables import assign_variables, copy_model, copy_variables, draw_differently
-from service.specs import TrainSpec
+from service.specs import SpaceSpec, TrainSpec
 
+target = SpaceSpec(name="target")
 rank, workers, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
 strategy = form_ring(workers, 100, lambda message, seconds: contextlib.nullcontext())
 spec = TrainSpec(model="dense", dataset="digits", epochs=1, batch=8, workers=workers,
@@ -40,6 +42,17 @@ spec = TrainSpec(model="dense", dataset="digits", epochs=1, batch=8, workers=wor
 class Noise(keras.layers.Layer):
     def call(self, x, training=False):
         return x + keras.random.normal(tf.shape(x)) if training else x
+
+def make_targets():
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((5, 1)), keras.layers.SimpleRNN(6), keras.layers.Dense(3)])
+        space = TargetSpace(model, tf.constant(np.random.default_rng(1).random((4, 5, 1), np.float32)), target, seed=2)
+        optimizer = make_optimizer(spec, 10)
+        optimizer.build(space.variables)
+    replica = Replica(spec, strategy, model, optimizer, task_for(spec), {"x": 1.0}, lambda f: f["x"][..., None], space)
+    space.begin()
+    return replica
 
 def make(random):
     keras.utils.set_random_seed(0)
@@ -68,6 +81,10 @@ trained = exact.train({"x": x}, y, flags)
 out = {"sums": trained.sums, "flags": trained.flags, "model": copies(exact)[0]}
 out["evaluated"] = exact.evaluate({"x": x}, y, np.ones(y.shape, np.float32))
 out["sum"] = exact.sum_over_workers(np.array([1.0, rank], np.float32))
+
+targets = make_targets()
+out["targets sums"] = targets.train({"x": x[:1]}, y[:1], flags).sums
+out["targets"] = {**copy_variables(targets.space.kept), **copy_variables(targets.model.variables)}
 
 whole = make(True)
 draw_differently(whole.model, rank)
@@ -124,6 +141,10 @@ def test_two_workers_train_as_one_draw_differently_and_go_on_bit_for_bit(tmp_pat
 
     np.testing.assert_allclose(lead["sums"], alone["sums"], rtol=1e-4)
     np.testing.assert_allclose(lead["evaluated"], alone["evaluated"], rtol=1e-4)
+    np.testing.assert_allclose(lead["targets sums"], alone["targets sums"], rtol=1e-4)
+    assert all(array.tobytes() == other["targets"][name].tobytes() for name, array in lead["targets"].items())
+    for name, array in alone["targets"].items():
+        np.testing.assert_allclose(lead["targets"][name], array, rtol=1e-3, atol=1e-5, err_msg=name)
     for name, array in alone["model"].items():
         np.testing.assert_allclose(lead["model"][name], array, rtol=1e-3, atol=1e-5, err_msg=name)
     assert list(lead["flags"]) == list(other["flags"]) == [3, 0]

@@ -114,6 +114,7 @@ def make_loop(
     if snapshot:
         assign_variables(replica.model.variables, snapshot.model)
         assign_variables(replica.optimizer.variables, snapshot.optimizer)
+        assign_variables(replica.space.kept, snapshot.space)
     loop = TrainingLoop(
         spec=spec,
         milestones=Milestones(spec, plan.steps_per_epoch),
@@ -142,7 +143,8 @@ def run(*arguments: Any, **more: Any) -> tuple[str, TrainingLoop]:
 
 def result(loop: TrainingLoop) -> tuple[list[bytes], list[dict[str, Any]]]:
     """All variables as bytes, and the rows without what the clock says."""
-    variables = [*copy_model(loop.replica.model).values(), *copy_variables(loop.replica.optimizer.variables).values()]
+    others = (copy_variables(variables) for variables in (loop.replica.optimizer.variables, loop.replica.space.kept))
+    variables = [array for tensors in (copy_model(loop.replica.model), *others) for array in tensors.values()]
     rows = [{name: value for name, value in row.items() if name not in CLOCK} for row in loop.state.history]
     return [array.tobytes() for array in variables], rows
 
@@ -181,6 +183,21 @@ def test_a_run_that_is_restored_at_any_step_ends_bit_for_bit_as_one_that_never_s
         assert outcome == "succeeded"
         assert result(loop) == wanted, f"restored at step {step}"
         assert [snapshot.step for snapshot in again.snapshots] == list(range(step + 1, 14))
+
+
+def test_a_run_in_target_space_is_restored_bit_for_bit(make_spec: MakeSpec, make_replica: MakeReplica, tmp_path: Path) -> None:
+    def build() -> keras.Model:
+        return keras.Sequential([keras.Input((WIDTH,)), layers.Dense(6, "tanh"), layers.Dropout(0.3), layers.Dense(CLASSES)])
+
+    spec = make_spec(**LENGTH, checkpoint={"every_steps": 5, "keep_last": 100}, space={"name": "target", "ridge": 0.01})
+    realisation = arrays()[0]["x"][:10]
+    watcher = Watcher()
+    _, whole = run(spec, make_replica(spec, build, realisation=realisation), watcher)
+    checkpoints = CheckpointStore(LocalStore(tmp_path / "store"), RunPaths("a-run"), spec.checkpoint)
+    checkpoints.save(watcher.snapshots[0])
+    other = make_replica(spec.model_copy(update={"seed": 77}), build, realisation=realisation)
+    _, loop = run(spec, other, Watcher(), checkpoints.load(5))
+    assert result(loop) == result(whole)
 
 
 def test_another_process_goes_on_as_the_same(make_spec: MakeSpec, make_replica: MakeReplica) -> None:

@@ -128,3 +128,32 @@ def test_parses_sizes(text: str | int, size: int) -> None:
 def test_refuses_sizes_that_are_none(text: object) -> None:
     with pytest.raises(ValidationError):
         Resources.model_validate({"memory": text})
+
+
+def test_a_space_is_a_name_or_a_mapping() -> None:
+    assert make().document()["space"] == "weight"
+    assert make(space="target").space.ridge == 0.001
+    spec = make(space={"name": "target", "ridge": 0.1, "cascade": "ocu", "realisation_length": 20})
+    assert (spec.space.cascade, spec.space.realisation_length) == ("ocu", 20)
+    assert TrainSpec.model_validate(spec.document()) == spec
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        ({"name": "weight", "ridge": 0.1}, "space.ridge is a key of target space"),
+        ({"ridge": 0.1}, "space.ridge is a key of target space"),
+        ({"name": "target", "ridge": 0}, "greater than 0"),
+        ({"name": "target", "cascade": "both"}, "'scu' or 'ocu'"),
+        ({"name": "target", "lambda": 0.1}, "lambda"),
+        ("function", "'weight' or 'target'"),
+    ],
+)
+def test_refuses_spaces_that_are_none(space: Any, words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        make(space=space)
+
+
+def test_target_space_needs_float32() -> None:
+    with pytest.raises(ValidationError, match="precision=float32"):
+        make(space="target", precision="bfloat16")
