@@ -39,11 +39,11 @@ def plan_sweep(
             f"The sweep's id {identity!r} has {len(identity)} characters, but its trials add {TRIAL_DIGITS + 1} to it: "
             f"use at most {LONGEST_SWEEP_ID}."
         )
+    if not spec.space and len(spec.base) == 1:
+        raise InvalidInput("The sweep's space is empty: give at least one key with values, such as batch: {grid: [32, 64]}.")
     points = Points(spec)
     count = points.count
     checked = [_checked(points.spec(corner), store, folder) for corner in points.corners()]
-    if not checked:
-        raise InvalidInput("The sweep's space is empty: give at least one key with values, such as batch: {grid: [32, 64]}.")
     _check_metric(spec, [each for each, _ in checked])
     first, dataset = checked[0]
     cluster.check_store(store.url)

@@ -1,0 +1,102 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.cluster.local_ray import LocalRay
+from service.errors import InvalidInput, UnknownName
+from service.recipes import sweeps as recipes
+from service.settings import Settings
+from service.specs import TrainSpec
+from service.storage.base import Store
+from service.storage.records import RunRecord
+from service.submit import Plan, Submission, submit
+from service.sweeps import plan_sweep
+
+SWEEP = """
+base: {recipe: lenet5-digits, workers: 1, worker: {cpus: 0.01}}
+space:
+  batch: {grid: [16, 32, 64]}
+  optimizer.learning_rate: {grid: [0.001, 0.01]}
+seeds: 2
+"""
+
+
+def plan_for(store: Store, folder: Path, *overrides: str, text: str = SWEEP, **options: Any) -> Plan:
+    (folder / "sweep.yaml").write_text(text)
+    spec, stem = recipes.resolve("sweep.yaml", list(overrides), options.pop("workers", None), folder)
+    options = {"stem": stem, "run_id": "a-sweep", **options}
+    return plan_sweep(spec, Settings.load(store=store.url), store, LocalRay(folder), folder=folder, **options)
+
+
+def test_a_plan_writes_nothing_and_counts_the_trials(local_store: Store, tmp_path: Path) -> None:
+    document = plan_for(local_store, tmp_path).document()
+    assert not list(local_store.list(""))
+    assert (document["kind"], document["points"], document["trials"]) == ("sweep", 6, 12)
+    assert document["command"][1:5] == ["-m", "jobs.sweep", "--run", "a-sweep"]
+    assert document["resources_per_trial"]["cpus"] == 0.01
+    assert document["first_trial"]["batch"] == 16
+    json.dumps(document, allow_nan=False)
+
+
+def test_a_plan_without_a_name_leaves_room_for_its_trials(local_store: Store, tmp_path: Path) -> None:
+    made = plan_for(local_store, tmp_path, run_id=None, stem="a" * 60)
+    assert len(made.run_id) <= 41
+    with pytest.raises(InvalidInput, match="at most 41"):
+        plan_for(local_store, tmp_path, run_id="a" * 42)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["metric=beauty"], "No trial reports the metric 'beauty'"),
+        (["metric=val_acuracy"], "did you mean 'val_accuracy'"),
+        (["base.evaluate.validation=0"], "needs evaluate.validation above 0"),
+        (["metric=test_accuracy", "scheduler=asha"], "stops trials by what they report while they train"),
+        (["space.batch={grid: [16, 100000]}"], "A batch of 100000 is larger"),
+        (["space.model_params.colour={grid: [1]}"], "no parameter 'colour'"),
+        (["space.colour={grid: [1]}"], "Unknown key 'colour'"),
+        (["space.batch={grid: [16, many]}"], "many"),
+        (["space.model={grid: [lenet5, lenet7]}"], "no model 'lenet7'"),
+        (["space.dataset={grid: [digits, letters]}"], "no dataset 'letters'"),
+        (["space.optimizer.name={choice: [adam, madam]}"], "no optimizer 'madam'"),
+        (["space.batch=null", "space.optimizer.learning_rate=null"], "space is empty"),
+        (["base.worker.cpus=1000"], "need"),
+    ],
+)
+def test_what_is_wrong_with_any_value_is_found_before_anything_starts(
+    overrides: list[str], words: str, local_store: Store, tmp_path: Path
+) -> None:
+    with pytest.raises((InvalidInput, UnknownName)) as raised:
+        plan_for(local_store, tmp_path, *overrides)
+    assert words in str(raised.value)
+    assert not list(local_store.list(""))
+
+
+def test_trials_of_more_workers_than_the_cluster_holds_are_refused(local_store: Store, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="16 workers"):
+        plan_for(local_store, tmp_path, "base.worker.cpus=100", workers="16")
+
+
+def test_the_same_sweep_again_is_the_same_and_another_space_is_refused_with_what_differs(
+    local_store: Store, tmp_path: Path
+) -> None:
+    assert submit(plan_for(local_store, tmp_path), local_store) == Submission("start")
+    assert submit(plan_for(local_store, tmp_path), local_store).action == "attach"
+    record = RunRecord(local_store, "a-sweep")
+    record.write_state({"state": "cancelled", "attempt": 1, "attempts": [], "finished": 7.0, "error": None})
+    other = plan_for(local_store, tmp_path, "space.batch={grid: [16, 32]}", resume=True)
+    with pytest.raises(InvalidInput, match=r"space.batch.grid is \[16, 32, 64\] there, \[16, 32\] here"):
+        submit(other, local_store)
+    further = submit(plan_for(local_store, tmp_path, "trials=4", resume=True), local_store)
+    assert (further.action, further.resume, further.changed) == ("start", True, True)
+
+
+def test_an_id_stands_for_a_run_or_a_sweep(local_store: Store, tmp_path: Path) -> None:
+    made = plan_for(local_store, tmp_path)
+    first = made.spec.base[0].values  # type: ignore[union-attr]
+
+    RunRecord(local_store, "a-sweep").claim(TrainSpec.model_validate(first), {})
+    with pytest.raises(InvalidInput, match="is a run"):
+        submit(made, local_store)
