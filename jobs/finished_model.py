@@ -66,9 +66,11 @@ class FinishedRun:
     def built(self) -> "keras.Model":
         """The model as the spec makes it, with new weights."""
         from jobs.models import build_model
+        from jobs.tasks import task_for
 
+        task = task_for(self.spec)
         shapes = {feature.name: feature.shape for feature in self.dataset.features}
-        return build_model(self.spec, shapes, len(self.dataset.classes), self.folder)
+        return build_model(self.spec, shapes, task.outputs(len(self.dataset.classes)), self.folder, task.every_step)
 
     def _from_checkpoint(self) -> "keras.Model":
         from jobs.checkpoints import CheckpointStore
