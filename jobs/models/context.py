@@ -5,6 +5,7 @@ its two kernels are the rows of the one Dense kernel here. Both are registered w
 a saved model opens where this package is installed.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -39,19 +40,27 @@ class Context(layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """The answers [batch, steps, answers] where `every_step`, else the last step's [batch, answers]."""
+        answers = self._walk(inputs, self.answers(), lambda answer, hidden: answer)
+        return answers if self.every_step else answers[:, -1]
+
+    def states(self, inputs: Any) -> Any:
+        """The hidden states of all steps, [batch, steps, units]."""
+        return self._walk(inputs, self.units, lambda answer, hidden: hidden)
+
+    def _walk(self, inputs: Any, width: int, keep: Callable[[Any, Any], Any]) -> Any:
+        """Go through the steps; what `keep` gives of each, [batch, steps, width]."""
         steps = inputs.shape[1]
         by_step = tf.transpose(inputs, (1, 0, 2))
 
         # The number of iterations is known: XLA compiles the loop and its gradient.
         def one(index: Any, context: Any, kept: Any) -> tuple[Any, Any, Any]:
-            answer, context, _ = self.step(by_step[index], context)
-            return index + 1, context, kept.write(index, answer)
+            answer, context, hidden = self.step(by_step[index], context)
+            return index + 1, context, kept.write(index, keep(answer, hidden))
 
-        kept = tf.TensorArray(self.compute_dtype, size=steps, element_shape=(inputs.shape[0], self.answers()))
+        kept = tf.TensorArray(self.compute_dtype, size=steps, element_shape=(inputs.shape[0], width))
         state = (tf.constant(0), self.first_context(tf.shape(inputs)[0]), kept)
         *_, kept = tf.while_loop(lambda index, *_: index < steps, one, state, maximum_iterations=steps)
-        answers = tf.transpose(kept.stack(), (1, 0, 2))
-        return answers if self.every_step else answers[:, -1]
+        return tf.transpose(kept.stack(), (1, 0, 2))
 
     def build(self, input_shape: Any) -> None:
         """Make the weights for [batch, steps, values]."""

@@ -18,6 +18,9 @@ class Task(Protocol):
     every_step: bool
     """Whether each step of an example has a label and an answer of its own."""
 
+    chance: float | None
+    """The accuracy of guesses, where it is the same whatever the examples."""
+
     def outputs(self, classes: int) -> int:
         """How many logits an example has, or a step of it."""
 

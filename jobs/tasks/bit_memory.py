@@ -21,6 +21,7 @@ class BitMemory:
     label_smoothing: float = 0.0
     metric_names: tuple[str, ...] = METRICS
     every_step: bool = True
+    chance: float | None = 0.5
 
     def outputs(self, classes: int) -> int:
         """One logit a step: above 0 is the bit 1."""

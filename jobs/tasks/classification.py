@@ -20,6 +20,7 @@ class Classification:
     label_smoothing: float = 0.0
     metric_names: tuple[str, ...] = METRICS
     every_step: bool = False
+    chance: float | None = None
 
     def outputs(self, classes: int) -> int:
         """A logit for each class."""
