@@ -100,7 +100,8 @@ def check_generated(dataset: str, params: Mapping[str, Any], task: str) -> None:
 def suggested_parameters(dataset: str, params: Mapping[str, Any]) -> dict[str, Any]:
     """Of a model, by name: what suits the dataset where the spec's `model_params` leave them out."""
     made = generated(dataset, params)
-    return {} if made is None else {"units": made.units}
+    # The chrono start of an LSTM: gates that hold for up to twice the delay.
+    return {} if made is None else {"units": made.units, "longest": 2 * made.delay}
 
 
 def _quoted(given: Mapping[str, Any]) -> str:

@@ -28,7 +28,7 @@ def build(
     Takes (steps, values), or images by rows; gives (batch, classes), or (batch, steps, classes) where `every_step`.
     `start` is how the gates' biases begin: `constant`, the forget gate's at `forget_bias` (1: Jozefowicz et al. 2015, and
     Keras' default), or `chrono` (Tallec and Ollivier 2018, equation 16): the forget gate's at log of U(1, `longest` - 1), the input
-    gate's at the negative of that, for memories of up to `longest` steps (all steps of an example, where it is left out).
+    gate's at the negative of that, for memories of up to `longest` steps (by default all steps of an example; twice the delay of generated bits).
     A layer of u units on v values has 4 (v + u + 1) u parameters.
     """
     kind = choice("start", start, ("constant", "chrono"))

@@ -14,8 +14,8 @@ from service.specs import TrainSpec
 def test_a_length_and_a_width_follow_from_the_delay() -> None:
     assert generated("bits", {}) == BitSequences(20, 70, 400, "recall", False)
     assert generated("bits@philox-1", {"delay": 60, "length": None}) == BitSequences(60, 110)
-    assert suggested_parameters("bits", {"delay": 60}) == {"units": 63}
-    assert suggested_parameters("bits", {"delay": 60, "variant": "adder"}) == {"units": 65}
+    assert suggested_parameters("bits", {"delay": 60}) == {"units": 63, "longest": 120}
+    assert suggested_parameters("bits", {"delay": 60, "variant": "adder"})["units"] == 65
     assert suggested_parameters("digits", {}) == {}
 
 
