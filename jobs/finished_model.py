@@ -56,6 +56,9 @@ class FinishedRun:
         """The model in a `.keras` file of this run; a user's own is built again by their function and takes its weights."""
         import keras
 
+        # Keras finds the layers of the networks made by hand by their registration.
+        import jobs.models.context  # noqa: F401
+
         if self.spec.user_module is None:
             model: keras.Model = keras.saving.load_model(file, compile=False)
             return model

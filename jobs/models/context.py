@@ -1,8 +1,8 @@
 """Recurrence by hand: Dense layers and concatenation, stepped in a loop, with a context that the next step sees.
 
 Elman's context is what the hidden layer held, Jordan's is what the network answered. Keras' SimpleRNN is Elman's network:
-its two kernels are the rows of the one Dense kernel here. Both are registered with Keras by the package `delayline`, so that
-a saved model opens where this package is installed.
+its two kernels are the rows of the one Dense kernel here. Both are registered with Keras: elsewhere their `.keras` files open
+after `import jobs.models.context`; a SavedModel needs no import.
 """
 
 from collections.abc import Callable
