@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from service.errors import BadData
 from service.specs import TrainSpec
 
-
 METRICS = ("accuracy",)
 
 
