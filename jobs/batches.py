@@ -57,9 +57,12 @@ def split_validation(seed: int, count: int, share: float) -> tuple[Indices, Indi
 def choose_examples(seed: int, rows: Indices, labels: NDArray[np.int32], count: int) -> Indices:
     """`count` of the examples `rows`, as many of each class as its share in them is, in ascending order.
 
-    `labels` [examples] are those of the whole split. What is chosen of fewer is part of what is chosen of more.
+    `labels` [examples] are those of the whole split; examples with a label at each step [examples, steps] have no class.
+    What is chosen of fewer is part of what is chosen of more.
     """
     shuffled = rows[_generator(seed, _CHOICE_STREAM).permutation(len(rows))]
+    if labels.ndim > 1:
+        return np.sort(shuffled[:count])
     # The i-th of a class's n examples stands at (i + 1/2)/n: the first k of all of them have each class in proportion.
     place = np.empty(len(shuffled))
     for label in np.unique(labels[shuffled]):
@@ -131,7 +134,7 @@ class Augmenter(Protocol):
 
 @dataclass(frozen=True)
 class Chunk:
-    """The inputs of `count` steps: features [count, local batch, …] by name, and labels [count, local batch]."""
+    """The inputs of `count` steps: features [count, local batch, …] by name, and labels [count, local batch], or [… , steps]."""
 
     features: dict[str, NDArray[np.generic]]
     labels: NDArray[np.int32]
@@ -181,14 +184,15 @@ class BatchFeeder:
         features = {
             name: self._augment(picked, flat, epoch).reshape(*chosen.shape, *picked.shape[1:]) for name, picked in columns.items()
         }
-        return Chunk(features, labels.reshape(chosen.shape))
+        return Chunk(features, labels.reshape(*chosen.shape, *labels.shape[1:]))
 
     def _reader_at(self, step: int) -> Reader:
         """The reader that goes on at `step`: a stream that stands elsewhere is begun anew."""
         if self._reader is None or self._reader[0] != step:
             if self._reader is not None:
                 self._reader[1].close()
-            self._reader = (step, open_reader(self._features, self._labels, self._plan.orders_from(step)))
+            orders, epoch = self._plan.orders_from(step), step // self._plan.steps_per_epoch
+            self._reader = (step, open_reader(self._features, self._labels, orders, epoch))
         return self._reader[1]
 
     def _augment(self, picked: NDArray[np.generic], examples: Indices, epoch: int) -> NDArray[np.generic]:

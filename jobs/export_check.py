@@ -7,11 +7,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.datasets import Columns, scaled
+from jobs.datasets import Columns, load_test_split, scaled
 from jobs.exported import Answers, answers_of
 from jobs.finished_model import FinishedRun
 from jobs.tasks import task_for
-from service.datasets import Cache, load_split
+from service.datasets import Cache
 from service.errors import Damaged, UserFailure
 from service.settings import Settings
 from service.storage.records import Document
@@ -25,14 +25,16 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Judged:
-    """The task's metrics of each example, [examples] by name, and its likeliest class, [examples]."""
+    """The task's metrics of each example, [examples] by name, and what it is taken for, [examples], or [examples, steps]."""
 
     values: Mapping[str, NDArray[np.float32]]
     classes: NDArray[np.int64]
 
     def otherwise(self, other: "Judged") -> int:
-        """How many examples are judged otherwise."""
+        """How many examples are judged otherwise; of an example with steps the share of them that are."""
         differs = self.classes != other.classes
+        if differs.ndim > 1:
+            return int(np.ceil(np.sum(np.mean(differs, axis=1))))
         for name, each in self.values.items():
             differs |= each != other.values[name]
         return int(np.sum(differs))
@@ -46,9 +48,8 @@ class Examiner:
     """Holds the examples and what the run's own model says of them."""
 
     def __init__(self, run: FinishedRun, model: keras.Model, settings: Settings) -> None:
-        columns = dict(
-            load_split(run.record.store, run.dataset, "test", Cache(settings.cache / "datasets", settings.cache_bytes))
-        )
+        cache = Cache(settings.cache / "datasets", settings.cache_bytes)
+        columns = load_test_split(run.spec, run.record.store, run.dataset, cache)
         labels = columns.pop("label")
         self.total = len(labels)
         rows = np.unique(np.linspace(0, self.total - 1, min(EXAMPLES, self.total)).astype(np.int64))
@@ -83,7 +84,7 @@ class Examiner:
             batch = {name: array[first : first + BATCH] for name, array in self._features.items()}
             labels = self._labels[first : first + BATCH]
             logits = answers(batch)
-            classes.append(logits.argmax(axis=-1))
+            classes.append(self._task.decisions(logits))
             metrics = self._task.metrics(labels, logits)
             parts.append({name: np.asarray(value) for name, value in metrics.items()})
         return Judged(

@@ -56,6 +56,9 @@ class FinishedRun:
         """The model in a `.keras` file of this run; a user's own is built again by their function and takes its weights."""
         import keras
 
+        # Keras finds the layers of the networks made by hand by their registration.
+        import jobs.models.context  # noqa: F401
+
         if self.spec.user_module is None:
             model: keras.Model = keras.saving.load_model(file, compile=False)
             return model
@@ -66,9 +69,11 @@ class FinishedRun:
     def built(self) -> "keras.Model":
         """The model as the spec makes it, with new weights."""
         from jobs.models import build_model
+        from jobs.tasks import task_for
 
+        task = task_for(self.spec)
         shapes = {feature.name: feature.shape for feature in self.dataset.features}
-        return build_model(self.spec, shapes, len(self.dataset.classes), self.folder)
+        return build_model(self.spec, shapes, task.outputs(len(self.dataset.classes)), self.folder, task.every_step)
 
     def _from_checkpoint(self) -> "keras.Model":
         from jobs.checkpoints import CheckpointStore

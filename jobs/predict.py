@@ -5,7 +5,6 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from jobs.entry_point import add_common_options, exit_code_of
 from jobs.finished_model import FinishedRun, finished_run
 from service.datasets.examples import Examples, read_examples
 from service.errors import UserFailure
+from service.generated import BITS_TASK
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.records import Document, RunRecord
@@ -41,26 +41,40 @@ def main(argv: list[str]) -> int:
 
 
 def predict(run: FinishedRun, files: list[Path], top: int = 1) -> Document:
-    """The classes of all examples of all files; raise BadData or InvalidInput for a file before any is classified."""
+    """The classes of all examples of all files, or their bits at each step; raise BadData or InvalidInput for a file before that."""
     # Bad files are told before TensorFlow is imported.
     found = [read_examples(path, run.dataset.features) for path in files]
-    chances = _chances(run, found)
+    logits = _logits(run, found)
+    of_steps = run.spec.task.replace("_", "-") == BITS_TASK
     rows: list[Document] = []
     for examples in found:
         for index in range(examples.count):
-            rows.append(_row(examples, index, chances[len(rows)], run.dataset.classes, top))
+            own = logits[len(rows)]
+            rows.append(_bits_row(examples, index, own) if of_steps else _row(examples, index, own, run.dataset.classes, top))
     return {"run": run.record.run_id, "classes": list(run.dataset.classes), "predictions": rows}
 
 
-def _row(examples: Examples, index: int, chances: NDArray[np.float64], classes: tuple[str, ...], top: int) -> Document:
+def _row(examples: Examples, index: int, logits: NDArray[np.float64], classes: tuple[str, ...], top: int) -> Document:
+    powers = np.exp(logits - logits.max())
+    chances = powers / powers.sum()
     likeliest = np.argsort(-chances, kind="stable")[: max(1, top)]
     ranked = [{"class": classes[number], "probability": float(chances[number])} for number in likeliest]
-    where = {"file": examples.file, "index": index if examples.count > 1 else None}
-    return {**where, **ranked[0], "top": ranked, "notes": list(examples.notes)}
+    return {**_where(examples, index), **ranked[0], "top": ranked, "notes": list(examples.notes)}
 
 
-def _chances(run: FinishedRun, found: list[Examples]) -> NDArray[np.float64]:
-    """The probabilities of the classes, [examples, classes]."""
+def _bits_row(examples: Examples, index: int, logits: NDArray[np.float64]) -> Document:
+    """`bits` as a text, one for each step, and the `probabilities` that they are a 1."""
+    ones = 1 / (1 + np.exp(-np.clip(logits[:, 0], -700, 700)))
+    bits = "".join("1" if logit > 0 else "0" for logit in logits[:, 0])
+    return {**_where(examples, index), "bits": bits, "probabilities": ones.tolist(), "notes": list(examples.notes)}
+
+
+def _where(examples: Examples, index: int) -> Document:
+    return {"file": examples.file, "index": index if examples.count > 1 else None}
+
+
+def _logits(run: FinishedRun, found: list[Examples]) -> NDArray[np.float64]:
+    """What the model answers, [examples, classes] or [examples, steps, 1]."""
     with hushed():
         from jobs.exported import answers_of
 
@@ -68,17 +82,15 @@ def _chances(run: FinishedRun, found: list[Examples]) -> NDArray[np.float64]:
     with tempfile.TemporaryDirectory(prefix="delayline-predict-") as scratch:
         ask = answers_of(run.model(Path(scratch)))
     count = len(next(iter(columns.values())))
-    logits = np.concatenate(
+    logits: NDArray[np.float64] = np.concatenate(
         [ask({name: array[first : first + BATCH] for name, array in columns.items()}) for first in range(0, count, BATCH)]
     ).astype(np.float64)
-    wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    wrong = np.flatnonzero(~np.isfinite(logits.reshape(count, -1)).all(axis=1))
     if len(wrong):
         raise UserFailure(
             f"{_file_of(found, int(wrong[0]))}: the model's answer is not a finite number: see whether the values are."
         )
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    chances: Any = powers / powers.sum(axis=1, keepdims=True)
-    return chances  # type: ignore[no-any-return]
+    return logits
 
 
 def _file_of(found: list[Examples], row: int) -> str:

@@ -131,7 +131,8 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
     milestones = Milestones(spec, plan.steps_per_epoch)
     keras.utils.set_random_seed(spec.seed)
     with strategy.scope():
-        model = build_model(spec, arrays.input_shape, len(arrays.classes), place.folder)
+        outputs = task.outputs(len(arrays.classes))
+        model = build_model(spec, arrays.input_shape, outputs, place.folder, task.every_step)
         freeze_layers(model, spec.freeze)
         if place.workers > 1:
             synchronise_batch_normalisation(model)

@@ -38,7 +38,12 @@ def submit(arguments: argparse.Namespace, store: Store) -> str:
     points = Points(spec)
     first = points.spec(next(points.corners()))
     run_id = check_run_id(arguments.name) if arguments.name is not None else new_run_id(stem, 41)
-    return driving.claim(RunRecord(store, run_id), spec, stem, {"dataset_version": find_dataset(store, first.dataset).version})
+    return driving.claim(
+        RunRecord(store, run_id),
+        spec,
+        stem,
+        {"dataset_version": find_dataset(store, first.dataset, first.dataset_params).version},
+    )
 
 
 if __name__ == "__main__":

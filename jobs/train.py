@@ -39,7 +39,10 @@ def submit(arguments: argparse.Namespace, store: Store) -> str:
     """Claim a run for the spec on the command line, or find the one that has its id; return the id."""
     spec, stem = resolve(arguments.spec or DEFAULT, arguments.set, arguments.workers, Path.cwd())
     run_id = check_run_id(arguments.name) if arguments.name is not None else new_run_id(stem)
-    origin = {"dataset_version": find_dataset(store, spec.dataset).version, **origin_of_weights(store, spec, run_id)}
+    origin = {
+        "dataset_version": find_dataset(store, spec.dataset, spec.dataset_params).version,
+        **origin_of_weights(store, spec, run_id),
+    }
     return driving.claim(RunRecord(store, run_id), spec, stem, origin)
 
 

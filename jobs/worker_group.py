@@ -94,7 +94,7 @@ class WorkerGroup:
         if self._spec.input == "memory":
             return False
         with contextlib.suppress(DelaylineError):
-            manifest = find_dataset(open_store(self._settings), self._spec.dataset)
+            manifest = find_dataset(open_store(self._settings), self._spec.dataset, self._spec.dataset_params)
             return is_streamed(self._spec, manifest, self._spec.worker_counts[0])
         return False
 

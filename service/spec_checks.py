@@ -4,11 +4,13 @@ import ast
 import importlib.machinery
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from service.datasets import find_dataset
 from service.errors import InvalidInput, UnknownName
+from service.generated import BITS_TASK
 from service.recipes.validation import nearest
 from service.specs import TrainSpec
 from service.storage.base import Store
@@ -23,14 +25,21 @@ def registered(kind: str) -> dict[str, tuple[str, ...]]:
 
     One file each, read and not imported: that would import TensorFlow.
     """
+    return {name: tuple(argument.arg for argument in maker.args.kwonlyargs) for name, maker in _makers(kind)}
+
+
+def sequence_models() -> list[str]:
+    """The models that can answer at every step of a sequence: their function takes `every_step`."""
+    return [name for name, maker in _makers("models") if "every_step" in {argument.arg for argument in maker.args.args}]
+
+
+def _makers(kind: str) -> Iterator[tuple[str, ast.FunctionDef]]:
     package = importlib.util.find_spec("jobs")
     folders = (package.submodule_search_locations if package else None) or []
-    found = {}
     for path in sorted(path for folder in folders for path in Path(folder, kind).glob("[!_]*.py")):
         for node in ast.parse(path.read_bytes()).body:
             if isinstance(node, ast.FunctionDef) and node.name == _MAKERS[kind]:
-                found[path.stem.replace("_", "-")] = tuple(argument.arg for argument in node.args.kwonlyargs)
-    return found
+                yield path.stem.replace("_", "-"), node
 
 
 def check_names(spec: TrainSpec, folder: Path) -> None:
@@ -43,6 +52,7 @@ def check_names(spec: TrainSpec, folder: Path) -> None:
                 raise InvalidInput(
                     f"The model {spec.model!r} has no parameter {name[:80]!r}{nearest(name, parameters)}; it takes {known}."
                 )
+        _check_steps(spec)
     _among(registered("tasks"), spec.task, "task")
     for module in user_modules(spec):
         if not _module_exists(module, folder):
@@ -50,6 +60,15 @@ def check_names(spec: TrainSpec, folder: Path) -> None:
                 f"The module {module[:80]!r} of the spec is not found from {folder}: start the command in the folder "
                 f"that holds {module.split('.')[0][:80]}, or install it."
             )
+
+
+def _check_steps(spec: TrainSpec) -> None:
+    models = sequence_models()
+    if spec.task.replace("_", "-") == BITS_TASK and spec.model.replace("_", "-") not in models:
+        raise InvalidInput(
+            f"The model {spec.model!r} gives one answer for an example, but the task {spec.task!r} needs one for each step: "
+            f"use {' or '.join(models)}."
+        )
 
 
 def user_modules(spec: TrainSpec) -> tuple[str, ...]:
@@ -77,7 +96,7 @@ def _module_exists(name: str, folder: Path) -> bool:
 
 def check_dataset(spec: TrainSpec, store: Store) -> Document:
     """The dataset must exist and fill a batch after the validation share is held out."""
-    dataset = find_dataset(store, spec.dataset)
+    dataset = find_dataset(store, spec.dataset, spec.dataset_params)
     examples = dataset.splits["train"]
     share = spec.evaluate.validation
     held_out = round(examples * share)

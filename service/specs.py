@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 
 from service.errors import InvalidInput
+from service.generated import check_generated
 from service.names import check_dataset_reference, check_run_id
 from service.vocabulary import (
     AUGMENTATIONS,
@@ -194,6 +195,7 @@ class TrainSpec(Frozen):
     dataset: Annotated[str, Field(max_length=120)]
     """`name` or `name@version`."""
     dataset_params: dict[str, Any] = {}
+    """Of a generated dataset: `{delay: 20, variant: recall}` for bits; see service.generated."""
     training_examples: PositiveInt | None = None
     """Learn from so many examples of the training split, drawn by the seed in the classes' proportions; the validation
     share is held out before. With the same seed a smaller number is part of a larger one."""
@@ -238,6 +240,7 @@ class TrainSpec(Frozen):
         if not (REGISTERED_NAME.match(self.model) or IMPORT_REFERENCE.match(self.model)):
             raise ValueError(f"model must be a registered name such as cnn, or my_package.nets:build, not {self.model[:60]!r}")
         check_dataset_reference(self.dataset)
+        check_generated(self.dataset, self.dataset_params, self.task)
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give either epochs or steps")
         self._check_sharing()

@@ -134,6 +134,7 @@ def _checkpoint(record: RunRecord, best: bool) -> dict[str, Any] | None:
 def _classes(store: Store, submission: Document) -> tuple[str, ...] | None:
     dataset, version = str(submission["spec"]["dataset"]), submission.get("dataset_version")
     try:
-        return find_dataset(store, dataset if "@" in dataset or version is None else f"{dataset}@{version}").classes
+        pinned = dataset if "@" in dataset or version is None else f"{dataset}@{version}"
+        return find_dataset(store, pinned, submission["spec"].get("dataset_params")).classes
     except UnknownName:
         return None

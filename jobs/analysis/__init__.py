@@ -24,6 +24,7 @@ from jobs.analysis.filters import (
 )
 from jobs.analysis.hardware import hardware, versions
 from jobs.analysis.layers import layer_rows
+from jobs.analysis.memory import Memory, remember
 from jobs.analysis.predictions import (
     MOST_CLASSES_OF_A_MATRIX,
     Predictions,
@@ -33,9 +34,11 @@ from jobs.analysis.predictions import (
     predict,
     surest_right,
 )
+from jobs.analysis.states import States, hidden_states
 from jobs.checkpoints import Tensors, tensors_to_bytes
 from jobs.datasets import Arrays
 from jobs.replica import Replica
+from jobs.tasks import Task, task_for
 from service.datasets import Feature
 from service.specs import TrainSpec
 from service.storage.records import Document, RunRecord, to_bytes
@@ -68,16 +71,29 @@ class Subject:
         """The feature whose values are pictures, if there is one."""
         return next((feature for feature in self.arrays.features if is_picture(tuple(feature.shape))), None)
 
+    @property
+    def task(self) -> Task:
+        """The run's task."""
+        return task_for(self.spec)
+
 
 @dataclass(frozen=True)
 class _Looked:
-    """What only the model could say."""
+    """What only the model could say of examples that belong to classes."""
 
     predictions: Predictions
     example: int
     """The position among the predictions of the example that the first layer was shown."""
     first: FirstLayer | str
     activations: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What the model said: of classes, or of the bits of sequences; `states` of one example."""
+
+    found: _Looked | Memory
+    states: list[States]
     all_reduce_seconds: float
 
 
@@ -108,12 +124,12 @@ def analyse(subject: Subject, note: Note) -> None:
         note("not analysed", f"the report will lack what the model makes of the test examples: {_short(error)}")
 
 
-def _within(seconds: float, look: Callable[[], _Looked]) -> _Looked:
+def _within(seconds: float, look: Callable[[], _Answers]) -> _Answers:
     """What `look` returns or raises; TimeoutError after so long.
 
     A worker in which a model call fails goes on, and the others would wait in a collective for ever: they leave it behind.
     """
-    done: Future[_Looked] = Future()
+    done: Future[_Answers] = Future()
 
     def run() -> None:
         try:
@@ -134,7 +150,6 @@ def _short(error: Exception) -> str:
 
 def _model_facts(subject: Subject) -> Document:
     model, arrays = subject.replica.model, subject.arrays
-    classes = len(arrays.classes)
     return {
         "attempt": subject.attempt,
         "layers": layer_rows(model),
@@ -142,12 +157,30 @@ def _model_facts(subject: Subject) -> Document:
         "trained": int(sum(np.prod(variable.shape) for variable in model.trainable_variables)),
         "features": [{"name": f.name, "dtype": f.dtype, "shape": list(f.shape), "scale": f.scale} for f in arrays.features],
         "classes": list(arrays.classes),
-        "counts": {**subject.counts, "by_class": np.bincount(arrays.train_labels, minlength=classes).tolist()},
+        "chance": subject.task.chance,
+        "counts": {**subject.counts, **({} if subject.task.every_step else _by_class(arrays))},
         "versions": versions(),
     }
 
 
-def _look(subject: Subject) -> _Looked:
+def _by_class(arrays: Arrays) -> Document:
+    return {"by_class": np.bincount(arrays.train_labels, minlength=len(arrays.classes)).tolist()}
+
+
+def _look(subject: Subject) -> _Answers:
+    replica, arrays = subject.replica, subject.arrays
+    found: _Looked | Memory
+    if subject.task.every_step:
+        found = remember(replica, arrays.test, arrays.test_labels, subject.rank, subject.workers)
+        row = int(found.rows[0])
+    else:
+        found = _look_at_classes(subject)
+        row = int(found.predictions.rows[found.example])
+    states = hidden_states(replica, {name: array[row : row + 1] for name, array in arrays.test.items()})
+    return _Answers(found, states, replica.all_reduce_seconds(REPEATS))
+
+
+def _look_at_classes(subject: Subject) -> _Looked:
     replica, arrays = subject.replica, subject.arrays
     predictions = predict(replica, arrays.test, arrays.test_labels, len(arrays.classes), subject.rank, subject.workers)
     example = surest_right(predictions) or 0
@@ -159,25 +192,38 @@ def _look(subject: Subject) -> _Looked:
         row = predictions.rows[example : example + 1]
         forward = replica.forward(activations_model(replica.model, first))
         activations = forward({name: array[row] for name, array in arrays.test.items()})[0]
-    return _Looked(predictions, example, first, activations, replica.all_reduce_seconds(REPEATS))
+    return _Looked(predictions, example, first, activations)
 
 
-def _results(subject: Subject, looked: _Looked) -> tuple[Document, Tensors]:
+def _results(subject: Subject, answers: _Answers) -> tuple[Document, Tensors]:
+    """What is written: a document, and the pictures by name."""
+    found, classes = answers.found, list(subject.arrays.classes)
+    document: Document = {
+        "attempt": subject.attempt,
+        "of": len(subject.arrays.test_labels),
+        "classes": classes,
+        "states": [states.document() for states in answers.states],
+        "all_reduce_seconds": answers.all_reduce_seconds,
+        "all_reduce_workers": subject.workers,
+    }
+    pictures: Tensors = {f"states-{place}": states.picture() for place, states in enumerate(answers.states)}
+    if isinstance(found, Memory):
+        return {**document, "memory": found.document()}, {**pictures, **found.pictures()}
+    judged, shown = _judged(subject, found)
+    return {**document, **judged}, {**pictures, **shown}
+
+
+def _judged(subject: Subject, looked: _Looked) -> tuple[Document, Tensors]:
     predictions, classes = looked.predictions, len(subject.arrays.classes)
     matrix = confusion(predictions, classes)
     wrong = mistakes(predictions)
     document: Document = {
-        "attempt": subject.attempt,
         "examples": len(predictions.rows),
-        "of": len(subject.arrays.test_labels),
-        "classes": list(subject.arrays.classes),
         "by_class": class_rows(matrix),
         "confused": _confused(matrix),
         "confusion": matrix.tolist() if classes <= MOST_CLASSES_OF_A_MATRIX else None,
         "mistakes": wrong,
         "wrong": int(len(predictions.rows) - np.trace(matrix)),
-        "all_reduce_seconds": looked.all_reduce_seconds,
-        "all_reduce_workers": subject.workers,
     }
     pictures: Tensors = {}
     if (feature := subject.picture) is not None:

@@ -59,9 +59,9 @@ def _shape_of(layer: Any, side: str) -> Shape | None:
 
 
 def _rule(layer: Any, rules: dict[str, Callable[..., Any]]) -> Callable[..., Any] | None:
-    """The rule of the nearest of Keras' own classes: a user's own class may count differently."""
+    """The rule of Keras' own classes and Delayline's: a user's own class may count differently."""
     kind = type(layer)
-    return rules.get(kind.__name__) if kind.__module__.startswith("keras.") else None
+    return rules.get(kind.__name__) if kind.__module__.startswith(("keras.", "jobs.models.")) else None
 
 
 def _how(layer: Any, took: Shape | None, gave: Shape | None) -> str:
@@ -137,6 +137,12 @@ def _recurrent(layer: Any, took: Shape, gave: Shape) -> str:
     return f"{times(took)}, {layer.units} units, {kept} → {times(gave)}"
 
 
+def _context(layer: Any, took: Shape, gave: Shape) -> str:
+    fed = "its own states" if type(layer).__name__ == "ElmanContext" else "its own answers"
+    kept = "every answer" if layer.every_step else "the last answer"
+    return f"{times(took)}, {layer.units} units that see {fed}, {kept} → {times(gave)}"
+
+
 _SHAPES: dict[str, Callable[..., str]] = {
     **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D"), _convolution),
     **{f"{kind}Pooling{n}D": _pooling for kind in ("Max", "Average") for n in (1, 2, 3)},
@@ -149,6 +155,7 @@ _SHAPES: dict[str, Callable[..., str]] = {
     ),
     **dict.fromkeys(("Rescaling", "GaussianNoise"), _unchanged),
     **dict.fromkeys(("LSTM", "GRU", "SimpleRNN"), _recurrent),
+    **dict.fromkeys(("ElmanContext", "JordanContext"), _context),
 }
 
 
@@ -206,9 +213,20 @@ def _simple_formula(layer: Any, inputs: int) -> Parts:
     return _gated(1, inputs, layer.units, int(layer.use_bias))
 
 
-def _gated(gates: int, inputs: int, units: int, biases: int) -> Parts:
-    inner = f"({inputs} + {units} + {biases})" if biases else f"({inputs} + {units})"
-    return f"{f'{gates}·' if gates > 1 else ''}{inner}·{units}", gates * (inputs + units + biases) * units
+def _elman_formula(layer: Any, inputs: int) -> Parts:
+    return _gated(1, inputs, layer.units, 1)
+
+
+def _jordan_formula(layer: Any, inputs: int) -> Parts:
+    formula, count = _gated(1, inputs, layer.units, 1, layer.classes)
+    return f"{formula} + ({layer.units} + 1)·{layer.classes}", count + (layer.units + 1) * layer.classes
+
+
+def _gated(gates: int, inputs: int, units: int, biases: int, context: int | None = None) -> Parts:
+    """`context`: how many values of the step before are seen, where it is not as many as there are units."""
+    seen = units if context is None else context
+    inner = f"({inputs} + {seen} + {biases})" if biases else f"({inputs} + {seen})"
+    return f"{f'{gates}·' if gates > 1 else ''}{inner}·{units}", gates * (inputs + seen + biases) * units
 
 
 _FORMULAS: dict[str, Callable[..., Parts]] = {
@@ -223,4 +241,6 @@ _FORMULAS: dict[str, Callable[..., Parts]] = {
     "LSTM": _lstm_formula,
     "GRU": _gru_formula,
     "SimpleRNN": _simple_formula,
+    "ElmanContext": _elman_formula,
+    "JordanContext": _jordan_formula,
 }

@@ -1,5 +1,6 @@
 """What the model says of test examples, gathered from all workers; the confusion matrix and the worst mistakes."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,9 +46,25 @@ def predict(
     rank: int,
     workers: int,
 ) -> Predictions:
-    """Ask the model about as many test examples as time allows. Every worker takes part, with the same number of calls."""
+    """Ask the model about as many test examples as time allows. Every worker takes part."""
+    rows, logits = ask(replica, features, len(labels), (classes,), rank, workers)
+    return Predictions(rows, np.asarray(labels[rows]), softmax(logits))
+
+
+def ask(
+    replica: Replica,
+    features: Mapping[str, NDArray[np.generic]],
+    count: int,
+    outputs: tuple[int, ...],
+    rank: int,
+    workers: int,
+) -> tuple[NDArray[np.int64], Floats]:
+    """The numbers of as many of `count` examples as time allows, and the logits of each, [n, *outputs]; the same on all workers.
+
+    Every worker takes part, with the same number of calls.
+    """
     forward = replica.forward(replica.model)
-    total = min(len(labels), MOST_EXAMPLES, max(1, MOST_VALUES // classes))
+    total = min(count, MOST_EXAMPLES, max(1, MOST_VALUES // math.prod(outputs)))
     batch = min(BATCH, -(-total // workers))
 
     def call(rows: NDArray[np.int64]) -> Floats:
@@ -60,14 +77,14 @@ def predict(
     call(probe)
     mean = float(replica.sum_over_workers(np.array([time.monotonic() - began], np.float32))[0]) / workers
     calls = max(1, min(-(-total // (batch * workers)), int(MOST_SECONDS / max(mean, 1e-6))))
-    rows = evenly_spaced(len(labels), min(total, calls * batch * workers))
-    logits = np.zeros((len(rows), classes), np.float32)
+    rows = evenly_spaced(count, min(total, calls * batch * workers))
+    logits = np.zeros((len(rows), *outputs), np.float32)
     for index in range(calls):
         mine = np.arange(len(rows))[rank::workers][index * batch : (index + 1) * batch]
         logits[mine] = call(rows[mine])
     # Each row is zero on all workers but one: the sum gathers them.
     gathered = replica.sum_over_workers(logits.reshape(-1)).reshape(logits.shape)
-    return Predictions(rows, np.asarray(labels[rows]), softmax(gathered))
+    return rows, gathered
 
 
 def evenly_spaced(count: int, wanted: int) -> NDArray[np.int64]:

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.datasets.bits import bit_columns
 from jobs.datasets.layout import Layout, layout_of
-from jobs.datasets.reading import Indices, StreamedColumns
+from jobs.datasets.reading import FreshColumns, Indices, StreamedColumns
 from jobs.datasets.streaming import Check, RowStream, SplitSource, streamed_columns
 from service.datasets import Cache, Feature, Manifest, ShardRows, find_dataset, is_streamed, load_split
 from service.errors import BadData
+from service.generated import BitSequences, generated
 from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage.base import Store
@@ -23,6 +25,8 @@ Columns = dict[str, NDArray[np.generic]]
 @dataclass(frozen=True)
 class Arrays:
     """A dataset in memory, or mapped into it: features [examples, …] by name in their stored types, labels int32 [examples].
+
+    Labels are int32 [examples, steps] where each step of an example has one of its own; -1 is one that does not count.
 
     Where it is `streamed`, objects stand in the place of the arrays that read what they are indexed with; training and
     evaluation read them in order, by jobs.datasets.reading.
@@ -47,7 +51,8 @@ class Arrays:
 
 def find_run_dataset(spec: TrainSpec, store: Store, version: str | None) -> Manifest:
     """The spec's dataset; `version` is the one that the run began with, if it is known. Raise UnknownName."""
-    return find_dataset(store, spec.dataset if "@" in spec.dataset or version is None else f"{spec.dataset}@{version}")
+    pinned = spec.dataset if "@" in spec.dataset or version is None else f"{spec.dataset}@{version}"
+    return find_dataset(store, pinned, spec.dataset_params)
 
 
 def load_arrays(
@@ -65,6 +70,8 @@ def load_arrays(
     Raise UnknownName for a dataset that is not there, Damaged where a shard's checksum differs.
     """
     manifest = find_run_dataset(spec, store, version)
+    if (params := generated(spec.dataset, spec.dataset_params)) is not None:
+        return _generated(manifest, params, spec.seed)
     cache = Cache(cache_folder / "datasets", cache_bytes)
     streamed = is_streamed(spec, manifest, neighbours)
     splits = {}
@@ -79,6 +86,22 @@ def load_arrays(
     (train, train_labels), (test, test_labels) = splits["train"], splits["test"]
     layout = layout_of(manifest, "train")
     return Arrays(manifest.features, manifest.classes, train, train_labels, test, test_labels, layout, streamed)
+
+
+def load_test_split(spec: TrainSpec, store: Store, manifest: Manifest, cache: Cache) -> Columns:
+    """The test split of a run's dataset, in memory; see service.datasets.load_split."""
+    if (params := generated(spec.dataset, spec.dataset_params)) is not None:
+        return bit_columns(params, spec.seed, "test")
+    return dict(load_split(store, manifest, "test", cache))
+
+
+def _generated(manifest: Manifest, params: BitSequences, seed: int) -> Arrays:
+    """Nothing is read: every worker draws the same sequences."""
+    train, test = (bit_columns(params, seed, split) for split in ("train", "test"))
+    labels, test_labels = (np.asarray(columns.pop("label"), np.int32) for columns in (train, test))
+    if params.fresh:
+        train = FreshColumns(train, lambda epoch: bit_columns(params, seed, "train", epoch))
+    return Arrays(manifest.features, manifest.classes, train, labels, test, test_labels, layout_of(manifest, "train"))
 
 
 def _streamed(store: Store, manifest: Manifest, split: str, cache: Cache, check: Check | None) -> StreamedColumns:

@@ -1,9 +1,11 @@
 """Architectures by name, one file each: `lenet5` is `jobs/models/lenet5.py`, whose `build` makes the model.
 
-A new model is one new file with `build(input_shape, classes, **params) -> keras.Model` that returns logits.
+A new model is one new file with `build(input_shape, classes, **params) -> keras.Model` that returns logits, one for each class.
+One that can also answer at every step of a sequence has a third parameter, `every_step`.
 """
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +14,13 @@ import keras
 
 from jobs.models.user_code import call_build, describe, load_user_function, user_traceback
 from service.errors import InvalidInput, UnknownName, UserFailure
+from service.generated import suggested_parameters
 from service.specs import TrainSpec
 
 __all__ = ["build_model", "model_inputs", "registered_models", "synchronise_batch_normalisation"]
 
 Shape = tuple[int, ...]
-_NO_MODELS = {"user_code", "parameters"}
+_NO_MODELS = {"context", "parameters", "recurrence", "user_code"}
 
 
 def registered_models() -> list[str]:
@@ -25,18 +28,23 @@ def registered_models() -> list[str]:
     return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__) if module.name not in _NO_MODELS)
 
 
-def build_model(spec: TrainSpec, input_shape: Shape | dict[str, Shape], classes: int, folder: str | None) -> keras.Model:
+def build_model(
+    spec: TrainSpec, input_shape: Shape | dict[str, Shape], classes: int, folder: str | None, every_step: bool = False
+) -> keras.Model:
     """Make the spec's model for examples of `input_shape` (by feature name where there are several) and check it.
 
-    `folder` is where a user's own module is found. Raise InvalidInput for unknown models and parameters of
-    Delayline's own models, UserFailure for whatever is wrong with a user's.
+    It gives `classes` logits for an example or, where `every_step`, for each of its steps. `folder` is where a user's own
+    module is found. Raise InvalidInput for unknown models and parameters of Delayline's own models, UserFailure for
+    whatever is wrong with a user's.
     """
     shape = next(iter(input_shape.values())) if isinstance(input_shape, dict) and len(input_shape) == 1 else input_shape
     if spec.user_module is not None:
         model = call_build(load_user_function(spec.model, folder), spec.model, shape, classes, spec.model_params)
     else:
-        model = _call_registered(_registered(spec.model), spec, shape, classes)
-    _check(model, spec.model, shape, classes)
+        model = _call_registered(_registered(spec.model), spec, shape, classes, every_step)
+    _check(model, spec.model, shape, classes, every_step)
+    if spec.jit_compile:
+        _without_cudnn(model)
     return model
 
 
@@ -49,18 +57,28 @@ def _registered(name: str) -> Callable[..., keras.Model]:
     return build
 
 
-def _call_registered(build: Callable[..., keras.Model], spec: TrainSpec, shape: Any, classes: int) -> keras.Model:
+def _call_registered(
+    build: Callable[..., keras.Model], spec: TrainSpec, shape: Any, classes: int, every_step: bool
+) -> keras.Model:
     if isinstance(shape, dict):
         raise InvalidInput(
             f"The model {spec.model!r} takes one input and {spec.dataset!r} has {len(shape)}: use a model of your own for it."
         )
+    taken = inspect.signature(build).parameters
+    if every_step and "every_step" not in taken:
+        raise InvalidInput(
+            f"The model {spec.model!r} gives one answer for an example, but the task {spec.task!r} needs one for each step: "
+            "use elman, gru, jordan, lstm or simple-rnn."
+        )
+    suggested = {name: value for name, value in suggested_parameters(spec.dataset, spec.dataset_params).items() if name in taken}
+    steps = {"every_step": True} if every_step else {}
     try:
-        return build(shape, classes, **spec.model_params)
+        return build(shape, classes, **steps, **{**suggested, **spec.model_params})
     except TypeError as error:
         raise InvalidInput(f"model_params do not fit the model {spec.model!r}: {str(error).replace('build() ', '')}.") from error
 
 
-def _check(model: Any, name: str, shape: Shape | dict[str, Shape], classes: int) -> None:
+def _check(model: Any, name: str, shape: Shape | dict[str, Shape], classes: int, every_step: bool) -> None:
     if not isinstance(model, keras.Model):
         raise UserFailure(
             f"The model {name!r} must be a keras.Model, but its function returned {type(model).__name__}: return the model."
@@ -75,9 +93,11 @@ def _check(model: Any, name: str, shape: Shape | dict[str, Shape], classes: int)
             f"The model {name!r} failed with examples of shape {shape}: {describe(error)}.", user_traceback(error)
         ) from error
     got = tuple(getattr(logits, "shape", ()))
-    if got != (2, classes):
+    steps = next(iter(features.values()))[:1] if every_step else ()
+    if got != (2, *steps, classes):
+        wanted = f"(batch, {steps[0]}, {classes}), at each step" if steps else f"(batch, {classes}), one for each class"
         raise UserFailure(
-            f"The model {name!r} must give logits of shape (batch, {classes}), one for each class, "
+            f"The model {name!r} must give logits of shape {wanted}, "
             f"but for a batch of 2 it gave {got or type(logits).__name__}: end it with Dense({classes})."
         )
     if not model.trainable_variables:
@@ -87,6 +107,13 @@ def _check(model: Any, name: str, shape: Shape | dict[str, Shape], classes: int)
         print(
             f"warning: the model {name!r} ends with a softmax, but logits are expected; leave the last activation out", flush=True
         )
+
+
+def _without_cudnn(model: keras.Model) -> None:
+    """XLA has no kernel for cuDNN's recurrent layers: compiled models use the loop that it can compile."""
+    for layer in model._flatten_layers(include_self=True):
+        if hasattr(layer, "use_cudnn"):
+            layer.use_cudnn = False
 
 
 def model_inputs(model: keras.Model, features: dict[str, Any]) -> Any:

@@ -1,5 +1,6 @@
 """Checks of the parameters that the models of this folder take."""
 
+import math
 from typing import Any
 
 from service.errors import InvalidInput
@@ -27,6 +28,13 @@ def share(name: str, value: Any) -> float:
     """A number from 0 to below 1; raise InvalidInput."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
         raise InvalidInput(f"model_params.{name} is {str(value)[:60]}, but it must be a number from 0 to below 1.")
+    return float(value)
+
+
+def number(name: str, value: Any) -> float:
+    """A finite number; raise InvalidInput."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise InvalidInput(f"model_params.{name} is {str(value)[:60]}, but it must be a number.")
     return float(value)
 
 

@@ -161,12 +161,12 @@ def overlay(runs: list[RunFacts], name: str, title: str) -> Markup | None:
 
 def class_table(runs: list[RunFacts]) -> list[tuple[str, list[float | None]]]:
     """The accuracy of each class by each run, where at least two were tested on the same classes."""
-    tested = [run.results.get("classes") for run in runs]
+    tested = [run.results.get("classes") if "by_class" in run.results else None for run in runs]
     known = [classes for classes in tested if classes]
     if len(known) < 2 or any(classes != known[0] for classes in known):
         return []
     rows = []
     for index, name in enumerate(known[0]):
-        counts = [run.results["by_class"][index] if run.results else None for run in runs]
+        counts = [run.results["by_class"][index] if "by_class" in run.results else None for run in runs]
         rows.append((name, [count["right"] / count["examples"] if count and count["examples"] else None for count in counts]))
     return rows

@@ -128,7 +128,7 @@ def _manifest(record: RunRecord, submission: Document) -> Document:
     reference, version = str(submission["spec"]["dataset"]), submission.get("dataset_version")
     try:
         pinned = reference if "@" in reference or version is None else f"{reference}@{version}"
-        document = find_dataset(record.store, pinned).document()
+        document = find_dataset(record.store, pinned, submission["spec"].get("dataset_params")).document()
     except DelaylineError:
         return {"name": reference.partition("@")[0], "version": version or reference.partition("@")[2] or "unknown"}
     return {

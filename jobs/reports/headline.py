@@ -29,6 +29,9 @@ def _result(facts: RunFacts, dataset: str) -> str:
     if "test_accuracy" in metrics:
         count = f"{tests:,}" if tests else "the"
         loss = f" (test loss {figure(metrics['test_loss'])})" if "test_loss" in metrics else ""
+        if chance := facts.model.get("chance"):
+            loss = loss.replace("(", f"(chance {percent(chance)}, ", 1)
+            return f"{percent(metrics['test_accuracy'])} of the bits of {count} test sequences of {dataset} right{loss}"
         return f"{percent(metrics['test_accuracy'])} of {count} test examples of {dataset} right{loss}"
     names = [name for name in metrics if name.startswith("test_")] or list(metrics)
     return ", ".join(f"{name} {figure(metrics[name])}" for name in names) or "Succeeded"

@@ -12,7 +12,9 @@ from jobs.reports.breakdown import break_down, draw_breakdown
 from jobs.reports.curves import Chart, Line, draw, rates
 from jobs.reports.facts import RunFacts
 from jobs.reports.headline import headline
+from jobs.reports.memory import memory
 from jobs.reports.repeat import repeat_command, spec_text, submitted_command
+from jobs.reports.states import states
 from jobs.reports.timeline import draw_timeline, event_rows
 from service.storage.records import Document
 
@@ -25,8 +27,9 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 def render(facts: RunFacts) -> str:
     """The whole page; what weighs most is left out, and said to be, until the page is light enough."""
-    for dropped in ((), ("activations",), ("activations", "mistakes"), ("activations", "mistakes", "filters", "example")):
-        pictures = {name: array for name, array in facts.pictures.items() if name not in dropped}
+    heaviest = ("activations", "states")
+    for dropped in ((), heaviest, (*heaviest, "mistakes"), (*heaviest, "mistakes", "filters", "example")):
+        pictures = {name: array for name, array in facts.pictures.items() if name.partition("-")[0] not in dropped}
         page = _render(RunFacts(**{**vars(facts), "pictures": pictures, "left_out": dropped}))
         if len(page.encode()) <= MOST_BYTES:
             break
@@ -36,6 +39,7 @@ def render(facts: RunFacts) -> str:
 def _render(facts: RunFacts) -> str:
     breakdown = break_down(facts)
     events, left_out = event_rows(facts)
+    remembered = memory(facts, sections.why_missing(facts))
     return (
         environment()
         .get_template("run.html.j2")
@@ -44,8 +48,10 @@ def _render(facts: RunFacts) -> str:
             headline=headline(facts),
             tiles=tiles(facts),
             learning=sections.learning(facts),
-            judgement=sections.judgement(facts),
-            first_layer=sections.first_layer(facts),
+            memory=remembered,
+            judgement={} if remembered else sections.judgement(facts),
+            first_layer={} if remembered else sections.first_layer(facts),
+            states=states(facts),
             layers=facts.model.get("layers") or [],
             breakdown=breakdown,
             breakdown_figure=draw_breakdown(breakdown) if breakdown else None,
@@ -85,6 +91,8 @@ def tiles(facts: RunFacts) -> list[tuple[str, str]]:
         ("training accuracy", "accuracy"),
     ]
     found = [(label, words.metric(name, facts.metrics[name])) for label, name in shown if name in facts.metrics]
+    if chance := facts.model.get("chance"):
+        found.append(("chance", words.percent(chance)))
     if facts.model:
         found.append(("parameters", f"{facts.model['parameters']:,}"))
     if breakdown := break_down(facts):

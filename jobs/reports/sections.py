@@ -49,6 +49,9 @@ def _curve(facts: RunFacts, name: str, unit: int | None, verdict: Verdict) -> Ma
     lines = [line for line in lines if line.points]
     share = name.endswith("accuracy")
     ends = ", ".join(f"{line.label} {metric(name, line.points[-1][1])} at the end" for line in lines)
+    if name == "accuracy" and (chance := facts.model.get("chance")):
+        furthest = max(line.points[-1][0] for line in lines)
+        lines.append(Line("chance", [(0.0, float(chance)), (furthest, float(chance))], 7, style=1))
     marked = " The stretch of over-fitting is shaded." if verdict.since is not None else ""
     return draw(
         Chart(

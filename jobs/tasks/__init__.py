@@ -15,12 +15,23 @@ class Task(Protocol):
     """Loss and metrics of each example of a batch."""
 
     metric_names: tuple[str, ...]
+    every_step: bool
+    """Whether each step of an example has a label and an answer of its own."""
+
+    chance: float | None
+    """The accuracy of guesses, where it is the same whatever the examples."""
+
+    def outputs(self, classes: int) -> int:
+        """How many logits an example has, or a step of it."""
 
     def losses(self, labels: Any, logits: Any) -> Any:
-        """Float32 [batch]."""
+        """Float32 [batch], one number for each example."""
 
     def metrics(self, labels: Any, logits: Any) -> dict[str, Any]:
         """Float32 [batch] by name."""
+
+    def decisions(self, logits: NDArray[np.float32]) -> NDArray[np.int64]:
+        """The class that logits [examples, …, outputs] are taken for: [examples, …]."""
 
     def check_labels(self, labels: NDArray[np.int32], classes: int, examples: NDArray[np.int64] | None = None) -> None:
         """Raise BadData for a label that the task cannot have; `examples` are the labels' numbers, if not from 0 on."""

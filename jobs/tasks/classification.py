@@ -19,6 +19,12 @@ class Classification:
 
     label_smoothing: float = 0.0
     metric_names: tuple[str, ...] = METRICS
+    every_step: bool = False
+    chance: float | None = None
+
+    def outputs(self, classes: int) -> int:
+        """A logit for each class."""
+        return classes
 
     def losses(self, labels: Any, logits: Any) -> Any:
         """Cross-entropy of each example: labels int32 [batch], logits [batch, classes]; float32 [batch]."""
@@ -33,6 +39,10 @@ class Classification:
         """`accuracy`: 1 where the largest logit is the label's, else 0; float32 [batch]."""
         predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)
         return {"accuracy": tf.cast(tf.equal(predicted, tf.cast(labels, tf.int32)), tf.float32)}
+
+    def decisions(self, logits: NDArray[np.float32]) -> NDArray[np.int64]:
+        """The class of the largest logit: [examples] from [examples, classes]."""
+        return np.asarray(logits.argmax(axis=-1), np.int64)
 
     def check_labels(self, labels: NDArray[np.int32], classes: int, examples: NDArray[np.int64] | None = None) -> None:
         """Every label is a class's number from 0."""

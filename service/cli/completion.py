@@ -31,9 +31,10 @@ def dataset_names(ctx: Any, incomplete: str) -> list[str]:
 
     def find(store: Any) -> list[str]:
         from service.datasets.catalogue import EMBEDDED
+        from service.generated import BITS
         from service.run_paths import DATASETS
 
-        return sorted({*EMBEDDED, *store.list_folders(DATASETS)})
+        return sorted({*EMBEDDED, BITS, *store.list_folders(DATASETS)})
 
     return _in_store(ctx, incomplete, find)
 

@@ -26,7 +26,7 @@ def predict(
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Classify pictures or arrays by a run's model; pictures are brought to the size that it was trained on."""
+    """Classify pictures or arrays by a run's model, or give the bits that it recalls; pictures are brought to the size that it was trained on."""
     settings = Settings.load(store=store)
     opened = open_store(settings)
     RunRecord(opened, run).submission()
@@ -39,13 +39,20 @@ def predict(
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    print_table(["FILE", "CLASS", "PROBABILITY"], [line for row in rows for line in _lines(row)])
+    if "bits" in rows[0]:
+        print_table(["FILE", "BITS"], [[_name(row), row["bits"]] for row in rows])
+    else:
+        print_table(["FILE", "CLASS", "PROBABILITY"], [line for row in rows for line in _lines(row)])
     for row in rows:
         if row["notes"] and not row["index"]:
             say(f"{row['file']}: {', '.join(row['notes'])}")
 
 
+def _name(row: dict[str, Any]) -> str:
+    return row["file"] if row["index"] is None else f"{row['file']}[{row['index']}]"
+
+
 def _lines(row: dict[str, Any]) -> list[list[str]]:
-    name = row["file"] if row["index"] is None else f"{row['file']}[{row['index']}]"
+    name = _name(row)
     ranked = [[each["class"], f"{each['probability']:.4f}"] for each in row["top"]]
     return [[name if number == 0 else "", *cells] for number, cells in enumerate(ranked)]

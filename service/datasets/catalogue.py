@@ -1,11 +1,13 @@
 """Which datasets there are: those in the store, and the one that ships with the package."""
 
 import functools
+from collections.abc import Mapping
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from service.datasets.manifest import Feature, Manifest
 from service.errors import UnknownName
+from service.generated import BITS, BitSequences, generated
 from service.names import check_dataset_reference
 from service.run_paths import DATASETS, DatasetPaths
 from service.storage.base import Store
@@ -26,9 +28,34 @@ DIGITS = Manifest(
 EMBEDDED = {DIGITS.name: DIGITS}
 
 
-def find_dataset(store: Store, reference: str) -> Manifest:
-    """The newest version of `name`, or `name@version`; raise UnknownName."""
+BITS_VERSION = "philox-1"
+
+
+def bits_manifest(params: BitSequences) -> Manifest:
+    """The generated dataset `bits` with its parameters."""
+    how = "" if params.variant == "recall" else f" ({params.variant})"
+    return Manifest(
+        name=BITS,
+        version=BITS_VERSION,
+        features=(Feature("bits", "float32", (params.length, 1)),),
+        classes=("0", "1"),
+        splits={"train": params.sequences, "test": params.sequences},
+        source=f"generated from the run's seed: bits to remember for {params.delay} steps{how}",
+        embedded=True,
+    )
+
+
+def find_dataset(store: Store, reference: str, params: Mapping[str, Any] | None = None) -> Manifest:
+    """The newest version of `name`, or `name@version`; a generated one as `params`, a spec's dataset_params, ask for it.
+
+    Raise UnknownName, and InvalidInput for parameters that it does not take.
+    """
     name, version = check_dataset_reference(reference)
+    made = generated(name, params or {})
+    if made is not None:
+        if version not in (None, BITS_VERSION):
+            raise UnknownName(f"The dataset {name!r} has no version {version!r}: it is generated, and has {BITS_VERSION}.")
+        return bits_manifest(made)
     versions = _versions(store, name)
     embedded = EMBEDDED.get(name)
     if embedded is not None and (version == embedded.version or (version is None and not versions)):
@@ -45,7 +72,7 @@ def _unknown(store: Store, name: str, version: str | None, versions: list[Manife
     if versions:
         known = ", ".join(manifest.version for manifest in versions)
         return UnknownName(f"The dataset {name!r} has no version {version!r} in {store.url}: it has {known}.")
-    there = sorted({*EMBEDDED, *store.list_folders(DATASETS)})
+    there = sorted({*EMBEDDED, BITS, *store.list_folders(DATASETS)})
     return UnknownName(
         f"There is no dataset {name!r} in {store.url}: there is {', '.join(there)}; import it with `delayline data import {name} --from FOLDER`."
     )
@@ -54,7 +81,9 @@ def _unknown(store: Store, name: str, version: str | None, versions: list[Manife
 def list_datasets(store: Store) -> list[Manifest]:
     """Every version of every dataset, by name, the newest first."""
     found = [manifest for name in store.list_folders(DATASETS) for manifest in _versions(store, name)]
-    found += [manifest for manifest in EMBEDDED.values() if not any(other.name == manifest.name for other in found)]
+    found = [manifest for manifest in found if manifest.name != BITS]
+    shipped = (*EMBEDDED.values(), bits_manifest(BitSequences()))
+    found += [manifest for manifest in shipped if not any(other.name == manifest.name for other in found)]
     return sorted(found, key=lambda manifest: (manifest.name, -manifest.imported))
 
 

@@ -25,6 +25,7 @@ from service.datasets.manifest import Feature, Manifest, Shard
 from service.datasets.raw import RawDataset
 from service.datasets.shards import encode_into, encoded_bytes, rows_per_shard
 from service.errors import Damaged, DelaylineError, InvalidInput, NotFound, StoreError, StoreUnreachable
+from service.generated import BITS
 from service.names import check_label
 from service.run_paths import DATASETS, DatasetPaths
 from service.storage.base import Store
@@ -64,8 +65,8 @@ def import_dataset(
     asked wrongly, BadData for what the files hold.
     """
     check_label(name, "The dataset name")
-    if name in EMBEDDED:
-        raise InvalidInput(f"{name!r} ships with Delayline and needs no import: choose another name.")
+    if name in EMBEDDED or name == BITS:
+        raise InvalidInput(f"{name!r} comes with Delayline and needs no import: choose another name.")
     kind = _format(name, source, format_name)
     with tempfile.TemporaryDirectory(prefix="delayline-import-") as scratch:
         path = _locate(name, source, Path(scratch), _Progress(report, "fetching"))

@@ -50,7 +50,7 @@ class Manifest:
     imported: float = 0.0
     """Seconds since 1970."""
     embedded: bool = False
-    """Shipped inside the package; it has no shards."""
+    """Comes with the package, as a file or generated; it has no shards."""
 
     @property
     def bytes(self) -> int:

@@ -52,6 +52,12 @@ def test_a_number_of_examples_holds_each_class_in_proportion(
     assert (choose_examples(seed, rows, labels, count) == chosen).all()
 
 
+def test_examples_with_a_label_at_each_step_are_chosen_without_classes() -> None:
+    labels = np.zeros((200, 7), np.int32)
+    few, many = (choose_examples(1, np.arange(10, 200), labels, count) for count in (20, 60))
+    assert (len(few), len(many)) == (20, 60) and set(few) <= set(many) <= set(range(10, 200))
+
+
 def test_other_seeds_choose_other_examples() -> None:
     labels = np.tile(np.arange(10, dtype=np.int32), 20)
     chosen = {tuple(choose_examples(seed, np.arange(200), labels, 50)) for seed in range(5)}

@@ -12,12 +12,14 @@ import pytest
 import tensorflow as tf
 
 from jobs.checkpoints import CheckpointStore, Snapshot
+from jobs.datasets.bits import bit_columns
 from jobs.export import export, main
 from jobs.exported import TFLite
 from jobs.models import build_model
 from jobs.variables import copy_model
 from service.datasets.catalogue import embedded_arrays
 from service.errors import Damaged, InvalidInput, UserFailure
+from service.generated import BitSequences
 from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage.local import LocalStore
@@ -310,3 +312,25 @@ def test_a_users_own_layers_are_checked_in_their_file(
     evaluated(record, model)
     done = export(record, tmp_path / "new", ["keras", "savedmodel", "tflite"], checked)
     assert len({str(each["metrics"]) for each in done["formats"].values()}) == 1
+
+
+@pytest.mark.parametrize("name", ["simple-rnn", "lstm", "gru", "elman", "jordan"])
+@pytest.mark.parametrize("from_checkpoint", [False, True])
+def test_recurrent_models_are_exported_and_checked_on_generated_sequences(
+    record: RunRecord, tmp_path: Path, checked: Settings, name: str, from_checkpoint: bool
+) -> None:
+    params = {"delay": 2, "length": 6, "sequences": 30}
+    spec = TrainSpec(model=name, dataset="bits", task="bit-memory", dataset_params=params, epochs=1, seed=5)
+    assert record.claim(spec, {"folder": str(tmp_path), "dataset_version": "philox-1"})
+    model = build_model(spec, (6, 1), 1, None, True)
+    test = bit_columns(BitSequences(2, 6, 30), 5, "test")
+    accuracy = float(np.mean((np.asarray(model(test["bits"]))[:, 2:, 0] > 0) == (test["label"][:, 2:] > 0)))
+    record.write_state({"state": "succeeded", "attempts": [], "error": None, "metrics": {"test_accuracy": accuracy}})
+    if from_checkpoint:
+        keep_checkpoint(record, spec, model, 7)
+    else:
+        keep_file(record, model, tmp_path)
+    done = export(record, tmp_path / "new", settings=checked)
+    assert done["examples"] == 30
+    for each in done["formats"].values():
+        assert each["metrics"]["test_accuracy"] == pytest.approx(accuracy, abs=1e-6)

@@ -1,6 +1,8 @@
 """What a finished run's model says of files."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,6 +95,28 @@ def test_an_answer_that_is_no_number_names_its_file(record: RunRecord, tmp_path:
     np.savez(tmp_path / "a.npz", x=np.zeros((2, 8, 8), np.uint8))
     with pytest.raises(UserFailure, match=r"a\.npz: the model's answer is not a finite number"):
         predict(finished_run(record, ""), [tmp_path / "a.npz"])
+
+
+@pytest.mark.parametrize("name", ["gru", "elman", "jordan"])
+def test_the_bits_of_each_step_are_given(tmp_path: Path, name: str) -> None:
+    record = RunRecord(LocalStore(tmp_path / "store"), "bits-run")
+    params = {"delay": 2, "length": 6, "sequences": 10}
+    spec = TrainSpec(model=name, dataset="bits", task="bit-memory", dataset_params=params, epochs=1)
+    assert record.claim(spec, {"folder": str(tmp_path), "dataset_version": "philox-1"})
+    record.write_state({"state": "succeeded", "attempts": [], "error": None})
+    model = build_model(spec, (6, 1), 1, None, True)
+    model.save(tmp_path / "model.keras")
+    record.store.upload(tmp_path / "model.keras", record.paths.model)
+    x = np.random.default_rng(0).choice([-1.0, 1.0], (3, 6, 1)).astype(np.float32)
+    np.savez(tmp_path / "a.npz", bits=x)
+    # In a process of its own, which has not made such a model before it opens one.
+    argv = [sys.executable, "-m", "jobs.predict", "--run", "bits-run", "--store", record.store.url, str(tmp_path / "a.npz")]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+    logits = np.asarray(model(x))[..., 0]
+    for row, wanted in zip(json.loads(done.stdout)["predictions"], logits, strict=True):
+        assert row["bits"] == "".join("1" if logit > 0 else "0" for logit in wanted)
+        np.testing.assert_allclose(row["probabilities"], 1 / (1 + np.exp(-wanted)), rtol=1e-4)
 
 
 def test_only_a_run_that_succeeded_predicts(record: RunRecord) -> None:

@@ -92,6 +92,17 @@ def test_an_unknown_name_is_refused(tmp_path: Path, override: str, words: str) -
         check_names(spec_of(override), tmp_path)
 
 
+def test_a_model_that_gives_one_answer_is_refused_where_each_step_needs_one(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="one for each step: use elman or gru or jordan or lstm or simple-rnn"):
+        check_names(spec_of("dataset=bits", "task=bit-memory"), tmp_path)
+
+
+def test_generated_sequences_are_planned_without_a_store(local_store: Store) -> None:
+    spec = spec_of("dataset=bits", "task=bit-memory", "dataset_params={sequences: 200}", "model=lstm", "model_params={}")
+    wanted = {"name": "bits", "version": "philox-1", "training": 180, "validation": 20, "test": 200}
+    assert check_dataset(spec, local_store) == wanted
+
+
 def test_a_users_module_is_found_and_not_imported(tmp_path: Path) -> None:
     (tmp_path / "nets_of_mine.py").write_text("raise RuntimeError")
     (tmp_path / "package_of_mine").mkdir()

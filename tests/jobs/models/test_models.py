@@ -36,7 +36,7 @@ def layers_of(model: keras.Model) -> list[tuple[Any, ...]]:
 
 
 def test_the_files_of_the_folder_are_the_registered_models() -> None:
-    assert registered_models() == ["cnn", "dense", "lenet5"]
+    assert registered_models() == ["cnn", "dense", "elman", "gru", "jordan", "lenet5", "lstm", "simple-rnn"]
 
 
 def test_the_cnn_is_the_lectures(make_spec: MakeSpec) -> None:
@@ -195,10 +195,13 @@ def test_examples_that_are_no_images_are_sent_to_dense(make_spec: MakeSpec, mode
         build_model(make_spec(model=model), (30,), 10, None)
 
 
-@pytest.mark.parametrize("name", ["resnet", "user_code", "user-code", "parameters", "Cnn"])
+@pytest.mark.parametrize("name", ["resnet", "user_code", "user-code", "parameters", "context", "recurrence", "Cnn"])
 def test_an_unknown_model_is_refused_with_those_that_are_known(make_spec: MakeSpec, name: str) -> None:
     spec = make_spec().model_copy(update={"model": name})
-    with pytest.raises(UnknownName, match=r"use cnn or dense or lenet5, or your own as my_package\.nets:build"):
+    with pytest.raises(
+        UnknownName,
+        match=r"use cnn or dense or elman or gru or jordan or lenet5 or lstm or simple-rnn, or your own as my_package\.nets:build",
+    ):
         build_model(spec, (28, 28, 1), 10, None)
 
 

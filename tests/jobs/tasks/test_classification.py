@@ -65,5 +65,5 @@ def test_a_label_that_is_no_class_is_a_fault_of_the_data(label: int, place: int)
 def test_a_spec_names_its_task() -> None:
     spec = TrainSpec(model="dense", dataset="digits", epochs=1, label_smoothing=0.2)
     assert task_for(spec) == Classification(0.2)
-    with pytest.raises(UnknownName, match="There is no task 'regression': use classification"):
+    with pytest.raises(UnknownName, match="There is no task 'regression': use bit-memory or classification"):
         task_for(spec.model_copy(update={"task": "regression"}))

@@ -67,16 +67,18 @@ def test_a_relative_folder_is_one_of_this_folder(delayline: Delayline, small: st
 
 def test_datasets_are_listed(delayline: Delayline, imported: Any) -> None:
     listed = delayline("data", "list", "--json").document
-    assert [entry["name"] for entry in listed] == ["digits", "small"] and "shards" not in listed[1]
-    assert listed[1] == {key: value for key, value in imported.items() if key != "shards"}
+    assert [entry["name"] for entry in listed] == ["bits", "digits", "small"] and "shards" not in listed[2]
+    assert listed[2] == {key: value for key, value in imported.items() if key != "shards"}
     lines = delayline("data", "list").out.splitlines()
     assert lines[0].split() == ["name", "version", "examples", "of", "classes", "size", "imported"]
-    assert lines[1].startswith("digits") and imported["version"] in lines[2] and "12 + 5" in lines[2]
+    assert lines[2].startswith("digits") and imported["version"] in lines[3] and "12 + 5" in lines[3]
 
 
 def test_an_empty_store_lists_what_ships_with_delayline(delayline: Delayline, local_store: Store) -> None:
     done = delayline("data", "list", "--json")
-    assert done.code == 0 and [entry["name"] for entry in done.document] == ["digits"] and not Path(local_store.url).exists()
+    assert (
+        done.code == 0 and [entry["name"] for entry in done.document] == ["bits", "digits"] and not Path(local_store.url).exists()
+    )
 
 
 def test_a_dataset_is_shown(delayline: Delayline, imported: Any) -> None:
@@ -119,7 +121,7 @@ def test_the_remedy_for_a_flipped_byte_works(delayline: Delayline, imported: Any
 
 @pytest.mark.parametrize("command", ["show", "verify"])
 def test_unknown_names_are_told_with_those_that_are_there(delayline: Delayline, imported: Any, command: str) -> None:
-    told(delayline("data", command, "smal"), 2, "'smal'", "digits, small", "delayline data import")
+    told(delayline("data", command, "smal"), 2, "'smal'", "bits, digits, small", "delayline data import")
     told(delayline("data", command, "small@0000"), 2, "'0000'", imported["version"])
     told(delayline("data", command, "../small"), 2, "'../small'", "lower-case")
     told(delayline("data", command, "small@"), 2, "version")
@@ -191,7 +193,7 @@ def test_a_bucket_holds_datasets_as_a_folder_does(
     made = delayline("data", "import", "small", "--from", small, "--format", "npz", "--json").document
     assert delayline("data", "show", "small", "--json").document == made
     assert delayline("data", "verify", "small").code == 0
-    assert [entry["name"] for entry in delayline("data", "list", "--json").document] == ["digits", "small"]
+    assert [entry["name"] for entry in delayline("data", "list", "--json").document] == ["bits", "digits", "small"]
 
 
 def test_a_damaged_manifest_is_told(delayline: Delayline, imported: Any, local_store: Store) -> None:

@@ -80,7 +80,7 @@ def test_an_import_that_fails_leaves_no_dataset_and_can_be_repeated(
     with pytest.raises(StoreError, match="full"):
         import_dataset(Failing(folder, writes), "small", small, "npz")
     store = LocalStore(folder)
-    assert [manifest.name for manifest in list_datasets(store)] == ["digits"]
+    assert [manifest.name for manifest in list_datasets(store)] == ["bits", "digits"]
     with pytest.raises(UnknownName, match="small"):
         find_dataset(store, "small")
     assert [info.key for info in store.list("")] == []
@@ -117,7 +117,7 @@ def test_the_same_content_from_elsewhere_is_the_same_version(local_store: Store,
     np.savez(tmp_path / "a.npz", **npz_arrays)
     np.savez_compressed(tmp_path / "b.npz", **dict(reversed(npz_arrays.items())))
     first, second = (import_dataset(local_store, "small", str(tmp_path / name), "npz") for name in ("a.npz", "b.npz"))
-    assert first == second and len(list_datasets(local_store)) == 2
+    assert first == second and len(list_datasets(local_store)) == 3
 
 
 @pytest.mark.parametrize("change", ["value", "label", "order"])
@@ -220,7 +220,8 @@ def test_a_name_that_is_no_label_is_refused(refused: Refused, small: str, name: 
 
 
 def test_the_embedded_datasets_name_is_taken(refused: Refused, small: str) -> None:
-    refused(Path(small), "npz", 2, "ships with Delayline", name="digits")
+    refused(Path(small), "npz", 2, "comes with Delayline", name="digits")
+    refused(Path(small), "npz", 2, "comes with Delayline", name="bits")
 
 
 @pytest.mark.parametrize("source", ["none", "a\0b", "x" * 5000, "~nobody-at-all/x"])

@@ -1,0 +1,52 @@
+"""Recurrent runs on generated sequences: equal at any number of workers, and continued as if nothing had been."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from desk import Desk
+
+pytestmark = pytest.mark.slow
+SHORT = ["dataset_params.delay=3", "dataset_params.sequences=100", "batch=30", "worker.cpus=0.5", "checkpoint={every_steps: 4}"]
+
+
+def changed(*keys: str) -> list[str]:
+    return [part for key in keys for part in ("-s", key)]
+
+
+@pytest.mark.parametrize("recipe", ["bit-memory-lstm", "bit-memory-elman"])
+def test_two_workers_follow_one(desk: Desk, recipe: str) -> None:
+    losses = []
+    for workers in (1, 2):
+        keys = changed(*SHORT, "dataset_params.fresh=true", "steps=20", "log_every=1")
+        done = desk.delayline("train", recipe, *keys, "--workers", str(workers), "--name", f"by-{workers}", "--json")
+        assert done.code == 0, done.err
+        losses.append([row["loss"] for row in done.document["history"]])
+    assert len(losses[0]) == 20
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+
+
+def test_its_report_shows_the_memory(desk: Desk) -> None:
+    done = desk.delayline("train", "bit-memory-rnn", *changed(*SHORT, "steps=60"), "--name", "remembers", "--json")
+    assert done.code == 0, done.err
+    assert not [event for event in done.document["events"] if event["event"] in ("not described", "not analysed")]
+    page = (Path(desk.store_url) / "runs" / "remembers" / "report.html").read_text()
+    assert "What it remembers" in page and "What the hidden units hold" in page
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("dataset_params.delay=80", "delay"),
+        ("dataset_params={delay: 20, length: 20}", "leaves nothing to recall"),
+        ("dataset_params.colour=red", "no parameter 'colour'"),
+        ("dataset=digits", "takes no dataset_params"),
+        ("model=cnn", "one for each step"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_starts(desk: Desk, override: str, words: str) -> None:
+    overrides = changed("dataset_params.length=70", override)
+    done = desk.delayline("train", "bit-memory-lstm", *overrides, "--name", "bad")
+    assert done.code == 2 and words in done.err
+    assert "Traceback" not in done.err and len(done.err.strip().splitlines()) == 1
+    assert not (Path(desk.store_url) / "runs" / "bad").exists()
