@@ -66,10 +66,15 @@ def choose(
             "Nothing says which runs are to go: give --older-than 7d, --state failed or --keep-last N, or several of them."
         )
     moment = time.time() if now is None else now
-    chosen = [row for row in list_runs(store) if row["state"] in (states or PRUNABLE[:-1])][keep_last or 0 :]
+    rows = list_runs(store)
+    there = {row["id"] for row in rows}
+    # A trial goes with its sweep, and only with it.
+    chosen = [row for row in rows if row["state"] in (states or PRUNABLE[:-1]) and row.get("sweep") not in there][keep_last or 0 :]
     if older_than is not None:
         # Of a run with a known end this saves the look at its objects.
         chosen = [row for row in chosen if row.get("finished") is None or moment - row["finished"] >= older_than]
+    sweeps = {row["id"] for row in chosen if row["kind"] == "sweep"}
+    chosen += [row for row in rows if row.get("sweep") in sweeps]
     begun = _begun(store)
     chosen = [row for row in chosen if row["id"] not in begun] + [{"id": name, "state": DELETED} for name in begun]
     with ThreadPoolExecutor(LISTERS) as pool:

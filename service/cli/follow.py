@@ -10,6 +10,7 @@ from types import FrameType
 from service import runs
 from service.cli.console import duration, figures
 from service.cli.display import Display
+from service.cli.sweep_display import parameters
 from service.cluster.supervisor import Supervisor
 from service.errors import (
     Cancelled,
@@ -81,8 +82,8 @@ class Companion:
                     raise Cancelled(f"Stopped watching the run {self.run_id}, which was asked to stop.") from None
                 self.display.note("stopping the driver at once")
                 self.supervisor.stop()
-                again = f"delayline train --resume --name {self.run_id}"
-                raise Cancelled(f"The run {self.run_id} was stopped at once; continue it with: {again}") from None
+                again = again_command(self.run_id, self.display.noun)
+                raise Cancelled(f"The {self.display.noun} {self.run_id} was stopped at once; continue it with: {again}") from None
         raise_for(self.run_id, document)
 
     def _until_end(self) -> Document:
@@ -155,13 +156,19 @@ def _from_driver(run_id: str, code: int, output: str) -> DelaylineError:
     return _error(code or 4, message)
 
 
+def again_command(run_id: str, noun: str) -> str:
+    """What continues a run or a sweep."""
+    return f"delayline {'sweep' if noun == 'sweep' else 'train'} --resume --name {run_id}"
+
+
 def raise_for(run_id: str, document: Document) -> None:
     """Raise what the final state of a run stands for; return if it succeeded."""
     state, error = document["state"], document.get("error") or {}
     if state == "succeeded":
         return
     if state == "cancelled":
-        raise Cancelled(f"The run {run_id} was cancelled; continue it with: delayline train --resume --name {run_id}")
+        noun = "sweep" if (document.get("summary") or {}).get("kind") == "sweep" else "run"
+        raise Cancelled(f"The {noun} {run_id} was cancelled; continue it with: {again_command(run_id, noun)}")
     message = str(error.get("message") or f"The run {run_id} {state}.")
     code = int(document.get("exit_code") or error.get("exit_code") or 4)
     where = f" (`delayline runs logs {run_id}` shows the stack)" if code == UserFailure.exit_code else ""
@@ -176,8 +183,10 @@ def _error(code: int, message: str, user_traceback: str = "") -> DelaylineError:
 
 
 def result_line(run: Document) -> str:
-    """How a finished run ended, in one line."""
+    """How a finished run or sweep ended, in one line."""
     metrics = run["metrics"]
+    if run["kind"] == "sweep":
+        return _sweep_line(run)
     tests = [name for name in ("test_accuracy", "test_loss") if name in metrics] or [
         name for name in metrics if name.startswith("test_")
     ]
@@ -186,3 +195,15 @@ def result_line(run: Document) -> str:
         parts[0] += f" in {duration(run['finished'] - run['started'])}"
     parts += [figures(metrics, tests)] if tests else []
     return f"{': '.join(parts)}  (store {run['store']})"
+
+
+def _sweep_line(sweep: Document) -> str:
+    took = f" in {duration(sweep['finished'] - sweep['started'])}" if sweep.get("started") and sweep.get("finished") else ""
+    best = sweep.get("best")
+    words = [f"sweep {sweep['id']} {sweep['state']}{took}"]
+    if best:
+        spread = f" ± {best['spread']:.4f}" if best.get("spread") is not None else ""
+        words.append(
+            f"best {best['metric']} {best['mean']:.4f}{spread} with {parameters(best) or best['base']}, trial {best['trial']}"
+        )
+    return f"{': '.join(words)}  (store {sweep['store']})"

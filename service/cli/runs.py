@@ -11,11 +11,13 @@ from service.cli.logs import follow_logs, heading
 from service.cli.options import AsJson, RunId, StoreUrl
 from service.cli.prune import prune
 from service.cli.report import compare, report
+from service.cli.sweep_display import cells
 from service.errors import InfrastructureFailure
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
 from service.storage.records import ENDED, RunRecord
+from service.trials import table
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
@@ -35,23 +37,28 @@ def _open(store: str | None) -> Store:
 
 
 @app.command("list")
-def list_(store: StoreUrl = None, as_json: AsJson = False) -> None:
-    """List all runs, newest first."""
-    rows = runs.list_runs(_open(store))
+def list_(
+    trials: Annotated[bool, typer.Option("--trials", help="List the trials of sweeps too, each of which is a run.")] = False,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """List all runs and sweeps, newest first."""
+    rows = [row for row in runs.list_runs(_open(store)) if trials or not row.get("sweep")]
     if as_json:
         print_json(rows)
     elif not rows:
         say("There are no runs yet; `delayline train` makes one.")
     else:
-        print_table(["RUN", "STATE", "MODEL", "DATASET", "WORKERS", "STEP", "RESULT", "SUBMITTED"], [_cells(row) for row in rows])
+        print_table(["RUN", "KIND", "STATE", "MODEL", "DATASET", "WORKERS", "STEP", "RESULT", "SUBMITTED"], [_cells(row) for row in rows])
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
     metrics = row["metrics"]
-    result = figures(metrics, [name for name in ("test_accuracy", "val_accuracy", "accuracy", "loss") if name in metrics][:1])
+    known = ("test_accuracy", "val_accuracy", "accuracy", "loss")
+    result = figures(metrics, [name for name in (*known, *metrics) if name in metrics][:1])
     step = f"{row['step']}/{row.get('steps') or '?'}" if row.get("step") is not None else ""
     kept = [str(row.get(name) or "") for name in ("model", "dataset", "workers")]
-    return [row["id"], row["state"], *kept, step, result or (row.get("error") or "")[:60], local_time(row["submitted"])]
+    return [row["id"], row["kind"], row["state"], *kept, step, result or (row.get("error") or "")[:60], local_time(row["submitted"])]
 
 
 @app.command()
@@ -72,6 +79,8 @@ def _readable(document: dict[str, Any]) -> dict[str, Any]:
     shown |= {name: local_time(shown[name]) for name in ("submitted", "started", "finished") if name in shown}
     if "eta_seconds" in shown:
         shown["eta_seconds"] = duration(shown["eta_seconds"])
+    if "trials" in shown:
+        _shorten_sweep(shown)
     shown["attempts"] = [
         {**attempt, **{name: local_time(attempt.get(name)) for name in ("started", "finished")}}
         for attempt in document["attempts"]
@@ -82,6 +91,13 @@ def _readable(document: dict[str, Any]) -> dict[str, Any]:
     return shown
 
 
+def _shorten_sweep(shown: dict[str, Any]) -> None:
+    """A line for each trial, best first, in the place of all that is known of it."""
+    metric, mode = shown["spec"]["metric"], shown["spec"]["mode"]
+    shown["trials"] = ["  ".join(filter(None, cells(row))) for row in table(shown["trials"], metric, mode, most=100)]
+    shown["spec"] = {**shown["spec"], "base": [base["name"] for base in shown["spec"]["base"]]}
+
+
 @app.command()
 def watch(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None:
     """Show a run's progress until its end; Ctrl-C leaves the run alone."""
@@ -89,8 +105,7 @@ def watch(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None:
     from service.cli.follow import raise_for, result_line
 
     opened = _open(store)
-    RunRecord(opened, run).submission()
-    display = make_display(run)
+    display = make_display(run, RunRecord(opened, run).submission().get("kind", "train"))
     try:
         for update in runs.watch(opened, run):
             display.show(update)
@@ -140,7 +155,7 @@ def cancel(
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ask a run to save a checkpoint and stop; `delayline train --resume --name RUN` goes on."""
+    """Ask a run or a sweep to save and stop; `delayline train` or `sweep` with `--resume --name RUN` goes on."""
     opened = _open(store)
     outcome = runs.cancel(opened, run)
     if outcome == "requested" and wait:

@@ -16,6 +16,7 @@ from service.specs import TrainSpec
 from service.storage import open_store
 from service.storage.base import Store
 from service.storage.records import Lease, RunRecord, is_deleted, run_summary
+from service.sweep_specs import SweepSpec
 
 DAY = 86400.0
 SPEC = TrainSpec(model="cnn", dataset="digits", epochs=1)
@@ -215,3 +216,22 @@ def test_who_may_only_read_deletes_nothing(seaweedfs: s3_servers.S3Server, monke
     with pytest.raises(StoreError, match="right to"):
         delete(reader, "one")
     assert runs.show(reader, "one")["state"] == "failed"
+
+
+def test_trials_go_with_their_sweep_alone(store: Store, make: Make) -> None:
+    base = {"name": "small", "values": SPEC.document()}
+    sweep = SweepSpec.model_validate({"base": [base], "space": {"batch": {"grid": [8]}}})
+    for name, state in (("young", "succeeded"), ("old", "failed")):
+        record = RunRecord(store, name)
+        assert record.claim(sweep, {})
+        summary = run_summary(record.submission())
+        record.write_state(
+            {"state": state, "attempts": [], "error": None, "metrics": {}, "finished": time.time(), "summary": summary}
+        )
+        trial = make(f"{name}-0000", "failed")
+        trial.write_state({**trial.state(), "summary": {**trial.state()["summary"], "sweep": name}})
+    assert names(store, ["failed"]) == ["old", "old-0000"]
+    assert sorted(names(store, keep_last=1)) in (["old", "old-0000"], ["young", "young-0000"])
+    for name in ("old", "old-0000"):
+        delete(store, name)
+    assert sorted(row["id"] for row in runs.list_runs(store)) == ["young", "young-0000"]

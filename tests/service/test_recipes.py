@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from service import recipes
 from service.errors import InvalidInput, UnknownName
+from service.recipes import sweeps
 from service.recipes.documents import LARGEST_FILE, parse
 from service.specs import TrainSpec
+from service.sweep_points import Points
 
 HERE = Path()
 
@@ -43,9 +45,15 @@ def test_has_the_recipes_of_the_lecture() -> None:
 @pytest.mark.parametrize("name", recipes.names())
 def test_each_recipe_is_documented_and_valid(name: str) -> None:
     described = recipes.describe(name)
-    assert set(described) == {"name", "description", "reference", "reached", "spec"}
+    assert set(described) - {"spec", "sweep"} == {"name", "description", "reference", "reached"}
     assert described["description"]
     assert described["reference"]
+    if "sweep" in described:
+        sweep, stem = sweeps.resolve(name, [], None, HERE)
+        assert stem == name
+        for corner in Points(sweep).corners():
+            Points(sweep).spec(corner)
+        return
     spec, stem = recipes.resolve(name, [], None, HERE)
     assert stem == name
     assert spec.workers == ((2, 2) if name == "cnn-digits" else (1, 1))

@@ -27,7 +27,7 @@ def test_lists_runs(delayline: Delayline, submitted: RunRecord) -> None:
     assert [row["id"] for row in delayline("runs", "list", "--json").document] == ["fake"]
     heading, row = delayline("runs", "list").out.splitlines()
     assert heading.startswith("RUN ")
-    assert row.split()[:4] == ["fake", "succeeded", "cnn", "digits"]
+    assert row.split()[:5] == ["fake", "train", "succeeded", "cnn", "digits"]
     assert "test_accuracy 0.9876" in row
 
 

@@ -1,0 +1,223 @@
+"""Whole sweeps on a real Ray: killed, cancelled and gone on with they end like the sweep `calm`, which was left alone."""
+
+import contextlib
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from desk import Desk, command_of, family, kill, tensors
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+SWEEP = """
+base: run.yaml
+space:
+  optimizer.learning_rate.initial: {grid: [0.001, 0.003, 0.01]}
+seeds: 2
+"""
+CHANGES = ("-s", "base.worker.cpus=1", "-s", "base.steps=40", "-s", "base.checkpoint.every_steps=10")
+
+
+def write(desk: Desk, text: str) -> Desk:
+    (desk.folder / "sweep.yaml").write_text(text)
+    return desk
+
+
+@pytest.fixture(scope="module")
+def calm_sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """A desk with the sweep `calm`, which nobody disturbed."""
+    folder = tmp_path_factory.mktemp("calm-sweep")
+    made = write(Desk(folder / "desk", str(folder / "store")), SWEEP)
+    done = made.delayline("sweep", "sweep.yaml", *CHANGES, "--name", "calm", "--json")
+    assert done.code == 0, done.err
+    assert [trial["state"] for trial in done.document["trials"]] == ["succeeded"] * 6
+    yield made
+    made.clean_up()
+
+
+def result(document: Any) -> dict[str, Any]:
+    """What a sweep found, by the number of the trial, without times."""
+    return {trial["id"].rpartition("-")[2]: (trial["params"], trial["state"], trial["metrics"]) for trial in document["trials"]}
+
+
+def wait_for_trials(desk: Desk, sweep: str, count: int, state: str = "succeeded") -> Any:
+    """The sweep's document once so many of its trials are in a state."""
+    end = time.monotonic() + 200
+    while time.monotonic() < end:
+        with contextlib.suppress(Exception):
+            document = desk.show(sweep)
+            if sum(trial["state"] == state for trial in document["trials"]) >= count:
+                return document
+        time.sleep(0.1)
+    raise AssertionError(f"{sweep} has not {count} trials in state {state}")
+
+
+def test_a_trial_is_the_run_that_its_spec_makes_apart(calm_sweep: Desk) -> None:
+    trial = calm_sweep.show("calm-0003")
+    assert trial["sweep"] == "calm"
+    (calm_sweep.folder / "apart.yaml").write_text(yaml.safe_dump(trial["spec"]))
+    done = calm_sweep.delayline("train", "apart.yaml", "--name", "apart", "--json")
+    assert done.code == 0, done.err
+    ours, theirs = tensors(calm_sweep, "calm-0003"), tensors(calm_sweep, "apart")
+    assert sorted(ours) == sorted(theirs)
+    assert [name for name in ours if ours[name].tobytes() != theirs[name].tobytes()] == []
+    assert done.document["metrics"] == trial["metrics"]
+
+
+def test_trials_share_warm_processes(calm_sweep: Desk) -> None:
+    document = calm_sweep.show("calm")
+    workers = {trial["attempts"][-1]["workers"][0]["pid"] for trial in document["trials"]}
+    assert len(workers) <= 2
+    assert document["best"]["trials"] == [f"calm-{2 * document['best']['point'] + seed:04d}" for seed in (0, 1)]
+    rows = calm_sweep.delayline("runs", "list", "--json").document
+    assert [row["kind"] for row in rows if row["id"] == "calm"] == ["sweep"]
+
+
+@pytest.mark.parametrize("victim", ["jobs.sweep", "ray::"], ids=["driver", "processes"])
+def test_a_kill_changes_nothing(desk: Desk, calm_sweep: Desk, victim: str) -> None:
+    write(desk, SWEEP)
+    process = desk.start("sweep", "sweep.yaml", *CHANGES, "--name", "killed", "--json")
+    wait_for_trials(desk, "killed", 2)
+    kill([one for one in family(process.pid) if victim in command_of(one)])
+    done = desk.end_of(process)
+    assert done.code == 0, done.err
+    assert result(done.document) == result(calm_sweep.show("calm"))
+    assert sum(len(trial["attempts"]) == 1 for trial in done.document["trials"]) >= 2
+
+
+def test_a_sweep_that_was_killed_whole_is_gone_on_with(desk: Desk, calm_sweep: Desk) -> None:
+    write(desk, SWEEP)
+    command = ("sweep", "sweep.yaml", *CHANGES, "--name", "killed", "--json")
+    process = desk.start(*command)
+    before = wait_for_trials(desk, "killed", 2)
+    kill(family(process.pid))
+    process.wait()
+    other = desk.delayline(*command, "-s", "space.batch={grid: [24]}", "--resume")
+    assert other.code == 2
+    assert "space.batch" in other.err
+    done = desk.delayline(*command, "--resume")
+    assert done.code == 0, done.err
+    assert result(done.document) == result(calm_sweep.show("calm"))
+    for trial in before["trials"]:
+        if trial["state"] == "succeeded":
+            (after,) = [each for each in done.document["trials"] if each["id"] == trial["id"]]
+            assert after["attempts"] == trial["attempts"]
+    for trial in done.document["trials"]:
+        steps = [row["step"] for row in desk.show(trial["id"])["history"]]
+        assert steps == sorted(set(steps))
+
+
+def test_ctrl_c_saves_the_trials_and_resume_goes_on(desk: Desk, calm_sweep: Desk) -> None:
+    write(desk, SWEEP)
+    command = ("sweep", "sweep.yaml", *CHANGES, "--name", "stopped", "--json")
+    process = desk.start(*command)
+    wait_for_trials(desk, "stopped", 1)
+    process.send_signal(signal.SIGINT)
+    stopped = desk.end_of(process)
+    assert stopped.code == 130, stopped.err
+    assert stopped.document["state"] == "cancelled"
+    assert "running" not in {trial["state"] for trial in stopped.document["trials"]}
+    assert "delayline sweep --resume --name stopped" in stopped.err
+    done = desk.delayline("sweep", "--resume", "--name", "stopped", "--json")
+    assert done.code == 0, done.err
+    assert result(done.document) == result(calm_sweep.show("calm"))
+
+
+def test_a_trial_that_fails_is_noted_and_the_sweep_goes_on(desk: Desk) -> None:
+    space = "{model_params.dropout: {grid: [0.3, 7]}, optimizer.learning_rate.initial: {grid: [0.001, 1.0e+30]}}"
+    write(desk, f"base: run.yaml\nspace: {space}\n")
+    done = desk.delayline("sweep", "sweep.yaml", *CHANGES, "--name", "faulty", "--json")
+    assert done.code == 0, done.err
+    states = {tuple(trial["params"].values()): trial["state"] for trial in done.document["trials"]}
+    assert states == {(0.3, 0.001): "succeeded", (0.3, 1e30): "failed", (7, 0.001): "failed", (7, 1e30): "failed"}
+    failed = [trial for trial in done.document["trials"] if trial["state"] == "failed"]
+    assert all(len(trial["attempts"]) == 1 and trial["error"]["exit_code"] == 3 for trial in failed)
+    assert done.document["best"]["params"]["model_params.dropout"] == 0.3
+
+
+def test_trials_may_be_distributed(desk: Desk) -> None:
+    write(desk, "base: run.yaml\nspace: {seed: {grid: [1, 2]}}\n")
+    done = desk.delayline("sweep", "sweep.yaml", "-s", "base.steps=20", "--workers", "2", "--name", "wide", "--json")
+    assert done.code == 0, done.err
+    assert [len(trial["attempts"][-1]["workers"]) for trial in done.document["trials"]] == [2, 2]
+    assert [trial["state"] for trial in done.document["trials"]] == ["succeeded"] * 2
+
+
+def test_asha_stops_trials_which_can_be_gone_on_with_alone(desk: Desk) -> None:
+    text = """
+base: run.yaml
+space: {optimizer.learning_rate.initial: {grid: [0.01, 0.003, 0.001, 1.0e-7, 1.0e-8, 1.0e-9]}}
+scheduler: {name: asha, grace_epochs: 1, reduction: 2}
+metric: val_loss
+mode: min
+"""
+    write(desk, text)
+    changes = (
+        "-s",
+        "base.epochs=4",
+        "-s",
+        "base.worker.cpus=1",
+        "-s",
+        "base.callbacks=[]",
+        "-s",
+        "base.checkpoint={every_epochs: 1}",
+    )
+    done = desk.delayline("sweep", "sweep.yaml", *changes, "--name", "early", "--json")
+    assert done.code == 0, done.err
+    stopped = [trial for trial in done.document["trials"] if trial["state"] == "stopped"]
+    assert stopped
+    assert done.document["best"]["params"]["optimizer.learning_rate.initial"] >= 0.001
+    for trial in stopped:
+        assert trial["stopped"]["by"] == "asha"
+        assert trial["epoch"] < 4
+    again = desk.delayline("train", "--resume", "--name", stopped[0]["id"], "--json")
+    assert again.code == 0, again.err
+    assert again.document["epoch"] == 4
+    assert again.document["state"] == "succeeded"
+
+
+def test_a_budget_ends_a_sweep_of_which_all_that_could_end_ended(desk: Desk) -> None:
+    write(
+        desk, "base: run.yaml\nspace: {optimizer.learning_rate.initial: {loguniform: [0.001, 0.01]}}\nsearch: tpe\nbudget: 30s\n"
+    )
+    began = time.monotonic()
+    done = desk.delayline("sweep", "sweep.yaml", *CHANGES, "--name", "short", "--json")
+    assert done.code == 0, done.err
+    assert time.monotonic() - began < 120
+    states = {trial["state"] for trial in done.document["trials"]}
+    assert states <= {"succeeded", "stopped"}
+    assert json.dumps(done.document["best"])
+
+
+def test_the_entry_point_runs_a_sweep_without_the_command(desk: Desk) -> None:
+    import os
+    import sys
+
+    write(desk, SWEEP)
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.sweep",
+        "sweep.yaml",
+        *CHANGES,
+        "-s",
+        "seeds=1",
+        "--name",
+        "plain",
+        "--store",
+        desk.store_url,
+    ]
+    done = subprocess.run(
+        command, cwd=desk.folder, env=dict(os.environ), capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert [trial["state"] for trial in desk.show("plain")["trials"]] == ["succeeded"] * 3
+    assert not [process for process in psutil.process_iter() if "--name plain" in command_of(process)]
+    assert Path(desk.store_url, "runs", "plain", "report.html").exists()
