@@ -93,6 +93,9 @@ def _run(
             raise LeaseLost(f"Another driver took over the run {config.run_id}; this attempt stops.")
 
     _limit_threads(config.cpus)
+    if 0 < TrainSpec.model_validate(config.spec).worker.gpus < 1:
+        # By itself TensorFlow takes all of a GPU's memory.
+        os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
     import jobs.lean_keras  # noqa: F401
     from jobs.session import Place, run_session
 

@@ -123,7 +123,7 @@ class WorkerGroup:
         memory = f", {each.memory // 10**6}MB" if each.memory else ""
         raise InfrastructureFailure(
             f"The cluster holds {cpus:g} CPUs and {gpus:g} GPUs on {len(nodes)} nodes, room for {room} workers "
-            f"of {each.cpus:g} CPUs{memory} and {each.gpus} GPUs; the run needs at least {self._spec.workers[0]}."
+            f"of {each.cpus:g} CPUs{memory} and {each.gpus:g} GPUs; the run needs at least {self._spec.workers[0]}."
         )
 
     def start(self, config: WorkerConfig) -> "Attempt":
@@ -271,6 +271,8 @@ def fit(spec: TrainSpec, config: WorkerConfig, local: bool, spared_cpus: float =
 
     # A local cluster has a CPU for each worker that it is to start at once; the real cores were checked before.
     resources = {"CPU": 1.0 if local else max(DRIVER_CPUS, spec.worker.cpus - spared_cpus)}
+    if 0 < spec.worker.gpus < 1:
+        resources["GPU"] = spec.worker.gpus
     if spec.worker.memory and not local:
         resources["memory"] = float(spec.worker.memory)
     folder = Path(tempfile.mkdtemp(prefix="delayline-ray-train-"))

@@ -69,7 +69,9 @@ def choose(
     rows = list_runs(store)
     there = {row["id"] for row in rows}
     # A trial goes with its sweep, and only with it.
-    chosen = [row for row in rows if row["state"] in (states or PRUNABLE[:-1]) and row.get("sweep") not in there][keep_last or 0 :]
+    chosen = [row for row in rows if row["state"] in (states or PRUNABLE[:-1]) and row.get("sweep") not in there][
+        keep_last or 0 :
+    ]
     if older_than is not None:
         # Of a run with a known end this saves the look at its objects.
         chosen = [row for row in chosen if row.get("finished") is None or moment - row["finished"] >= older_than]

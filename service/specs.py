@@ -89,8 +89,8 @@ class Resources(Frozen):
 
     cpus: Annotated[float, Field(gt=0, le=4096)] = 1
     """Cores; TensorFlow uses as many threads, at least one."""
-    gpus: Annotated[int, Field(ge=0, le=1)] = 0
-    """GPUs; one worker is one MWMS replica and holds one at most."""
+    gpus: Annotated[float, Field(ge=0, le=1)] = 0
+    """GPUs; one worker is one MWMS replica and holds one at most. A part, such as 0.25, shares one with other runs and trials."""
     memory: Size | None = None
     """Bytes, or as 800MB or 4GiB: what a worker may count on. A cluster keeps it free for the worker, and data larger than
     half of it is streamed. Without it a worker has its share of what is free on its node when it starts."""
@@ -262,6 +262,12 @@ class TrainSpec(Frozen):
         if fewest > self.batch:
             raise ValueError(
                 f"{fewest} workers cannot share a batch of {self.batch}: use at most {self.batch} workers or a larger batch"
+            )
+        if 0 < self.worker.gpus < 1 and most > 1:
+            raise ValueError(
+                f"{fewest} workers of {self.worker.gpus:g} GPUs would meet on one: use worker.gpus=1, or 1 worker that shares a GPU"
+                if fewest == most
+                else f"up to {most} workers of {self.worker.gpus:g} GPUs would meet on one: use worker.gpus=1, or 1 worker"
             )
         if not self.worker_counts:
             shown = str(fewest) if fewest == most else f"{fewest} to {most}"

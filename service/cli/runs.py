@@ -49,7 +49,9 @@ def list_(
     elif not rows:
         say("There are no runs yet; `delayline train` makes one.")
     else:
-        print_table(["RUN", "KIND", "STATE", "MODEL", "DATASET", "WORKERS", "STEP", "RESULT", "SUBMITTED"], [_cells(row) for row in rows])
+        print_table(
+            ["RUN", "KIND", "STATE", "MODEL", "DATASET", "WORKERS", "STEP", "RESULT", "SUBMITTED"], [_cells(row) for row in rows]
+        )
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
@@ -58,7 +60,15 @@ def _cells(row: dict[str, Any]) -> list[str]:
     result = figures(metrics, [name for name in (*known, *metrics) if name in metrics][:1])
     step = f"{row['step']}/{row.get('steps') or '?'}" if row.get("step") is not None else ""
     kept = [str(row.get(name) or "") for name in ("model", "dataset", "workers")]
-    return [row["id"], row["kind"], row["state"], *kept, step, result or (row.get("error") or "")[:60], local_time(row["submitted"])]
+    return [
+        row["id"],
+        row["kind"],
+        row["state"],
+        *kept,
+        step,
+        result or (row.get("error") or "")[:60],
+        local_time(row["submitted"]),
+    ]
 
 
 @app.command()

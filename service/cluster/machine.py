@@ -28,8 +28,8 @@ class Machine:
         verb = "needs" if workers == 1 else "need"
         if workers * gpus > self.gpus:
             raise InvalidInput(
-                f"{_count(workers, 'worker')} of {_count(gpus, 'GPU')} {verb} {workers * gpus}; this machine has {self.gpus}: "
-                f"use {self._fewer(workers, self.gpus // gpus)}-s worker.gpus=0."
+                f"{_count(workers, 'worker')} of {_count(gpus, 'GPU')} {verb} {workers * gpus:g}; this machine has {self.gpus}: "
+                f"use {self._fewer(workers, int(self.gpus // gpus))}-s worker.gpus=0."
             )
         # Ray counts in ten-thousandths of a processor.
         if round(workers * cpus, 4) > self.cpus:
@@ -68,5 +68,5 @@ def _gpus() -> int:
         return 0
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _count(number: float, noun: str) -> str:
+    return f"{number:g} {noun}" if number == 1 else f"{number:g} {noun}s"

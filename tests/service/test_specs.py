@@ -77,6 +77,7 @@ def test_refuses_durations_that_are_none(value: str) -> None:
         {"workers": 5000, "batch": 5000},
         {"worker": {"cpus": 0}},
         {"worker": {"gpus": 2}},
+        {"worker": {"gpus": 0.5}, "workers": 2},
         {"evaluate": {"validation": 1.0}},
         {"checkpoint": {"every_epochs": 1, "every_steps": 5}},
         {"early_stopping": {"restore_best": True}, "checkpoint": {"keep_best": 0}},
