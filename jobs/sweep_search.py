@@ -25,7 +25,10 @@ def make_scheduler(sweep: SweepSpec, evaluations: int) -> TrialScheduler:
             reduction_factor=policy.reduction,
         )
     if policy.name == "median":
-        return MedianStoppingRule(time_attr=EVALUATION, grace_period=policy.grace_epochs, min_samples_required=3)
+        # Without a slice that never ends it pauses trials for others to catch up, and each pause is a restart.
+        return MedianStoppingRule(
+            time_attr=EVALUATION, grace_period=policy.grace_epochs, min_samples_required=3, min_time_slice=10**9
+        )
     return FIFOScheduler()
 
 
