@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -14,6 +16,7 @@ from typing import Any
 from jobs.heartbeat import Heartbeat
 from jobs.progress import EventLog
 from jobs.tune_run import Capacity, connect, disconnect, run_trials
+from jobs.worker_group import kill_local_ray, local_ray_lives
 from service.errors import DelaylineError, StoreError
 from service.names import trial_id
 from service.settings import Settings
@@ -248,6 +251,20 @@ class SweepDriver:
                 if time.monotonic() - told > PROGRESS_SECONDS:
                     self._write_progress()
                     told = time.monotonic()
+            if self.settings.ray_address in (None, "local") and not local_ray_lives() and not self._over.is_set():
+                self._start_over()
+
+    def _start_over(self) -> None:
+        """Replace this process by a new one that goes on: Tune waits for ever for a cluster that died under it."""
+        with self._lock, contextlib.suppress(StoreError):
+            self._event("restarted", "Ray's own processes on this machine were lost: the sweep's driver starts again")
+            self.state["attempts"][-1] |= {"finished": time.time(), "reason": "Ray was lost"}
+            self._save()
+        kill_local_ray()
+        arguments = ["--run", self.record.run_id, "--store", self.record.store.url, "--folder", self.folder]
+        if self.spec != self.record.sweep_spec():
+            arguments += ["--spec-changes", json.dumps(self.spec.document())]
+        os.execv(sys.executable, [sys.executable, "-m", "jobs.sweep", *arguments, "--lease-token", self.lease.token])
 
     def _stop_all(self, why: str) -> None:
         """Begin no more trials and let those under way save and stop."""

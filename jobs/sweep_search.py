@@ -1,5 +1,6 @@
 """From a SweepSpec to Ray Tune: which trial begins next, and which scheduler stops some of them early."""
 
+import math
 import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,9 +26,9 @@ def make_scheduler(sweep: SweepSpec, evaluations: int) -> TrialScheduler:
             reduction_factor=policy.reduction,
         )
     if policy.name == "median":
-        # Without a slice that never ends it pauses trials for others to catch up, and each pause is a restart.
+        # Without an endless slice of time it pauses trials for others to catch up, and each pause is a restart.
         return MedianStoppingRule(
-            time_attr=EVALUATION, grace_period=policy.grace_epochs, min_samples_required=3, min_time_slice=10**9
+            time_attr=EVALUATION, grace_period=policy.grace_epochs, min_samples_required=3, min_time_slice=math.inf
         )
     return FIFOScheduler()
 

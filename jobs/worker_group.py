@@ -136,14 +136,11 @@ class WorkerGroup:
 
         if not self.local or not ray.is_initialized():
             return True
-        names = {process.name() for process in _children() if process.status() != psutil.STATUS_ZOMBIE}
-        return {"raylet", "gcs_server"} <= names
+        return local_ray_lives()
 
     def kill(self) -> None:
         """End what is left of a local cluster that died."""
-        for process in _children():
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        kill_local_ray()
 
     def disconnect(self) -> None:
         """Leave the cluster; a local one ends."""
@@ -204,6 +201,19 @@ def _own_sigterm() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
+
+
+def local_ray_lives() -> bool:
+    """Whether Ray's own processes below this one still run."""
+    names = {process.name() for process in _children() if process.status() != psutil.STATUS_ZOMBIE}
+    return {"raylet", "gcs_server"} <= names
+
+
+def kill_local_ray() -> None:
+    """End what is left of a local cluster that died."""
+    for process in _children():
+        with contextlib.suppress(psutil.Error):
+            process.kill()
 
 
 def _children() -> list[psutil.Process]:

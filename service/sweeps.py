@@ -15,6 +15,8 @@ from service.submit import Plan, resources
 from service.sweep_points import Points
 from service.sweep_specs import SweepSpec
 
+SWEEP_RETRIES = 20
+"""Of a sweep's driver: a sweep takes hours, and what its driver's end costs is the steps since the trials' checkpoints (assumed)."""
 TRIAL_DIGITS = 5
 LONGEST_SWEEP_ID = LONGEST - TRIAL_DIGITS - 1
 """A trial's id is the sweep's, a hyphen and a number."""
@@ -61,7 +63,7 @@ def plan_sweep(
         "first_trial": points.spec(points.point(0)).document(),
     }
     where = (settings, store.url, cluster.description, folder)
-    return Plan(identity, spec, *where, resume, origin, modules, first.retries, details)
+    return Plan(identity, spec, *where, resume, origin, modules, SWEEP_RETRIES, details)
 
 
 def _checked(spec: TrainSpec, store: Store, folder: Path) -> tuple[TrainSpec, Document]:
