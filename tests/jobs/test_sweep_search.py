@@ -87,6 +87,8 @@ def test_a_scheduler_stops_the_worse_and_nobody_before_the_grace_is_over(name: s
         scheduler.on_trial_add(None, trial)  # type: ignore[arg-type]
     for evaluation in (1, 2, 3):
         for number, trial in enumerate(trials):
+            if "STOP" in decisions[trial.trial_id]:
+                continue
             result = {EVALUATION: evaluation, "val_accuracy": 1.0 - number / 10, "training_iteration": evaluation}
             trial.last_result = result
             decisions[trial.trial_id].append(scheduler.on_trial_result(None, trial, result))  # type: ignore[arg-type]
