@@ -78,11 +78,8 @@ def tiles(facts: SweepFacts) -> list[tuple[str, str]]:
         found.append((f"best {facts.metric}{', mean' if several else ''}", metric(facts.metric, best["mean"])))
         found += [("its spread over seeds", f"± {spread_text(facts.metric, best['spread'])}")] if several else []
         own = next(row for row in facts.trials if row["id"] == best["trial"])
-        found += [
-            (f"{name.replace('_', ' ')} of the best trial", metric(name, own["metrics"][name]))
-            for name in _OTHER[:2]
-            if name != facts.metric and isinstance(own["metrics"].get(name), int | float)
-        ]
+        tested = [name for name in _OTHER[:2] if name != facts.metric and isinstance(own["metrics"].get(name), int | float)]
+        found += [(f"{name.replace('_', ' ')} of the best trial", metric(name, own["metrics"][name])) for name in tested[:1]]
     found.append(("trials", f"{len(facts.trials):,}"))
     found += [(f"{state}", f"{counts[state]:,}") for state in ("stopped", "failed") if state in counts]
     if facts.run.state.get("used_seconds"):

@@ -135,7 +135,9 @@ def test_ten_thousand_trials_stay_light(store: LocalStore) -> None:
             "params": point.params,
         }
         value = by_rate(trial)
-        failed = {"state": "failed", "error": {"kind": "user", "message": f"reason {number // 50 % 40}"}} if number % 50 == 0 else {}
+        failed = (
+            {"state": "failed", "error": {"kind": "user", "message": f"reason {number // 50 % 40}"}} if number % 50 == 0 else {}
+        )
         trials.append({**trial, "metrics": {"val_accuracy": value}, **failed})
     trials.sort(key=lambda trial: (trial["state"] == "failed", -trial["metrics"]["val_accuracy"]))
     best, means = best_of(trials, "val_accuracy", "max"), point_rows(trials, "val_accuracy", "max")
