@@ -1,4 +1,4 @@
-"""Make a run's report: `python -m jobs.report --run ID [--to FILE]`, or `--compare A B… --to FILE`."""
+"""Make the report of a run or a sweep: `python -m jobs.report --run ID [--to FILE]`, or `--compare A B… --to FILE`."""
 
 import argparse
 import sys
@@ -21,11 +21,13 @@ def main(argv: list[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     """One run, or several to compare."""
     parser = argparse.ArgumentParser(
-        prog="python -m jobs.report", description="Make the HTML report of a run, or compare several."
+        prog="python -m jobs.report", description="Make the HTML report of a run or a sweep, or compare several runs."
     )
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--run", metavar="ID", help="the run; its report is kept in the store too")
-    which.add_argument("--compare", nargs="+", metavar="ID", help="the runs to set side by side; needs --to")
+    which.add_argument("--run", metavar="ID", help="the run or sweep; its report is kept in the store too")
+    which.add_argument(
+        "--compare", nargs="+", metavar="ID", help="the runs to set side by side, a sweep by its best trial; needs --to"
+    )
     parser.add_argument("--to", type=Path, metavar="FILE", help="the file to write")
     add_common_options(parser)
     return parser

@@ -1,11 +1,11 @@
-"""Reports: one HTML page for a run, or for several side by side, made from what the store holds. No TensorFlow."""
+"""Reports: one HTML page for a run, for a sweep, or for several runs side by side, made from what the store holds. No TensorFlow."""
 
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from jobs.reports.facts import gather
+from jobs.reports.facts import gather, is_sweep
 from service.storage.base import Store
 from service.storage.records import RunRecord
 
@@ -13,7 +13,13 @@ __all__ = ["compare", "report", "write_report"]
 
 
 def report(record: RunRecord) -> str:
-    """The page of a run, finished or not; raise UnknownName."""
+    """The page of a run or a sweep, finished or not; raise UnknownName."""
+    if is_sweep(record):
+        from jobs.reports.sweep_facts import gather_sweep
+        from jobs.reports.sweep_page import render_sweep
+
+        with _quiet():
+            return render_sweep(gather_sweep(record))
     from jobs.reports.page import render
 
     with _quiet():
@@ -21,19 +27,21 @@ def report(record: RunRecord) -> str:
 
 
 def write_report(record: RunRecord) -> str:
-    """Make a run's page, keep it in the store, and return it."""
+    """Make the page of a run or a sweep, keep it in the store, and return it."""
     page = report(record)
     record.store.write(record.paths.report, page.encode())
     return page
 
 
 def compare(store: Store, run_ids: Sequence[str]) -> str:
-    """The page of several runs side by side; raise InvalidInput or UnknownName."""
+    """The page of several runs side by side, a sweep by its best trial; raise InvalidInput or UnknownName."""
     from jobs.reports.comparison import check_ids, render_comparison
+    from jobs.reports.stand_ins import stand_ins
 
     check_ids(run_ids)
+    chosen = stand_ins(store, run_ids)
     with _quiet():
-        return render_comparison([gather(RunRecord(store, run_id)) for run_id in run_ids])
+        return render_comparison([gather(RunRecord(store, run_id)) for run_id in chosen], chosen)
 
 
 @contextmanager

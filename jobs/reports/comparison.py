@@ -1,7 +1,7 @@
 """Several runs on one page: their curves over each other, what differs in their specs, their results."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -37,12 +37,13 @@ def check_ids(run_ids: Sequence[str]) -> None:
         )
 
 
-def render_comparison(runs: list[RunFacts]) -> str:
-    """The whole page."""
+def render_comparison(runs: list[RunFacts], sweeps: Mapping[str, str | None] | None = None) -> str:
+    """The whole page; `sweeps`: by run, the sweep that it stands for."""
     template = environment().get_template("compare.html.j2")
     rows, best = results(runs)
     return template.render(
         runs=runs,
+        sweeps={run_id: sweep for run_id, sweep in (sweeps or {}).items() if sweep is not None},
         headline=verdict(runs),
         results=rows,
         best=best,

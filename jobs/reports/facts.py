@@ -77,6 +77,11 @@ class RunFacts:
         return len(self.machines)
 
 
+def is_sweep(record: RunRecord) -> bool:
+    """Whether the record is that of a sweep; raise UnknownName."""
+    return bool(record.submission().get("kind") == "sweep")
+
+
 def gather(record: RunRecord) -> RunFacts:
     """Read all that a report shows; raise UnknownName for a run that is not there."""
     submission, state, progress = record.submission(), record.state(), record.progress()
@@ -91,7 +96,7 @@ def gather(record: RunRecord) -> RunFacts:
         history=[row for row in record.history() if isinstance(row.get("step"), int)],
         events=record.events(),
         model=_optional(record, record.paths.model_facts),
-        data=_manifest(record, submission),
+        data=manifest(record, submission),
         made=time.time(),
     )
     machines = [_optional(record, record.paths.hardware(rank)) for rank in range(min(facts.workers, 64))]
@@ -121,7 +126,8 @@ def _pictures(record: RunRecord) -> dict[str, NDArray[np.uint8]]:
         ) from error
 
 
-def _manifest(record: RunRecord, submission: Document) -> Document:
+def manifest(record: RunRecord, submission: Document) -> Document:
+    """What is known of the dataset's version that a run was trained on."""
     from service.datasets import find_dataset
     from service.errors import DelaylineError
 

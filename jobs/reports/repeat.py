@@ -41,7 +41,11 @@ def repeat_command(facts: RunFacts) -> str:
 
 def _changes(name: str, wanted: Document) -> list[str] | None:
     """`KEY=VALUE` for each key in which the recipe differs, dotted where that will do; None where they cannot be said so."""
-    base = recipes.resolve(name, [], None, Path())[0].document()
+    try:
+        base = recipes.resolve(name, [], None, Path())[0].document()
+    except DelaylineError:
+        # The recipe of the sweep that the run is a trial of.
+        return None
     for dotted in (True, False):
         changes = [f"{key}={_written(value)}" for key, value in _differences("", base, wanted, dotted)]
         try:

@@ -21,7 +21,7 @@ Open = Annotated[bool, typer.Option("--open", help="Open the page in the browser
 
 
 def report(run: RunId, to: ToFile = None, open_: Open = False, store: StoreUrl = None, as_json: AsJson = False) -> None:
-    """Make a run's report anew, finished or not: one HTML page, kept in the store; print where it is."""
+    """Make the report of a run or a sweep anew, finished or not: one HTML page, kept in the store; print where it is."""
     settings = Settings.load(store=store)
     opened = open_store(settings)
     paths = RunRecord(opened, run).paths
@@ -33,13 +33,16 @@ def report(run: RunId, to: ToFile = None, open_: Open = False, store: StoreUrl =
 
 
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="The runs' ids, at least two.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="The ids of runs, trials or sweeps, at least two.")],
     to: ToFile = None,
     open_: Open = False,
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Set runs side by side on one HTML page: curves, what differs in their specs, results; print where it is."""
+    """Set runs side by side on one HTML page: curves, what differs in their specs, results; print where it is.
+
+    A sweep stands for its best trial.
+    """
     settings = Settings.load(store=store)
     if len(runs) < 2:
         raise InvalidInput(

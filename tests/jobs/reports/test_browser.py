@@ -5,6 +5,7 @@ from pathlib import Path
 
 import chromium
 import pytest
+from sweeps_in_a_store import DRAWN, SETTLED, by_rate, write_sweep
 
 from jobs.reports import compare, report
 from service.storage.local import LocalStore
@@ -60,6 +61,13 @@ def pages(write_run: WriteRun, folder: Path) -> dict[str, Path]:
         ),
         "many": report(write_run("many", classes=[f"a class called {n}" for n in range(100)], examples=2000, shape=(32, 32, 3))),
         "compare": compare(store, ["a-run", "a-run-of-quite-a-long-name-as-people-give-them", "failed"]),
+    }
+    made |= {
+        "sweep": report(write_sweep(store, "sweep", states={3: "failed", 8: "running", 9: "queued", 20: "cancelled"})),
+        "random sweep": report(write_sweep(store, "random", DRAWN, by_rate, states=dict.fromkeys(range(10, 40, 3), "stopped"))),
+        "sweep of words": report(write_sweep(store, "words", SETTLED, lambda trial: 0.9 + 0.01 * (trial["number"] % 5))),
+        "queued sweep": report(write_sweep(store, "queued-sweep", state="queued")),
+        "compared sweep": compare(store, ["sweep", "words-0003", "a-run"]),
     }
     files = {name: folder / f"{name}.html" for name in made}
     for name, page in made.items():

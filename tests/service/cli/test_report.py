@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from s3_servers import S3Server
+from sweeps_in_a_store import write_sweep
 
 from service.settings import Settings
 from service.specs import TrainSpec
@@ -71,6 +72,21 @@ def test_runs_are_compared(delayline: Delayline, submitted: RunRecord, other: Ru
     done = delayline("runs", "compare", "fake", "other", "--to", str(target), "--json")
     assert done.document == {"runs": ["fake", "other"], "path": str(target)}
     assert "Comparison of 2 runs" in target.read_text()
+
+
+def test_a_sweep_has_a_report_and_stands_for_its_best_trial(
+    delayline: Delayline, local_store: Store, other: RunRecord, tmp_path: Path
+) -> None:
+    record = write_sweep(local_store, count=6)
+    done = delayline("runs", "report", "a-sweep")
+    assert (done.code, done.err) == (0, "")
+    assert "Sweep report" in Path(done.out.strip()).read_text()
+    assert Path(done.out.strip()).read_bytes() == local_store.read(record.paths.report)
+    target = tmp_path / "both.html"
+    assert delayline("runs", "compare", "a-sweep", "other", "--to", str(target)).code == 0
+    assert "stands for the sweep a-sweep" in target.read_text()
+    write_sweep(local_store, "new", state="queued")
+    assert delayline("runs", "compare", "new", "other", "--to", str(target)).code == 2
 
 
 def test_mistakes_are_one_sentence(delayline: Delayline, submitted: RunRecord) -> None:

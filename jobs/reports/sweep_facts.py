@@ -1,0 +1,149 @@
+"""What the store holds of a sweep, read for its report."""
+
+import time
+from dataclasses import dataclass, field
+
+from jobs.reports.facts import RunFacts, manifest
+from service.errors import UnknownName
+from service.run_paths import RunPaths
+from service.storage.base import Store
+from service.storage.records import ENDED, Document, RunRecord, from_bytes, rows_from_bytes
+from service.storage.standing import standing
+from service.sweep_specs import SweepSpec
+from service.trials import best_of, counts_of, point_rows, trial_rows, value_of
+
+MOST_ROWS = 200
+"""Of the table of trials (assumed: more is no longer read, and the store is asked for the progress of each)."""
+MOST_CURVES = 40
+"""Of the figure of curves (assumed: more hide each other, and the store is asked for the history of each)."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One trial's rows of metrics; `unit`: the steps of its epoch, or None where that is not known."""
+
+    trial: Document
+    history: list[Document]
+    unit: int | None
+
+
+@dataclass(frozen=True)
+class SweepFacts:
+    """The documents of one sweep and of its trials."""
+
+    run: RunFacts
+    """The sweep's own submission, state and events."""
+    sweep: SweepSpec
+    trials: list[Document]
+    """As `trial_rows` tells them, best first, those without a figure last."""
+    points: list[Document]
+    """As `point_rows` tells them, best first."""
+    best: Document | None
+    best_run: RunFacts | None = None
+    """The best trial's submission, state and dataset; None without one, or where it was deleted."""
+    curves: list[Curve] = field(default_factory=list)
+    """Of the trials that are drawn, best first."""
+    rows: int = MOST_ROWS
+    """How many trials the table has."""
+
+    @property
+    def metric(self) -> str:
+        return self.sweep.metric
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many trials are in each state."""
+        return counts_of(self.trials)
+
+    @property
+    def shown(self) -> list[Document]:
+        """The trials of the table."""
+        return self.trials[: self.rows]
+
+    def value(self, trial: Document) -> float | None:
+        """A trial's metric, unless it failed or has none."""
+        return value_of(trial, self.metric)
+
+
+def gather_sweep(record: RunRecord) -> SweepFacts:
+    """Read all that a sweep's report shows; raise UnknownName or InvalidInput."""
+    sweep = record.sweep_spec()
+    rows = best_first(trial_rows(record.store, record.trials()), sweep)
+    best = best_of(rows, sweep.metric, sweep.mode)
+    facts = SweepFacts(
+        run=_brief(record, {}),
+        sweep=sweep,
+        trials=rows,
+        points=point_rows(rows, sweep.metric, sweep.mode),
+        best=best,
+        best_run=_best_run(record.store, best["trial"]) if best else None,
+        curves=_curves(record.store, drawn_trials(rows, sweep.metric)),
+    )
+    _add_progress(record.store, facts.shown)
+    return facts
+
+
+def best_first(rows: list[Document], sweep: SweepSpec) -> list[Document]:
+    """Trials by their metric, then those without one, failed ones last, each kind in the order of their begin."""
+    sign = -1.0 if sweep.mode == "max" else 1.0
+
+    def place(row: Document) -> tuple[bool, bool, float, int]:
+        value = value_of(row, sweep.metric)
+        return (value is None, row["state"] == "failed", sign * (value or 0.0), int(row["number"]))
+
+    return sorted(rows, key=place)
+
+
+def drawn_trials(rows: list[Document], metric: str) -> list[Document]:
+    """Of many trials the best quarter of MOST_CURVES and of the others every so many; `rows` stand best first."""
+    having = [row for row in rows if value_of(row, metric) is not None]
+    if len(having) <= MOST_CURVES:
+        return having
+    top, last = MOST_CURVES // 4, len(having) - 1
+    others = MOST_CURVES - top
+    return [*having[:top], *(having[round(top + (last - top) * index / (others - 1))] for index in range(others))]
+
+
+def _brief(record: RunRecord, data: Document) -> RunFacts:
+    submission, state = record.submission(), record.state()
+    return RunFacts(
+        run_id=record.run_id,
+        store=record.store.url,
+        submission=submission,
+        state=state,
+        standing=standing(submission, state, {} if state["state"] in ENDED else record.lease()),
+        progress=record.progress(),
+        history=[],
+        events=record.events(),
+        data=data,
+        made=time.time(),
+    )
+
+
+def _best_run(store: Store, run_id: str) -> RunFacts | None:
+    record = RunRecord(store, run_id)
+    try:
+        return _brief(record, manifest(record, record.submission()))
+    except UnknownName:
+        return None
+
+
+def _curves(store: Store, trials: list[Document]) -> list[Curve]:
+    paths = {trial["id"]: RunPaths(trial["id"]) for trial in trials}
+    found = store.read_many([key for path in paths.values() for key in (path.metrics, path.model_facts)])
+    curves = []
+    for trial in trials:
+        path = paths[trial["id"]]
+        rows = [row for row in rows_from_bytes(found.get(path.metrics, b"")) if isinstance(row.get("step"), int)]
+        model = from_bytes(found[path.model_facts], path.model_facts) if path.model_facts in found else {}
+        unit = (model.get("counts") or {}).get("steps_per_epoch")
+        curves.append(Curve(trial, rows, int(unit) if unit else None))
+    return [curve for curve in curves if curve.history]
+
+
+def _add_progress(store: Store, trials: list[Document]) -> None:
+    """How far trials came that have ended: their rows tell it of the others alone."""
+    lacking = {RunPaths(trial["id"]).progress: trial for trial in trials if trial.get("epoch") is None}
+    for key, data in store.read_many(list(lacking)).items():
+        progress = from_bytes(data, key)
+        lacking[key] |= {name: progress.get(name) for name in ("epoch", "epochs", "step", "steps")}
