@@ -27,7 +27,7 @@ KINDS: dict[str, tuple[str, list[str]]] = {
     "target": ("bit-memory-target-space", []),
     "target-weights": (
         "bit-memory-target-space",
-        ["space.initial=weights", SCALED],
+        ["space.initial=weights", SCALED, "optimizer.learning_rate={expression: 0.3 / (dataset_params.delay + 10)}"],
     ),
     "simple-rnn": ("bit-memory-rnn", [*FRESH, "optimizer.learning_rate={expression: 0.06 / (dataset_params.delay + 10)}"]),
     "simple-rnn-scaled": (
