@@ -2,8 +2,8 @@
 
 usage: uv run python tests/benchmarks/delays.py [--kinds KIND…] [--delays 60 100 200] [--seeds 0 1 2] [--budget-epochs 100]
 E is one epoch of `fit` of the lecture's convolutional network on 60,000 images of MNIST's shape, batch 128, measured first.
-Recall, width delay + 3, fresh sequences each epoch; solved: more than 0.99 of the test bits are right. Training ends at the goal
-or at the budget; its seconds include compilation and evaluation. `target` begins at random targets, as the paper does;
+Recall, width delay + 3, fresh sequences each epoch; solved: more than 0.99 of the test bits are right. Training ends at 0.995
+of the validation bits or at the budget; its seconds include compilation and evaluation. `target` begins at random targets, as the paper does;
 `target-weights` at those that a scaled orthogonal network meets, and `simple-rnn-scaled` is that network in weight space.
 """
 
@@ -19,6 +19,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from common import COMMAND_LIMIT, delayline, heading, scratch_store, table, training_seconds
 
 SOLVED = 0.99
+GOAL = 0.995
+"""Of the validation bits, twice running: at 0.99 a test of other bits ended at 0.9882 (measured)."""
 STARTUP = 60
 """Seconds that a run is given before its training begins, beside its budget (assumed)."""
 FRESH = ["dataset_params.sequences=500", "dataset_params.fresh=true", "batch=50", "evaluate={every_epochs: 5, validation: 0.2}"]
@@ -73,7 +75,7 @@ def measure(kind: str, delay: int, settings: list[str], store: str, epoch: float
     """Train until solved or for `budget` epochs of fit: test bits, steps, seconds, seconds / epoch, whether solved in time."""
     recipe, own = KINDS[kind]
     limit = f"time_limit={budget * epoch + STARTUP:.0f}"
-    goal = f"early_stopping={{metric: val_accuracy, goal: {SOLVED}}}"
+    goal = f"early_stopping={{metric: val_accuracy, goal: {GOAL}}}"
     run = trained(recipe, store, [f"dataset_params.delay={delay}", "epochs=100000", goal, *own, limit, *settings])
     accuracy = run["metrics"].get("test_accuracy")
     seconds = training_seconds(run) if run["history"] else 0.0
