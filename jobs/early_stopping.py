@@ -21,15 +21,23 @@ def score_of(row: Document, policy: EarlyStopping | None) -> float | None:
 
 
 def early_stop_reached(history: list[Document], policy: EarlyStopping) -> bool:
-    """Whether the last `patience` evaluations, and at least one, brought no improvement of more than `min_delta`."""
+    """Whether there is a reason to stop."""
+    return stop_reason(history, policy) is not None
+
+
+def stop_reason(history: list[Document], policy: EarlyStopping) -> str | None:
+    """Why the run stops: the last two evaluations were better than the goal, or the last `patience`, and at least one, brought
+    no improvement of more than `min_delta`; None where neither is so."""
+    scores = [score for row in history if (score := score_of(row, policy)) is not None]
+    if policy.goal is not None:
+        goal = policy.goal if lower_is_better(policy) else -policy.goal
+        if len(scores) > 1 and max(scores[-2:]) < goal:
+            return f"{policy.metric} is better than {policy.goal:g}"
     best: float | None = None
     waited = 0
-    for row in history:
-        score = score_of(row, policy)
-        if score is None:
-            continue
+    for score in scores:
         if best is None or score < best - policy.min_delta:
             best, waited = score, 0
         else:
             waited += 1
-    return best is not None and waited >= max(1, policy.patience)
+    return "the metric stopped improving" if best is not None and waited >= max(1, policy.patience) else None

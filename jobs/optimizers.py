@@ -31,7 +31,7 @@ def make_optimizer(spec: TrainSpec, total_steps: int) -> keras.optimizers.Optimi
     kind = known.get(canonical_optimizer(named.name))
     if kind is None:
         raise InvalidInput(f"There is no optimizer {named.name[:60]!r}: use {', '.join(sorted(known))}.")
-    arguments = dict(named.arguments)
+    arguments = spec.optimizer_arguments
     rate = arguments.get("learning_rate")
     if isinstance(rate, Mapping):
         arguments["learning_rate"] = make_schedule(rate, total_steps)

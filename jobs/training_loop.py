@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from jobs.batches import BatchFeeder
 from jobs.checkpoints import Snapshot, jsonable
-from jobs.early_stopping import early_stop_reached, score_of
+from jobs.early_stopping import score_of, stop_reason
 from jobs.evaluation import Evaluator
 from jobs.milestones import Milestones
 from jobs.pace import Pace
@@ -144,7 +144,7 @@ class TrainingLoop:
     def run(self) -> str:
         """Train to the end; return `succeeded`, or `cancelled` when asked to stop; the last step is saved."""
         state, stopped = self.state, False
-        if state.ended or self._early_stop():
+        if state.ended or self._stop_reason():
             return "succeeded"
         self._begin_epoch()
         count = self.milestones.stretch(state.step, self.pace.most)
@@ -209,8 +209,8 @@ class TrainingLoop:
             self._write_row(evaluated, rate)
         self._tell()
         stop = due.ends_epoch(state.step) and self._end_epoch(evaluated)
-        if evaluated and self._early_stop():
-            self.watcher.event("early stop", f"the metric stopped improving: the run ends at step {state.step}", step=state.step)
+        if evaluated and (why := self._stop_reason()):
+            self.watcher.event("early stop", f"{why}: the run ends at step {state.step}", step=state.step)
             stop = True
         state.ended = stop
         if stop or due.checkpoint_due(state.step):
@@ -236,9 +236,9 @@ class TrainingLoop:
         self.callbacks.on_epoch_end(self.milestones.epoch(self.state.step) - 1, logs)
         return bool(getattr(model, "stop_training", False))
 
-    def _early_stop(self) -> bool:
+    def _stop_reason(self) -> str | None:
         policy = self.spec.early_stopping
-        return policy is not None and early_stop_reached(self.state.history, policy)
+        return None if policy is None else stop_reason(self.state.history, policy)
 
     def _means(self, sums: Sums) -> dict[str, float]:
         examples = max(1, sums.steps) * self.spec.batch

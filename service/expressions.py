@@ -13,6 +13,9 @@ LARGEST_POWER = 64
 
 Number = int | float
 
+_KEY = "expression"
+"""`{expression: …}` stands for a number in the place of which it is."""
+
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -48,12 +51,34 @@ class Expression:
         try:
             result = _evaluate(self._tree, values)
         except KeyError as error:
-            raise ValueError(f"{self.text[:60]!r} needs {error.args[0]!r}, which neither the base nor the space has") from None
+            raise ValueError(f"{self.text[:60]!r} needs {error.args[0]!r}, which has no value here") from None
         except (ZeroDivisionError, OverflowError) as error:
             raise ValueError(f"{self.text[:60]!r} cannot be worked out: {error}") from None
         if isinstance(result, complex) or not math.isfinite(result):
             raise ValueError(f"{self.text[:60]!r} gives no finite number")
         return result
+
+
+def worked_out(value: Any, known: Mapping[str, Any]) -> Any:
+    """`value` with each `{expression: …}` within it as its number, by the dotted keys `known`; raise ValueError."""
+    if isinstance(value, Mapping) and isinstance(value.get(_KEY), str):
+        if len(value) > 1:
+            raise ValueError(f"an expression stands alone, without {', '.join(sorted(set(value) - {_KEY}))[:60]}")
+        return Expression.parse(value[_KEY]).evaluate(known)
+    if isinstance(value, Mapping):
+        return {key: worked_out(inner, known) for key, inner in value.items()}
+    return [worked_out(inner, known) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one with dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
 
 
 def _names(node: ast.expr, text: str) -> set[str]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 
 from service.errors import InvalidInput
+from service.expressions import flat, worked_out
 from service.generated import check_generated
 from service.names import check_dataset_reference, check_run_id
 from service.vocabulary import (
@@ -23,6 +24,7 @@ REGISTERED_NAME = re.compile(r"[a-z0-9]([-_a-z0-9]*[a-z0-9])?\Z")
 _DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 PositiveInt = Annotated[int, Field(ge=1, le=10**12, strict=True)]
+MOST_PATIENCE = 10**6
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -162,15 +164,24 @@ class CheckpointPolicy(Frozen):
 
 
 class EarlyStopping(Frozen):
-    """Stop when `metric` has not improved by `min_delta` for `patience` evaluations."""
+    """Stop when `metric` has not improved by `min_delta` for `patience` evaluations, or is better than `goal` twice running."""
 
     metric: str = "val_loss"
     mode: Literal["auto", "min", "max"] = "auto"
     """auto: max for an accuracy, min for all else."""
-    patience: Annotated[int, Field(ge=0, le=10**6)] = 3
+    patience: Annotated[int, Field(ge=0, le=MOST_PATIENCE)] = 3
+    """Without end where a goal is given and this is not."""
     min_delta: Annotated[float, Field(ge=0)] = 0.0
+    goal: float | None = None
     restore_best: bool = False
     """End with the weights of the best evaluation; needs checkpoints at the evaluations and `keep_best` of at least 1."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _wait_for_the_goal(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("goal") is not None and values.get("patience") is None:
+            return {**values, "patience": MOST_PATIENCE}
+        return values
 
 
 class Named(BaseModel):
@@ -192,6 +203,7 @@ class TrainSpec(Frozen):
     model: Annotated[str, Field(max_length=300)]
     """A registered name, or `my_package.nets:build`."""
     model_params: dict[str, Any] = {}
+    """Here and in `optimizer`, `{expression: "0.3 / dataset_params.delay"}` is a number by other keys of the spec."""
     dataset: Annotated[str, Field(max_length=120)]
     """`name` or `name@version`."""
     dataset_params: dict[str, Any] = {}
@@ -279,7 +291,8 @@ class TrainSpec(Frozen):
     def _check_names(self) -> None:
         if canonical_optimizer(self.optimizer.name) not in OPTIMIZERS:
             raise ValueError(f"there is no optimizer {self.optimizer.name[:60]!r}; use {', '.join(sorted(OPTIMIZERS))}")
-        _check_learning_rate(self.optimizer.arguments.get("learning_rate", 0.001))
+        _check_learning_rate(self.optimizer_arguments.get("learning_rate", 0.001))
+        _ = self.model_arguments
         for change in self.augment:
             if change.name not in AUGMENTATIONS:
                 raise ValueError(f"augment has the unknown change {change.name[:60]!r}; use {', '.join(sorted(AUGMENTATIONS))}")
@@ -297,6 +310,18 @@ class TrainSpec(Frozen):
         """The module of a user's own model, or None for a registered one."""
         module, separator, _ = self.model.partition(":")
         return module if separator else None
+
+    @property
+    def model_arguments(self) -> dict[str, Any]:
+        """`model_params`, expressions worked out; raise ValueError."""
+        found: dict[str, Any] = worked_out(self.model_params, flat(self.document()))
+        return found
+
+    @property
+    def optimizer_arguments(self) -> dict[str, Any]:
+        """Those of `optimizer`, expressions worked out; raise ValueError."""
+        found: dict[str, Any] = worked_out(self.optimizer.arguments, flat(self.document()))
+        return found
 
     def document(self) -> dict[str, Any]:
         """The spec as it stands in the store and in JSON output: `workers` as a number or as `2-8`."""

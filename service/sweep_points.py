@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.errors import InvalidInput
-from service.expressions import Expression
+from service.expressions import Expression, flat
 from service.recipes.documents import apply_override
 from service.recipes.validation import validate
 from service.specs import TrainSpec
@@ -138,14 +138,3 @@ def draw(parameter: Parameter, source: random.Random) -> Any:
     if parameter.integers is not None:
         return source.randint(*parameter.integers)
     return source.choice(parameter.choice or parameter.grid or ())
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> Params:
-    """Nested mappings as one with dotted keys."""
-    found: Params = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found

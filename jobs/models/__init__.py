@@ -39,7 +39,7 @@ def build_model(
     """
     shape = next(iter(input_shape.values())) if isinstance(input_shape, dict) and len(input_shape) == 1 else input_shape
     if spec.user_module is not None:
-        model = call_build(load_user_function(spec.model, folder), spec.model, shape, classes, spec.model_params)
+        model = call_build(load_user_function(spec.model, folder), spec.model, shape, classes, spec.model_arguments)
     else:
         model = _call_registered(_registered(spec.model), spec, shape, classes, every_step)
     _check(model, spec.model, shape, classes, every_step)
@@ -73,7 +73,7 @@ def _call_registered(
     suggested = {name: value for name, value in suggested_parameters(spec.dataset, spec.dataset_params).items() if name in taken}
     steps = {"every_step": True} if every_step else {}
     try:
-        return build(shape, classes, **steps, **{**suggested, **spec.model_params})
+        return build(shape, classes, **steps, **{**suggested, **spec.model_arguments})
     except TypeError as error:
         raise InvalidInput(f"model_params do not fit the model {spec.model!r}: {str(error).replace('build() ', '')}.") from error
 

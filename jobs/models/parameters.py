@@ -38,6 +38,20 @@ def number(name: str, value: Any) -> float:
     return float(value)
 
 
+def positive(name: str, value: Any) -> float:
+    """A finite number above 0; raise InvalidInput."""
+    if number(name, value) <= 0:
+        raise InvalidInput(f"model_params.{name} is {str(value)[:60]}, but it must be above 0.")
+    return float(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or false; raise InvalidInput."""
+    if not isinstance(value, bool):
+        raise InvalidInput(f"model_params.{name} is {str(value)[:60]}, but it must be true or false.")
+    return value
+
+
 def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     """One of the choices; raise InvalidInput."""
     if value not in choices:

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from jobs.models.parameters import choice, share
+from jobs.models.parameters import choice, positive, share
 from jobs.models.recurrence import stack, steps_model
 
 _RECURRENT = {"orthogonal": "orthogonal", "glorot": "glorot_uniform", "identity": "identity", "chain": "zeros"}
@@ -20,6 +20,7 @@ def build(
     *,
     units: int | Sequence[int] = 128,
     start: str = "orthogonal",
+    input_scale: float = 1.0,
     activation: str = "tanh",
     hidden: Sequence[int] = (),
     dropout: float = 0.0,
@@ -29,7 +30,8 @@ def build(
     Takes (steps, values), or images by rows; gives (batch, classes), or (batch, steps, classes) where `every_step`.
     `start` is how U begins: `orthogonal` (Keras' default; Saxe et al. 2014), `glorot`, `identity` (Le, Jaitly, Hinton
     2015, with `activation: relu`), or `chain`, where each unit takes over what the one before it held and the inputs reach
-    the first units alone: a delay line that remembers by construction. A layer of u units on v values has (v + u + 1) u
+    the first units alone: a delay line that remembers by construction. `input_scale` multiplies the first W, of the lowest
+    layer: where it is small, tanh stays nearly linear, and an orthogonal U keeps what went in for many steps. A layer of u units on v values has (v + u + 1) u
     parameters.
     """
     kind = choice("start", start, tuple(_RECURRENT))
@@ -43,6 +45,10 @@ def build(
         for each in model.layers:
             if isinstance(each, layers.SimpleRNN):
                 _chain(each)
+    scale = positive("input_scale", input_scale)
+    lowest = next(each for each in model.layers if isinstance(each, layers.SimpleRNN))
+    if scale != 1:
+        lowest.cell.kernel.assign(lowest.cell.kernel * scale)
     return model
 
 

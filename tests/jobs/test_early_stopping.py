@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.early_stopping import early_stop_reached, score_of
+from jobs.early_stopping import early_stop_reached, score_of, stop_reason
 from service.specs import EarlyStopping
 
 # Small whole numbers tie often.
@@ -50,6 +50,24 @@ def test_once_reached_it_stays_reached_until_something_improves(values: list[flo
     for length in range(1, len(rows)):
         if early_stop_reached(rows[:length], policy) and values[length] >= min(values[:length]):
             assert early_stop_reached(rows[: length + 1], policy)
+
+
+@given(
+    values=st.lists(VALUES, max_size=12),
+    goal=st.integers(-3, 3).map(float),
+    metric=st.sampled_from(["val_loss", "val_accuracy"]),
+)
+def test_a_run_stops_at_its_goal_reached_twice_running(values: list[float | None], goal: float, metric: str) -> None:
+    policy = EarlyStopping.model_validate({"metric": metric, "goal": goal})
+    better = [value < goal if metric == "val_loss" else value > goal for value in values if value is not None]
+    met = better[-2:] == [True, True]
+    assert stop_reason(history_of(metric, values), policy) == (f"{metric} is better than {goal:g}" if met else None)
+
+
+def test_a_goal_may_come_with_patience() -> None:
+    policy = EarlyStopping(metric="val_accuracy", goal=0.9, patience=2)
+    assert not early_stop_reached(history_of("val_accuracy", [0.5, 0.5]), policy)
+    assert stop_reason(history_of("val_accuracy", [0.5, 0.5, 0.5]), policy) == "the metric stopped improving"
 
 
 def test_a_run_never_stops_before_an_evaluation_or_at_the_first() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.expressions import LONGEST, Expression
+from service.expressions import LONGEST, Expression, worked_out
 
 NAMES = {"dataset_params.delay": 20, "batch": 64, "optimizer.learning_rate": 0.25}
 
@@ -66,3 +66,15 @@ def test_says_what_it_lacks(values: dict[str, object], words: str) -> None:
 def test_infinity_is_no_value() -> None:
     with pytest.raises(ValueError, match="worked out"):
         Expression.parse("a * 1").evaluate({"a": math.inf})
+
+
+@given(st.recursive(st.integers() | st.text() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text("ab"), inner)))
+def test_what_holds_no_expression_stays(value: object) -> None:
+    assert worked_out(value, {}) == value
+
+
+def test_works_out_expressions_wherever_they_are() -> None:
+    asked = {"name": "adam", "rates": [{"expression": "batch / 8"}, 1], "rate": {"initial": {"expression": "-batch"}}}
+    assert worked_out(asked, NAMES) == {"name": "adam", "rates": [8.0, 1], "rate": {"initial": -64}}
+    with pytest.raises(ValueError, match="stands alone, without initial"):
+        worked_out({"rate": {"expression": "1", "initial": 2}}, NAMES)

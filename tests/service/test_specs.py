@@ -158,3 +158,26 @@ def test_refuses_spaces_that_are_none(space: Any, words: str) -> None:
 def test_target_space_needs_float32() -> None:
     with pytest.raises(ValidationError, match="precision=float32"):
         make(space="target", precision="bfloat16")
+
+
+def test_arguments_may_be_expressions_of_the_spec() -> None:
+    values = {"model": "simple-rnn", "dataset": "bits", "task": "bit-memory", "epochs": 1}
+    rate = {"name": "adam", "learning_rate": {"name": "cosine", "initial": {"expression": "0.3 / (dataset_params.delay + 10)"}}}
+    params = {"units": {"expression": "dataset_params.delay + 3"}}
+    spec = TrainSpec.model_validate({**values, "dataset_params": {"delay": 50}, "optimizer": rate, "model_params": params})
+    assert spec.model_arguments == {"units": 53}
+    assert spec.optimizer_arguments == {"learning_rate": {"name": "cosine", "initial": 0.005}}
+    assert spec.document()["model_params"] == params
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model_params": {"dropout": {"expression": "1 / batches"}}}, "needs 'batches', which has no value here"),
+        ({"optimizer": {"name": "adam", "learning_rate": {"expression": "0 * batch"}}}, "above 0"),
+        ({"optimizer": {"name": "adam", "learning_rate": {"expression": "os.system(1)"}}}, "more than arithmetic"),
+    ],
+)
+def test_refuses_expressions_in_one_sentence(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        TrainSpec.model_validate({"model": "cnn", "dataset": "digits", "epochs": 1, **changes})

@@ -75,6 +75,19 @@ def test_the_cnn_has_as_many_parameters_as_its_formula_says(
     assert model.count_params() == a * (k * k * channels + 1) + b * (k * k * a + 1) + u * (flat + 1) + classes * (u + 1)
 
 
+def test_batch_normalisation_stands_between_convolution_and_relu(make_spec: MakeSpec) -> None:
+    kinds = [
+        type(layer).__name__
+        for layer in build_model(make_spec(model="cnn", model_params={"batch_norm": True}), (8, 8, 1), 3, None).layers
+    ]
+    assert kinds[:4] == ["Conv2D", "BatchNormalization", "Activation", "MaxPooling2D"]
+    plain, normalised = (
+        build_model(make_spec(model="cnn", model_params={"filters": [4, 6], "batch_norm": wanted}), (8, 8, 1), 3, None)
+        for wanted in (False, True)
+    )
+    assert normalised.count_params() == plain.count_params() + 4 * (4 + 6)
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 28, 1), (2, 3, 3), (8, 8, 1)])
 def test_the_cnn_takes_images_with_little_to_pool(make_spec: MakeSpec, shape: tuple[int, ...]) -> None:
     assert build_model(make_spec(model="cnn"), shape, 3, None).output_shape == (None, 3)

@@ -154,6 +154,15 @@ def test_a_simple_network_starts_as_asked() -> None:
     assert np.abs(kernel("glorot") @ kernel("glorot").T - np.eye(5)).max() > 0.1
 
 
+@pytest.mark.parametrize("start", ["orthogonal", "chain"])
+def test_the_scale_multiplies_the_first_input_kernel_alone(start: str) -> None:
+    plain = made("simple-rnn", (4, 2), 1, True, units=[5, 3], start=start).get_weights()
+    scaled = made("simple-rnn", (4, 2), 1, True, units=[5, 3], start=start, input_scale=0.3).get_weights()
+    np.testing.assert_allclose(scaled[0], plain[0] * np.float32(0.3), rtol=1e-6)
+    for one, other in zip(scaled[1:], plain[1:], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_an_lstms_gates_start_as_asked() -> None:
     def bias(**params: Any) -> np.ndarray:
         return made("lstm", (30, 1), 1, True, units=50, **params).get_weights()[2].reshape(4, 50)
@@ -180,6 +189,16 @@ def test_the_width_follows_the_delay_unless_it_is_given(make_spec: MakeSpec) -> 
     assert (width({"delay": 7}), width({"delay": 7, "variant": "xor"}), width({"delay": 7}, units=2)) == (10, 12, 2)
 
 
+def test_a_parameter_may_follow_the_delay(make_spec: MakeSpec) -> None:
+    def kernel(scale: Any) -> np.ndarray:
+        params = {"units": 4, "input_scale": scale}
+        spec = make_spec(model="simple-rnn", dataset="bits", task="bit-memory", dataset_params={"delay": 16}, model_params=params)
+        keras.utils.set_random_seed(1)
+        return build_model(spec, (9, 1), 1, None, True).get_weights()[0]
+
+    np.testing.assert_array_equal(kernel({"expression": "2 / dataset_params.delay ** 0.5"}), kernel(0.5))
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "params", "words"),
     [
@@ -190,6 +209,7 @@ def test_the_width_follows_the_delay_unless_it_is_given(make_spec: MakeSpec) -> 
         ("lstm", (5, 2), {"forget_bias": "big"}, "must be a number"),
         ("lstm", (5, 2), {"longest": 0}, "positive whole numbers"),
         ("simple-rnn", (5, 2), {"start": "zero"}, "orthogonal or glorot or identity or chain"),
+        ("simple-rnn", (5, 2), {"input_scale": 0}, "above 0"),
         ("gru", (5, 2), {"dropout": 1}, "below 1"),
         ("elman", (5, 2), {"units": [3, 4]}, "positive whole numbers"),
         ("cnn", (5, 2), {}, "one for each step: use elman"),
