@@ -1,6 +1,7 @@
 """Whether what a spec names is there: model, task, the user's own modules, enough examples. Nothing is imported for it."""
 
 import ast
+import functools
 import importlib.machinery
 import importlib.util
 import sys
@@ -33,7 +34,12 @@ def sequence_models() -> list[str]:
     return [name for name, maker in _makers("models") if "every_step" in {argument.arg for argument in maker.args.args}]
 
 
-def _makers(kind: str) -> Iterator[tuple[str, ast.FunctionDef]]:
+@functools.cache
+def _makers(kind: str) -> tuple[tuple[str, ast.FunctionDef], ...]:
+    return tuple(_read_makers(kind))
+
+
+def _read_makers(kind: str) -> Iterator[tuple[str, ast.FunctionDef]]:
     package = importlib.util.find_spec("jobs")
     folders = (package.submodule_search_locations if package else None) or []
     for path in sorted(path for folder in folders for path in Path(folder, kind).glob("[!_]*.py")):
@@ -121,6 +127,7 @@ def check_dataset(spec: TrainSpec, store: Store) -> Document:
     return {"name": spec.dataset.partition("@")[0], "version": dataset.version, **counts}
 
 
+@functools.cache
 def metrics_of(task: str) -> tuple[str, ...]:
     """The names of a task's metrics, beside its loss: the `METRICS` of its file."""
     package = importlib.util.find_spec("jobs")

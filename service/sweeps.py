@@ -1,5 +1,6 @@
 """Plan a sweep: every value of its space is checked against the specs of its trials before anything starts."""
 
+import json
 from pathlib import Path
 
 from service.cluster.base import Cluster
@@ -45,13 +46,14 @@ def plan_sweep(
         raise InvalidInput("The sweep's space is empty: give at least one key with values, such as batch: {grid: [32, 64]}.")
     points = Points(spec)
     count = points.count
-    checked = [_checked(points.spec(corner), store, folder) for corner in points.corners()]
-    _check_metric(spec, [each for each, _ in checked])
-    first, dataset = checked[0]
+    specs = [points.spec(corner) for corner in points.corners()]
+    dataset = _check_all(specs, store, folder)
+    _check_metric(spec, specs)
+    first = specs[0]
     cluster.check_store(store.url)
     cluster.check_resources(first.worker_counts[-1], first.worker)
     origin = {"recipe": stem, "command": list(command), "folder": str(folder), "dataset_version": dataset["version"]}
-    modules = tuple(dict.fromkeys(module for each, _ in checked for module in user_modules(each)))
+    modules = tuple(dict.fromkeys(module for each in specs for module in user_modules(each)))
     limit = {"budget_seconds": spec.budget} if spec.budget else {}
     bounded = count < 10**9
     details = {
@@ -66,10 +68,21 @@ def plan_sweep(
     return Plan(identity, spec, *where, resume, origin, modules, SWEEP_RETRIES, details)
 
 
-def _checked(spec: TrainSpec, store: Store, folder: Path) -> tuple[TrainSpec, Document]:
-    """A trial's spec and its dataset's counts."""
-    check_names(spec, folder)
-    return spec, check_dataset(spec, store)
+def _check_all(specs: list[TrainSpec], store: Store, folder: Path) -> Document:
+    """Check each spec, and each dataset once for what is asked of it; return the counts of the first one's."""
+    counts: dict[str, Document] = {}
+    for spec in specs:
+        check_names(spec, folder)
+        if spec.worker != specs[0].worker:
+            raise InvalidInput(
+                "The sweep's bases differ in worker, but all trials share the same processes: give each the same, "
+                "or make them the same by -s base.worker.cpus=1."
+            )
+        asked = [spec.dataset, spec.dataset_params, spec.evaluate.validation, spec.training_examples, spec.batch, spec.task]
+        key = json.dumps(asked, sort_keys=True, default=str)
+        if key not in counts:
+            counts[key] = check_dataset(spec, store)
+    return next(iter(counts.values()))
 
 
 def _check_metric(sweep: SweepSpec, specs: list[TrainSpec]) -> None:
