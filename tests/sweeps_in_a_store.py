@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from service.datasets.catalogue import BITS_VERSION
 from service.names import trial_id
 from service.storage.base import Store
 from service.storage.records import RunRecord, rows_to_bytes, to_bytes
@@ -16,15 +17,28 @@ Measure = Callable[[Document], float]
 
 DELAYS: Document = {
     "base": [
-        {"name": name, "values": {"model": model, "dataset": "digits", "epochs": 4, "batch": 32, "log_every": 10}}
-        for name, model in (("lenet5 & <b>co</b>", "lenet5"), ("cnn", "cnn"), ("dense", "dense"))
+        {
+            "name": name,
+            "values": {
+                "model": model,
+                "dataset": "bits",
+                "dataset_params": {"sequences": 100},
+                "task": "bit-memory",
+                "epochs": 4,
+                "batch": 20,
+                "log_every": 10,
+            },
+        }
+        for name, model in (("lstm & <b>co</b>", "lstm"), ("gru", "gru"), ("elman", "elman"))
     ],
     "space": {"dataset_params.delay": {"grid": [2, 4, 8, 16, 32, 64, 128, 256]}},
     "seeds": 3,
 }
-"""Like figure 8 of a paper on delays: three kinds of network, each less and less able to bridge a longer delay."""
+"""Three kinds of network, each less able to bridge a longer delay."""
+VERSIONS = {"digits": "uci-1998", "bits": BITS_VERSION}
+DIGITS = [{"name": "lenet5-digits", "values": {"model": "lenet5", "dataset": "digits", "epochs": 4, "batch": 32}}]
 DRAWN: Document = {
-    "base": DELAYS["base"][:1],
+    "base": DIGITS,
     "space": {
         "optimizer.learning_rate": {"loguniform": [1e-5, 1e-1]},
         "model_params.dropout": {"uniform": [0.0, 0.6]},
@@ -38,7 +52,7 @@ DRAWN: Document = {
 }
 
 SETTLED: Document = {
-    "base": DELAYS["base"][:1],
+    "base": DIGITS,
     "space": {
         "model_params.activation": {"grid": ["relu", "tanh", "a very long name of an activation function"]},
         "optimizer": {"grid": ["adam", {"name": "sgd", "momentum": 0.9}]},
@@ -50,7 +64,7 @@ SETTLED: Document = {
 
 def by_delay(trial: Document) -> float:
     """A share of right answers that falls with the delay."""
-    reach = {"cnn": 60.0, "dense": 10.0}.get(trial["base"], 200.0)
+    reach = {"gru": 60.0, "elman": 10.0}.get(trial["base"], 200.0)
     return 0.5 + 0.49 / (1 + (trial["params"]["dataset_params.delay"] / reach) ** 2) - 0.01 * math.sin(trial["number"])
 
 
@@ -78,7 +92,12 @@ def write_sweep(
     """
     sweep, record = SweepSpec.model_validate(spec), RunRecord(store, sweep_id)
     command = ["delayline", "sweep", "my sweep.yaml"]
-    origin = {"recipe": "my sweep", "dataset_version": "uci-1998", "command": command, "folder": "/home/me"}
+    origin = {
+        "recipe": "my sweep",
+        "dataset_version": VERSIONS.get(sweep.base[0].values["dataset"], "v1"),
+        "command": command,
+        "folder": "/home/me",
+    }
     record.claim(sweep, origin)
     if state == "queued":
         return record

@@ -11,7 +11,7 @@ from jobs.reports.recipe_files import best_recipe, sweep_recipe
 from jobs.reports.sections import attempts
 from jobs.reports.sweep_charts import charted, charts
 from jobs.reports.sweep_curves import draw_curves
-from jobs.reports.sweep_facts import MOST_ROWS, SweepFacts
+from jobs.reports.sweep_facts import MOST_CURVES, MOST_ROWS, SweepFacts
 from jobs.reports.swept import Dimension, dimensions
 from jobs.reports.timeline import event_rows
 
@@ -51,6 +51,7 @@ def _render(facts: SweepFacts, varied: list[Dimension]) -> str:
             parallel=draw_parallel(facts, drawn),
             axes_left_out=max(0, len(varied) - MOST_AXES),
             curves=draw_curves(facts),
+            most_curves=MOST_CURVES,
             importance=weighed,
             table=sections.trial_table(facts, varied),
             failures=sections.failures(facts),
