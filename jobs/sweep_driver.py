@@ -17,7 +17,7 @@ from jobs.heartbeat import Heartbeat
 from jobs.progress import EventLog
 from jobs.tune_run import Capacity, connect, disconnect, run_trials
 from jobs.worker_group import kill_local_ray, local_ray_lives
-from service.errors import DelaylineError, StoreError
+from service.errors import DelaylineError, InvalidInput, StoreError
 from service.names import trial_id
 from service.settings import Settings
 from service.specs import TrainSpec
@@ -65,11 +65,13 @@ class SweepDriver:
         self._points = Points(self.spec)
         try:
             error = self._run_trials()
-        finally:
             self._over.set()
             disconnect()
-        code = self._finish(error)
-        heartbeat.release()
+            code = self._finish(error)
+            heartbeat.release()
+        finally:
+            self._over.set()
+            heartbeat.stop()
         self._report()
         return code
 
@@ -124,12 +126,13 @@ class SweepDriver:
     def _recall(self) -> None:
         """Take up what earlier drivers of this sweep began."""
         self._trials = self.record.trials()
-        rows = trial_rows(self.record.store, self._trials)
+        rows, over = trial_rows(self.record.store, self._trials), 0
         for trial, row in zip(self._trials, rows, strict=True):
             point = Point(int(trial["point"]), str(trial["base"]), trial["params"])
             self._proposer.known(point)
             lost = row["state"] == "failed" and (row["error"] or {}).get("kind") == "infrastructure"
             if row["state"] in OVER and not lost:
+                over += 1
                 self._note_value(trial, value_of(row, self.spec.metric))
                 if self.spec.scheduler.name != "none":
                     # The scheduler hears once more of all that was reported; the run itself is not touched.
@@ -144,12 +147,9 @@ class SweepDriver:
                 self._add(Point(number, members[0]["base"], members[0]["params"]), seed) for seed in sorted(missing)
             ]
         if self._trials:
-            done = len(self._trials) - len(self._waiting)
-            self._event(
-                "resumed",
-                f"goes on with {len(self._waiting)} of {len(self._trials)} trials; {done} are over",
-                trials=len(self._trials),
-            )
+            self.record.write_trials(self._trials)
+            left, known = len(self._trials) - over, len(self._trials)
+            self._event("resumed", f"goes on with {left} of {known} trials; {over} are over", trials=known)
 
     def _take(self) -> Document | None:
         """The order of the next trial for Tune, or None when there is none any more."""
@@ -176,9 +176,25 @@ class SweepDriver:
         number = len(self._trials)
         trial: Document = {"id": trial_id(self.record.run_id, number), "number": number, **_document(point), "seed": seed}
         spec = self._points.spec(point, seed)
-        RunRecord(self.record.store, trial["id"]).claim(spec, self._origin(trial, spec))
+        self._claim(RunRecord(self.record.store, trial["id"]), spec, self._origin(trial, spec))
         self._trials.append(trial)
         return trial
+
+    def _claim(self, run: RunRecord, spec: TrainSpec, origin: Document) -> None:
+        """Make the trial's run; one that a driver claimed which was killed before it noted the trial gets this spec.
+
+        Raise InvalidInput where the id belongs to a run of its own.
+        """
+        if run.claim(spec, origin):
+            return
+        submission = run.submission()
+        if submission.get("sweep") != self.record.run_id:
+            raise InvalidInput(
+                f"The id {run.run_id!r} of the next trial belongs to a run that is no trial of this sweep: "
+                f"sweep under another --name, or delete that run."
+            )
+        if submission["spec"] != spec.document():
+            run.replace_spec(spec, origin)
 
     def _origin(self, trial: Document, spec: TrainSpec) -> Document:
         submission = self.record.submission()
@@ -272,8 +288,10 @@ class SweepDriver:
             self._why = why
             if why == "budget":
                 self._event("budget", f"the budget of {self.spec.budget:g} s is used up: trials under way are stopped")
+                # Among those that wait may be some that are over, for the scheduler to hear of again.
+                unended = self._live | {trial["id"] for trial in self._waiting if trial["id"] not in self._ended_rows}
                 for trial in self._trials:
-                    if trial["id"] in self._live and "stopped" not in trial:
+                    if trial["id"] in unended and "stopped" not in trial:
                         trial["stopped"] = {"by": "budget", "message": "the sweep's budget was used up"}
                 self.record.write_trials(self._trials)
                 self.record.request_cancel()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.worker_group import DRIVER_CPUS, RAY_ENVIRONMENT, available_cpus, join_cluster, nodes_of_cluster, room_for
-from service.errors import InfrastructureFailure
+from service.errors import DelaylineError, InfrastructureFailure
 from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage.records import Document
@@ -126,6 +126,8 @@ def run_trials(
     try:
         with _quiet():
             tuner.fit()
+    except DelaylineError:
+        raise
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         raise InfrastructureFailure(f"Ray Tune ended the sweep by {type(error).__name__}: {text}") from error

@@ -73,13 +73,15 @@ class RunRecord:
 
         `origin` says how the run was submitted: `recipe`, `command`, `folder`.
         """
-        kind = "sweep" if isinstance(spec, SweepSpec) else "train"
-        document = {"kind": kind, "spec": spec.document(), "submitted": time.time(), **origin}
         try:
-            self.store.write(self.paths.spec, to_bytes(document), if_absent=True)
+            self.store.write(self.paths.spec, _submission(spec, origin), if_absent=True)
         except Conflict:
             return False
         return True
+
+    def replace_spec(self, spec: TrainSpec | SweepSpec, origin: Document) -> None:
+        """Write spec.json anew, for a run that nobody has driven yet."""
+        self.store.write(self.paths.spec, _submission(spec, origin))
 
     def submission(self) -> Document:
         """The spec.json document; raise UnknownName when there is no such run."""
@@ -179,6 +181,11 @@ class RunRecord:
     def lease(self) -> Document:
         """Who drives the run, or an empty document."""
         return self._optional(self.paths.lease)
+
+
+def _submission(spec: TrainSpec | SweepSpec, origin: Document) -> bytes:
+    kind = "sweep" if isinstance(spec, SweepSpec) else "train"
+    return to_bytes({"kind": kind, "spec": spec.document(), "submitted": time.time(), **origin})
 
 
 def deletion_mark() -> bytes:

@@ -1,0 +1,201 @@
+"""The sweep's books, with a stand-in for Ray Tune that runs each trial at once; tests/integration/test_sweeps.py has the real one."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs import sweep_driver
+from jobs.sweep_driver import SweepDriver
+from jobs.tune_run import Capacity
+from service.settings import Settings
+from service.specs import TrainSpec
+from service.storage import open_store
+from service.storage.base import Store
+from service.storage.records import Lease, RunRecord
+from service.sweep_specs import SweepSpec
+from service.trials import trial_rows
+
+BASE = {"model": "lenet5", "dataset": "digits", "epochs": 9}
+SPEC = SweepSpec.model_validate({"base": [{"name": "b", "values": BASE}], "space": {"batch": {"grid": [16, 32, 64]}}, "seeds": 2})
+Act = Callable[[RunRecord, dict[str, Any]], dict[str, Any] | None]
+Sweep = Callable[..., int]
+
+
+class Killed(BaseException):
+    """The driver's process ends in the middle of its work."""
+
+
+def end(record: RunRecord, state: str, value: float | None = None, **error: Any) -> dict[str, Any]:
+    """Let a trial's run end; what Tune would hear."""
+    metrics = {} if value is None else {"val_accuracy": value}
+    attempts = [*record.state()["attempts"], {"number": 1, "started": 1.0, "finished": 2.0, "reason": state}]
+    record.write_state({"state": state, "metrics": metrics, "attempts": attempts, "error": error or None, "exit_code": 0})
+    return {**metrics, "over": True}
+
+
+def learns(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
+    return end(record, "succeeded", record.spec().batch / 100 + record.spec().seed / 1000)
+
+
+@pytest.fixture
+def local_store(tmp_path: Path) -> Store:
+    return open_store(Settings.load(store=str(tmp_path / "store")))
+
+
+@pytest.fixture
+def sweep(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    """Drives the sweep `s`, each trial as `act` says; returns the exit code."""
+    monkeypatch.setattr(sweep_driver, "connect", lambda *_: Capacity(1, {"CPU": 1.0}, None))
+    monkeypatch.setattr(sweep_driver, "disconnect", lambda: None)
+    monkeypatch.setattr(sweep_driver, "local_ray_lives", lambda: True)
+    monkeypatch.setattr(SweepDriver, "_report", lambda self: None)
+
+    def drive(act: Act, spec: SweepSpec = SPEC) -> int:
+        def run_trials(sweep: Any, first: Any, capacity: Any, take: Any, ended: Any, folder: Any) -> None:
+            while (order := take()) is not None:
+                ended(order["id"], act(RunRecord(local_store, order["id"]), order))
+
+        monkeypatch.setattr(sweep_driver, "run_trials", run_trials)
+        record = RunRecord(local_store, "s")
+        record.claim(spec, {"recipe": "mine", "folder": "/somewhere", "dataset_version": "7"})
+        lease = Lease(record)
+        assert lease.acquire()
+        try:
+            return SweepDriver(record, spec, Settings.load(store=local_store.url), lease, "/somewhere", lambda _: None).run()
+        finally:
+            lease.release()
+
+    return drive
+
+
+def states(store: Store) -> list[str]:
+    return [row["state"] for row in trial_rows(store, RunRecord(store, "s").trials())]
+
+
+def test_every_point_and_seed_is_a_run_of_its_own(sweep: Sweep, local_store: Store) -> None:
+    assert sweep(learns) == 0
+    record = RunRecord(local_store, "s")
+    trials = record.trials()
+    assert [(trial["id"], trial["params"]["batch"], trial["seed"]) for trial in trials] == [
+        (f"s-{number:04d}", batch, seed) for number, (batch, seed) in enumerate((b, s) for b in (16, 32, 64) for s in (0, 1))
+    ]
+    specs = [RunRecord(local_store, trial["id"]).spec() for trial in trials]
+    assert [(spec.batch, spec.seed) for spec in specs] == [(trial["params"]["batch"], trial["seed"]) for trial in trials]
+    submission = RunRecord(local_store, "s-0003").submission()
+    assert (submission["sweep"], submission["dataset_version"], submission["folder"]) == ("s", "7", "/somewhere")
+    state = record.state()
+    assert (state["state"], state["exit_code"]) == ("succeeded", 0)
+    assert state["metrics"]["val_accuracy"] == pytest.approx(0.6405)
+    assert record.progress()["best"]["params"] == {"batch": 64}
+
+
+def test_a_killed_driver_is_gone_on_with_and_nothing_over_is_done_again(sweep: Sweep, local_store: Store) -> None:
+    done: list[str] = []
+
+    def twice_then_killed(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
+        if len(done) == 3:
+            raise Killed
+        done.append(order["id"])
+        return learns(record, order)
+
+    with pytest.raises(Killed):
+        sweep(twice_then_killed)
+    assert states(local_store) == ["succeeded"] * 3 + ["queued"]
+
+    def noted(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
+        done.append(order["id"])
+        return learns(record, order)
+
+    assert sweep(noted) == 0
+    assert done == [f"s-{number:04d}" for number in range(6)]
+    assert "goes on with 1 of 4 trials; 3 are over" in [row["message"] for row in RunRecord(local_store, "s").events()]
+
+
+def test_a_trial_that_was_claimed_but_not_noted_gets_the_spec_that_is_due(sweep: Sweep, local_store: Store) -> None:
+    other = TrainSpec.model_validate({**BASE, "batch": 8})
+    RunRecord(local_store, "s-0001").claim(other, {"sweep": "s"})
+    assert sweep(learns) == 0
+    assert RunRecord(local_store, "s-0001").spec().batch == 16
+
+
+def test_a_run_that_is_no_trial_is_left_alone(sweep: Sweep, local_store: Store) -> None:
+    RunRecord(local_store, "s-0001").claim(TrainSpec.model_validate({**BASE, "batch": 8}), {})
+    assert sweep(learns) == 2
+    assert "belongs to a run that is no trial" in RunRecord(local_store, "s").state()["error"]["message"]
+    assert RunRecord(local_store, "s-0001").spec().batch == 8
+
+
+def test_some_failures_are_no_failure_of_the_sweep_but_all_are(sweep: Sweep, local_store: Store) -> None:
+    def some(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
+        if record.spec().batch == 32:
+            return end(record, "failed", kind="user", message="my mistake")
+        return learns(record, order)
+
+    assert sweep(some) == 0
+    assert states(local_store).count("failed") == 2
+
+
+def test_when_all_fail_the_sweep_says_the_first_reason(sweep: Sweep, local_store: Store) -> None:
+    assert sweep(lambda record, order: end(record, "failed", kind="user", message="my mistake")) == 3
+    assert "All 6 trials failed, the first by: my mistake" in RunRecord(local_store, "s").state()["error"]["message"]
+
+
+def test_trials_that_did_not_end_are_told_and_gone_on_with(sweep: Sweep, local_store: Store) -> None:
+    assert sweep(lambda record, order: learns(record, order) if record.spec().batch < 64 else None) == 4
+    error = RunRecord(local_store, "s").state()["error"]
+    assert "2 of 6 trials did not end, s-0004 among them" in error["message"]
+    assert sweep(learns) == 0
+
+
+def test_a_trial_that_the_scheduler_stops_is_stopped_with_the_reason(sweep: Sweep, local_store: Store) -> None:
+    spec = SPEC.model_copy(update={"scheduler": SPEC.scheduler.model_copy(update={"name": "asha"})})
+
+    def judged(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
+        assert order["by_evaluation"]
+        if record.spec().batch == 16:
+            end(record, "cancelled", 0.1)
+            return {"val_accuracy": 0.1, "evaluation": 2}
+        return learns(record, order)
+
+    assert sweep(judged, spec) == 0
+    assert states(local_store) == ["stopped"] * 2 + ["succeeded"] * 4
+    stopped = RunRecord(local_store, "s").trials()[0]["stopped"]
+    assert stopped == {
+        "by": "asha",
+        "evaluation": 2,
+        "message": "asha: after 2 evaluations val_accuracy 0.1000 was not among the best",
+    }
+
+
+def test_a_request_to_stop_reaches_the_trials_and_begins_no_more(sweep: Sweep, local_store: Store) -> None:
+    asked: list[str] = []
+
+    def waits(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
+        RunRecord(local_store, "s").request_cancel()
+        limit = time.monotonic() + 20
+        while not record.cancel_requested() and time.monotonic() < limit:
+            time.sleep(0.05)
+        asked.append(order["id"])
+        return end(record, "cancelled")
+
+    assert sweep(waits) == 130
+    assert asked == ["s-0000"]
+    assert RunRecord(local_store, "s").state()["state"] == "cancelled"
+    assert not RunRecord(local_store, "s").cancel_requested()
+
+
+def test_the_budget_stops_what_is_under_way_and_the_sweep_has_succeeded(sweep: Sweep, local_store: Store) -> None:
+    spec = SPEC.model_copy(update={"budget": 0.2})
+
+    def waits(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
+        limit = time.monotonic() + 20
+        while not record.cancel_requested() and time.monotonic() < limit:
+            time.sleep(0.05)
+        return end(record, "cancelled", 0.3)
+
+    assert sweep(waits, spec) == 0
+    assert states(local_store)[0] == "stopped"
+    assert RunRecord(local_store, "s").trials()[0]["stopped"]["by"] == "budget"
