@@ -33,7 +33,7 @@ def finished(store: Store, run_id: str = "base", *overrides: str, state: str = "
 def keep(record: RunRecord, scores: dict[int, float | None]) -> None:
     checkpoints = CheckpointStore(record.store, record.paths, record.spec().checkpoint.model_copy(update={"keep_last": 9}))
     for step, score in scores.items():
-        checkpoints.save(Snapshot(step, 1, {"00000 a/b": np.full(1, step)}, {"00000 c": np.zeros(1)}, [], {}, score))
+        checkpoints.save(Snapshot(step, 1, {"00000 a/b": np.full(1, step)}, {"00000 c": np.zeros(1)}, [], {}, score=score))
 
 
 def sha256_of(store: Store, key: str, folder: Path) -> str:
