@@ -1,14 +1,10 @@
 """Drives one run: holds its lease, makes attempts until one succeeds or it is clear that none will, keeps its state."""
 
-import contextlib
-import json
-import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
+from jobs.driver_notes import DriverNotes, error_document
 from jobs.groups import Attempt, Group
 from jobs.heartbeat import Heartbeat
 from jobs.progress import EventLog
@@ -39,7 +35,7 @@ class Outcome:
 
 
 @dataclass
-class Driver:
+class Driver(DriverNotes):
     """One process that drives one run under its lease."""
 
     record: RunRecord
@@ -114,7 +110,7 @@ class Driver:
             if not group.is_alive():
                 self._start_over(group)
         last = str(self.state["attempts"][-1]["reason"]).rstrip(".")
-        return Outcome("failed", _error("infrastructure", 4, f"{last}. The {self.spec.retries} retries are used up."))
+        return Outcome("failed", error_document("infrastructure", 4, f"{last}. The {self.spec.retries} retries are used up."))
 
     def _failures(self) -> int:
         return len(self.state["attempts"]) - int(self.state["first_attempt"]) + 1
@@ -135,7 +131,7 @@ class Driver:
             self._event("attempt", f"attempt {number} starts {count} workers", attempt=number, workers=count)
             outcome = self._watch(group, group.start(self._worker_config(number, count)), number)
         except InfrastructureFailure as error:
-            outcome = Outcome("failed", _error("infrastructure", error.exit_code, str(error)))
+            outcome = Outcome("failed", error_document("infrastructure", error.exit_code, str(error)))
         attempt |= {"finished": time.time(), "reason": outcome.error["message"] if outcome.error else outcome.result}
         attempt |= self._members(number)
         if outcome.error:
@@ -146,10 +142,7 @@ class Driver:
     def _start_over(self, group: Group) -> None:
         """Replace this process by a new one that goes on: Ray cannot leave a cluster that died under it."""
         group.kill()
-        arguments = ["--run", self.record.run_id, "--store", self.record.store.url, "--folder", self.folder]
-        if self.spec != self.record.spec():
-            arguments += ["--spec-changes", json.dumps(self.spec.document())]
-        os.execv(sys.executable, [sys.executable, "-m", "jobs.train", *arguments, "--lease-token", self.lease.token])
+        self._replace_process("jobs.train", self.spec.document())
 
     def _worker_config(self, number: int, count: int) -> WorkerConfig:
         return WorkerConfig(
@@ -173,7 +166,7 @@ class Driver:
             if deadline is not None and (time.monotonic() > deadline or self.state["state"] == "starting"):
                 return Outcome("cancelled")
             if not group.is_alive():
-                return Outcome("failed", _error("infrastructure", 4, "Ray's own processes on this machine were lost."))
+                return Outcome("failed", error_document("infrastructure", 4, "Ray's own processes on this machine were lost."))
         return self._judge(attempt, number)
 
     def _stop_wanted(self) -> bool:
@@ -216,7 +209,7 @@ class Driver:
         if failures:
             worst = min(failures, key=lambda failure: _WORSE_FIRST.index(failure["kind"]))
             return Outcome("failed", {name: worst[name] for name in ("kind", "exit_code", "message", "rank", "traceback")})
-        return Outcome("failed", _error("infrastructure", 4, _describe(attempt.error)))
+        return Outcome("failed", error_document("infrastructure", 4, _describe(attempt.error)))
 
     def _members(self, number: int) -> Document:
         progress = self.record.progress()
@@ -226,7 +219,7 @@ class Driver:
         progress = self.record.progress()
         error, result = outcome.error, outcome.result
         if result == "cancelled" and self._stop_reason:
-            result, error = "failed", _error("time limit", 3, self._stop_reason)
+            result, error = "failed", error_document("time limit", 3, self._stop_reason)
         code = 0 if result == "succeeded" else 130 if result == "cancelled" else int(error["exit_code"]) if error else 4
         self.state |= {
             "state": result,
@@ -245,36 +238,12 @@ class Driver:
             self._report()
         return code
 
-    def _report(self) -> None:
-        """Write the run's page. The result stands by now, and nothing here can change it."""
-        try:
-            from jobs.reports import write_report
-
-            write_report(self.record)
-        except Exception as error:
-            with contextlib.suppress(StoreError):
-                what = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-                self._event("no report", f"the report could not be written ({what}); `delayline runs report` tries again")
-
     def _pause(self, failures: int) -> None:
         seconds = min(LONGEST_PAUSE, 2.0**failures / 2)
         self.state["state"] = "retrying"
         self._event("retrying", f"tries again from the last checkpoint in {seconds:g} s", seconds=seconds)
         self._save()
         time.sleep(seconds)
-
-    def _event(self, event: str, message: str, **details: Any) -> None:
-        self.say(message)
-        if self._events is not None:
-            self._events.add(event, message, **details)
-            self._events.flush()
-
-    def _save(self) -> None:
-        self.record.write_state(self.state)
-
-
-def _error(kind: str, exit_code: int, message: str) -> Document:
-    return {"kind": kind, "exit_code": exit_code, "message": message, "rank": None, "traceback": ""}
 
 
 def _describe(error: BaseException) -> str:

@@ -2,9 +2,7 @@
 
 import contextlib
 import json
-import os
 import shutil
-import sys
 import tempfile
 import threading
 import time
@@ -13,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jobs.driver_notes import DriverNotes, error_document
 from jobs.heartbeat import Heartbeat
 from jobs.progress import EventLog
 from jobs.tune_run import Capacity, connect, disconnect, run_trials
@@ -32,7 +31,7 @@ PROGRESS_SECONDS = 2.0
 
 
 @dataclass
-class SweepDriver:
+class SweepDriver(DriverNotes):
     """One process that drives one sweep under its lease."""
 
     record: RunRecord
@@ -110,7 +109,7 @@ class SweepDriver:
             threading.Thread(target=self._watch, name="watch", daemon=True).start()
             self._tune(capacity, first)
         except DelaylineError as error:
-            return {"kind": "infrastructure", "exit_code": error.exit_code, "message": str(error), "rank": None, "traceback": ""}
+            return error_document("infrastructure", error.exit_code, str(error))
         return None
 
     def _tune(self, capacity: Capacity, first: TrainSpec) -> None:
@@ -277,10 +276,7 @@ class SweepDriver:
             self.state["attempts"][-1] |= {"finished": time.time(), "reason": "Ray was lost"}
             self._save()
         kill_local_ray()
-        arguments = ["--run", self.record.run_id, "--store", self.record.store.url, "--folder", self.folder]
-        if self.spec != self.record.sweep_spec():
-            arguments += ["--spec-changes", json.dumps(self.spec.document())]
-        os.execv(sys.executable, [sys.executable, "-m", "jobs.sweep", *arguments, "--lease-token", self.lease.token])
+        self._replace_process("jobs.sweep", self.spec.document())
 
     def _stop_all(self, why: str) -> None:
         """Begin no more trials and let those under way save and stop."""
@@ -340,10 +336,10 @@ class SweepDriver:
             result, code = "cancelled", 130
         elif error is None and unended:
             which = f"{len(unended)} of {len(rows)} trials did not end, {unended[0]['id']} among them"
-            error = _error(4, f"{which}: see its log, and go on with --resume.", "infrastructure")
+            error = error_document("infrastructure", 4, f"{which}: see its log, and go on with --resume.")
         elif error is None and rows and len(failed) == len(rows):
             reason = str((failed[0]["error"] or {}).get("message"))
-            error = _error(3, f"All {len(rows)} trials failed, the first by: {reason}", "user")
+            error = error_document("user", 3, f"All {len(rows)} trials failed, the first by: {reason}")
         if error is not None and result == "succeeded":
             result, code = "failed", int(error["exit_code"])
         metrics = {self.spec.metric: best["mean"]} if best else {}
@@ -356,30 +352,6 @@ class SweepDriver:
         self._save()
         return code
 
-    def _report(self) -> None:
-        """Write the sweep's page. The result stands by now, and nothing here can change it."""
-        try:
-            from jobs.reports import write_report
-
-            write_report(self.record)
-        except Exception as error:
-            with contextlib.suppress(StoreError):
-                what = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-                self._event("no report", f"the report could not be written ({what}); `delayline runs report` tries again")
-
-    def _event(self, event: str, message: str, **details: Any) -> None:
-        self.say(message)
-        if self._events is not None:
-            self._events.add(event, message, **details)
-            self._events.flush()
-
-    def _save(self) -> None:
-        self.record.write_state(self.state)
-
 
 def _document(point: Point) -> Document:
     return {"point": point.number, "base": point.base, "params": json.loads(json.dumps(point.params))}
-
-
-def _error(exit_code: int, message: str, kind: str) -> Document:
-    return {"kind": kind, "exit_code": exit_code, "message": message, "rank": None, "traceback": ""}

@@ -349,7 +349,7 @@ def test_a_local_cluster_that_died_is_left_by_a_new_process(
         commands.append(argv)
         raise SystemExit
 
-    monkeypatch.setattr(driver_module.os, "execv", replaced)
+    monkeypatch.setattr("os.execv", replaced)
     with pytest.raises(SystemExit):
         play(stage=stage)
     assert stage.killed
