@@ -3,12 +3,13 @@
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 from service.errors import InvalidInput
 from service.expressions import flat, worked_out
 from service.generated import check_generated
 from service.names import check_dataset_reference, check_run_id
+from service.quantities import Duration, Fraction, Patterns, PositiveInt, Size, Workers
 from service.vocabulary import (
     AUGMENTATIONS,
     CALLBACKS,
@@ -21,11 +22,8 @@ from service.vocabulary import (
 
 IMPORT_REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*\Z")
 REGISTERED_NAME = re.compile(r"[a-z0-9]([-_a-z0-9]*[a-z0-9])?\Z")
-_DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
-PositiveInt = Annotated[int, Field(ge=1, le=10**12, strict=True)]
 MOST_PATIENCE = 10**6
-Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class Frozen(BaseModel):
@@ -34,54 +32,6 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-def parse_workers(value: Any) -> Any:
-    """Turn `3`, `'3'`, `'2-8'` or `[2, 8]` into the pair (fewest, most)."""
-    if isinstance(value, bool):
-        raise ValueError("workers must be a number such as 2, or a range such as 2-8")
-    if isinstance(value, int):
-        return (value, value)
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d{1,6})\s*(?:-\s*(\d{1,6})\s*)?", value)
-        if not match:
-            raise ValueError(f"workers must be a number such as 2, or a range such as 2-8, not {value[:40]!r}")
-        return (int(match[1]), int(match[2] or match[1]))
-    return value
-
-
-def parse_duration(value: Any) -> Any:
-    """Turn `90`, `'90s'`, `'30m'`, `'2h'` or `'1h30m'` into seconds."""
-    if isinstance(value, str):
-        parts = re.findall(r"(\d{1,9}(?:\.\d{1,6})?)([smhd])", value)
-        if not parts or "".join(number + unit for number, unit in parts) != value.replace(" ", ""):
-            raise ValueError(f"a duration must look like 90s, 30m, 2h or 1h30m, not {value[:40]!r}")
-        return sum(float(number) * _DURATION_UNITS[unit] for number, unit in parts)
-    return value
-
-
-def parse_size(value: Any) -> Any:
-    """Turn `4GiB`, `800MB` or a number into bytes."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]i?)?B?\s*", value)
-        if not match:
-            raise ValueError(f"a size must look like 800MB or 4GiB, not {value[:40]!r}")
-        unit = match[2] or ""
-        return int(float(match[1]) * (1024 if unit.endswith("i") else 1000) ** " KMGT".index(unit[:1] or " "))
-    return value
-
-
-def parse_patterns(value: Any) -> Any:
-    """Turn `conv2d*` into the list of this one pattern."""
-    return (value,) if isinstance(value, str) else value
-
-
-Workers = Annotated[tuple[int, int], BeforeValidator(parse_workers)]
-Size = Annotated[int, Field(ge=1, le=2**60, strict=True), BeforeValidator(parse_size)]
-Duration = Annotated[float, Field(gt=0, le=10 * 366 * 86400), BeforeValidator(parse_duration)]
-
-
-Patterns = Annotated[
-    tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(max_length=100), BeforeValidator(parse_patterns)
-]
 WEIGHT_FILES = (".keras", ".safetensors")
 ALL_BUT_HEAD = "all-but-head"
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from service.expressions import Expression
-from service.specs import Duration, Frozen, PositiveInt, Workers
+from service.quantities import Duration, PositiveInt, Workers
+from service.specs import Frozen
 
 MOST_VALUES = 10_000
 FIXED = ("workers", "worker", "retries", "time_limit", "init_from")

@@ -10,8 +10,8 @@ from service.cli.console import local_time, print_json, print_table, say, size
 from service.cli.options import AsJson, StoreUrl
 from service.errors import Cancelled, InvalidInput
 from service.prune import PRUNABLE, Candidate, choose, delete
+from service.quantities import parse_duration
 from service.settings import Settings
-from service.specs import parse_duration
 from service.storage import open_store
 from service.storage.base import Store
 

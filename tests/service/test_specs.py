@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from service.errors import InvalidInput
-from service.specs import Resources, TrainSpec, parse_duration, parse_workers
+from service.quantities import parse_duration, parse_workers
+from service.specs import Resources, TrainSpec
 
 
 def make(**changes: Any) -> TrainSpec:
