@@ -1,0 +1,138 @@
+"""The trials of one sweep: which there are, which wait, what came of them. What the store says is what a new driver goes on from."""
+
+import json
+from dataclasses import asdict
+
+from jobs.sweep_search import Proposer
+from service.errors import InvalidInput
+from service.names import trial_id
+from service.specs import TrainSpec
+from service.storage.records import Document, RunRecord
+from service.sweep_points import Point, Points
+from service.sweep_specs import SweepSpec
+from service.trials import OVER, trial_rows, value_of
+
+
+class SweepBooks:
+    """`trials`: all that were claimed, as they stand in the sweep's record; `waiting`: those to be handed out next."""
+
+    def __init__(self, record: RunRecord, spec: SweepSpec) -> None:
+        self.trials: list[Document] = []
+        self.waiting: list[Document] = []
+        self._record = record
+        self._spec = spec
+        self._proposer = Proposer(spec)
+        self._points = Points(spec)
+        self._values: dict[int, list[float | None]] = {}
+
+    @property
+    def total(self) -> int:
+        """How many trials there will be, seeds counted, unless the sweep is stopped."""
+        return self._points.count * self._spec.seeds
+
+    def first(self) -> TrainSpec:
+        """The spec of a trial that tells what each takes."""
+        point = self._points.point(0) if self._spec.search != "tpe" else next(self._points.corners())
+        return self._points.spec(point)
+
+    def recall(self) -> int:
+        """Take up what earlier drivers of this sweep began; return how many trials are over."""
+        self.trials = self._record.trials()
+        over = 0
+        for trial, row in zip(self.trials, trial_rows(self._record.store, self.trials), strict=True):
+            self._proposer.known(_point(trial))
+            lost = row["state"] == "failed" and (row["error"] or {}).get("kind") == "infrastructure"
+            if row["state"] in OVER and not lost:
+                over += 1
+                self.note_value(trial, value_of(row, self._spec.metric))
+                if self._spec.scheduler.name != "none":
+                    # The scheduler hears once more of all that was reported; the run itself is not touched.
+                    self.waiting.insert(0, trial)
+            else:
+                self.waiting.append(trial)
+        self._complete_points()
+        if self.trials:
+            self._record.write_trials(self.trials)
+        return over
+
+    def take(self) -> Document | None:
+        """The next trial, or None after the last."""
+        if not self.waiting and not self._propose():
+            return None
+        return self.waiting.pop(0)
+
+    def find(self, run_id: str) -> Document:
+        """The trial whose run this is."""
+        return next(trial for trial in self.trials if trial["id"] == run_id)
+
+    def note_value(self, trial: Document, value: object) -> None:
+        """The metric of a trial that is over, None without one; the search hears of a point when all its seeds are."""
+        values = self._values.setdefault(int(trial["point"]), [])
+        values.append(float(value) if isinstance(value, int | float) else None)
+        if len(values) == self._spec.seeds:
+            self._proposer.tell(_point(trial), [each for each in values if each is not None])
+
+    def note_stop(self, trials: list[Document], why: Document) -> None:
+        """Why trials end early; of one that is ending already the first reason stands."""
+        for trial in trials:
+            trial.setdefault("stopped", why)
+        self._record.write_trials(self.trials)
+
+    def _complete_points(self) -> None:
+        """Add the seeds of a point between which its driver was killed."""
+        for number in sorted({int(trial["point"]) for trial in self.trials}):
+            members = [trial for trial in self.trials if trial["point"] == number]
+            missing = set(range(self._spec.seeds)) - {int(trial["seed"]) for trial in members}
+            self.waiting += [self._add(_point(members[0]), seed) for seed in sorted(missing)]
+
+    def _propose(self) -> bool:
+        """Add the trials of another point, one for each seed; whether there was another."""
+        point = self._proposer.propose()
+        if point is None:
+            return False
+        self.waiting += [self._add(point, seed) for seed in range(self._spec.seeds)]
+        self._record.write_trials(self.trials)
+        return True
+
+    def _add(self, point: Point, seed: int) -> Document:
+        """Claim the run of a trial and note it."""
+        number, noted = len(self.trials), asdict(point)
+        trial: Document = {
+            "id": trial_id(self._record.run_id, number),
+            "number": number,
+            "point": noted["number"],
+            "base": noted["base"],
+            "params": json.loads(json.dumps(noted["params"])),
+            "seed": seed,
+        }
+        spec = self._points.spec(point, seed)
+        self._claim(RunRecord(self._record.store, trial["id"]), spec, self._origin(trial, spec))
+        self.trials.append(trial)
+        return trial
+
+    def _claim(self, run: RunRecord, spec: TrainSpec, origin: Document) -> None:
+        """Make the trial's run; one that a driver claimed which was killed before it noted the trial gets this spec.
+
+        Raise InvalidInput where the id belongs to a run of its own.
+        """
+        if run.claim(spec, origin):
+            return
+        submission = run.submission()
+        if submission.get("sweep") != self._record.run_id:
+            raise InvalidInput(
+                f"The id {run.run_id!r} of the next trial belongs to a run that is no trial of this sweep: "
+                f"sweep under another --name, or delete that run."
+            )
+        if submission["spec"] != spec.document():
+            run.replace_spec(spec, origin)
+
+    def _origin(self, trial: Document, spec: TrainSpec) -> Document:
+        submission = self._record.submission()
+        kept = {name: submission.get(name) for name in ("recipe", "command", "folder")}
+        same_data = spec.dataset == str(self._spec.base[0].values.get("dataset"))
+        versions = {"dataset_version": submission.get("dataset_version")} if same_data else {}
+        return {**kept, **versions, "sweep": self._record.run_id, "point": trial["point"], "params": trial["params"]}
+
+
+def _point(trial: Document) -> Point:
+    return Point(int(trial["point"]), str(trial["base"]), trial["params"])
