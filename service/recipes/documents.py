@@ -16,6 +16,8 @@ MOST_VALUES = 100_000
 """Values in one document, aliases counted each time they are used (assumed, as above)."""
 _REPLACES = {"steps": "epochs", "epochs": "steps", "every_steps": "every_epochs", "every_epochs": "every_steps"}
 _MERGED = ("worker", "evaluate", "checkpoint")
+_NAMED = ("optimizer", "space")
+"""Keys whose other keys belong to their name."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -165,14 +167,20 @@ def apply_override(values: dict[str, Any], parts: list[str], value: Any) -> dict
 def _as_mapping(key: str, value: Any) -> Any:
     if value is None:
         return {}
-    return {"name": value} if key in ("optimizer", "space") and isinstance(value, str) else value
+    return {"name": value} if key in _NAMED and isinstance(value, str) else value
 
 
 def merge(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """`base` with the keys of `values`, which keep both of two that exclude each other for the validation to see."""
+    """`base` with the keys of `values`, which keep both of two that exclude each other for the validation to see.
+
+    An optimizer or a space without a name changes that of `base`.
+    """
     rivals = {_REPLACES.get(key) for key, value in values.items() if value is not None}
     merged = {key: value for key, value in base.items() if key not in rivals}
     for key, value in values.items():
         old = merged.get(key)
-        merged[key] = merge(old, value) if key in _MERGED and isinstance(old, dict) and isinstance(value, dict) else value
+        if isinstance(old, dict) and isinstance(value, dict) and (key in _MERGED or (key in _NAMED and "name" not in value)):
+            merged[key] = merge(old, value)
+        else:
+            merged[key] = value
     return merged

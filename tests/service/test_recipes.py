@@ -146,6 +146,17 @@ def test_a_file_may_begin_from_a_recipe(tmp_path: Path) -> None:
     assert (spec.epochs, spec.steps, spec.dataset, spec.evaluate.validation, spec.model_params) == (None, 3, "mnist", 0.2, {})
 
 
+def test_an_optimizer_or_space_without_a_name_changes_the_recipes_own(tmp_path: Path) -> None:
+    own = recipes.resolve("bit-memory-target-space", [], None, tmp_path)[0]
+    text = "recipe: bit-memory-target-space\nspace: {initial: weights}\noptimizer: {global_clipnorm: 1.0}\n"
+    (tmp_path / "x.yml").write_text(text)
+    spec, _ = recipes.resolve("x.yml", [], None, tmp_path)
+    assert spec.space == own.space.model_copy(update={"initial": "weights"})
+    assert spec.document()["optimizer"] == {**own.document()["optimizer"], "global_clipnorm": 1.0}
+    (tmp_path / "y.yml").write_text("recipe: bit-memory-target-space\noptimizer: {name: sgd}\n")
+    assert recipes.resolve("y.yml", [], None, tmp_path)[0].document()["optimizer"] == {"name": "sgd"}
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
