@@ -115,7 +115,8 @@ def write_sweep(
         if whole:
             RunRecord(store, trial["id"]).claim(points.spec(point, seed), {**origin, "sweep": sweep_id, "point": index})
         if name != "queued":
-            _write_trial(RunRecord(store, trial["id"]), name, measure(trial), sweep.metric, whole)
+            chance = 0.5 if sweep.base[0].values.get("task") == "bit-memory" else None
+            _write_trial(RunRecord(store, trial["id"]), name, measure(trial), sweep.metric, whole, chance)
     record.write_trials(trials)
     ended = state in ("succeeded", "failed", "cancelled")
     attempt = {"number": 1, "workers": [], "started": START, "finished": START + 90 if ended else None, "reason": None}
@@ -126,7 +127,7 @@ def write_sweep(
     return record
 
 
-def _write_trial(record: RunRecord, state: str, value: float, metric: str, whole: bool) -> None:
+def _write_trial(record: RunRecord, state: str, value: float, metric: str, whole: bool, chance: float | None) -> None:
     message = "The loss became nan <at> step 3: lower the learning rate."
     error = {"kind": "user", "exit_code": 3, "message": message} if state == "failed" else None
     short = {"failed": 1, "stopped": 1, "running": 2}.get(state, 4)
@@ -152,4 +153,5 @@ def _write_trial(record: RunRecord, state: str, value: float, metric: str, whole
     record.write_history(rows)
     counts = {"training": 1293, "validation": 144, "test": 360, "steps_per_epoch": 40, "by_class": [143] * 10}
     facts = {"layers": [], "parameters": 61706, "trained": 61706, "classes": list("0123456789"), "features": [], "versions": {}}
+    facts |= {"chance": chance}
     record.store.write(record.paths.model_facts, to_bytes({**facts, "counts": counts}))

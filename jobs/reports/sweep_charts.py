@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from jobs.reports.curves import LOG_FROM
-from jobs.reports.svg import INK, SERIES, drawing, to_svg
+from jobs.reports.svg import INK, MUTED, SERIES, drawing, to_svg
 from jobs.reports.sweep_facts import SweepFacts
 from jobs.reports.swept import BASE, MOST_LEVELS, Dimension, shown
 from jobs.reports.words import metric as metric_text
@@ -131,7 +131,10 @@ def _draw_number(facts: SweepFacts, number: Dimension, split: Split, rows: Seque
         axes.set_title(_title(facts, number), loc="left", fontweight="bold", pad=9 + _LEGEND_ROW * legend)
         axes.set_xlabel(short(number.key or BASE, 50))
         _scale_x(axes, number)
-        scale_metric(axes, facts.metric, [*(value for _, value in rows), *_ends(facts, lines)])
+        guesses = [] if facts.chance is None else [facts.chance]
+        for chance in guesses:
+            axes.axhline(chance, color=MUTED, linestyle="--", linewidth=1, label="chance")
+        scale_metric(axes, facts.metric, [*(value for _, value in rows), *_ends(facts, lines), *guesses])
         if legend:
             axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, borderaxespad=0.1, columnspacing=1.4, handlelength=1.8)  # fmt: skip
         return to_svg(figure, f"swept-{_place(facts, number)}", _described(facts, number, lines))
@@ -256,4 +259,6 @@ def _described(facts: SweepFacts, number: Dimension, lines: Sequence[Series]) ->
         name = f"{line.label}: " if line.label else ""
         parts.append(f"{name}best mean {metric_text(facts.metric, mean)} at {'about ' if number.drawn else ''}{x:.4g}")
     ends = f"{shown(number.values[0])} to {shown(number.values[-1])}"
+    if facts.chance is not None:
+        parts.append(f"guesses give {metric_text('accuracy', facts.chance)}")
     return f"{_title(facts, number)}, from {ends}. {'; '.join(parts)}."

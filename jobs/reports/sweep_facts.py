@@ -20,11 +20,12 @@ MOST_CURVES = 40
 
 @dataclass(frozen=True)
 class Curve:
-    """One trial's rows of metrics; `unit`: the steps of its epoch, or None where that is not known."""
+    """One trial's rows of metrics; `unit`: the steps of its epoch, `chance`: the accuracy of guesses; None where that is not known."""
 
     trial: Document
     history: list[Document]
     unit: int | None
+    chance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class SweepFacts:
     """The best trial's submission, state and dataset; None without one, or where it was deleted."""
     curves: list[Curve] = field(default_factory=list)
     """Of the trials that are drawn, best first."""
+    chance: float | None = None
+    """The accuracy of guesses, where the metric is an accuracy and the task knows it."""
     rows: int = MOST_ROWS
     """How many trials the table has."""
 
@@ -70,6 +73,8 @@ def gather_sweep(record: RunRecord) -> SweepFacts:
     sweep = record.sweep_spec()
     rows = best_first(trial_rows(record.store, record.trials()), sweep)
     best = best_of(rows, sweep.metric, sweep.mode)
+    curves = _curves(record.store, drawn_trials(rows, sweep.metric))
+    chances = {curve.chance for curve in curves}
     facts = SweepFacts(
         run=_brief(record, {}),
         sweep=sweep,
@@ -77,7 +82,8 @@ def gather_sweep(record: RunRecord) -> SweepFacts:
         points=point_rows(rows, sweep.metric, sweep.mode),
         best=best,
         best_run=_best_run(record.store, best["trial"]) if best else None,
-        curves=_curves(record.store, drawn_trials(rows, sweep.metric)),
+        curves=curves,
+        chance=chances.pop() if len(chances) == 1 and sweep.metric.endswith("accuracy") else None,
     )
     _add_progress(record.store, facts.shown)
     return facts
@@ -137,7 +143,7 @@ def _curves(store: Store, trials: list[Document]) -> list[Curve]:
         rows = [row for row in rows_from_bytes(found.get(path.metrics, b"")) if isinstance(row.get("step"), int)]
         model = from_bytes(found[path.model_facts], path.model_facts) if path.model_facts in found else {}
         unit = (model.get("counts") or {}).get("steps_per_epoch")
-        curves.append(Curve(trial, rows, int(unit) if unit else None))
+        curves.append(Curve(trial, rows, int(unit) if unit else None, model.get("chance")))
     return [curve for curve in curves if curve.history]
 
 

@@ -4,11 +4,13 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from jobs.early_stopping import stop_reason
 from jobs.reports.importance import Importance, importance
 from jobs.reports.sweep_facts import SweepFacts
 from jobs.reports.swept import Dimension, labels, shown
 from jobs.reports.words import duration, figure, listed, metric, percent, plural, short
 from service.storage.records import Document
+from service.sweep_points import Point, Points
 
 MOST_POINTS = 12
 """Of the table of points (assumed: the rest is not what one looks for)."""
@@ -112,7 +114,7 @@ def trial_table(facts: SweepFacts, dimensions: Sequence[Dimension]) -> Document:
                 "epochs": _epochs(row),
                 "value": "–" if value is None else metric(facts.metric, value),
                 "other": [_other(row, name) for name in names],
-                "end": _end(row),
+                "end": _end(facts, row),
                 "best": facts.best is not None and row["id"] == facts.best["trial"],
             }
         )
@@ -148,15 +150,21 @@ def _other(row: Document, name: str) -> str:
     return metric(name, value) if isinstance(value, int | float) else "–"
 
 
-def _end(row: Document) -> str:
+def _end(facts: SweepFacts, row: Document) -> str:
     """Why a trial did not go to its end."""
     if row["state"] == "failed":
         return short(str((row.get("error") or {}).get("message") or "for a reason that it could not write down"), 200)
     if row["state"] == "stopped":
         return short(str(row["stopped"].get("message") or f"stopped by {row['stopped'].get('by')}"), 200)
     if row["state"] == "succeeded" and row.get("epoch") and row.get("epochs") and row["epoch"] < row["epochs"]:
-        return "early stopping: the metric stopped improving"
+        return f"early stopping: {_reason(facts, row)}"
     return ""
+
+
+def _reason(facts: SweepFacts, row: Document) -> str:
+    """Why a trial stopped early: its last evaluation tells whether its goal was reached."""
+    policy = Points(facts.sweep).spec(Point(row["point"], row["base"], row["params"]), row["seed"]).early_stopping
+    return (stop_reason([row["metrics"]] * 2, policy) if policy else None) or "the metric stopped improving"
 
 
 def point_table(facts: SweepFacts, dimensions: Sequence[Dimension]) -> Document | None:

@@ -56,6 +56,24 @@ def test_the_page_of_a_sweep_holds_what_it_promises(store: LocalStore) -> None:
         "Curves of val_loss of 40 trials",
     ]
     assert "gru: best mean" in figures(outline)[0]
+    assert figures(outline)[0].endswith("guesses give 50.0%.")
+    assert ">chance</text>" in report(RunRecord(store, "a-sweep"))
+
+
+def test_a_trial_that_reached_its_goal_is_told_from_one_that_learned_no_more(store: LocalStore) -> None:
+    policy = {"metric": "val_accuracy", "goal": 0.7, "patience": 3}
+    (base, *_) = DELAYS["base"]
+    longer = {**base, "values": {**base["values"], "epochs": 9, "early_stopping": policy}}
+    record = write_sweep(store, spec={**DELAYS, "base": [longer]})
+    for trial in record.trials():
+        run = RunRecord(store, trial["id"])
+        run.write_progress({**run.progress(), "epochs": 9})
+    _, *rows = rows_of(report(record), 'aria-label="Trials, the best first"')
+    good = [float(row[6].rstrip("%")) > 70 for row in rows]
+    assert {(row[-1], right) for row, right in zip(rows, good, strict=True)} == {
+        ("early stopping: val_accuracy is better than 0.7", True),
+        ("early stopping: the metric stopped improving", False),
+    }
 
 
 def rows_of(page: str, heading: str) -> list[list[str]]:
