@@ -14,7 +14,7 @@ from jobs.entry_point import add_common_options, exit_code_of
 from jobs.finished_model import FinishedRun, finished_run
 from service.datasets.examples import Examples, read_examples
 from service.errors import UserFailure
-from service.generated import BITS_TASK
+from service.generated import BITS_TASK, generated
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.records import Document, RunRecord
@@ -45,12 +45,17 @@ def predict(run: FinishedRun, files: list[Path], top: int = 1) -> Document:
     # Bad files are told before TensorFlow is imported.
     found = [read_examples(path, run.dataset.features) for path in files]
     logits = _logits(run, found)
-    of_steps = run.spec.task.replace("_", "-") == BITS_TASK
+    made = generated(run.spec.dataset, run.spec.dataset_params) if run.spec.task.replace("_", "-") == BITS_TASK else None
     rows: list[Document] = []
     for examples in found:
         for index in range(examples.count):
             own = logits[len(rows)]
-            rows.append(_bits_row(examples, index, own) if of_steps else _row(examples, index, own, run.dataset.classes, top))
+            row = (
+                _row(examples, index, own, run.dataset.classes, top)
+                if made is None
+                else _bits_row(examples, index, own, made.delay)
+            )
+            rows.append(row)
     return {"run": run.record.run_id, "classes": list(run.dataset.classes), "predictions": rows}
 
 
@@ -62,10 +67,10 @@ def _row(examples: Examples, index: int, logits: NDArray[np.float64], classes: t
     return {**_where(examples, index), **ranked[0], "top": ranked, "notes": list(examples.notes)}
 
 
-def _bits_row(examples: Examples, index: int, logits: NDArray[np.float64]) -> Document:
-    """`bits` as a text, one for each step, and the `probabilities` that they are a 1."""
+def _bits_row(examples: Examples, index: int, logits: NDArray[np.float64], delay: int) -> Document:
+    """`bits` as a text, one for each step and `.` for the first `delay`, and the `probabilities` that they are a 1."""
     ones = 1 / (1 + np.exp(-np.clip(logits[:, 0], -700, 700)))
-    bits = "".join("1" if logit > 0 else "0" for logit in logits[:, 0])
+    bits = "." * delay + "".join("1" if logit > 0 else "0" for logit in logits[delay:, 0])
     return {**_where(examples, index), "bits": bits, "probabilities": ones.tolist(), "notes": list(examples.notes)}
 
 
