@@ -8,7 +8,7 @@ import numpy as np
 from keras import layers
 
 from jobs.models.parameters import choice, number, share, whole_number
-from jobs.models.recurrence import stack, steps_model
+from jobs.models.recurrence import OPEN, open_orthogonal, scale_inputs, stack, steps_model
 
 
 def build(
@@ -20,6 +20,7 @@ def build(
     start: str = "constant",
     forget_bias: float = 1.0,
     longest: int | None = None,
+    input_scale: float = 1.0,
     hidden: Sequence[int] = (),
     dropout: float = 0.0,
 ) -> keras.Model:
@@ -28,10 +29,12 @@ def build(
     Takes (steps, values), or images by rows; gives (batch, classes), or (batch, steps, classes) where `every_step`.
     `start` is how the gates' biases begin: `constant`, the forget gate's at `forget_bias` (1: Jozefowicz et al. 2015, and
     Keras' default), or `chrono` (Tallec and Ollivier 2018, equation 16): the forget gate's at log of U(1, `longest` - 1), the input
-    gate's at the negative of that, for memories of up to `longest` steps (by default all steps of an example; twice the delay of generated bits).
+    gate's at the negative of that, for memories of up to `longest` steps (by default all steps of an example; twice the delay of generated bits);
+    or `simple`: the forget gate shut, the others open, the candidate's recurrent kernel orthogonal, so that the layer begins as a simple
+    recurrent one, which hands everything on. `input_scale` multiplies the first kernel of the lowest layer, as in `simple-rnn`.
     A layer of u units on v values has 4 (v + u + 1) u parameters.
     """
-    kind = choice("start", start, ("constant", "chrono"))
+    kind = choice("start", start, ("constant", "chrono", "simple"))
     bias = number("forget_bias", forget_bias)
     model = steps_model("lstm", input_shape)
     memory = max(3, input_shape[0] if longest is None else whole_number("longest", longest))
@@ -42,9 +45,23 @@ def build(
     stack(model, layer, units, hidden, share("dropout", dropout), classes, every_step)
     for each in model.layers:
         if isinstance(each, layers.LSTM):
-            forget = np.full(each.units, bias) if kind == "constant" else _chrono(each.units, memory)
-            _set_gates(each, -forget if kind == "chrono" else np.zeros(each.units), forget)
+            _begin(each, kind, bias, memory)
+    scale_inputs(model, layers.LSTM, input_scale)
     return model
+
+
+def _begin(layer: layers.LSTM, kind: str, forget_bias: float, longest: int) -> None:
+    ones, zeros = np.ones(layer.units), np.zeros(layer.units)
+    if kind == "constant":
+        _set_gates(layer, zeros, forget_bias * ones, zeros)
+    elif kind == "chrono":
+        forget = _chrono(layer.units, longest)
+        _set_gates(layer, -forget, forget, zeros)
+    else:
+        _set_gates(layer, OPEN * ones, -OPEN * ones, OPEN * ones)
+        kernel = np.array(keras.ops.convert_to_numpy(layer.cell.recurrent_kernel))
+        kernel[:, 2 * layer.units : 3 * layer.units] = open_orthogonal(layer.units)
+        layer.cell.recurrent_kernel.assign(kernel)
 
 
 def _chrono(units: int, longest: int) -> Any:
@@ -52,7 +69,6 @@ def _chrono(units: int, longest: int) -> Any:
     return np.log(np.random.uniform(1, longest - 1, units))
 
 
-def _set_gates(layer: layers.LSTM, enter: Any, forget: Any) -> None:
+def _set_gates(layer: layers.LSTM, enter: Any, forget: Any, leave: Any) -> None:
     """Set the biases; Keras' order is input gate, forget gate, candidate, output gate."""
-    zeros = np.zeros(layer.units)
-    layer.cell.bias.assign(np.concatenate([enter, forget, zeros, zeros]).astype(np.float32))
+    layer.cell.bias.assign(np.concatenate([enter, forget, np.zeros(layer.units), leave]).astype(np.float32))

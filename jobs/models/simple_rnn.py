@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from jobs.models.parameters import choice, positive, share
-from jobs.models.recurrence import stack, steps_model
+from jobs.models.parameters import choice, share
+from jobs.models.recurrence import scale_inputs, stack, steps_model
 
 _RECURRENT = {"orthogonal": "orthogonal", "glorot": "glorot_uniform", "identity": "identity", "chain": "zeros"}
 
@@ -45,10 +45,7 @@ def build(
         for each in model.layers:
             if isinstance(each, layers.SimpleRNN):
                 _chain(each)
-    scale = positive("input_scale", input_scale)
-    lowest = next(each for each in model.layers if isinstance(each, layers.SimpleRNN))
-    if scale != 1:
-        lowest.cell.kernel.assign(lowest.cell.kernel * scale)
+    scale_inputs(model, layers.SimpleRNN, input_scale)
     return model
 
 

@@ -154,10 +154,12 @@ def test_a_simple_network_starts_as_asked() -> None:
     assert np.abs(kernel("glorot") @ kernel("glorot").T - np.eye(5)).max() > 0.1
 
 
-@pytest.mark.parametrize("start", ["orthogonal", "chain"])
-def test_the_scale_multiplies_the_first_input_kernel_alone(start: str) -> None:
-    plain = made("simple-rnn", (4, 2), 1, True, units=[5, 3], start=start).get_weights()
-    scaled = made("simple-rnn", (4, 2), 1, True, units=[5, 3], start=start, input_scale=0.3).get_weights()
+@pytest.mark.parametrize(
+    ("name", "start"), [("simple-rnn", "orthogonal"), ("simple-rnn", "chain"), ("lstm", "simple"), ("gru", "constant")]
+)
+def test_the_scale_multiplies_the_first_input_kernel_alone(name: str, start: str) -> None:
+    plain = made(name, (4, 2), 1, True, units=[5, 3], start=start).get_weights()
+    scaled = made(name, (4, 2), 1, True, units=[5, 3], start=start, input_scale=0.3).get_weights()
     np.testing.assert_allclose(scaled[0], plain[0] * np.float32(0.3), rtol=1e-6)
     for one, other in zip(scaled[1:], plain[1:], strict=True):
         np.testing.assert_array_equal(one, other)
@@ -174,6 +176,33 @@ def test_an_lstms_gates_start_as_asked() -> None:
     assert forget.min() >= 0 and np.log(20) < forget.max() <= np.log(99)
     assert bias(start="chrono")[1].max() <= np.log(39)
     np.testing.assert_array_equal(bias(start="chrono"), bias(start="chrono"))
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_gates_that_stand_open_hand_on_what_came_in(name: str) -> None:
+    impulse = np.zeros((1, 30, 1), np.float32)
+    impulse[0, 0] = 1.0
+
+    def kept(**params: Any) -> float:
+        """How much of the first step's state is left after 29 more."""
+        model = made(name, (30, 1), 1, True, units=20, input_scale=0.1, **params)
+        states = np.asarray(model.layers[0](impulse))[0]
+        return float(np.linalg.norm(states[-1]) / np.linalg.norm(states[0]))
+
+    assert kept(start="simple") > 0.5
+    assert kept() < 0.05
+
+
+def test_an_open_layer_begins_as_the_simple_network_of_its_candidate() -> None:
+    x = np.random.default_rng(0).choice([-1.0, 1.0], (3, 12, 1)).astype(np.float32)
+    model = made("gru", (12, 1), 1, True, units=20, start="simple", input_scale=0.05)
+    kernel, recurrent, _ = (np.array(weight) for weight in model.layers[0].get_weights())
+    gate = 1 / (1 + np.exp(-4.0))
+    state, states = np.zeros((3, 20)), []
+    for step in range(12):
+        state = gate * (x[:, step] @ kernel[:, 40:] + gate * state @ recurrent[:, 40:]) + (1 - gate) * state
+        states.append(state)
+    np.testing.assert_allclose(model.layers[0](x), np.stack(states, 1), atol=0.02)
 
 
 def test_compiled_models_do_without_cudnn() -> None:
@@ -205,7 +234,7 @@ def test_a_parameter_may_follow_the_delay(make_spec: MakeSpec) -> None:
         ("lstm", (5,), {}, "use dense"),
         ("lstm", (5, 2), {"units": []}, "empty list"),
         ("lstm", (5, 2), {"units": 0}, "positive whole numbers"),
-        ("lstm", (5, 2), {"start": "warm"}, "constant or chrono"),
+        ("lstm", (5, 2), {"start": "warm"}, "constant or chrono or simple"),
         ("lstm", (5, 2), {"forget_bias": "big"}, "must be a number"),
         ("lstm", (5, 2), {"longest": 0}, "positive whole numbers"),
         ("simple-rnn", (5, 2), {"start": "zero"}, "orthogonal or glorot or identity or chain"),
