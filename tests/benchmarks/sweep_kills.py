@@ -7,12 +7,12 @@ given again with --resume, as a user would.
 """
 
 import argparse
-import json
 import random
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,11 @@ import psutil
 import yaml
 from common import delayline, heading, scratch_store
 
-SHORTEST = 2.0
-"""Seconds from one kill to the next; at most twice the undisturbed sweep's time over the number of kills."""
+EARLY, SOON = 0.3, 8.0
+"""This share of the kills comes within so many seconds of a start, which takes about 6 s (measured); the others when the trials have
+done a random part of their steps."""
+LAST = 0.95
+"""The part of all steps before which the last kill comes."""
 LIMIT = 1800
 VICTIMS = {
     "everything": lambda command: True,
@@ -45,10 +48,9 @@ def main() -> None:
     path.write_text(yaml.safe_dump({"base": {"recipe": "lenet5-digits", "worker": {"cpus": 1}}, "space": space, "seeds": 2}))
     began = time.monotonic()
     calm = delayline("sweep", str(path), "--name", "calm", "--json", store=store)
-    took = time.monotonic() - began
-    print(f"undisturbed: {took:.0f} s", flush=True)
+    print(f"undisturbed: {time.monotonic() - began:.0f} s", flush=True)
     began = time.monotonic()
-    ended = disturbed(path, store, options.kills, 2 * took / options.kills, random.Random(options.seed))
+    ended = disturbed(path, store, moments(options.kills, steps_done(calm), random.Random(options.seed)))
     print(f"with {options.kills} kills: {time.monotonic() - began:.0f} s", flush=True)
     killed = delayline("runs", "show", "killed", "--json", store=store)
     same = result(killed) == result(calm)
@@ -60,18 +62,36 @@ def main() -> None:
     raise SystemExit(0 if same and not again and not twice else 1)
 
 
-def disturbed(path: Path, store: str, kills: int, longest: float, draw: random.Random) -> dict[str, Any]:
-    """Run the sweep `killed` to its end through so many kills; return the attempts of the trials that had ended at each."""
+@dataclass(frozen=True)
+class Moment:
+    """When to kill: so many seconds after the start, or when the trials have done so many steps; `choice` says what."""
+
+    choice: float
+    seconds: float | None = None
+    steps: int = 0
+
+
+def moments(count: int, total: int, draw: random.Random) -> list[Moment]:
+    """Random moments in a sweep of `total` steps, in their order."""
+    early = [draw.random() < EARLY for _ in range(count)]
+    steps = iter(sorted(int(draw.uniform(0, LAST) * total) for _ in range(count)))
+    return [Moment(draw.random(), draw.uniform(0, SOON)) if soon else Moment(draw.random(), steps=next(steps)) for soon in early]
+
+
+def disturbed(path: Path, store: str, kills: list[Moment]) -> dict[str, Any]:
+    """Run the sweep `killed` to its end through the kills; return the attempts of the trials that had ended at each."""
     ended: dict[str, Any] = {}
     process = start(path, store, resume=False)
-    for number in range(1, kills + 1):
-        wait_until(process, time.monotonic() + draw.uniform(SHORTEST, longest))
+    for number, moment in enumerate(kills, 1):
+        wait_for(moment, process, store)
         # While Ray starts there is less to kill.
         found = {name: [one for one in family(process) if chosen(command_of(one))] for name, chosen in VICTIMS.items()}
-        name = draw.choice([name for name, victims in found.items() if victims])
+        names = [name for name, victims in found.items() if victims]
+        name = names[int(moment.choice * len(names))]
         for one in found[name]:
             one.send_signal(signal.SIGKILL)
-        ended |= ended_trials(store)
+        trials = shown(store)
+        ended |= {trial["id"]: trial["attempts"] for trial in trials if trial["state"] == "succeeded"}
         print(f"  kill {number}: {name}, {len(found[name])} processes; {len(ended)} trials had ended", flush=True)
         time.sleep(1)
         if process.poll() is not None:
@@ -88,11 +108,18 @@ def start(path: Path, store: str, resume: bool) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([*command, *(["--resume"] if resume else [])], stdin=quiet, stdout=quiet, stderr=quiet)
 
 
-def wait_until(process: "subprocess.Popen[bytes]", end: float) -> None:
+def wait_for(moment: Moment, process: "subprocess.Popen[bytes]", store: str) -> None:
+    end = time.monotonic() + (LIMIT if moment.seconds is None else moment.seconds)
     while time.monotonic() < end and process.poll() is None:
-        time.sleep(0.05)
+        if moment.seconds is None and steps_done({"trials": shown(store)}) >= moment.steps:
+            break
+        time.sleep(0.2)
     if process.poll() is not None:
-        raise SystemExit(f"the sweep ended before its last kill, with {process.returncode}: use more --trials")
+        raise SystemExit(f"the sweep ended before its last kill, with {process.returncode}")
+
+
+def steps_done(document: Any) -> int:
+    return sum(trial["step"] or 0 for trial in document["trials"])
 
 
 def family(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
@@ -110,16 +137,19 @@ def command_of(process: psutil.Process) -> str:
         return ""
 
 
-def ended_trials(store: str) -> dict[str, Any]:
-    """The attempts of each trial that has ended well."""
-    shown = subprocess.run(
-        [sys.executable, "-m", "service.cli.main", "runs", "show", "killed", "--store", store, "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    trials = json.loads(shown.stdout)["trials"] if shown.returncode == 0 else []
-    return {trial["id"]: trial["attempts"] for trial in trials if trial["state"] == "succeeded"}
+def shown(store: str) -> list[Any]:
+    """The trials of the sweep as they stand; none before there is a sweep."""
+    from service.errors import UnknownName
+    from service.settings import Settings
+    from service.storage import open_store
+    from service.storage.records import RunRecord
+    from service.trials import trial_rows
+
+    record = RunRecord(open_store(Settings.load(store=store)), "killed")
+    try:
+        return trial_rows(record.store, record.trials())
+    except UnknownName:
+        return []
 
 
 def result(document: Any) -> list[Any]:
