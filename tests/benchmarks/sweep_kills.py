@@ -139,17 +139,13 @@ def command_of(process: psutil.Process) -> str:
 
 def shown(store: str) -> list[Any]:
     """The trials of the sweep as they stand; none before there is a sweep."""
-    from service.errors import UnknownName
     from service.settings import Settings
     from service.storage import open_store
     from service.storage.records import RunRecord
     from service.trials import trial_rows
 
     record = RunRecord(open_store(Settings.load(store=store)), "killed")
-    try:
-        return trial_rows(record.store, record.trials())
-    except UnknownName:
-        return []
+    return trial_rows(record.store, record.trials())
 
 
 def result(document: Any) -> list[Any]:
