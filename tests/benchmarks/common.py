@@ -116,6 +116,37 @@ def minio_store() -> Iterator[tuple[str, dict[str, str]]]:
         yield f"s3://{server.bucket()}/bench", server.environment
 
 
+def epoch_of_fit(threads: int) -> float:
+    """E, the unit of some figures: seconds of one epoch of Keras' `fit` of the lecture's network on MNIST's shapes."""
+    command = [sys.executable, "-c", f"import common; print(common.fit_seconds({threads}))"]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=7200, check=True)
+    seconds = float(done.stdout.split()[-1])
+    print(f"E, one epoch of fit: {seconds:.1f} s on {threads} threads", flush=True)
+    return seconds
+
+
+def fit_seconds(threads: int) -> float:
+    """Seconds of the second epoch of `fit`: the first one compiles."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from jobs.models import build_model
+    from service.specs import TrainSpec
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    generator = np.random.default_rng(0)
+    images = generator.random((60_000, 28, 28, 1), np.float32)
+    labels = generator.integers(0, 10, len(images))
+    spec = TrainSpec.model_validate({"model": "cnn", "model_params": {"dropout": 0.25}, "dataset": "mnist", "epochs": 1})
+    model = build_model(spec, (28, 28, 1), 10, None)
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    model.fit(images[:1280], labels[:1280], batch_size=128, verbose=0)
+    began = time.perf_counter()
+    model.fit(images, labels, batch_size=128, epochs=1, verbose=0)
+    return time.perf_counter() - began
+
+
 def training_seconds(run: Any) -> float:
     """From the beginning of the first step, its compilation included, to the last row of metrics."""
     began = min(row["time"] for row in run["events"] if row["event"] == "training")

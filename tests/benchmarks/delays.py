@@ -17,7 +17,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from common import COMMAND_LIMIT, delayline, heading, scratch_store, table, training_seconds
+from common import COMMAND_LIMIT, delayline, epoch_of_fit, heading, scratch_store, table, training_seconds
 
 SOLVED = 0.99
 GOAL = 0.995
@@ -52,15 +52,9 @@ def main() -> None:
     parser.add_argument("--budget-epochs", type=float, default=100)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--set", action="append", default=[], help="a key of the spec to change")
-    parser.add_argument("--fit", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.fit:
-        print(fit_epoch(options.threads))
-        return
     heading("delays that are solved")
-    command = [sys.executable, __file__, "--fit", "--threads", str(options.threads)]
-    epoch = float(subprocess.run(command, capture_output=True, text=True, timeout=7200, check=True).stdout.split()[-1])
-    print(f"E, one epoch of fit: {epoch:.1f} s on {options.threads} threads", flush=True)
+    epoch = epoch_of_fit(options.threads)
     store = scratch_store()
     rows: list[tuple[object, ...]] = [("kind", "delay", "seed", "test bits", "steps", "seconds", "E", "solved")]
     for delay in options.delays:
@@ -101,28 +95,6 @@ def trained(recipe: str, store: str, settings: list[str]) -> Any:
         check=False,
     )
     return delayline("runs", "show", name, "--json", store=store)
-
-
-def fit_epoch(threads: int) -> float:
-    """Seconds of the second epoch of `fit`: the first one compiles."""
-    import keras
-    import numpy as np
-    import tensorflow as tf
-
-    from jobs.models import build_model
-    from service.specs import TrainSpec
-
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    generator = np.random.default_rng(0)
-    images = generator.random((60_000, 28, 28, 1), np.float32)
-    labels = generator.integers(0, 10, len(images))
-    spec = TrainSpec.model_validate({"model": "cnn", "model_params": {"dropout": 0.25}, "dataset": "mnist", "epochs": 1})
-    model = build_model(spec, (28, 28, 1), 10, None)
-    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
-    model.fit(images[:1280], labels[:1280], batch_size=128, verbose=0)
-    began = time.perf_counter()
-    model.fit(images, labels, batch_size=128, epochs=1, verbose=0)
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":
