@@ -8,7 +8,7 @@ from service.errors import InvalidInput
 from service.names import trial_id
 from service.specs import TrainSpec
 from service.storage.records import Document, RunRecord
-from service.sweep_points import Point, Points
+from service.sweep_points import Params, Point, Points
 from service.sweep_specs import SweepSpec
 from service.trials import OVER, trial_rows, value_of
 
@@ -45,7 +45,7 @@ class SweepBooks:
             if row["state"] in OVER and not lost:
                 over += 1
                 self.note_value(trial, value_of(row, self._spec.metric))
-                if self._spec.scheduler.name != "none":
+                if self._spec.scheduler.learns_again:
                     # The scheduler hears once more of all that was reported; the run itself is not touched.
                     self.waiting.insert(0, trial)
             else:
@@ -78,6 +78,28 @@ class SweepBooks:
             trial.setdefault("stopped", why)
         self._record.write_trials(self.trials)
 
+    def mutate(self, trial: Document, donor: Document, step: int, params: Params) -> None:
+        """Note that a trial takes over from another one's step, and that it goes on with `params`, expressions worked out anew.
+
+        Where these make no spec it goes on with the other one's.
+        """
+        chosen = {key: value for key, value in params.items() if self._spec.space[key].expression is None}
+        try:
+            point = self._points.complete(int(trial["point"]), str(trial["base"]), chosen)
+            self._points.spec(point)
+        except InvalidInput:
+            point = _point(donor)
+        trial.setdefault("first_params", trial["params"])
+        trial["params"] = plain(point.params)
+        trial.setdefault("mutations", []).append({"step": step, "from": donor["id"], "params": trial["params"]})
+        self._record.write_trials(self.trials)
+
+    def mutation(self, trial: Document) -> Document | None:
+        """A trial's newest mutation, as its process is told of it; None without one."""
+        found = trial.get("mutations") or []
+        spec = self._points.spec(_point(trial), int(trial["seed"])).document()
+        return {"number": len(found), **found[-1], "spec": spec} if found else None
+
     def _complete_points(self) -> None:
         """Add the seeds of a point between which its driver was killed."""
         for number in sorted({int(trial["point"]) for trial in self.trials}):
@@ -102,7 +124,7 @@ class SweepBooks:
             "number": number,
             "point": noted["number"],
             "base": noted["base"],
-            "params": json.loads(json.dumps(noted["params"])),
+            "params": plain(noted["params"]),
             "seed": seed,
         }
         spec = self._points.spec(point, seed)
@@ -136,3 +158,9 @@ class SweepBooks:
 
 def _point(trial: Document) -> Point:
     return Point(int(trial["point"]), str(trial["base"]), trial["params"])
+
+
+def plain(params: Params) -> Document:
+    """As JSON gives them back."""
+    found: Document = json.loads(json.dumps(params))
+    return found

@@ -106,7 +106,7 @@ class SweepDriver(DriverNotes):
     def _tune(self, capacity: Capacity, first: TrainSpec) -> None:
         scratch = Path(tempfile.mkdtemp(prefix="delayline-tune-"))
         try:
-            run_trials(self.spec, first, capacity, self._take, self._ended, scratch)
+            run_trials(self.spec, first, capacity, self._take, self._ended, self, scratch)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
@@ -126,6 +126,26 @@ class SweepDriver(DriverNotes):
             self._live.add(trial["id"])
             return self._order(trial)
 
+    def params(self, run_id: str) -> Document:
+        """The values with which a trial trains now."""
+        with self._lock:
+            found: Document = self._books.find(run_id)["params"]
+            return found
+
+    def mutate(self, run_id: str, donor: str, step: int, params: Document) -> Document:
+        """Note that a trial takes over from another one's `step` and goes on with `params`, or what is allowed of them; its order."""
+        with self._lock:
+            trial = self._books.find(run_id)
+            self._books.mutate(trial, self._books.find(donor), step, params)
+        changes = ", ".join(f"{key}={value}" for key, value in trial["params"].items())
+        self._event("took over", f"{run_id} takes over from {donor} at step {step} and goes on with {changes}", trial=run_id)
+        return self._order(trial)
+
+    def pause(self, run_id: str) -> None:
+        """Let a trial save and leave its process to another one."""
+        with contextlib.suppress(StoreError):
+            RunRecord(self.record.store, run_id).request_cancel()
+
     def _order(self, trial: Document) -> Document:
         return {
             "id": trial["id"],
@@ -134,6 +154,8 @@ class SweepDriver(DriverNotes):
             "folder": self.folder,
             "metric": self.spec.metric,
             "by_evaluation": self.spec.scheduler.name != "none",
+            "from_history": self.spec.scheduler.learns_again,
+            "mutation": self._books.mutation(trial),
             "distributed": self.spec.workers != (1, 1),
             "local": self.settings.ray_address in (None, "local"),
             "environment": self.settings.for_processes(),

@@ -8,15 +8,18 @@ from typing import Any
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 from ray.tune.search import Searcher
 
+from jobs.population import Members, Population
 from jobs.trial import EVALUATION
 from service.storage.records import Document
 from service.sweep_points import Point, Points
 from service.sweep_specs import Parameter, SweepSpec
 
 
-def make_scheduler(sweep: SweepSpec, evaluations: int) -> TrialScheduler:
-    """Tune's scheduler; `evaluations`: of a trial that goes to its end."""
+def make_scheduler(sweep: SweepSpec, evaluations: int, members: Members) -> TrialScheduler:
+    """Tune's scheduler; `evaluations`: of a trial that goes to its end; `members`: for PBT to change."""
     policy = sweep.scheduler
+    if policy.name == "pbt":
+        return Population(sweep, members)
     if policy.name == "asha":
         return ASHAScheduler(
             time_attr=EVALUATION,
@@ -119,25 +122,36 @@ def _distribution(parameter: Parameter) -> Any:
 
 
 class TrialQueue(Searcher):
-    """Tune's search algorithm: hands out the trials that `take` gives, until it gives None."""
+    """Tune's search algorithm: hands out the trials that `take` gives, until it gives None.
 
-    def __init__(self, take: Callable[[], Mapping[str, Any] | None], ended: Callable[[str, Document | None], None]) -> None:
+    `pauses`: trials may pause, whose processes Tune keeps only as long as there may be one more trial, until all have ended.
+    """
+
+    def __init__(
+        self, take: Callable[[], Mapping[str, Any] | None], ended: Callable[[str, Document | None], None], pauses: bool = False
+    ) -> None:
         super().__init__()
         self._take = take
         self._ended = ended
+        self._pauses = pauses
         self._runs: dict[str, str] = {}
+        self._under_way: set[str] = set()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The next trial's config; `order.id` is its run."""
         order = self._take()
+        if order is None and self._pauses and self._under_way:
+            return None
         if order is None:
             finished: Any = Searcher.FINISHED
             return finished  # type: ignore[no-any-return]
         self._runs[trial_id] = order["id"]
+        self._under_way.add(trial_id)
         return {"order": dict(order)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial ended, by itself or by the scheduler, or its process was lost too often."""
+        self._under_way.discard(trial_id)
         self._ended(self._runs[trial_id], None if error else result)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -10,11 +10,13 @@ from queue import Empty, Queue
 from typing import Any
 
 from ray import tune
+from ray.train._internal.session import _TrainingResult
 
 from jobs.driver import Driver
 from jobs.groups import Group, InProcess
+from jobs.take_over import take_over
 from jobs.worker_group import DRIVER_CPUS, WorkerGroup
-from service.errors import DelaylineError, InfrastructureFailure
+from service.errors import DelaylineError, InfrastructureFailure, StoreError
 from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage import open_store
@@ -22,10 +24,14 @@ from service.storage.records import ENDED, Document, Lease, RunRecord
 
 EVALUATION = "evaluation"
 """The key of Tune's results that counts a trial's evaluations, by which schedulers go."""
+STEP = "step"
+"""The key of Tune's results with the step of the evaluation."""
 OVER = "over"
 """The key of Tune's results that tells a trial's own end from a scheduler's, at which Tune itself says `done`."""
 LOOK_SECONDS = 0.2
 """Between looks at a trial that may be stopped (assumed: short beside an epoch)."""
+SAVE_PATIENCE = 60.0
+"""For the checkpoint of an evaluation, which is on its way when the evaluation is told (assumed: longer than a write takes)."""
 LEASE_PATIENCE = 120.0
 """For a lease whose holder was lost (assumed: four times the time after which it counts as such)."""
 
@@ -41,6 +47,10 @@ class TrialOrder:
     metric: str
     by_evaluation: bool
     """Whether each evaluation is reported, for a scheduler to go by, or the end alone."""
+    from_history: bool
+    """Whether those that were reported to an earlier process are reported again."""
+    mutation: Document | None
+    """Of PBT, the newest: what the run takes over before it goes on, unless it did; see jobs.take_over."""
     distributed: bool
     local: bool
     environment: Mapping[str, str]
@@ -79,11 +89,12 @@ class TrialProcess(tune.Trainable):
         """The next report of the trial."""
         return next(self._reports)
 
-    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
-        """Nothing: the trial's run has checkpoints of its own."""
-        return {}
+    def save(self, checkpoint_dir: str | None = None) -> _TrainingResult:
+        """Wait for the run's checkpoint of what was reported last. Tune gets none: it keeps files where other nodes see none."""
+        self._trial.wait_for_checkpoint()
+        return _TrainingResult(tune.Checkpoint(self.logdir), dict(self._last_result or {}))
 
-    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+    def restore(self, checkpoint_path: Any) -> None:
         """Nothing: a run goes on from its own checkpoint."""
 
     def cleanup(self) -> None:
@@ -107,6 +118,7 @@ class Trial:
         self._spec = self._record.spec()
         self._error: DelaylineError | None = None
         self._rows: Queue[Document] = Queue()
+        self._told = 0
         self._wanted = threading.Semaphore(0)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._drive, name=order.id, daemon=True)
@@ -115,8 +127,9 @@ class Trial:
     def reports(self) -> Iterator[dict[str, Any]]:
         """What Tune is told: each evaluation if wanted, then the end, `done`; raise InfrastructureFailure for a lost lease."""
         number = 0
-        for number, row in enumerate(self._evaluations() if self._order.by_evaluation else (), 1):
-            yield {self._order.metric: row[self._order.metric], EVALUATION: number}
+        for row in self._evaluations() if self._order.by_evaluation else ():
+            number = int(row["epoch"]) // self._spec.evaluate.every_epochs
+            yield {self._order.metric: row[self._order.metric], EVALUATION: number, STEP: int(row["step"])}
         self._thread.join()
         if self._error is not None:
             raise self._error
@@ -134,32 +147,39 @@ class Trial:
                 self._record.request_cancel()
             self._thread.join(LOOK_SECONDS)
 
+    def wait_for_checkpoint(self) -> None:
+        """Return once the checkpoint of what was reported last is in the store, or will not come."""
+        end = time.monotonic() + SAVE_PATIENCE
+        while self._thread.is_alive() and time.monotonic() < end:
+            if any(checkpoint["step"] >= self._told for checkpoint in self._record.checkpoints()):
+                return
+            time.sleep(LOOK_SECONDS)
+
     def _evaluations(self) -> Iterator[Document]:
-        """The rows with the metric: those of earlier attempts, then those to come, until the run's end."""
-        told = 0
-        for row in self._record.history():
+        """The rows with the metric: those of earlier attempts if wanted, then those to come, until the run's end."""
+        for row in self._record.history() if self._order.from_history else ():
             if self._is_judged(row):
-                told = max(told, int(row["step"]))
+                self._told = max(self._told, int(row["step"]))
                 yield row
         while self._thread.is_alive() or not self._rows.empty():
             if self._distributed:
                 time.sleep(LOOK_SECONDS)
-                rows = [row for row in self._record.history() if self._is_judged(row) and int(row["step"]) > told]
+                rows = [row for row in self._record.history() if self._is_judged(row) and int(row["step"]) > self._told]
             else:
-                rows = self._handed_over(told)
+                rows = self._handed_over()
             for row in rows:
-                told = int(row["step"])
+                self._told = int(row["step"])
                 yield row
                 # The next one is wanted: the training that waits goes on.
                 if not self._distributed:
                     self._wanted.release()
 
-    def _handed_over(self, told: int) -> list[Document]:
+    def _handed_over(self) -> list[Document]:
         try:
             row = self._rows.get(timeout=LOOK_SECONDS)
         except Empty:
             return []
-        if int(row["step"]) > told:
+        if int(row["step"]) > self._told:
             return [row]
         self._wanted.release()
         return []
@@ -168,8 +188,16 @@ class Trial:
         """In the training's thread: hand an evaluation over, and wait until Tune has judged it."""
         if self._order.by_evaluation and self._is_judged(row) and not self._stopped.is_set():
             self._rows.put(row)
-            self._wanted.acquire()
+            while not self._wanted.acquire(timeout=LOOK_SECONDS):
+                if self._asked_to_stop():
+                    return False
         return not self._stopped.is_set()
+
+    def _asked_to_stop(self) -> bool:
+        try:
+            return self._record.cancel_requested()
+        except StoreError:
+            return False
 
     def _is_judged(self, row: Document) -> bool:
         """Whether it is an evaluation before the last, which comes with the trial's end and its test."""
@@ -189,8 +217,12 @@ class Trial:
             if RunRecord(self._record.store, self._order.sweep).cancel_requested():
                 # Tune holds a trial or two ready: one that had not begun when the sweep was stopped does not begin.
                 return
+            lease = self._lease()
+            if self._order.mutation is not None:
+                take_over(self._record, self._order.mutation)
+                self._spec = self._record.spec()
             Driver(
-                self._record, self._spec, self._settings, self._lease(), self._order.folder,
+                self._record, self._spec, self._settings, lease, self._order.folder,
                 fresh_budget=state["state"] == "cancelled", say=say, make_group=self._group, reports=False,
             ).run()  # fmt: skip
         except DelaylineError as error:

@@ -5,14 +5,17 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.worker_group import DRIVER_CPUS, RAY_ENVIRONMENT, available_cpus, join_cluster, nodes_of_cluster, room_for
-from service.errors import DelaylineError, InfrastructureFailure
+from service.errors import DelaylineError, InfrastructureFailure, InvalidInput
 from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage.records import Document
 from service.sweep_specs import SweepSpec
+
+if TYPE_CHECKING:
+    from jobs.population import Members
 
 _TUNE_ENVIRONMENT = {
     # The sweep's own records hold all that these would write.
@@ -62,6 +65,11 @@ def connect(settings: Settings, sweep: SweepSpec, trial: TrainSpec) -> Capacity:
     if local:
         _start_here(parallel, parallel * workers if workers > 1 else 0)
     by_resources = trial.workers == (1, 1) and (local or parallel == fit)
+    if sweep.scheduler.name == "pbt" and not by_resources:
+        raise InvalidInput(
+            f"With the scheduler pbt all trials take turns, and on this cluster {fit} of them fit side by side, not {parallel}: "
+            f"leave parallel out, or make the trials larger."
+        )
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(parallel)
     return Capacity(parallel, _resources(trial, local), None if by_resources else parallel)
 
@@ -97,9 +105,13 @@ def run_trials(
     capacity: Capacity,
     take: Callable[[], Mapping[str, Any] | None],
     ended: Callable[[str, Document | None], None],
+    members: "Members",
     folder: Path,
 ) -> None:
-    """Let Ray Tune run the trials that `take` gives until there is none; raise InfrastructureFailure."""
+    """Let Ray Tune run the trials that `take` gives until there is none; raise InfrastructureFailure.
+
+    `members`: the trials, for a scheduler that changes them.
+    """
     from ray import tune
 
     from jobs.sweep_search import TrialQueue, make_scheduler
@@ -110,8 +122,8 @@ def run_trials(
         tune_config=tune.TuneConfig(
             metric=sweep.metric,
             mode=sweep.mode,
-            search_alg=TrialQueue(take, ended),
-            scheduler=make_scheduler(sweep, _evaluations(trial)),
+            search_alg=TrialQueue(take, ended, pauses=sweep.scheduler.name == "pbt"),
+            scheduler=make_scheduler(sweep, _evaluations(trial), members),
             num_samples=-1,
             max_concurrent_trials=capacity.limit,
             reuse_actors=True,

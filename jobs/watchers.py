@@ -14,7 +14,7 @@ from service.errors import StoreError
 from service.storage.records import Document, RunRecord
 
 GoesOn = Callable[[Document], bool]
-"""Called with each row of metrics; it may take its time, and says whether the training is to go on."""
+"""Called with each row of metrics once what is due at its step is saved; it may take its time, and says whether to go on."""
 CHECKPOINT_LIMIT = 900.0
 """Seconds to wait for the last checkpoint (assumed: longer than a store may be away)."""
 
@@ -63,6 +63,7 @@ class LeadWatcher:
         self._writer = CheckpointWriter(checkpoints, self._saved)
         self._cancel = CancelWatch(record)
         self._tensorboard = TensorBoardFiles(record)
+        self._row: Document | None = None
         self._waited = 0.0
         self._steps = 0
 
@@ -71,8 +72,7 @@ class LeadWatcher:
         self._reporter.check()
         self._reporter.add_row(row)
         self._tensorboard.add(row)
-        if self._goes_on is not None and not self._goes_on(row):
-            self._cancel.ask()
+        self._row = row
         print(
             " ".join(f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}" for name, value in row.items()),
             flush=True,
@@ -95,7 +95,10 @@ class LeadWatcher:
         self._waited += time.monotonic() - began
 
     def stop_requested(self) -> bool:
-        """Whether somebody cancelled the run."""
+        """Whether somebody cancelled the run, or wants it to go no further than its newest row."""
+        row, self._row = self._row, None
+        if row is not None and self._goes_on is not None and not self._goes_on(row):
+            self._cancel.ask()
         return self._cancel.asked
 
     def resume(self, step: int, history: list[Document]) -> None:

@@ -24,7 +24,7 @@ class RunPaths:
 
     @property
     def spec(self) -> str:
-        """Written once, by the submitter."""
+        """Written once, by the submitter; of a trial that takes over from another one again, by its process."""
         return f"{self.root}spec.json"
 
     @property

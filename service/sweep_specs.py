@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from service.expressions import Expression
 from service.quantities import Duration, PositiveInt, Workers
-from service.specs import Frozen
+from service.specs import CheckpointPolicy, Evaluation, Frozen
 
 MOST_VALUES = 10_000
 FIXED = ("workers", "worker", "retries", "time_limit", "init_from")
@@ -58,13 +58,26 @@ class Parameter(Frozen):
 
 
 class Scheduler(Frozen):
-    """Which trials are stopped before their end, going by `metric` at each evaluation."""
+    """What becomes of trials before their end, going by `metric` at each evaluation.
 
-    name: Literal["none", "asha", "median"] = "none"
+    `asha` and `median` stop the worse ones. With `pbt` the worse ones take over the weights and the values of better ones,
+    vary the values and go on (population based training, Jaderberg et al. 2017).
+    """
+
+    name: Literal["none", "asha", "median", "pbt"] = "none"
     grace_epochs: PositiveInt = 1
-    """No trial is stopped before it was evaluated so often."""
+    """No trial is stopped before it was evaluated so often. PBT: trials are compared each time they were evaluated so often."""
     reduction: Annotated[int, Field(ge=2, le=100)] = 3
     """ASHA: one of so many trials goes on from each rung, and the next rung is so many times as far (Li et al. 2020)."""
+    quantile: Annotated[float, Field(gt=0, le=0.5)] = 0.25
+    """PBT: this share of the trials, the worst, take over from the same share, the best."""
+    resample: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """PBT: how likely a value is drawn anew; else it becomes 0.8 or 1.2 times as large, a listed one its neighbour."""
+
+    @property
+    def learns_again(self) -> bool:
+        """Whether it must hear again of what trials reported to an earlier driver."""
+        return self.name in ("asha", "median")
 
 
 def parse_scheduler(value: Any) -> Any:
@@ -122,7 +135,36 @@ class SweepSpec(Frozen):
             raise ValueError("base names the same spec twice; to repeat points use seeds")
         for key, parameter in self.space.items():
             self._check_expression(key, parameter, ())
+        if self.scheduler.name == "pbt":
+            self._check_population()
+            for key, parameter in self.space.items():
+                _check_varied(key, parameter)
         return self
+
+    def _check_population(self) -> None:
+        """PBT copies checkpoints from trial to trial, of which there are so many from the beginning to the end."""
+        if len(self.base) > 1:
+            raise ValueError(f"the scheduler pbt copies weights from trial to trial: give one base, not {len(self.base)}")
+        if self.seeds > 1:
+            raise ValueError(
+                "seeds repeat a point, but the scheduler pbt changes points as it goes: leave seeds out and give more trials"
+            )
+        if self.search == "tpe":
+            raise ValueError(
+                "the scheduler pbt begins all trials before one has ended, of which search: tpe learns: use search: random"
+            )
+        if self.search == "random" and self.trials is None:
+            raise ValueError("the scheduler pbt needs to know how many trials there are: give trials, such as trials: 8")
+        if self.workers != (1, 1):
+            raise ValueError("the scheduler pbt needs trials of one worker: use workers: 1")
+        values = self.base[0].values
+        policy = CheckpointPolicy.model_validate(values.get("checkpoint") or {})
+        every = Evaluation.model_validate(values.get("evaluate") or {}).every_epochs
+        if policy.every_epochs is None or every % policy.every_epochs:
+            raise ValueError(
+                "the scheduler pbt copies the checkpoint of an evaluation, but the base saves none then: "
+                f"use base.checkpoint={{every_epochs: {every}}}"
+            )
 
     def _check_expression(self, key: str, parameter: Parameter, above: tuple[str, ...]) -> None:
         if key in above:
@@ -138,3 +180,39 @@ class SweepSpec(Frozen):
         document = self.model_dump(mode="json", exclude_none=True)
         fewest, most = self.workers
         return {**document, "workers": fewest if fewest == most else f"{fewest}-{most}"}
+
+
+_VARIED = (
+    "optimizer.learning_rate",
+    "optimizer.weight_decay",
+    "optimizer.momentum",
+    "optimizer.beta_1",
+    "optimizer.beta_2",
+    "optimizer.rho",
+    "optimizer.epsilon",
+    "optimizer.clipnorm",
+    "optimizer.clipvalue",
+    "optimizer.global_clipnorm",
+    "label_smoothing",
+    "model_params.dropout",
+)
+"""What can change in the middle of a run: the variables of the model and of the optimizer stay the same."""
+_WITH_VARIABLES = ("optimizer.momentum", "model_params.dropout")
+"""Those that have variables of their own, but none at 0."""
+
+
+def _check_varied(key: str, parameter: Parameter) -> None:
+    """Whether the scheduler pbt can vary a key."""
+    if key not in _VARIED and not key.startswith("optimizer.learning_rate."):
+        raise ValueError(
+            f"the scheduler pbt changes values in the middle of a run, which space.{key} cannot: it can vary "
+            f"{', '.join(_VARIED)}, and the numbers of a schedule, such as optimizer.learning_rate.initial"
+        )
+    listed = parameter.grid or parameter.choice or ()
+    for value in listed:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"the scheduler pbt varies numbers, but space.{key} lists {json.dumps(value)[:60]}")
+        if value == 0 and len(listed) > 1 and key in _WITH_VARIABLES:
+            raise ValueError(
+                f"space.{key} lists 0, with which a trial lacks variables that others have: the scheduler pbt needs values above 0"
+            )

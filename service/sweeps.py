@@ -46,6 +46,10 @@ def plan_sweep(
         raise InvalidInput("The sweep's space is empty: give at least one key with values, such as batch: {grid: [32, 64]}.")
     points = Points(spec)
     count = points.count
+    if spec.scheduler.name == "pbt" and count < 2:
+        raise InvalidInput(
+            "With the scheduler pbt trials take over from each other, but the space has one: give more values, or trials: 8."
+        )
     specs = [points.spec(corner) for corner in points.corners()]
     dataset = _check_all(specs, store, folder)
     _check_metric(spec, specs)
@@ -98,6 +102,6 @@ def _check_metric(sweep: SweepSpec, specs: list[TrainSpec]) -> None:
             )
         if sweep.scheduler.name != "none" and sweep.metric not in validated:
             raise InvalidInput(
-                f"The scheduler {sweep.scheduler.name} stops trials by what they report while they train: "
+                f"The scheduler {sweep.scheduler.name} judges trials by what they report while they train: "
                 f"use a metric such as val_loss, not {sweep.metric}."
             )

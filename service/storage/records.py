@@ -80,7 +80,7 @@ class RunRecord:
         return True
 
     def replace_spec(self, spec: TrainSpec | SweepSpec, origin: Document) -> None:
-        """Write spec.json anew, for a run that nobody has driven yet."""
+        """Write spec.json anew, for a run that nobody drives."""
         self.store.write(self.paths.spec, _submission(spec, origin))
 
     def submission(self) -> Document:

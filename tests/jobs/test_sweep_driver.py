@@ -54,7 +54,7 @@ def sweep(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     monkeypatch.setattr(SweepDriver, "_report", lambda self: None)
 
     def drive(act: Act, spec: SweepSpec = SPEC) -> int:
-        def run_trials(sweep: Any, first: Any, capacity: Any, take: Any, ended: Any, folder: Any) -> None:
+        def run_trials(sweep: Any, first: Any, capacity: Any, take: Any, ended: Any, members: Any, folder: Any) -> None:
             while (order := take()) is not None:
                 ended(order["id"], act(RunRecord(local_store, order["id"]), order))
 

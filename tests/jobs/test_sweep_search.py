@@ -7,6 +7,7 @@ from jobs.sweep_search import EVALUATION, Proposer, TrialQueue, make_scheduler
 from service.sweep_points import Points
 from service.sweep_specs import SweepSpec
 
+NOBODY: Any = None
 BASE = {"model": "lenet5", "dataset": "digits", "epochs": 9}
 
 
@@ -69,7 +70,7 @@ def test_the_queue_hands_out_orders_and_hears_of_their_ends() -> None:
 
 @pytest.mark.parametrize("name", ["asha", "median"])
 def test_a_scheduler_stops_the_worse_and_nobody_before_the_grace_is_over(name: str) -> None:
-    scheduler = make_scheduler(sweep(scheduler={"name": name, "grace_epochs": 2, "reduction": 2}), evaluations=9)
+    scheduler = make_scheduler(sweep(scheduler={"name": name, "grace_epochs": 2, "reduction": 2}), 9, NOBODY)
     assert scheduler.set_search_properties("val_accuracy", "max")
 
     class Trial:

@@ -53,7 +53,7 @@ def test_a_plan_without_a_name_leaves_room_for_its_trials(local_store: Store, tm
         (["metric=beauty"], "No trial reports the metric 'beauty'"),
         (["metric=val_acuracy"], "did you mean 'val_accuracy'"),
         (["base.evaluate.validation=0"], "needs evaluate.validation above 0"),
-        (["metric=test_accuracy", "scheduler=asha"], "stops trials by what they report while they train"),
+        (["metric=test_accuracy", "scheduler=asha"], "judges trials by what they report while they train"),
         (["space.batch={grid: [16, 100000]}"], "A batch of 100000 is larger"),
         (["space.model_params.colour={grid: [1]}"], "no parameter 'colour'"),
         (["space.colour={grid: [1]}"], "Unknown key 'colour'"),

@@ -1,0 +1,98 @@
+"""Population based training (Jaderberg et al. 2017) by Ray Tune: which trial takes over from which, and with what values it goes on."""
+
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+from ray import tune
+from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
+
+from jobs.trial import EVALUATION, STEP
+from service.storage.records import Document
+from service.sweep_specs import Parameter, SweepSpec
+
+PARAMS = "params"
+"""The key of a trial's config with the values that vary, beside its order."""
+
+
+class Members(Protocol):
+    """The trials as the sweep's driver knows them, by the ids of their runs."""
+
+    def params(self, run_id: str) -> Document:
+        """The values with which a trial trains now."""
+
+    def mutate(self, run_id: str, donor: str, step: int, params: Document) -> Document:
+        """Note that a trial takes over from another one's `step` and goes on with `params`, or what is allowed of them; its order."""
+
+    def pause(self, run_id: str) -> None:
+        """Let a trial save and leave its process to another one."""
+
+
+class Population(PopulationBasedTraining):
+    """Tune's scheduler, asynchronous: a trial is judged when it was evaluated, by the others' latest evaluations.
+
+    What Tune restores a trial from is the order in its config: the checkpoints are in the store.
+    """
+
+    def __init__(self, sweep: SweepSpec, members: Members) -> None:
+        policy = sweep.scheduler
+        self._members = members
+        self._space = {key: parameter for key, parameter in sweep.space.items() if parameter.expression is None}
+        super().__init__(
+            time_attr=EVALUATION,
+            perturbation_interval=policy.grace_epochs,
+            hyperparam_mutations={PARAMS: {key: _source(parameter) for key, parameter in self._space.items()}},
+            quantile_fraction=policy.quantile,
+            resample_probability=policy.resample,
+            custom_explore_fn=self._within_ranges,
+            log_config=False,
+        )
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Take a trial up. Tune refuses searchers beside PBT because most learn from configs; the queue hands out trials alone."""
+        trial.config[PARAMS] = self._members.params(trial.config["order"]["id"])
+        super().on_trial_add(SimpleNamespace(search_alg=None), trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Judge a trial. One that pauses still holds its run, which another process may be the next to train."""
+        decision: str = super().on_trial_result(tune_controller, trial, result)
+        if decision in (TrialScheduler.PAUSE, TrialScheduler.NOOP):
+            self._members.pause(trial.config["order"]["id"])
+        return decision
+
+    def _get_new_config(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        config, operations = super()._get_new_config(trial, trial_to_clone)
+        step = self._trial_state[trial_to_clone].last_result[STEP]
+        donor = trial_to_clone.config["order"]["id"]
+        order = self._members.mutate(trial.config["order"]["id"], donor, step, config[PARAMS])
+        return {"order": order, PARAMS: order["mutation"][PARAMS]}, operations
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its experiment, which nobody reads: the sweep keeps its own books."""
+        return {}
+
+    def _within_ranges(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Tune's factors lead out of a range in the end."""
+        values = {key: _within(parameter, config[PARAMS][key]) for key, parameter in self._space.items()}
+        return {**config, PARAMS: {**config[PARAMS], **values}}
+
+
+def _source(parameter: Parameter) -> Any:
+    """What Tune draws a value anew from; of a list it takes the neighbours."""
+    if parameter.uniform is not None:
+        return tune.uniform(*parameter.uniform)
+    if parameter.loguniform is not None:
+        return tune.loguniform(*parameter.loguniform)
+    if parameter.integers is not None:
+        low, high = parameter.integers
+        return tune.randint(low, high + 1)
+    # Neighbours by size, whatever the order in which they were written.
+    return sorted(parameter.grid or parameter.choice or ())
+
+
+def _within(parameter: Parameter, value: Any) -> Any:
+    ends = parameter.uniform or parameter.loguniform
+    if ends is not None:
+        return min(max(float(value), ends[0]), ends[1])
+    if parameter.integers is not None:
+        return min(max(int(value), parameter.integers[0]), parameter.integers[1])
+    return value

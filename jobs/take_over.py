@@ -1,0 +1,82 @@
+"""A run gives up its weights for another trial's and goes on with other values: how population based training exploits and explores."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from jobs.checkpoints import CheckpointStore, Snapshot
+from jobs.progress import EventLog
+from service.errors import Damaged, NotFound
+from service.run_paths import RunPaths
+from service.specs import TrainSpec
+from service.storage.records import Document, RunRecord
+
+
+def take_over(record: RunRecord, mutation: Document) -> None:
+    """Put another run's checkpoint into this one, which nobody trains now, and change its spec.
+
+    `mutation`: its `number` among the run's, from 1; `from`, the other run; `step`, of the checkpoint; `params` by key, and the
+    whole `spec`. What was done already is not done again; of a process that was killed in between it is all done once more.
+    """
+    submission = record.submission()
+    if submission.get("mutations", 0) >= mutation["number"]:
+        return
+    spec = TrainSpec.model_validate(mutation["spec"])
+    own = CheckpointStore(record.store, record.paths, spec.checkpoint)
+    donor = CheckpointStore(record.store, RunPaths(mutation["from"]), spec.checkpoint)
+    taken = _newest_from(donor, RunRecord(record.store, mutation["from"]), mutation["step"])
+    snapshot = taken or own.load_newest(lambda step, why: None)
+    if snapshot is not None:
+        rows = [row for row in record.history() if int(row["step"]) <= snapshot.step]
+        own.save(_with_rate(replace(snapshot, history=rows), spec))
+    origin = {name: value for name, value in submission.items() if name not in ("format", "kind", "spec")}
+    record.replace_spec(spec, {**origin, "params": mutation["params"], "mutations": mutation["number"]})
+    if snapshot is not None:
+        own.adopt(snapshot.step)
+    _tell(record, mutation, taken, submission.get("params") or {})
+
+
+def _newest_from(donor: CheckpointStore, record: RunRecord, step: int) -> Snapshot | None:
+    """The checkpoint of `step`; once that is pruned the next one that is not the run's end, else the one before; None without any."""
+    end = record.progress().get("steps")
+    steps = [int(checkpoint["step"]) for checkpoint in record.checkpoints() if checkpoint["step"] != end]
+    for found in (*(each for each in steps if each >= step), *(each for each in reversed(steps) if each < step)):
+        try:
+            return donor.load(found)
+        except (Damaged, NotFound):
+            continue
+    return None
+
+
+def _with_rate(snapshot: Snapshot, spec: TrainSpec) -> Snapshot:
+    """The snapshot with the spec's learning rate; that of a schedule is no variable, and all else an optimizer is made with."""
+    rate = spec.optimizer_arguments.get("learning_rate")
+    if not isinstance(rate, int | float):
+        return snapshot
+    changed = {
+        name: np.full_like(array, rate) if name.endswith("/learning_rate") else array
+        for name, array in snapshot.optimizer.items()
+    }
+    return replace(snapshot, optimizer=changed)
+
+
+def _tell(record: RunRecord, mutation: Document, taken: Snapshot | None, before: Document) -> None:
+    """Note it among the run's events."""
+    donor = mutation["from"]
+    where = f"took over from {donor} at step {taken.step}" if taken else f"keeps its weights, for {donor} has no checkpoint left"
+    changes = ", ".join(_changes(before, mutation["params"])) or "with the same values"
+    log = EventLog(record, len(record.state()["attempts"]) + 1, "population")
+    details = {"from": donor, "step": taken.step if taken else None, "params": mutation["params"]}
+    log.add("took over", f"{where}; {changes}", **details)
+    log.flush()
+
+
+def _changes(before: Document, after: Document) -> Iterator[str]:
+    for key, value in after.items():
+        if before.get(key) != value:
+            yield f"{key} {_short(before.get(key))} -> {_short(value)}"
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
