@@ -30,7 +30,7 @@ class Members(Protocol):
 class Population(PopulationBasedTraining):
     """Tune's scheduler, asynchronous: a trial is judged when it was evaluated, by the others' latest evaluations.
 
-    What Tune restores a trial from is the order in its config: the checkpoints are in the store.
+    What a trial goes on from is said by the order in its config: the checkpoints are in the store, and Tune's are stand-ins.
     """
 
     def __init__(self, sweep: SweepSpec, members: Members) -> None:
@@ -58,6 +58,14 @@ class Population(PopulationBasedTraining):
         if decision in (TrialScheduler.PAUSE, TrialScheduler.NOOP):
             self._members.pause(trial.config["order"]["id"])
         return decision
+
+    def _checkpoint_or_exploit(
+        self, trial: Any, tune_controller: Any, upper_quantile: list[Any], lower_quantile: list[Any]
+    ) -> None:
+        """Tune knows of the checkpoints alone that it asked for; here every trial that was evaluated has one in the store."""
+        for state in (self._trial_state[each] for each in upper_quantile):
+            state.last_checkpoint = state.last_checkpoint or tune.Checkpoint("/in-the-store")
+        super()._checkpoint_or_exploit(trial, tune_controller, upper_quantile, lower_quantile)
 
     def _get_new_config(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         config, operations = super()._get_new_config(trial, trial_to_clone)

@@ -94,6 +94,18 @@ class SweepBooks:
         trial.setdefault("mutations", []).append({"step": step, "from": donor["id"], "params": trial["params"]})
         self._record.write_trials(self.trials)
 
+    def note_pause(self, trial: Document) -> None:
+        """A trial makes room for others and goes on later."""
+        if not trial.get("pauses"):
+            trial["pauses"] = True
+            self._record.write_trials(self.trials)
+
+    def end_pauses(self) -> None:
+        """No trial goes on later any more: those that paused are cancelled."""
+        for trial in self.trials:
+            trial.pop("pauses", None)
+        self._record.write_trials(self.trials)
+
     def mutation(self, trial: Document) -> Document | None:
         """A trial's newest mutation, as its process is told of it; None without one."""
         found = trial.get("mutations") or []

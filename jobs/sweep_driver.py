@@ -143,7 +143,9 @@ class SweepDriver(DriverNotes):
 
     def pause(self, run_id: str) -> None:
         """Let a trial save and leave its process to another one."""
-        with contextlib.suppress(StoreError):
+        with self._lock, contextlib.suppress(StoreError):
+            if self._why is None:
+                self._books.note_pause(self._books.find(run_id))
             RunRecord(self.record.store, run_id).request_cancel()
 
     def _order(self, trial: Document) -> Document:
@@ -214,6 +216,7 @@ class SweepDriver(DriverNotes):
         """Begin no more trials and let those under way save and stop."""
         with self._lock:
             self._why = why
+            self._books.end_pauses()
             if why == "budget":
                 self._event("budget", f"the budget of {self.spec.budget:g} s is used up: trials under way are stopped")
                 # Among those that wait may be some that are over, for the scheduler to hear of again.

@@ -1,5 +1,6 @@
 """A run gives up its weights for another trial's and goes on with other values: how population based training exploits and explores."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -11,6 +12,10 @@ from service.errors import Damaged, NotFound
 from service.run_paths import RunPaths
 from service.specs import TrainSpec
 from service.storage.records import Document, RunRecord
+
+PATIENCE = 10.0
+"""Seconds for a checkpoint that is on its way to the store (assumed: longer than a write of one takes)."""
+LOOK_SECONDS = 0.2
 
 
 def take_over(record: RunRecord, mutation: Document) -> None:
@@ -39,8 +44,12 @@ def take_over(record: RunRecord, mutation: Document) -> None:
 
 def _newest_from(donor: CheckpointStore, record: RunRecord, step: int) -> Snapshot | None:
     """The checkpoint of `step`; once that is pruned the next one that is not the run's end, else the one before; None without any."""
-    end = record.progress().get("steps")
-    steps = [int(checkpoint["step"]) for checkpoint in record.checkpoints() if checkpoint["step"] != end]
+    end, deadline = record.progress().get("steps"), time.monotonic() + PATIENCE
+    while not (there := [int(each["step"]) for each in record.checkpoints()]) or there[-1] < step:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(LOOK_SECONDS)
+    steps = [each for each in there if each != end]
     for found in (*(each for each in steps if each >= step), *(each for each in reversed(steps) if each < step)):
         try:
             return donor.load(found)

@@ -119,6 +119,7 @@ class Trial:
         self._error: DelaylineError | None = None
         self._rows: Queue[Document] = Queue()
         self._told = 0
+        self._waits = False
         self._wanted = threading.Semaphore(0)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._drive, name=order.id, daemon=True)
@@ -140,10 +141,12 @@ class Trial:
 
     def stop(self) -> None:
         """Ask the run to save and stop, and wait for it."""
+        # One that waits hears of it here: a request in the store could be read by the process that trains the run next.
+        waits = self._waits
         self._stopped.set()
         while self._thread.is_alive():
             self._wanted.release()
-            if not self._record.cancel_requested():
+            if not waits and not self._record.cancel_requested():
                 self._record.request_cancel()
             self._thread.join(LOOK_SECONDS)
 
@@ -187,10 +190,12 @@ class Trial:
     def _goes_on(self, row: Document) -> bool:
         """In the training's thread: hand an evaluation over, and wait until Tune has judged it."""
         if self._order.by_evaluation and self._is_judged(row) and not self._stopped.is_set():
+            self._waits = True
             self._rows.put(row)
             while not self._wanted.acquire(timeout=LOOK_SECONDS):
                 if self._asked_to_stop():
                     return False
+            self._waits = self._stopped.is_set()
         return not self._stopped.is_set()
 
     def _asked_to_stop(self) -> bool:

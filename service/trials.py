@@ -11,6 +11,8 @@ from service.storage.records import ENDED, Document, RunRecord, from_bytes, leas
 
 STOPPED = "stopped"
 """Of a trial that the sweep ended early: by its scheduler, or when its budget was used up. The run itself is `cancelled`."""
+PAUSED = "paused"
+"""Of a trial that waits for its turn while the sweep goes on. The run itself is `cancelled` until then."""
 OVER = frozenset({*ENDED, STOPPED}) - {"cancelled"}
 """States in which a trial is not gone on with when its sweep is."""
 
@@ -32,9 +34,11 @@ def _row(trial: Document, path: RunPaths, documents: dict[str, bytes]) -> Docume
     name = str(state.get("state", "queued"))
     if name in ("cancelled", "queued") and trial.get("stopped"):
         name = STOPPED
+    elif name == "cancelled" and trial.get("pauses"):
+        name = PAUSED
     elif name not in ENDED and state and not lease_is_live(read(path.lease)):
         name = "lost"
-    ended = name in (*ENDED, STOPPED)
+    ended = name in (*ENDED, STOPPED, PAUSED)
     return {
         **trial,
         "state": name,
@@ -118,7 +122,12 @@ def table(rows: Sequence[Document], metric: str, mode: str, most: int = 50) -> l
 
     names = ("id", "base", "params", "seed", "state", "epoch", "epochs", "step", "steps")
     return [
-        {**{name: row.get(name) for name in names}, "value": value_of(row, metric), "stopped": row.get("stopped")}
+        {
+            **{name: row.get(name) for name in names},
+            "value": value_of(row, metric),
+            "stopped": row.get("stopped"),
+            "mutations": len(row.get("mutations") or ()),
+        }
         for row in sorted(rows, key=place)[:most]
     ]
 

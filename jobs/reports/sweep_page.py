@@ -56,6 +56,7 @@ def _render(facts: SweepFacts, varied: list[Dimension]) -> str:
             table=sections.trial_table(facts, varied),
             failures=sections.failures(facts),
             recipe=best_recipe(facts.best_run) if facts.best_run else None,
+            schedule=sections.schedule(facts),
             attempts=attempts(facts.run),
             events=events,
             events_left_out=left_out,

@@ -15,6 +15,8 @@ from service.sweep_points import Point, Points
 MOST_POINTS = 12
 """Of the table of points (assumed: the rest is not what one looks for)."""
 MOST_REASONS = 12
+MOST_CHANGES = 12
+"""Of the best trial's values, the last ones."""
 MOST_COLUMNS = 4
 """Things that varied with a column each in the tables; more stand in one."""
 _OTHER = ("test_accuracy", "test_loss", "val_accuracy", "val_loss")
@@ -165,6 +167,20 @@ def _reason(facts: SweepFacts, row: Document) -> str:
     """Why a trial stopped early: its last evaluation tells whether its goal was reached."""
     policy = Points(facts.sweep).spec(Point(row["point"], row["base"], row["params"]), row["seed"]).early_stopping
     return (stop_reason([row["metrics"]] * 2, policy) if policy else None) or "the metric stopped improving"
+
+
+def schedule(facts: SweepFacts) -> str | None:
+    """With what the best trial was trained before its last values; None where it had these from the beginning."""
+    best = next((row for row in facts.trials if facts.best is not None and row["id"] == facts.best["trial"]), None)
+    if best is None or not best.get("mutations"):
+        return None
+    names = labels(list(facts.sweep.space))
+
+    def values(params: Document) -> str:
+        return ", ".join(f"{names[key]} {shown(value, 24)}" for key, value in params.items())
+
+    steps = [f"from step {each['step']} of {each['from']} on {values(each['params'])}" for each in best["mutations"]]
+    return f"It began with {values(best['first_params'])}; {'; '.join(steps[-MOST_CHANGES:])}"
 
 
 def point_table(facts: SweepFacts, dimensions: Sequence[Dimension]) -> Document | None:

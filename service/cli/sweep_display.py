@@ -65,12 +65,23 @@ class LiveSweep(Display):
 
 
 def cells(row: dict[str, Any]) -> list[str]:
-    """A trial as a row of a table: id, parameters, state, epoch, result."""
+    """A trial as a row of a table: id, parameters as they are now, state, epoch, result."""
     stopped = row.get("stopped")
     state = f"stopped by {stopped['by']}" if row["state"] == "stopped" and stopped else str(row["state"])
     epoch = f"{row['epoch']}/{row.get('epochs') or '?'}" if row.get("epoch") is not None else ""
     value = row.get("value")
-    return [row["id"], parameters(row), state, epoch, "" if value is None else f"{value:.4f}"]
+    return [
+        row["id"],
+        parameters(row) + changed(row.get("mutations") or 0),
+        state,
+        epoch,
+        "" if value is None else f"{value:.4f}",
+    ]
+
+
+def changed(times: int) -> str:
+    """Marks the parameters of a trial that did not begin with them."""
+    return f" (after {times} take-over{'s' if times > 1 else ''})" if times else ""
 
 
 def parameters(row: dict[str, Any]) -> str:

@@ -68,6 +68,15 @@ def test_the_queue_hands_out_orders_and_hears_of_their_ends() -> None:
     assert heard == [("s-0001", {"over": True}), ("s-0000", None)]
 
 
+def test_where_trials_pause_the_queue_is_not_over_before_all_have_ended() -> None:
+    orders = iter([{"id": "s-0000"}])
+    queue = TrialQueue(lambda: next(orders, None), lambda *told: None, pauses=True)
+    assert queue.suggest("a") == {"order": {"id": "s-0000"}}
+    assert queue.suggest("b") is None
+    queue.on_trial_complete("a", {"over": True})
+    assert queue.suggest("b") == Searcher.FINISHED
+
+
 @pytest.mark.parametrize("name", ["asha", "median"])
 def test_a_scheduler_stops_the_worse_and_nobody_before_the_grace_is_over(name: str) -> None:
     scheduler = make_scheduler(sweep(scheduler={"name": name, "grace_epochs": 2, "reduction": 2}), 9, NOBODY)

@@ -169,3 +169,51 @@ def test_changes_reach_the_base_the_space_and_the_sweep(tmp_path: Path) -> None:
     assert (spec.seeds, list(spec.space), spec.workers, spec.scheduler.name) == (2, ["optimizer.learning_rate"], (2, 2), "asha")
     assert SweepSpec.model_validate(spec.document()) == spec
     assert sweeps.change(spec, ["trials=7"]).trials == 7
+
+
+RATE = {"optimizer.learning_rate": {"loguniform": [1e-4, 1e-1]}}
+
+
+def test_a_population_may_vary_what_can_change_in_the_middle_of_a_run() -> None:
+    space = {
+        **RATE,
+        "optimizer.weight_decay": {"expression": "optimizer.learning_rate / 10"},
+        "label_smoothing": {"choice": [0.0, 0.1]},
+        "model_params.dropout": {"uniform": [0, 0.5]},
+    }
+    made = sweep(space, search="random", trials=4, scheduler="pbt")
+    assert (made.scheduler.quantile, made.scheduler.resample, made.scheduler.learns_again) == (0.25, 0.25, False)
+    schedule = {"optimizer.learning_rate.initial": {"grid": [0.1, 0.01]}, "optimizer.momentum": {"grid": [0.8, 0.9]}}
+    assert sweep(schedule, scheduler={"name": "pbt", "quantile": 0.5}).scheduler.quantile == 0.5
+
+
+@pytest.mark.parametrize(
+    ("space", "keys", "words"),
+    [
+        ({"model_params.units": {"grid": [8, 16]}}, {}, "space.model_params.units cannot: it can vary optimizer.learning_rate"),
+        ({"batch": {"grid": [8, 16]}}, {}, "space.batch cannot"),
+        ({"epochs": {"expression": "batch"}}, {}, "space.epochs cannot"),
+        ({"optimizer.name": {"grid": ["adam", "sgd"]}}, {}, "space.optimizer.name cannot"),
+        ({"optimizer.learning_rate": {"grid": [0.1, {"name": "cosine"}]}}, {}, "space.optimizer.learning_rate lists"),
+        ({"optimizer.momentum": {"grid": [0, 0.9]}}, {}, "space.optimizer.momentum lists 0"),
+        (RATE, {"search": "tpe", "trials": 4}, "use search: random"),
+        (RATE, {"search": "random", "budget": "1h"}, "give trials"),
+        (RATE, {"search": "random", "trials": 4, "seeds": 2}, "leave seeds out"),
+        (RATE, {"search": "random", "trials": 4, "workers": 2}, "trials of one worker"),
+        (RATE, {"trials": 4, "base": [{"name": name, "values": BASE} for name in "ab"]}, "give one base, not 2"),
+        (
+            RATE,
+            {"trials": 4, "base": [{"name": "a", "values": {**BASE, "checkpoint": {"every_epochs": 2}}}]},
+            "use base.checkpoint={every_epochs: 1}",
+        ),
+        (
+            RATE,
+            {"trials": 4, "base": [{"name": "a", "values": {**BASE, "checkpoint": {"every_steps": 5}}}]},
+            "use base.checkpoint={every_epochs: 1}",
+        ),
+    ],
+)
+def test_what_a_population_cannot_do_is_refused_in_a_sentence(space: dict[str, Any], keys: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match="pbt") as raised:
+        sweep(space, scheduler="pbt", **keys)
+    assert words in str(raised.value)

@@ -52,6 +52,8 @@ def test_a_plan_without_a_name_leaves_room_for_its_trials(local_store: Store, tm
     [
         (["metric=beauty"], "No trial reports the metric 'beauty'"),
         (["metric=val_acuracy"], "did you mean 'val_accuracy'"),
+        (["scheduler=pbt", "seeds=1"], "space.batch cannot"),
+        (["scheduler=pbt", "seeds=1", "space.batch=null", "space.optimizer.learning_rate={uniform: [0.1, 0.2]}"], "has one"),
         (["base.evaluate.validation=0"], "needs evaluate.validation above 0"),
         (["metric=test_accuracy", "scheduler=asha"], "judges trials by what they report while they train"),
         (["space.batch={grid: [16, 100000]}"], "A batch of 100000 is larger"),

@@ -85,3 +85,15 @@ def test_a_sweeps_document_has_trials_and_best(local_store: Store) -> None:
     document = sweep_document(record, {"metric": "val_loss", "mode": "min"})
     assert document["trials"][0]["metrics"] == {"val_loss": 0.2}
     assert document["best"]["params"] == {"batch": 8}
+
+
+def test_a_trial_that_waits_for_its_turn_is_paused_and_the_table_counts_its_take_overs(local_store: Store) -> None:
+    trial: dict[str, Any] = {"id": "s-0000", "number": 0, "point": 0, "base": "b", "params": {}, "seed": 0, "pauses": True}
+    RunRecord(local_store, "s-0000").claim(SPEC, {"sweep": "s"})
+    state = {"state": "cancelled", "attempts": [], "metrics": {"val_accuracy": 0.5}}
+    RunRecord(local_store, "s-0000").write_state(state)
+    (found,) = trial_rows(local_store, [trial])
+    assert (found["state"], found["metrics"]) == ("paused", {"val_accuracy": 0.5})
+    (ended,) = trial_rows(local_store, [{**trial, "pauses": False, "mutations": [{"step": 3}]}])
+    assert ended["state"] == "cancelled"
+    assert [each["mutations"] for each in table([found, ended], "val_accuracy", "max")] == [0, 1]

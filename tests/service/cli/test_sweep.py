@@ -64,3 +64,5 @@ def test_a_row_of_the_table_says_who_stopped_the_trial() -> None:
     }
     assert cells(row) == ["s-0001", "batch=8 seed 1", "stopped by asha", "3/9", "0.5000"]
     assert parameters({"params": {}}) == ""
+    changed = {**row, "seed": 0, "state": "succeeded", "mutations": 2}
+    assert cells(changed)[1:3] == ["batch=8 (after 2 take-overs)", "succeeded"]
