@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from html_pages import Outline, check
-from sweeps_in_a_store import DELAYS, DRAWN, SETTLED, by_rate, write_sweep
+from sweeps_in_a_store import DELAYS, DIGITS, DRAWN, SETTLED, by_rate, write_sweep
 
 from jobs.reports import compare, report, write_report
 from jobs.reports.sweep_facts import gather_sweep
@@ -109,6 +109,24 @@ def test_a_random_search_over_numbers_and_words(store: LocalStore) -> None:
     first = rows_of(report(RunRecord(store, "a-sweep")), 'id="importance"')[1]
     assert first[0] == "learning_rate"
     assert "could be chance" not in first[2]
+
+
+def test_the_best_of_a_population_says_with_what_it_was_trained_before(store: LocalStore) -> None:
+    space = {"optimizer.learning_rate": {"loguniform": [1e-5, 1e-1]}, "optimizer.momentum": {"uniform": [0.5, 0.9]}}
+    values = {**DIGITS[0]["values"], "optimizer": {"name": "sgd"}}
+    base = [{"name": "small", "values": values}]
+    spec = {"base": base, "space": space, "search": "random", "trials": 6, "scheduler": "pbt"}
+    record = write_sweep(store, "population", spec, lambda trial: 0.9 - trial["number"] / 100)
+    trials = record.trials()
+    first, last = {"optimizer.learning_rate": 0.00125, "optimizer.momentum": 0.5}, trials[0]["params"]
+    trials[0] |= {"first_params": first, "mutations": [{"step": 40, "from": "population-0003", "params": last}]}
+    record.write_trials(trials)
+    text = re.sub(r"\s+", " ", check(report(record)).text)
+    assert "with pbt" in text
+    assert "These are its last values. It began with learning_rate 0.00125, momentum 0.5" in text
+    assert f"from step 40 of population-0003 on learning_rate {last['optimizer.learning_rate']:.4g}" in text
+    record.write_trials([{name: value for name, value in trial.items() if name != "mutations"} for trial in trials])
+    assert "These are its last values" not in check(report(record)).text
 
 
 def test_without_numbers_each_value_has_a_row(store: LocalStore) -> None:
