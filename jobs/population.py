@@ -23,6 +23,9 @@ class Members(Protocol):
     def mutate(self, run_id: str, donor: str, step: int, params: Document) -> Document:
         """Note that a trial takes over from another one's `step` and goes on with `params`, or what is allowed of them; its order."""
 
+    def note_taken(self, run_id: str, result: Document) -> None:
+        """Note which checkpoint a trial took over, as it reports."""
+
     def pause(self, run_id: str) -> None:
         """Let a trial save and leave its process to another one."""
 
@@ -54,6 +57,7 @@ class Population(PopulationBasedTraining):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Judge a trial. One that pauses still holds its run, which another process may be the next to train."""
+        self._members.note_taken(trial.config["order"]["id"], result)
         decision: str = super().on_trial_result(tune_controller, trial, result)
         if decision in (TrialScheduler.PAUSE, TrialScheduler.NOOP):
             self._members.pause(trial.config["order"]["id"])

@@ -94,6 +94,13 @@ class SweepBooks:
         trial.setdefault("mutations", []).append({"step": step, "from": donor["id"], "params": trial["params"]})
         self._record.write_trials(self.trials)
 
+    def note_taken(self, trial: Document, number: int, step: int | None) -> None:
+        """The step of the checkpoint that a trial took over by a mutation: a later one where the first was pruned."""
+        mutation = trial["mutations"][number - 1]
+        if mutation["step"] != step:
+            mutation["step"] = step
+            self._record.write_trials(self.trials)
+
     def note_pause(self, trial: Document) -> None:
         """A trial makes room for others and goes on later."""
         if not trial.get("pauses"):

@@ -137,9 +137,15 @@ class SweepDriver(DriverNotes):
         with self._lock:
             trial = self._books.find(run_id)
             self._books.mutate(trial, self._books.find(donor), step, params)
-        changes = ", ".join(f"{key}={value}" for key, value in trial["params"].items())
-        self._event("took over", f"{run_id} takes over from {donor} at step {step} and goes on with {changes}", trial=run_id)
+        values = ", ".join(f"{key} {value:.4g}" for key, value in trial["params"].items())
+        self._event("took over", f"{run_id} takes over from {donor} at step {step} and goes on with {values}", trial=run_id)
         return self._order(trial)
+
+    def note_taken(self, run_id: str, result: Document) -> None:
+        """Note which checkpoint a trial took over, as it reports."""
+        if "taken" in result:
+            with self._lock:
+                self._books.note_taken(self._books.find(run_id), result["mutation"], result["taken"])
 
     def pause(self, run_id: str) -> None:
         """Let a trial save and leave its process to another one."""
@@ -167,6 +173,7 @@ class SweepDriver(DriverNotes):
         """A trial's end, as Tune tells it; without `over` the scheduler stopped it."""
         with self._lock:
             self._live.discard(run_id)
+            self.note_taken(run_id, result or {})
             trial = self._books.find(run_id)
             if result is not None and not result.get("over"):
                 self._stop_early(trial, result)

@@ -18,15 +18,17 @@ PATIENCE = 10.0
 LOOK_SECONDS = 0.2
 
 
-def take_over(record: RunRecord, mutation: Document) -> None:
-    """Put another run's checkpoint into this one, which nobody trains now, and change its spec.
+def take_over(record: RunRecord, mutation: Document) -> int | None:
+    """Put another run's checkpoint into this one, which nobody trains now, and change its spec; return the checkpoint's step.
 
+    That is None where the other run has none left, and this one keeps its own.
     `mutation`: its `number` among the run's, from 1; `from`, the other run; `step`, of the checkpoint; `params` by key, and the
     whole `spec`. What was done already is not done again; of a process that was killed in between it is all done once more.
     """
     submission = record.submission()
     if submission.get("mutations", 0) >= mutation["number"]:
-        return
+        found: int | None = submission["taken"]
+        return found
     spec = TrainSpec.model_validate(mutation["spec"])
     own = CheckpointStore(record.store, record.paths, spec.checkpoint)
     donor = CheckpointStore(record.store, RunPaths(mutation["from"]), spec.checkpoint)
@@ -35,11 +37,13 @@ def take_over(record: RunRecord, mutation: Document) -> None:
     if snapshot is not None:
         rows = [row for row in record.history() if int(row["step"]) <= snapshot.step]
         own.save(_with_rate(replace(snapshot, history=rows), spec))
+    step = taken.step if taken else None
     origin = {name: value for name, value in submission.items() if name not in ("format", "kind", "spec")}
-    record.replace_spec(spec, {**origin, "params": mutation["params"], "mutations": mutation["number"]})
+    record.replace_spec(spec, {**origin, "params": mutation["params"], "mutations": mutation["number"], "taken": step})
     if snapshot is not None:
         own.adopt(snapshot.step)
-    _tell(record, mutation, taken, submission.get("params") or {})
+    _tell(record, mutation, step, submission.get("params") or {})
+    return step
 
 
 def _newest_from(donor: CheckpointStore, record: RunRecord, step: int) -> Snapshot | None:
@@ -70,14 +74,14 @@ def _with_rate(snapshot: Snapshot, spec: TrainSpec) -> Snapshot:
     return replace(snapshot, optimizer=changed)
 
 
-def _tell(record: RunRecord, mutation: Document, taken: Snapshot | None, before: Document) -> None:
+def _tell(record: RunRecord, mutation: Document, step: int | None, before: Document) -> None:
     """Note it among the run's events."""
     donor = mutation["from"]
-    where = f"took over from {donor} at step {taken.step}" if taken else f"keeps its weights, for {donor} has no checkpoint left"
+    kept = f"keeps its weights, for {donor} has no checkpoint left"
+    where = kept if step is None else f"took over from {donor} at step {step}"
     changes = ", ".join(_changes(before, mutation["params"])) or "with the same values"
     log = EventLog(record, len(record.state()["attempts"]) + 1, "population")
-    details = {"from": donor, "step": taken.step if taken else None, "params": mutation["params"]}
-    log.add("took over", f"{where}; {changes}", **details)
+    log.add("took over", f"{where}; {changes}", **{"from": donor, "step": step, "params": mutation["params"]})
     log.flush()
 
 

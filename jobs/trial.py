@@ -26,6 +26,9 @@ EVALUATION = "evaluation"
 """The key of Tune's results that counts a trial's evaluations, by which schedulers go."""
 STEP = "step"
 """The key of Tune's results with the step of the evaluation."""
+MUTATION = "mutation"
+TAKEN = "taken"
+"""The keys of Tune's results with the number of the newest mutation, and the step of the checkpoint that was taken over by it."""
 OVER = "over"
 """The key of Tune's results that tells a trial's own end from a scheduler's, at which Tune itself says `done`."""
 LOOK_SECONDS = 0.2
@@ -120,6 +123,7 @@ class Trial:
         self._rows: Queue[Document] = Queue()
         self._told = 0
         self._waits = False
+        self._taken: dict[str, int | None] = {}
         self._wanted = threading.Semaphore(0)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._drive, name=order.id, daemon=True)
@@ -130,14 +134,14 @@ class Trial:
         number = 0
         for row in self._evaluations() if self._order.by_evaluation else ():
             number = int(row["epoch"]) // self._spec.evaluate.every_epochs
-            yield {self._order.metric: row[self._order.metric], EVALUATION: number, STEP: int(row["step"])}
+            yield {self._order.metric: row[self._order.metric], EVALUATION: number, STEP: int(row["step"]), **self._taken}
         self._thread.join()
         if self._error is not None:
             raise self._error
         state = self._record.state()
         value = state.get("metrics", {}).get(self._order.metric)
         found = {} if value is None or state["state"] == "failed" else {self._order.metric: value}
-        yield {**found, EVALUATION: number + 1, OVER: True, "done": True}
+        yield {**found, EVALUATION: number + 1, OVER: True, **self._taken, "done": True}
 
     def stop(self) -> None:
         """Ask the run to save and stop, and wait for it."""
@@ -224,7 +228,8 @@ class Trial:
                 return
             lease = self._lease()
             if self._order.mutation is not None:
-                take_over(self._record, self._order.mutation)
+                step = take_over(self._record, self._order.mutation)
+                self._taken = {MUTATION: self._order.mutation["number"], TAKEN: step}
                 self._spec = self._record.spec()
             Driver(
                 self._record, self._spec, self._settings, lease, self._order.folder,

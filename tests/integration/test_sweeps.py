@@ -200,7 +200,8 @@ scheduler: {name: pbt, grace_epochs: 1, quantile: 0.5}
         time.sleep(0.2)
     kill(family(process.pid))
     process.wait()
-    before = {trial["id"]: trial["mutations"] for trial in RunRecord(desk.store, "all").trials() if trial.get("mutations")}
+    noted = RunRecord(desk.store, "all").trials()
+    before = {trial["id"]: [each["params"] for each in trial["mutations"]] for trial in noted if trial.get("mutations")}
     assert before
     done = desk.delayline(*command, "--resume")
     assert done.code == 0, done.err
@@ -213,11 +214,9 @@ scheduler: {name: pbt, grace_epochs: 1, quantile: 0.5}
         assert run["epoch"] == 8
         assert run["spec"]["optimizer"]["learning_rate"]["initial"] == trial["params"]["optimizer.learning_rate.initial"]
         mutations = trial.get("mutations") or []
-        assert mutations[: len(before.get(trial["id"], []))] == before.get(trial["id"], [])
-        told = [event["from"] for event in run["events"] if event["event"] == "took over"]
-        # The one that was noted last may have been overtaken by the next before its process began with it.
-        assert set(told) <= {each["from"] for each in mutations}
-        assert bool(told) == bool(mutations)
+        assert [each["params"] for each in mutations][: len(before.get(trial["id"], []))] == before.get(trial["id"], [])
+        told = [(event["from"], event["step"]) for event in run["events"] if event["event"] == "took over"]
+        assert told == [(each["from"], each["step"]) for each in mutations]
     for bad in trials[2:]:
         assert bad["first_params"]["optimizer.learning_rate.initial"] <= 1e-8
         assert bad["metrics"]["val_accuracy"] > done.document["best"]["mean"] - 0.15

@@ -39,6 +39,9 @@ class Books:
         self.mutations.append((run_id, donor, step, params))
         return {"id": run_id, "mutation": {"params": params}}
 
+    def note_taken(self, run_id: str, result: dict[str, Any]) -> None:
+        assert result[STEP] > 0
+
     def pause(self, run_id: str) -> None:
         self.paused.append(run_id)
 

@@ -51,7 +51,8 @@ def test_a_mutation_is_in_the_record_with_its_expressions_worked_out_anew(record
     assert told["spec"]["optimizer"]["learning_rate"] == pytest.approx(0.15)
     books.mutate(second, first, 80, {**first["params"], "label_smoothing": 0.16})
     assert record.trials()[1]["first_params"]["label_smoothing"] == 0.2
-    assert [each["step"] for each in record.trials()[1]["mutations"]] == [40, 80]
+    books.note_taken(second, 1, 50)
+    assert [each["step"] for each in record.trials()[1]["mutations"]] == [50, 80]
 
 
 def test_values_that_make_no_spec_give_way_to_those_of_the_other_trial(record: RunRecord) -> None:

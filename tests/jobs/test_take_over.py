@@ -107,10 +107,10 @@ def test_the_runs_spec_and_its_events_say_what_happened(local_store: Store) -> N
 def test_what_was_taken_over_is_not_taken_over_again(local_store: Store) -> None:
     write_run(local_store, GOOD, 0.05, [10, 20])
     bad = write_run(local_store, BAD, 1e-7, [10])
-    take_over(bad, mutation(10))
-    take_over(bad, mutation(20))
+    assert take_over(bad, mutation(10)) == 10
+    assert take_over(bad, mutation(20)) == 10
     assert newest(bad).step == 10
-    take_over(bad, mutation(20, number=2))
+    assert take_over(bad, mutation(20, number=2)) == 20
     assert newest(bad).step == 20
 
 
@@ -163,7 +163,7 @@ def test_a_damaged_checkpoint_is_not_taken(local_store: Store) -> None:
 def test_where_no_checkpoint_is_left_a_run_keeps_its_own_weights_and_takes_the_values(local_store: Store) -> None:
     write_run(local_store, GOOD, 0.05, [90])
     bad = write_run(local_store, BAD, 1e-7, [10, 20])
-    take_over(bad, mutation(20))
+    assert take_over(bad, mutation(20)) is None
     kept = newest(bad)
     assert kept.model["00000 kernel"][0] == pytest.approx(20)
     rates = [array for name, array in kept.optimizer.items() if name.endswith("learning_rate")]
