@@ -36,9 +36,10 @@ class Population(PopulationBasedTraining):
     What a trial goes on from is said by the order in its config: the checkpoints are in the store, and Tune's are stand-ins.
     """
 
-    def __init__(self, sweep: SweepSpec, members: Members) -> None:
+    def __init__(self, sweep: SweepSpec, members: Members, parallel: int) -> None:
         policy = sweep.scheduler
         self._members = members
+        self._parallel = parallel
         self._space = {key: parameter for key, parameter in sweep.space.items() if parameter.expression is None}
         super().__init__(
             time_attr=EVALUATION,
@@ -56,9 +57,15 @@ class Population(PopulationBasedTraining):
         super().on_trial_add(SimpleNamespace(search_alg=None), trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Judge a trial. One that pauses still holds its run, which another process may be the next to train."""
+        """Judge a trial. One that pauses still holds its run, which another process may be the next to train.
+
+        Tune lets a trial pause whenever another one waits; where there is room for all that costs a restart for nothing.
+        """
         self._members.note_taken(trial.config["order"]["id"], result)
         decision: str = super().on_trial_result(tune_controller, trial, result)
+        left = sum(not each.is_finished() for each in tune_controller.get_trials())
+        if decision == TrialScheduler.PAUSE and left <= self._parallel:
+            return str(TrialScheduler.CONTINUE)
         if decision in (TrialScheduler.PAUSE, TrialScheduler.NOOP):
             self._members.pause(trial.config["order"]["id"])
         return decision

@@ -15,11 +15,11 @@ from service.sweep_points import Point, Points
 from service.sweep_specs import Parameter, SweepSpec
 
 
-def make_scheduler(sweep: SweepSpec, evaluations: int, members: Members) -> TrialScheduler:
-    """Tune's scheduler; `evaluations`: of a trial that goes to its end; `members`: for PBT to change."""
+def make_scheduler(sweep: SweepSpec, evaluations: int, members: Members, parallel: int) -> TrialScheduler:
+    """Tune's scheduler; `evaluations`: of a trial that goes to its end; `members`: the trials, of which `parallel` run at a time."""
     policy = sweep.scheduler
     if policy.name == "pbt":
-        return Population(sweep, members)
+        return Population(sweep, members, parallel)
     if policy.name == "asha":
         return ASHAScheduler(
             time_attr=EVALUATION,

@@ -228,15 +228,24 @@ class Trial:
                 return
             lease = self._lease()
             if self._order.mutation is not None:
-                step = take_over(self._record, self._order.mutation)
-                self._taken = {MUTATION: self._order.mutation["number"], TAKEN: step}
-                self._spec = self._record.spec()
+                self._take_over(lease, self._order.mutation)
+            # A process that lets a run pause may be about to end it until it gives the lease back.
+            cancelled = self._record.state()["state"] == "cancelled"
             Driver(
                 self._record, self._spec, self._settings, lease, self._order.folder,
-                fresh_budget=state["state"] == "cancelled", say=say, make_group=self._group, reports=False,
+                fresh_budget=cancelled, say=say, make_group=self._group, reports=False,
             ).run()  # fmt: skip
         except DelaylineError as error:
             self._error = error
+
+    def _take_over(self, lease: Lease, mutation: Document) -> None:
+        try:
+            step = take_over(self._record, mutation)
+        except DelaylineError:
+            lease.release()
+            raise
+        self._taken = {MUTATION: mutation["number"], TAKEN: step}
+        self._spec = self._record.spec()
 
     def _group(self, settings: Settings, spec: TrainSpec) -> Group:
         if not self._distributed:

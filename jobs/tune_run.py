@@ -123,7 +123,7 @@ def run_trials(
             metric=sweep.metric,
             mode=sweep.mode,
             search_alg=TrialQueue(take, ended, pauses=sweep.scheduler.name == "pbt"),
-            scheduler=make_scheduler(sweep, _evaluations(trial), members),
+            scheduler=make_scheduler(sweep, _evaluations(trial), members, capacity.parallel),
             num_samples=-1,
             max_concurrent_trials=capacity.limit,
             reuse_actors=True,

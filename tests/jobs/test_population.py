@@ -88,7 +88,7 @@ def train(spec: SweepSpec, params: list[dict[str, Any]], evaluations: int) -> tu
     """Let trials report so often, the first the best; what was noted, and Tune's decisions by the run."""
     trials = [Trial(number) for number in range(len(params))]
     books = Books({trial.config["order"]["id"]: values for trial, values in zip(trials, params, strict=True)})
-    population, controller = Population(spec, books), Controller(trials)
+    population, controller = Population(spec, books, len(trials)), Controller(trials)
     population.set_search_properties("val_accuracy", "max")
     decisions = defaultdict(list)
     for trial in trials:
@@ -146,15 +146,16 @@ def test_values_stay_within_what_the_space_says(resample: float) -> None:
     assert values["label_smoothing"] <= ({0.0, 0.1, 0.2} if resample else {0.0, 0.1})
 
 
-def test_a_trial_pauses_while_another_one_waits_for_its_turn() -> None:
+@pytest.mark.parametrize(("parallel", "decision"), [(1, "PAUSE"), (2, "CONTINUE")])
+def test_a_trial_pauses_while_another_one_waits_for_its_turn_but_not_where_there_is_room(parallel: int, decision: str) -> None:
     spec = sweep({"optimizer.learning_rate": {"loguniform": [1e-5, 1]}})
     trials = [Trial(0), Trial(1)]
     trials[1].status = "PENDING"
     books = Books({f"s-{number:04d}": {"optimizer.learning_rate": 0.1} for number in range(2)})
-    population, controller = Population(spec, books), Controller(trials)
+    population, controller = Population(spec, books, parallel), Controller(trials)
     population.set_search_properties("val_accuracy", "max")
     for trial in trials:
         population.on_trial_add(controller, trial)
     result = {EVALUATION: 1, STEP: 10, "val_accuracy": 0.5}
-    assert population.on_trial_result(controller, trials[0], result) == "PAUSE"
-    assert books.paused == ["s-0000"]
+    assert population.on_trial_result(controller, trials[0], result) == decision
+    assert books.paused == (["s-0000"] if decision == "PAUSE" else [])

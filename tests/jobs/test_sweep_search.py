@@ -79,7 +79,7 @@ def test_where_trials_pause_the_queue_is_not_over_before_all_have_ended() -> Non
 
 @pytest.mark.parametrize("name", ["asha", "median"])
 def test_a_scheduler_stops_the_worse_and_nobody_before_the_grace_is_over(name: str) -> None:
-    scheduler = make_scheduler(sweep(scheduler={"name": name, "grace_epochs": 2, "reduction": 2}), 9, NOBODY)
+    scheduler = make_scheduler(sweep(scheduler={"name": name, "grace_epochs": 2, "reduction": 2}), 9, NOBODY, 2)
     assert scheduler.set_search_properties("val_accuracy", "max")
 
     class Trial:
