@@ -59,12 +59,14 @@ class Population(PopulationBasedTraining):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Judge a trial. One that pauses still holds its run, which another process may be the next to train.
 
-        Tune lets a trial pause whenever another one waits; where there is room for all that costs a restart for nothing.
+        Tune lets a trial pause whenever another one waits. Where there is room for all that costs a restart for nothing, but
+        before all have begun: one that runs ahead would be compared with nobody.
         """
         self._members.note_taken(trial.config["order"]["id"], result)
         decision: str = super().on_trial_result(tune_controller, trial, result)
-        left = sum(not each.is_finished() for each in tune_controller.get_trials())
-        if decision == TrialScheduler.PAUSE and left <= self._parallel:
+        left = [each for each in tune_controller.get_trials() if not each.is_finished()]
+        begun = all(self._trial_state[each].last_score is not None for each in left)
+        if decision == TrialScheduler.PAUSE and begun and len(left) <= self._parallel:
             return str(TrialScheduler.CONTINUE)
         if decision in (TrialScheduler.PAUSE, TrialScheduler.NOOP):
             self._members.pause(trial.config["order"]["id"])

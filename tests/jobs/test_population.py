@@ -146,16 +146,20 @@ def test_values_stay_within_what_the_space_says(resample: float) -> None:
     assert values["label_smoothing"] <= ({0.0, 0.1, 0.2} if resample else {0.0, 0.1})
 
 
-@pytest.mark.parametrize(("parallel", "decision"), [(1, "PAUSE"), (2, "CONTINUE")])
-def test_a_trial_pauses_while_another_one_waits_for_its_turn_but_not_where_there_is_room(parallel: int, decision: str) -> None:
+@pytest.mark.parametrize(("parallel", "begun", "decision"), [(1, True, "PAUSE"), (2, True, "CONTINUE"), (2, False, "PAUSE")])
+def test_a_trial_pauses_while_another_one_waits_for_its_turn_but_not_where_there_is_room(
+    parallel: int, begun: bool, decision: str
+) -> None:
     spec = sweep({"optimizer.learning_rate": {"loguniform": [1e-5, 1]}})
     trials = [Trial(0), Trial(1)]
-    trials[1].status = "PENDING"
     books = Books({f"s-{number:04d}": {"optimizer.learning_rate": 0.1} for number in range(2)})
     population, controller = Population(spec, books, parallel), Controller(trials)
     population.set_search_properties("val_accuracy", "max")
     for trial in trials:
         population.on_trial_add(controller, trial)
     result = {EVALUATION: 1, STEP: 10, "val_accuracy": 0.5}
+    if begun:
+        population.on_trial_result(controller, trials[1], {**result, "val_accuracy": 0.4})
+    trials[1].status = "PENDING"
     assert population.on_trial_result(controller, trials[0], result) == decision
     assert books.paused == (["s-0000"] if decision == "PAUSE" else [])
