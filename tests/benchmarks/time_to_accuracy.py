@@ -53,7 +53,7 @@ NETWORKS = {
         [
             "evaluate.validation=0",
             "optimizer={name: adam, learning_rate: {name: one-cycle, peak: 0.006, rise: 0.2}, global_clipnorm: 1.0}",
-            "epochs=3",
+            "epochs=2",
         ],
     ),
 }
