@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from jobs.checkpoints import CheckpointStore, CheckpointWriter, Snapshot
+from jobs.course import LoopState
 from jobs.milestones import Milestones
 from jobs.progress import ProgressReporter
 from jobs.tensorboard_files import TensorBoardFiles
-from jobs.training_loop import LoopState
 from service.errors import StoreError
 from service.storage.records import Document, RunRecord
 
