@@ -124,7 +124,8 @@ class LoopState:
 class Trained(Protocol):
     """What a run trains, as far as it is looked at between steps."""
 
-    metric_names: tuple[str, ...]
+    @property
+    def metric_names(self) -> tuple[str, ...]: ...
 
     @property
     def model(self) -> keras.Model: ...

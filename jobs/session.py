@@ -233,7 +233,7 @@ def make_loop(session: Session, watcher: LeadWatcher | SilentWatcher, snapshot: 
     """The training loop at the snapshot's step, or at the first."""
     spec, replica, arrays, examples = session.spec, session.replica, session.arrays, session.examples
     callbacks = make_callbacks(spec, session.place.folder)
-    _attach_optimizer(replica.model, replica.optimizer)
+    attach_optimizer(replica)
     feeder = BatchFeeder(examples.plan, arrays.train, arrays.train_labels, make_augmenter(spec.augment, spec.seed))
     return TrainingLoop(
         spec=spec,
@@ -259,9 +259,9 @@ def _restore_callbacks(loop: TrainingLoop, snapshot: Snapshot | None) -> None:
         restore_callback_state(callback, state)
 
 
-def _attach_optimizer(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
-    # Callbacks such as ReduceLROnPlateau look for model.optimizer; compile() would also save it with the model.
-    object.__setattr__(model, "optimizer", optimizer)
+def attach_optimizer(replica: Replica) -> None:
+    """Let callbacks such as ReduceLROnPlateau find model.optimizer; compile() would also save it with the model."""
+    object.__setattr__(replica.model, "optimizer", replica.optimizer)
 
 
 def _restore_best(session: Session, watcher: LeadWatcher | SilentWatcher) -> None:

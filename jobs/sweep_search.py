@@ -8,7 +8,7 @@ from typing import Any
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 from ray.tune.search import Searcher
 
-from jobs.trial import EVALUATION
+from jobs.trial_runs import EVALUATION
 from service.storage.records import Document
 from service.sweep_points import Point, Points
 from service.sweep_specs import Parameter, SweepSpec

@@ -11,23 +11,15 @@ from typing import Any
 
 from ray import tune
 
-from jobs.driver import Driver
+from jobs.company_trial import CompanyTrial
 from jobs.groups import Group, InProcess
+from jobs.trial_runs import EVALUATION, LOOK_SECONDS, OVER, TrialRun
 from jobs.worker_group import DRIVER_CPUS, WorkerGroup
-from service.errors import DelaylineError, InfrastructureFailure
+from service.errors import DelaylineError
 from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage import open_store
-from service.storage.records import ENDED, Document, Lease, RunRecord
-
-EVALUATION = "evaluation"
-"""The key of Tune's results that counts a trial's evaluations, by which schedulers go."""
-OVER = "over"
-"""The key of Tune's results that tells a trial's own end from a scheduler's, at which Tune itself says `done`."""
-LOOK_SECONDS = 0.2
-"""Between looks at a trial that may be stopped (assumed: short beside an epoch)."""
-LEASE_PATIENCE = 120.0
-"""For a lease whose holder was lost (assumed: four times the time after which it counts as such)."""
+from service.storage.records import Document, RunRecord
 
 
 @dataclass(frozen=True)
@@ -44,6 +36,15 @@ class TrialOrder:
     distributed: bool
     local: bool
     environment: Mapping[str, str]
+    companions: tuple[str, ...] = ()
+    """The runs that train together with this one."""
+
+    def runs(self) -> list[TrialRun]:
+        """This trial's run and its companions'."""
+        os.environ.update(self.environment)
+        settings = Settings.load(store=self.store)
+        store = open_store(settings, patience=settings.store_patience)
+        return [TrialRun(RunRecord(store, run_id), self.sweep, settings, self.folder) for run_id in (self.id, *self.companions)]
 
 
 class JoinedGroup(WorkerGroup):
@@ -92,7 +93,8 @@ class TrialProcess(tune.Trainable):
         gc.collect()
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._trial = Trial(TrialOrder(**config["order"]))
+        order = TrialOrder(**config["order"])
+        self._trial = CompanyTrial(order.runs()) if order.companions else Trial(order)
         self._reports = self._trial.reports()
 
 
@@ -100,10 +102,9 @@ class Trial:
     """Drives one run in a thread. With `by_evaluation` the run waits at each evaluation until Tune wants the next one."""
 
     def __init__(self, order: TrialOrder) -> None:
-        os.environ.update(order.environment)
+        (self._run,) = order.runs()
         self._order = order
-        self._settings = Settings.load(store=order.store)
-        self._record = RunRecord(open_store(self._settings, patience=self._settings.store_patience), order.id)
+        self._record = self._run.record
         self._spec = self._record.spec()
         self._error: DelaylineError | None = None
         self._rows: Queue[Document] = Queue()
@@ -182,19 +183,7 @@ class Trial:
         return self._order.distributed
 
     def _drive(self) -> None:
-        try:
-            state = self._record.state()
-            if state["state"] in ENDED and state["state"] != "cancelled":
-                return
-            if RunRecord(self._record.store, self._order.sweep).cancel_requested():
-                # Tune holds a trial or two ready: one that had not begun when the sweep was stopped does not begin.
-                return
-            Driver(
-                self._record, self._spec, self._settings, self._lease(), self._order.folder,
-                fresh_budget=state["state"] == "cancelled", say=say, make_group=self._group, reports=False,
-            ).run()  # fmt: skip
-        except DelaylineError as error:
-            self._error = error
+        self._error = self._run.drive(self._group)
 
     def _group(self, settings: Settings, spec: TrainSpec) -> Group:
         if not self._distributed:
@@ -202,19 +191,3 @@ class Trial:
         group = JoinedGroup(settings, spec)
         group.local = self._order.local
         return group
-
-    def _lease(self) -> Lease:
-        """The trial's lease, once a process that was killed is known to be gone."""
-        lease, end = Lease(self._record), time.monotonic() + LEASE_PATIENCE
-        while not lease.acquire():
-            if time.monotonic() > end:
-                raise InfrastructureFailure(
-                    f"The trial {self._order.id} is driven by another process; the sweep cannot go on with it."
-                )
-            time.sleep(LOOK_SECONDS)
-        return lease
-
-
-def say(message: str) -> None:
-    """A line of the process's log."""
-    print(f"{time.strftime('%H:%M:%S')} {message}", flush=True)

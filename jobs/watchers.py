@@ -19,6 +19,11 @@ CHECKPOINT_LIMIT = 900.0
 """Seconds to wait for the last checkpoint (assumed: longer than a store may be away)."""
 
 
+def say(line: str) -> None:
+    """A line of the worker's log."""
+    print(line, flush=True)
+
+
 class SilentWatcher:
     """Every rank but the first."""
 
@@ -56,7 +61,9 @@ class LeadWatcher:
         checkpoints: CheckpointStore,
         members: list[Document],
         goes_on: GoesOn | None = None,
+        tell: Callable[[str], None] = say,
     ) -> None:
+        self._tell = tell
         self._checkpoints = checkpoints
         self._goes_on = goes_on
         self._reporter = ProgressReporter(record, attempt, {"phase": "starting", "workers": members}, record.history())
@@ -73,9 +80,8 @@ class LeadWatcher:
         self._tensorboard.add(row)
         if self._goes_on is not None and not self._goes_on(row):
             self._cancel.ask()
-        print(
-            " ".join(f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}" for name, value in row.items()),
-            flush=True,
+        self._tell(
+            " ".join(f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}" for name, value in row.items())
         )
 
     def update(self, **values: Any) -> None:
@@ -84,7 +90,7 @@ class LeadWatcher:
 
     def event(self, event: str, message: str, **details: Any) -> None:
         """Note what happened."""
-        print(f"{event}: {message}", flush=True)
+        self._tell(f"{event}: {message}")
         self._reporter.event(event, message, **details)
 
     def save(self, take: Callable[[], Snapshot]) -> None:
@@ -106,7 +112,7 @@ class LeadWatcher:
 
     def started(self, summary: str, milestones: Milestones, step: int) -> None:
         """Say that the first step is about to be done."""
-        print(summary, flush=True)
+        self._tell(summary)
         self._steps = milestones.total
         self.update(
             phase="training",
@@ -123,7 +129,7 @@ class LeadWatcher:
         try:
             self._tensorboard.add_graph(draw())
         except Exception as error:
-            print(f"the model's graph is not drawn: {type(error).__name__}: {error}"[:500], flush=True)
+            self._tell(f"the model's graph is not drawn: {type(error).__name__}: {error}"[:500])
 
     def wait_for_checkpoints(self) -> None:
         """Return once the last checkpoint is in the store."""

@@ -34,10 +34,10 @@ class Stack:
         self._seeds = [tf.Variable(tf.zeros([self._members, 2], layer.seed_generator.state.dtype)) for layer in self._dropouts]
         self._unchanged: list[Tensors] = []
         self._forward = stacked_forward(self._model)
-        self._step = tf.function(self._train_step, jit_compile=True)
-        self._train = tf.function(self._train_chunk, reduce_retracing=True)
-        self._evaluate = tf.function(self._evaluate_batch, jit_compile=True)
-        self._rates = tf.function(self._optimizer.rates)
+        self._step = tf.function(self._train_step, jit_compile=True, autograph=False)
+        self._train: Any = None
+        self._evaluate = tf.function(self._evaluate_batch, jit_compile=True, autograph=False)
+        self._rates = tf.function(self._optimizer.rates, autograph=False)
         self._copies: list[Held] | None = None
         model_keys = _keys(self._model.variables)
         self._weight_keys = [model_keys[id(variable)] for variable in self._trained]
@@ -67,8 +67,24 @@ class Stack:
     def train(self, features: Mapping[str, Any], labels: Any) -> Floats:
         """Do a step for each row of `labels` [steps, members, batch, …]; the sums over the batch of loss and metrics, [steps, members, 1 + metrics]."""
         self._copies = None
-        result: Floats = self._train(dict(features), labels).numpy()
+        if self._train is None:
+            self._train = self._built(features, labels)
+        result: Floats = self._train({name: tf.constant(array) for name, array in features.items()}, tf.constant(labels)).numpy()
         return result
+
+    @property
+    def built(self) -> bool:
+        """Whether the training function is there; the call that builds it takes seconds more."""
+        return self._train is not None
+
+    def _built(self, features: Mapping[str, Any], labels: Any) -> Any:
+        """The training function for any number of steps, built once."""
+
+        def any_steps(array: Any) -> tf.TensorSpec:
+            return tf.TensorSpec([None, *array.shape[1:]], array.dtype)
+
+        function = tf.function(self._train_chunk)
+        return function.get_concrete_function({name: any_steps(array) for name, array in features.items()}, any_steps(labels))
 
     def evaluate(self, features: Mapping[str, Any], labels: Any, counts: Any) -> Floats:
         """Sums of loss, metrics and examples over those [members, examples, …] that count: [members, 2 + metrics]."""
@@ -79,11 +95,6 @@ class Stack:
         """Each member's learning rate."""
         result: Floats = self._rates().numpy()
         return result
-
-    @property
-    def traces(self) -> int:
-        """How often the training function was built."""
-        return int(self._train.experimental_get_tracing_count())
 
     def _rows(self, tensors: Sequence[Tensors], keys: Sequence[str]) -> Floats:
         """[members, weights]."""
