@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -17,6 +17,7 @@ from jobs.variables import copy_model, copy_variables, draw_from, global_stream
 from service.specs import TrainSpec
 
 Floats = NDArray[np.float32]
+Made = TypeVar("Made")
 
 LEAST_PACKED_BYTES = 512 * 1024
 """Gradients are summed in packs of at least this size. Measured with `tests/benchmarks/allreduce.py`."""
@@ -71,6 +72,7 @@ class Replica:
         self._sum = tf.function(self._all_reduce_vector, reduce_retracing=True)
         self._realise = tf.function(self._realise_weights)
         self._behind = False
+        self._made: dict[str, Any] = {}
 
     @property
     def model(self) -> keras.Model:
@@ -129,6 +131,13 @@ class Replica:
         self.settle()
         compiled = tf.function(lambda features: self._local(self._strategy.run(call, args=(features,))), reduce_retracing=True)
         return lambda features: np.asarray(compiled(dict(features)).numpy(), np.float32)
+
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
+        """What `make` gave when this name was first asked for: where several runs take turns in one replica, its functions are built once."""
+        if name not in self._made:
+            self._made[name] = make()
+        made: Made = self._made[name]
+        return made
 
     def all_reduce_seconds(self, repeats: int) -> float:
         """Seconds that one sum over the workers of as much as all gradients takes, while nothing else runs; 0 for one worker."""

@@ -39,6 +39,7 @@ class Stack:
         self._evaluate = tf.function(self._evaluate_batch, jit_compile=True, autograph=False)
         self._rates = tf.function(self._optimizer.rates, autograph=False)
         self._copies: list[Held] | None = None
+        self._copied_rates: Floats | None = None
         model_keys = _keys(self._model.variables)
         self._weight_keys = [model_keys[id(variable)] for variable in self._trained]
         self._seed_keys = [model_keys[id(layer.seed_generator.state)] for layer in self._dropouts]
@@ -56,7 +57,7 @@ class Stack:
             seeds.assign(np.stack([model[key] for model in models]))
         changed = {*self._weight_keys, *self._seed_keys}
         self._unchanged = [{key: array for key, array in model.items() if key not in changed} for model in models]
-        self._copies = None
+        self._copies = self._copied_rates = None
 
     def held(self, member: int) -> Held:
         """Copies of a member's model and optimizer in host memory."""
@@ -66,7 +67,7 @@ class Stack:
 
     def train(self, features: Mapping[str, Any], labels: Any) -> Floats:
         """Do a step for each row of `labels` [steps, members, batch, …]; the sums over the batch of loss and metrics, [steps, members, 1 + metrics]."""
-        self._copies = None
+        self._copies = self._copied_rates = None
         if self._train is None:
             self._train = self._built(features, labels)
         result: Floats = self._train({name: tf.constant(array) for name, array in features.items()}, tf.constant(labels)).numpy()
@@ -93,8 +94,9 @@ class Stack:
 
     def rates(self) -> Floats:
         """Each member's learning rate."""
-        result: Floats = self._rates().numpy()
-        return result
+        if self._copied_rates is None:
+            self._copied_rates = self._rates().numpy()
+        return self._copied_rates
 
     def _rows(self, tensors: Sequence[Tensors], keys: Sequence[str]) -> Floats:
         """[members, weights]."""
