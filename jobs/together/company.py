@@ -25,6 +25,8 @@ from service.settings import Settings
 from service.storage import open_store
 
 Value = TypeVar("Value")
+ASKING_SECONDS = 0.5
+"""For a sweep to ask all of a company to stop (assumed: some milliseconds each)."""
 
 
 def train_together(seats: Sequence[Seat], settings: Settings) -> None:
@@ -100,9 +102,10 @@ class Company:
             count = following or course.milestones.stretch(step, self._pace.most)
             following = course.milestones.stretch(step + count, self._pace.most)
             sums, call = self._call(step, count, following)
+            asked = self._asked_to_stop()
             for member in list(self._members):
                 with self._own_failure(member):
-                    self._advance(member, sums[:, member.index], call)
+                    self._advance(member, sums[:, member.index], call, member in asked)
             if 0 < 2 * len(self._members) <= len(self._stacked):
                 self._assemble()
 
@@ -173,16 +176,22 @@ class Company:
         spare = next(iter(values.values()))
         return [values.get(member, spare) for member in self._stacked]
 
-    def _advance(self, member: Member, sums: Any, call: Call) -> None:
+    def _asked_to_stop(self) -> set[Member]:
+        """Who is to stop at this step. A sweep asks one run after another: all of them are to stop where the first one does."""
+        if not any(member.watcher.stop_requested() or member.seat.given_up for member in self._members):
+            return set()
+        time.sleep(ASKING_SECONDS)
+        return {member for member in self._members if member.is_asked_to_stop()}
+
+    def _advance(self, member: Member, sums: Any, call: Call, asked: bool) -> None:
         """Account for steps that were done; let the member leave at its end, or where its run was stopped."""
         course, state = member.course, member.course.state
-        asked = member.watcher.stop_requested()
         call.note(state)
         course.account(sums)
         course.pace.mark(state.step)
         if course.arrive() or state.step >= course.milestones.total:
             self._take_leave(member, "succeeded")
-        elif asked or member.seat.given_up:
+        elif asked:
             course.stop()
             self._take_leave(member, "cancelled")
 

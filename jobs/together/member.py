@@ -22,6 +22,7 @@ from jobs.together.stack import Held, Stack
 from jobs.variables import assign_variables, copy_model, copy_variables
 from jobs.watchers import LeadWatcher
 from jobs.worker import fence_of, identity, report_failure, scratch_log
+from service.errors import StoreError
 from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage.base import Store
@@ -66,7 +67,6 @@ class Member:
         self._settings = settings
         self._ending = contextlib.ExitStack()
         self.log = MemberLog(store, self.record.paths.log(config.attempt, 0), scratch_log(config, 0))
-        self._ending.callback(self.log.close)
         self.log.tell(f"{self.record.run_id} in process {os.getpid()} on {socket.gethostname()}, attempt {config.attempt}")
 
     @cached_property
@@ -131,22 +131,36 @@ class Member:
         """The same, as a run apart gives them: the optimizer has no variables of its own."""
         return (*self.held, {})
 
+    def is_asked_to_stop(self) -> bool:
+        """Whether somebody cancelled the run, as the store says now, or its driver waits no more."""
+        if self.watcher.stop_requested() or self.seat.given_up:
+            return True
+        # A store that is away cannot carry a request either.
+        with contextlib.suppress(StoreError):
+            return self.record.cancel_requested()
+        return False
+
     def lend_weights(self) -> None:
         """Give the replica this member's weights."""
         assign_variables(self.model.variables, self.held[0])
 
     def end(self) -> None:
         """Write the rest; the run's driver goes on."""
-        self.log.tell(f"{time.strftime('%H:%M:%S')} done")
         self._ending.close()
-        self.seat.end()
+        self.log.tell(f"{time.strftime('%H:%M:%S')} done")
+        self._leave(None)
 
     def fail(self, error: BaseException) -> None:
         """End with an error, which is in the store by then."""
         known = report_failure(self.record, self.seat.config.attempt, 0, error, self.log.tell)
+        # What it met before may well be met again here.
         with contextlib.suppress(Exception):
             self._ending.close()
-        self.seat.end(known)
+        self._leave(known)
+
+    def _leave(self, error: BaseException | None) -> None:
+        self.log.close()
+        self.seat.end(error)
 
 
 def beside(like: Session, fresh: Tensors, member: Member) -> Session:
