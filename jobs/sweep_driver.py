@@ -220,17 +220,23 @@ class SweepDriver(DriverNotes):
             if why == "budget":
                 self._event("budget", f"the budget of {self.spec.budget:g} s is used up: trials under way are stopped")
                 # Among those that wait may be some that are over, for the scheduler to hear of again.
-                unended = self._live | {trial["id"] for trial in self._books.waiting if trial["id"] not in self._ended_rows}
+                unended = {run.run_id for run in self._under_way()} | {
+                    trial["id"] for trial in self._books.waiting if trial["id"] not in self._ended_rows
+                }
                 stopped = [trial for trial in self._books.trials if trial["id"] in unended]
                 self._books.note_stop(stopped, {"by": "budget", "message": "the sweep's budget was used up"})
                 self.record.request_cancel()
             self._ask_live_ones()
 
     def _ask_live_ones(self) -> None:
-        for run_id in sorted(self._live):
-            record = RunRecord(self.record.store, run_id)
-            if not record.cancel_requested():
-                record.request_cancel()
+        for run in self._under_way():
+            if not run.cancel_requested():
+                run.request_cancel()
+
+    def _under_way(self) -> list[RunRecord]:
+        """The runs that processes have and that are not over: those of a company end one by one."""
+        runs = [RunRecord(self.record.store, run_id) for run_id in sorted(self._live)]
+        return [run for run in runs if run.state()["state"] not in OVER]
 
     def _write_progress(self) -> list[Document]:
         rows = self._rows()
