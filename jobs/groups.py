@@ -52,7 +52,7 @@ class InProcess:
         """Always one."""
         return 1
 
-    def start(self, config: WorkerConfig) -> "InProcessAttempt":
+    def start(self, config: WorkerConfig) -> Attempt:
         """Train in a thread."""
         return InProcessAttempt(config, self._goes_on)
 

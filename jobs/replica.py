@@ -3,19 +3,21 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from jobs.checkpoints import Tensors
 from jobs.spaces import Space, WeightSpace
 from jobs.tasks import Task
-from jobs.variables import draw_from, global_stream
+from jobs.variables import copy_model, copy_variables, draw_from, global_stream
 from service.specs import TrainSpec
 
 Floats = NDArray[np.float32]
+Made = TypeVar("Made")
 
 LEAST_PACKED_BYTES = 512 * 1024
 """Gradients are summed in packs of at least this size. Measured with `tests/benchmarks/allreduce.py`."""
@@ -58,7 +60,7 @@ class Replica:
         self._batch = spec.batch
         self._strategy = strategy
         self._workers = strategy.num_replicas_in_sync
-        self._task = task
+        self.task = task
         self._scales = scales
         self._inputs = inputs
         self._stream = global_stream()
@@ -70,6 +72,7 @@ class Replica:
         self._sum = tf.function(self._all_reduce_vector, reduce_retracing=True)
         self._realise = tf.function(self._realise_weights)
         self._behind = False
+        self._made: dict[str, Any] = {}
 
     @property
     def model(self) -> keras.Model:
@@ -102,6 +105,15 @@ class Replica:
         return result
 
     @property
+    def learning_rate(self) -> float:
+        """Of the next step."""
+        return float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
+
+    def copies(self) -> tuple[Tensors, Tensors, Tensors]:
+        """Copies in host memory of the model's, the optimizer's and the space's variables."""
+        return copy_model(self.model), copy_variables(self.optimizer.variables), copy_variables(self.space.kept)
+
+    @property
     def traces(self) -> int:
         """How often the training function was built: a call that builds it takes seconds more."""
         return int(self._train.experimental_get_tracing_count())
@@ -114,12 +126,18 @@ class Replica:
 
         def call(features: dict[str, Any]) -> Any:
             draw_from(self._stream)
-            scaled = {name: self._scale(name, array) for name, array in features.items()}
-            return tf.cast(model(self._inputs(scaled), training=False), tf.float32)
+            return tf.cast(model(self.inputs_of(features), training=False), tf.float32)
 
         self.settle()
         compiled = tf.function(lambda features: self._local(self._strategy.run(call, args=(features,))), reduce_retracing=True)
         return lambda features: np.asarray(compiled(dict(features)).numpy(), np.float32)
+
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
+        """What `make` gave when this name was first asked for: where several runs take turns in one replica, its functions are built once."""
+        if name not in self._made:
+            self._made[name] = make()
+        made: Made = self._made[name]
+        return made
 
     def all_reduce_seconds(self, repeats: int) -> float:
         """Seconds that one sum over the workers of as much as all gradients takes, while nothing else runs; 0 for one worker."""
@@ -184,12 +202,15 @@ class Replica:
 
     def _losses(self, features: dict[str, Any], labels: Any, training: bool) -> tuple[Any, Any]:
         draw_from(self._stream)
-        scaled = {name: self._scale(name, array) for name, array in features.items()}
-        logits = self.space.forward(self._inputs(scaled), training)
-        losses = self._task.losses(labels, logits)
-        metrics = self._task.metrics(labels, logits)
+        logits = self.space.forward(self.inputs_of(features), training)
+        losses = self.task.losses(labels, logits)
+        metrics = self.task.metrics(labels, logits)
         values = [losses, *(metrics[name] for name in self.metric_names)]
         return losses, tf.stack([tf.reduce_sum(value) for value in values])
+
+    def inputs_of(self, features: Mapping[str, Any]) -> Any:
+        """What the model takes, out of stored values of features: divided by their scale."""
+        return self._inputs({name: self._scale(name, array) for name, array in features.items()})
 
     def _scale(self, name: str, array: Any) -> Any:
         scale = self._scales[name]
@@ -229,10 +250,9 @@ class Replica:
 
     def _evaluate_batch(self, features: dict[str, Any], labels: Any, weights: Any) -> Any:
         draw_from(self._stream)
-        scaled = {name: self._scale(name, array) for name, array in features.items()}
-        logits = self._model(self._inputs(scaled), training=False)
-        metrics = self._task.metrics(labels, logits)
-        values = [self._task.losses(labels, logits), *(metrics[name] for name in self.metric_names)]
+        logits = self._model(self.inputs_of(features), training=False)
+        metrics = self.task.metrics(labels, logits)
+        values = [self.task.losses(labels, logits), *(metrics[name] for name in self.metric_names)]
         # A padded example may well give infinity: zero times that is not zero.
         summed = [tf.reduce_sum(tf.where(weights > 0, value, tf.zeros_like(value))) for value in values]
         return tf.stack([*summed, tf.reduce_sum(weights)])

@@ -14,6 +14,7 @@ from jobs.analysis import Subject, analyse, describe_attempt
 from jobs.batches import BatchFeeder, BatchPlan, choose_examples, split_validation
 from jobs.callbacks import callback_state, make_callbacks, observes_batches, restore_callback_state
 from jobs.checkpoints import CheckpointStore, Snapshot
+from jobs.course import Course, LoopState, latest_metrics
 from jobs.datasets import Arrays, load_arrays
 from jobs.datasets.augmentation import make_augmenter
 from jobs.datasets.reading import example_bytes
@@ -27,8 +28,8 @@ from jobs.pace import Pace
 from jobs.replica import Replica
 from jobs.ring import Guard, form_ring
 from jobs.spaces.realisation import make_space
-from jobs.tasks import task_for
-from jobs.training_loop import LoopState, TrainingLoop, latest_metrics
+from jobs.tasks import Task, task_for
+from jobs.training_loop import TrainingLoop
 from jobs.transfer import freeze_layers, start_from
 from jobs.variables import assign_variables, draw_differently
 from jobs.watchers import GoesOn, LeadWatcher, SilentWatcher
@@ -54,6 +55,16 @@ class Place:
     """Workers on this one's node, itself among them."""
 
 
+@dataclass(frozen=True)
+class Examples:
+    """A run's data, and how it is divided: batches of training examples by the plan, the rows that are held out."""
+
+    arrays: Arrays
+    plan: BatchPlan
+    validation_rows: np.ndarray
+    milestones: Milestones
+
+
 @dataclass
 class Session:
     """What one worker holds during an attempt."""
@@ -62,12 +73,14 @@ class Session:
     place: Place
     record: RunRecord
     checkpoints: CheckpointStore
-    arrays: Arrays
+    examples: Examples
     strategy: tf.distribute.Strategy
-    plan: BatchPlan
-    validation_rows: np.ndarray
-    milestones: Milestones
     replica: Replica
+
+    @property
+    def arrays(self) -> Arrays:
+        """The run's data."""
+        return self.examples.arrays
 
     def evaluator(self, split: str, rows: np.ndarray) -> Evaluator:
         """Evaluates `rows` of the `train` or `test` arrays, shared out over the workers."""
@@ -96,21 +109,31 @@ def run_session(
         loop = make_loop(session, watcher, snapshot)
         loop.callbacks.on_train_begin()
         _restore_callbacks(loop, snapshot)
-        describe_attempt(_subject(session), watcher.event)
-        watcher.started(model_summary(session.replica.model), loop.milestones, loop.state.step)
-        watcher.graph(lambda: draw(session))
+        begin(session, watcher, loop, lambda: draw(session))
         outcome = loop.run()
         loop.feeder.close()
-        loop.callbacks.on_train_end()
-        watcher.wait_for_checkpoints()
-        metrics = dict(latest_metrics(loop.state.history))
-        if outcome == "succeeded":
-            watcher.update(phase="testing")
-            _restore_best(session, watcher)
-            metrics |= {f"test_{name}": value for name, value in _test(session).items()}
-            _keep_model(session, watcher)
-            analyse(_subject(session), watcher.event)
-        watcher.ended(outcome, metrics, loop.state)
+        finish(session, watcher, loop, outcome)
+
+
+def begin(session: Session, watcher: LeadWatcher | SilentWatcher, course: Course, graph: Callable[[], bytes]) -> None:
+    """Say what is known before the first step."""
+    describe_attempt(_subject(session), watcher.event)
+    watcher.started(model_summary(session.replica.model), course.milestones, course.state.step)
+    watcher.graph(graph)
+
+
+def finish(session: Session, watcher: LeadWatcher | SilentWatcher, course: Course, outcome: str) -> None:
+    """Behind the last step: of a run that succeeded test and keep the model, and look at what it learned."""
+    course.callbacks.on_train_end()
+    watcher.wait_for_checkpoints()
+    metrics = dict(latest_metrics(course.state.history))
+    if outcome == "succeeded":
+        watcher.update(phase="testing")
+        _restore_best(session, watcher)
+        metrics |= {f"test_{name}": value for name, value in _test(session).items()}
+        _keep_model(session, watcher)
+        analyse(_subject(session), watcher.event)
+    watcher.ended(outcome, metrics, course.state)
 
 
 def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[], None], guard: Guard) -> Session:
@@ -118,17 +141,8 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
     set_precision(spec)
     strategy = form_ring(place.workers, place.ring_timeout, guard)
     task = task_for(spec)
-    arrays = load_arrays(
-        spec, record.store, place.dataset_version, place.cache, place.cache_bytes, place.neighbours, task.check_labels
-    )
-    if not arrays.streamed:
-        task.check_labels(arrays.train_labels, len(arrays.classes))
-        task.check_labels(arrays.test_labels, len(arrays.classes))
-    training_rows, validation_rows = split_validation(spec.seed, len(arrays.train_labels), spec.evaluate.validation)
-    if spec.training_examples is not None:
-        training_rows = choose_examples(spec.seed, training_rows, arrays.train_labels, spec.training_examples)
-    plan = BatchPlan(training_rows, spec.batch, spec.seed, place.rank, place.workers, arrays.layout)
-    milestones = Milestones(spec, plan.steps_per_epoch)
+    examples = load_examples(spec, place, record, task)
+    arrays = examples.arrays
     keras.utils.set_random_seed(spec.seed)
     with strategy.scope():
         outputs = task.outputs(len(arrays.classes))
@@ -136,8 +150,8 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
         freeze_layers(model, spec.freeze)
         if place.workers > 1:
             synchronise_batch_normalisation(model)
-        space = make_space(spec, model, arrays, training_rows)
-        optimizer = make_optimizer(spec, milestones.total)
+        space = make_space(spec, model, arrays, examples.plan.examples)
+        optimizer = make_optimizer(spec, examples.milestones.total)
         optimizer.build(space.variables)
     replica = Replica(
         spec,
@@ -150,7 +164,22 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
         space,
     )
     checkpoints = CheckpointStore(record.store, record.paths, spec.checkpoint, fence)
-    return Session(spec, place, record, checkpoints, arrays, strategy, plan, validation_rows, milestones, replica)
+    return Session(spec, place, record, checkpoints, examples, strategy, replica)
+
+
+def load_examples(spec: TrainSpec, place: Place, record: RunRecord, task: Task) -> Examples:
+    """Load the run's data and divide it; raise BadData for labels that the task cannot have."""
+    arrays = load_arrays(
+        spec, record.store, place.dataset_version, place.cache, place.cache_bytes, place.neighbours, task.check_labels
+    )
+    if not arrays.streamed:
+        task.check_labels(arrays.train_labels, len(arrays.classes))
+        task.check_labels(arrays.test_labels, len(arrays.classes))
+    training_rows, validation_rows = split_validation(spec.seed, len(arrays.train_labels), spec.evaluate.validation)
+    if spec.training_examples is not None:
+        training_rows = choose_examples(spec.seed, training_rows, arrays.train_labels, spec.training_examples)
+    plan = BatchPlan(training_rows, spec.batch, spec.seed, place.rank, place.workers, arrays.layout)
+    return Examples(arrays, plan, validation_rows, Milestones(spec, plan.steps_per_epoch))
 
 
 def draw(session: Session) -> bytes:
@@ -202,21 +231,21 @@ def _take_first_weights(session: Session, watcher: LeadWatcher | SilentWatcher) 
 
 def make_loop(session: Session, watcher: LeadWatcher | SilentWatcher, snapshot: Snapshot | None) -> TrainingLoop:
     """The training loop at the snapshot's step, or at the first."""
-    spec, replica, arrays = session.spec, session.replica, session.arrays
+    spec, replica, arrays, examples = session.spec, session.replica, session.arrays, session.examples
     callbacks = make_callbacks(spec, session.place.folder)
-    _attach_optimizer(replica.model, replica.optimizer)
-    feeder = BatchFeeder(session.plan, arrays.train, arrays.train_labels, make_augmenter(spec.augment, spec.seed))
+    attach_optimizer(replica)
+    feeder = BatchFeeder(examples.plan, arrays.train, arrays.train_labels, make_augmenter(spec.augment, spec.seed))
     return TrainingLoop(
         spec=spec,
-        milestones=session.milestones,
+        milestones=examples.milestones,
         replica=replica,
         feeder=feeder,
         pace=Pace(
-            example_bytes(arrays.train) * session.plan.local_batch,
+            example_bytes(arrays.train) * examples.plan.local_batch,
             proposes=session.place.rank == 0,
             single_steps=observes_batches(callbacks),
         ),
-        validation=session.evaluator("train", session.validation_rows) if len(session.validation_rows) else None,
+        validation=session.evaluator("train", examples.validation_rows) if len(examples.validation_rows) else None,
         watcher=watcher,
         callbacks=keras.callbacks.CallbackList(callbacks, model=replica.model, add_history=False),
         callback_states=lambda: [callback_state(callback) for callback in callbacks],
@@ -230,9 +259,9 @@ def _restore_callbacks(loop: TrainingLoop, snapshot: Snapshot | None) -> None:
         restore_callback_state(callback, state)
 
 
-def _attach_optimizer(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
-    # Callbacks such as ReduceLROnPlateau look for model.optimizer; compile() would also save it with the model.
-    object.__setattr__(model, "optimizer", optimizer)
+def attach_optimizer(replica: Replica) -> None:
+    """Let callbacks such as ReduceLROnPlateau find model.optimizer; compile() would also save it with the model."""
+    object.__setattr__(replica.model, "optimizer", replica.optimizer)
 
 
 def _restore_best(session: Session, watcher: LeadWatcher | SilentWatcher) -> None:
@@ -272,10 +301,10 @@ def _keep_model(session: Session, watcher: LeadWatcher | SilentWatcher) -> None:
 
 
 def _subject(session: Session) -> Subject:
-    place, plan = session.place, session.plan
+    place, plan = session.place, session.examples.plan
     counts = {
         "training": len(plan.examples),
-        "validation": len(session.validation_rows),
+        "validation": len(session.examples.validation_rows),
         "test": len(session.arrays.test_labels),
         "steps_per_epoch": plan.steps_per_epoch,
     }

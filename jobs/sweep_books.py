@@ -10,6 +10,7 @@ from service.specs import TrainSpec
 from service.storage.records import Document, RunRecord
 from service.sweep_points import Params, Point, Points
 from service.sweep_specs import SweepSpec
+from service.together import company_key
 from service.trials import OVER, trial_rows, value_of
 
 
@@ -24,11 +25,17 @@ class SweepBooks:
         self._proposer = Proposer(spec)
         self._points = Points(spec)
         self._values: dict[int, list[float | None]] = {}
+        self._keys: dict[str, str | None] = {}
 
     @property
     def total(self) -> int:
         """How many trials there will be, seeds counted, unless the sweep is stopped."""
         return self._points.count * self._spec.seeds
+
+    @property
+    def left(self) -> int:
+        """How many trials are still to be handed out."""
+        return self.total - len(self.trials) + len(self.waiting)
 
     def first(self) -> TrainSpec:
         """The spec of a trial that tells what each takes."""
@@ -60,6 +67,31 @@ class SweepBooks:
         if not self.waiting and not self._propose():
             return None
         return self.waiting.pop(0)
+
+    def take_company(self, most: int) -> list[Document]:
+        """The next trial and those that may train together with it, `most` in all at most; empty after the last.
+
+        Points are proposed until there are enough, or for TPE, which learns from each, none.
+        """
+        first = self.take()
+        key = None if first is None or most < 2 else self._company_key(first)
+        if first is None or key is None:
+            return [] if first is None else [first]
+        company, passed = [first], 0
+        while len(company) < most and passed <= most:
+            if passed == len(self.waiting) and (self._spec.search == "tpe" or not self._propose()):
+                break
+            if self._company_key(self.waiting[passed]) == key:
+                company.append(self.waiting.pop(passed))
+            else:
+                passed += 1
+        return company
+
+    def _company_key(self, trial: Document) -> str | None:
+        """See service.together."""
+        if trial["id"] not in self._keys:
+            self._keys[trial["id"]] = company_key(self._points.spec(_point(trial), int(trial["seed"])))
+        return self._keys[trial["id"]]
 
     def find(self, run_id: str) -> Document:
         """The trial whose run this is."""

@@ -1,6 +1,7 @@
 """Drives one sweep: Ray Tune schedules its trials, each a run in the store, which is what a sweep is gone on with from."""
 
 import contextlib
+import math
 import shutil
 import tempfile
 import threading
@@ -19,7 +20,8 @@ from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage.records import Document, Lease, RunRecord, run_summary
 from service.sweep_specs import SweepSpec
-from service.trials import OVER, best_of, counts_of, table, trial_rows
+from service.together import MOST_MEMBERS, gathers
+from service.trials import OVER, best_of, counts_of, table, trial_rows, value_of
 
 LOOK_SECONDS = 0.5
 PROGRESS_SECONDS = 2.0
@@ -41,6 +43,10 @@ class SweepDriver(DriverNotes):
     _live: set[str] = field(default_factory=set)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _over: threading.Event = field(default_factory=threading.Event)
+    _companions: dict[str, list[str]] = field(default_factory=dict)
+    """By the run that Tune knows: those that train together with it."""
+    _share: int = 1
+    """So many trials may train together."""
     _why: str | None = None
     """Why no more trials begin: `cancelled`, `budget`, or None."""
     _events: EventLog | None = None
@@ -94,6 +100,7 @@ class SweepDriver(DriverNotes):
             self._recall()
             first = self._books.first()
             capacity = connect(self.settings, self.spec, first)
+            self._share = self._share_of(capacity)
             self._event("running", f"{capacity.parallel} trials run side by side", parallel=capacity.parallel)
             self.state["state"] = "running"
             self._save()
@@ -102,6 +109,12 @@ class SweepDriver(DriverNotes):
         except DelaylineError as error:
             return error_document("infrastructure", error.exit_code, str(error))
         return None
+
+    def _share_of(self, capacity: Capacity) -> int:
+        """An equal share of the trials for each process, so that none is idle while another trains many."""
+        if not gathers(self.spec):
+            return 1
+        return min(MOST_MEMBERS, math.ceil(self._books.left / capacity.parallel))
 
     def _tune(self, capacity: Capacity, first: TrainSpec) -> None:
         scratch = Path(tempfile.mkdtemp(prefix="delayline-tune-"))
@@ -118,13 +131,17 @@ class SweepDriver(DriverNotes):
             self._event("resumed", f"goes on with {left} of {known} trials; {over} are over", trials=known)
 
     def _take(self) -> Document | None:
-        """The order of the next trial for Tune, or None when there is none any more."""
+        """The order of the next trial for Tune, and of those that train together with it, or None when there is none any more."""
         with self._lock:
-            trial = self._books.take() if self._why is None else None
-            if trial is None:
+            trials = self._books.take_company(self._share) if self._why is None else []
+            if not trials:
                 return None
-            self._live.add(trial["id"])
-            return self._order(trial)
+            first, *others = (trial["id"] for trial in trials)
+            self._live |= {first, *others}
+            self._companions[first] = others
+            if others:
+                self._event("together", f"{first} and {len(others)} other trials train together", trials=[first, *others])
+            return {**self._order(trials[0]), "companions": tuple(others)}
 
     def params(self, run_id: str) -> Document:
         """The values with which a trial trains now."""
@@ -172,13 +189,21 @@ class SweepDriver(DriverNotes):
     def _ended(self, run_id: str, result: Document | None) -> None:
         """A trial's end, as Tune tells it; without `over` the scheduler stopped it."""
         with self._lock:
-            self._live.discard(run_id)
+            others = self._companions.pop(run_id, [])
+            self._live -= {run_id, *others}
             self.note_taken(run_id, result or {})
             trial = self._books.find(run_id)
             if result is not None and not result.get("over"):
                 self._stop_early(trial, result)
+            elif result is not None and others:
+                self._note_company([trial, *map(self._books.find, others)])
             elif result is not None:
                 self._books.note_value(trial, result.get(self.spec.metric))
+
+    def _note_company(self, trials: list[Document]) -> None:
+        """Their results, which are in the store."""
+        for trial, row in zip(trials, trial_rows(self.record.store, trials), strict=True):
+            self._books.note_value(trial, value_of(row, self.spec.metric))
 
     def _stop_early(self, trial: Document, result: Document) -> None:
         record, policy = RunRecord(self.record.store, trial["id"]), self.spec.scheduler
@@ -227,17 +252,23 @@ class SweepDriver(DriverNotes):
             if why == "budget":
                 self._event("budget", f"the budget of {self.spec.budget:g} s is used up: trials under way are stopped")
                 # Among those that wait may be some that are over, for the scheduler to hear of again.
-                unended = self._live | {trial["id"] for trial in self._books.waiting if trial["id"] not in self._ended_rows}
+                unended = {run.run_id for run in self._under_way()} | {
+                    trial["id"] for trial in self._books.waiting if trial["id"] not in self._ended_rows
+                }
                 stopped = [trial for trial in self._books.trials if trial["id"] in unended]
                 self._books.note_stop(stopped, {"by": "budget", "message": "the sweep's budget was used up"})
                 self.record.request_cancel()
             self._ask_live_ones()
 
     def _ask_live_ones(self) -> None:
-        for run_id in sorted(self._live):
-            record = RunRecord(self.record.store, run_id)
-            if not record.cancel_requested():
-                record.request_cancel()
+        for run in self._under_way():
+            if not run.cancel_requested():
+                run.request_cancel()
+
+    def _under_way(self) -> list[RunRecord]:
+        """The runs that processes have and that are not over: those of a company end one by one."""
+        runs = [RunRecord(self.record.store, run_id) for run_id in sorted(self._live)]
+        return [run for run in runs if run.state()["state"] not in OVER]
 
     def _write_progress(self) -> list[Document]:
         rows = self._rows()

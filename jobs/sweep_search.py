@@ -9,7 +9,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 from ray.tune.search import Searcher
 
 from jobs.population import Members, Population
-from jobs.trial import EVALUATION
+from jobs.trial_runs import EVALUATION
 from service.storage.records import Document
 from service.sweep_points import Point, Points
 from service.sweep_specs import Parameter, SweepSpec

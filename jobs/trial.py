@@ -12,31 +12,19 @@ from typing import Any
 from ray import tune
 from ray.train._internal.session import _TrainingResult
 
-from jobs.driver import Driver
+from jobs.company_trial import CompanyTrial
 from jobs.groups import Group, InProcess
 from jobs.take_over import take_over
+from jobs.trial_runs import EVALUATION, LOOK_SECONDS, MUTATION, OVER, STEP, TAKEN, TrialRun
 from jobs.worker_group import DRIVER_CPUS, WorkerGroup
-from service.errors import DelaylineError, InfrastructureFailure, StoreError
+from service.errors import DelaylineError, StoreError
 from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage import open_store
-from service.storage.records import ENDED, Document, Lease, RunRecord
+from service.storage.records import Document, RunRecord
 
-EVALUATION = "evaluation"
-"""The key of Tune's results that counts a trial's evaluations, by which schedulers go."""
-STEP = "step"
-"""The key of Tune's results with the step of the evaluation."""
-MUTATION = "mutation"
-TAKEN = "taken"
-"""The keys of Tune's results with the number of the newest mutation, and the step of the checkpoint that was taken over by it."""
-OVER = "over"
-"""The key of Tune's results that tells a trial's own end from a scheduler's, at which Tune itself says `done`."""
-LOOK_SECONDS = 0.2
-"""Between looks at a trial that may be stopped (assumed: short beside an epoch)."""
 SAVE_PATIENCE = 60.0
 """For the checkpoint of an evaluation, which is on its way when the evaluation is told (assumed: longer than a write takes)."""
-LEASE_PATIENCE = 120.0
-"""For a lease whose holder was lost (assumed: four times the time after which it counts as such)."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +45,15 @@ class TrialOrder:
     distributed: bool
     local: bool
     environment: Mapping[str, str]
+    companions: tuple[str, ...] = ()
+    """The runs that train together with this one."""
+
+    def runs(self) -> list[TrialRun]:
+        """This trial's run and its companions'."""
+        os.environ.update(self.environment)
+        settings = Settings.load(store=self.store)
+        store = open_store(settings, patience=settings.store_patience)
+        return [TrialRun(RunRecord(store, run_id), self.sweep, settings, self.folder) for run_id in (self.id, *self.companions)]
 
 
 class JoinedGroup(WorkerGroup):
@@ -94,7 +91,8 @@ class TrialProcess(tune.Trainable):
 
     def save(self, checkpoint_dir: str | None = None) -> _TrainingResult:
         """Wait for the run's checkpoint of what was reported last. Tune gets none: it keeps files where other nodes see none."""
-        self._trial.wait_for_checkpoint()
+        if isinstance(self._trial, Trial):
+            self._trial.wait_for_checkpoint()
         return _TrainingResult(tune.Checkpoint(self.logdir), dict(self._last_result or {}))
 
     def restore(self, checkpoint_path: Any) -> None:
@@ -106,7 +104,8 @@ class TrialProcess(tune.Trainable):
         gc.collect()
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._trial = Trial(TrialOrder(**config["order"]))
+        order = TrialOrder(**config["order"])
+        self._trial = CompanyTrial(order.runs()) if order.companions else Trial(order)
         self._reports = self._trial.reports()
 
 
@@ -114,10 +113,9 @@ class Trial:
     """Drives one run in a thread. With `by_evaluation` the run waits at each evaluation until Tune wants the next one."""
 
     def __init__(self, order: TrialOrder) -> None:
-        os.environ.update(order.environment)
+        (self._run,) = order.runs()
         self._order = order
-        self._settings = Settings.load(store=order.store)
-        self._record = RunRecord(open_store(self._settings, patience=self._settings.store_patience), order.id)
+        self._record = self._run.record
         self._spec = self._record.spec()
         self._error: DelaylineError | None = None
         self._rows: Queue[Document] = Queue()
@@ -219,33 +217,13 @@ class Trial:
         return self._order.distributed
 
     def _drive(self) -> None:
-        try:
-            state = self._record.state()
-            if state["state"] in ENDED and state["state"] != "cancelled":
-                return
-            if RunRecord(self._record.store, self._order.sweep).cancel_requested():
-                # Tune holds a trial or two ready: one that had not begun when the sweep was stopped does not begin.
-                return
-            lease = self._lease()
-            if self._order.mutation is not None:
-                self._take_over(lease, self._order.mutation)
-            # A process that lets a run pause may be about to end it until it gives the lease back.
-            cancelled = self._record.state()["state"] == "cancelled"
-            Driver(
-                self._record, self._spec, self._settings, lease, self._order.folder,
-                fresh_budget=cancelled, say=say, make_group=self._group, reports=False,
-            ).run()  # fmt: skip
-        except DelaylineError as error:
-            self._error = error
+        self._error = self._run.drive(self._group, self._take_over)
 
-    def _take_over(self, lease: Lease, mutation: Document) -> None:
-        try:
-            step = take_over(self._record, mutation)
-        except DelaylineError:
-            lease.release()
-            raise
-        self._taken = {MUTATION: mutation["number"], TAKEN: step}
-        self._spec = self._record.spec()
+    def _take_over(self) -> None:
+        mutation = self._order.mutation
+        if mutation is not None:
+            self._taken = {MUTATION: mutation["number"], TAKEN: take_over(self._record, mutation)}
+            self._spec = self._record.spec()
 
     def _group(self, settings: Settings, spec: TrainSpec) -> Group:
         if not self._distributed:
@@ -253,19 +231,3 @@ class Trial:
         group = JoinedGroup(settings, spec)
         group.local = self._order.local
         return group
-
-    def _lease(self) -> Lease:
-        """The trial's lease, once a process that was killed is known to be gone."""
-        lease, end = Lease(self._record), time.monotonic() + LEASE_PATIENCE
-        while not lease.acquire():
-            if time.monotonic() > end:
-                raise InfrastructureFailure(
-                    f"The trial {self._order.id} is driven by another process; the sweep cannot go on with it."
-                )
-            time.sleep(LOOK_SECONDS)
-        return lease
-
-
-def say(message: str) -> None:
-    """A line of the process's log."""
-    print(f"{time.strftime('%H:%M:%S')} {message}", flush=True)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from jobs.checkpoints import CheckpointStore, CheckpointWriter, Snapshot
+from jobs.course import LoopState
 from jobs.milestones import Milestones
 from jobs.progress import ProgressReporter
 from jobs.tensorboard_files import TensorBoardFiles
-from jobs.training_loop import LoopState
 from service.errors import StoreError
 from service.storage.records import Document, RunRecord
 
@@ -17,6 +17,11 @@ GoesOn = Callable[[Document], bool]
 """Called with each row of metrics once what is due at its step is saved; it may take its time, and says whether to go on."""
 CHECKPOINT_LIMIT = 900.0
 """Seconds to wait for the last checkpoint (assumed: longer than a store may be away)."""
+
+
+def say(line: str) -> None:
+    """A line of the worker's log."""
+    print(line, flush=True)
 
 
 class SilentWatcher:
@@ -56,7 +61,9 @@ class LeadWatcher:
         checkpoints: CheckpointStore,
         members: list[Document],
         goes_on: GoesOn | None = None,
+        tell: Callable[[str], None] = say,
     ) -> None:
+        self._tell = tell
         self._checkpoints = checkpoints
         self._goes_on = goes_on
         self._reporter = ProgressReporter(record, attempt, {"phase": "starting", "workers": members}, record.history())
@@ -73,9 +80,8 @@ class LeadWatcher:
         self._reporter.add_row(row)
         self._tensorboard.add(row)
         self._row = row
-        print(
-            " ".join(f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}" for name, value in row.items()),
-            flush=True,
+        self._tell(
+            " ".join(f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}" for name, value in row.items())
         )
 
     def update(self, **values: Any) -> None:
@@ -84,7 +90,7 @@ class LeadWatcher:
 
     def event(self, event: str, message: str, **details: Any) -> None:
         """Note what happened."""
-        print(f"{event}: {message}", flush=True)
+        self._tell(f"{event}: {message}")
         self._reporter.event(event, message, **details)
 
     def save(self, take: Callable[[], Snapshot]) -> None:
@@ -109,7 +115,7 @@ class LeadWatcher:
 
     def started(self, summary: str, milestones: Milestones, step: int) -> None:
         """Say that the first step is about to be done."""
-        print(summary, flush=True)
+        self._tell(summary)
         self._steps = milestones.total
         self.update(
             phase="training",
@@ -126,7 +132,7 @@ class LeadWatcher:
         try:
             self._tensorboard.add_graph(draw())
         except Exception as error:
-            print(f"the model's graph is not drawn: {type(error).__name__}: {error}"[:500], flush=True)
+            self._tell(f"the model's graph is not drawn: {type(error).__name__}: {error}"[:500])
 
     def wait_for_checkpoints(self) -> None:
         """Return once the last checkpoint is in the store."""

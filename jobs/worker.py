@@ -56,10 +56,7 @@ def run_worker(config: WorkerConfig, rank: int, goes_on: Callable[[Document], bo
 
     `goes_on` is called by rank 0 with each row of metrics, and says whether the training is to go on.
     """
-    log_file = (
-        Path(tempfile.gettempdir()) / f"delayline-{os.getuid()}" / f"{config.run_id}-{config.attempt}-{rank}-{os.getpid()}.log"
-    )
-    log_file.unlink(missing_ok=True)
+    log_file = scratch_log(config, rank)
     capture_output(log_file)
     settings = config.settings()
     store = open_store(settings, patience=settings.store_patience)
@@ -76,6 +73,14 @@ def run_worker(config: WorkerConfig, rank: int, goes_on: Callable[[Document], bo
         log_file.unlink(missing_ok=True)
 
 
+def scratch_log(config: WorkerConfig, rank: int) -> Path:
+    """Where a worker's log grows on this machine; nothing stands there yet."""
+    folder = Path(tempfile.gettempdir()) / f"delayline-{os.getuid()}"
+    file = folder / f"{config.run_id}-{config.attempt}-{rank}-{os.getpid()}.log"
+    file.unlink(missing_ok=True)
+    return file
+
+
 def _run(
     config: WorkerConfig,
     settings: Settings,
@@ -88,11 +93,7 @@ def _run(
         order = {"run_id": config.run_id, "attempt": config.attempt, "rank": rank, "log": str(log_file)}
         return watched({**order, "message": message, "seconds": seconds, "pid": os.getpid()})
 
-    def fence() -> None:
-        if record.lease().get("token") != config.lease_token:
-            raise LeaseLost(f"Another driver took over the run {config.run_id}; this attempt stops.")
-
-    _limit_threads(config.cpus)
+    limit_threads(config.cpus)
     if 0 < TrainSpec.model_validate(config.spec).worker.gpus < 1:
         # By itself TensorFlow takes all of a GPU's memory.
         os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
@@ -106,7 +107,17 @@ def _run(
         rank, config.workers, config.attempt, config.folder, version, settings.ring_timeout, settings.cache, settings.cache_bytes,
         neighbours=sum(member["host"] == socket.gethostname() for member in members),
     )  # fmt: skip
-    run_session(spec, place, record, fence, members, guard, goes_on)
+    run_session(spec, place, record, fence_of(record, config), members, guard, goes_on)
+
+
+def fence_of(record: RunRecord, config: WorkerConfig) -> Callable[[], None]:
+    """Raises LeaseLost when this attempt no longer owns the run."""
+
+    def fence() -> None:
+        if record.lease().get("token") != config.lease_token:
+            raise LeaseLost(f"Another driver took over the run {config.run_id}; this attempt stops.")
+
+    return fence
 
 
 @contextlib.contextmanager
@@ -128,12 +139,12 @@ def watched(order: Document) -> Iterator[None]:
         threading.Thread(target=watchdog.wait, daemon=True).start()
 
 
-def _limit_threads(cpus: float) -> None:
+def limit_threads(cpus: float) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ["OMP_NUM_THREADS"] = str(max(1, int(cpus)))
-    from jobs.ring import limit_threads
+    from jobs import ring
 
-    limit_threads(cpus)
+    ring.limit_threads(cpus)
 
 
 def say(message: str) -> None:
@@ -141,12 +152,18 @@ def say(message: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {message}", flush=True)
 
 
-def report_failure(record: RunRecord, attempt: int, rank: int, error: BaseException) -> DelaylineError:
-    """Write why this worker ended to its log and to the store, and return the error as one of Delayline's."""
+def report_failure(
+    record: RunRecord, attempt: int, rank: int, error: BaseException, tell: Callable[[str], None] | None = None
+) -> DelaylineError:
+    """Write why this worker ended to its log and to the store, and return the error as one of Delayline's.
+
+    `tell` writes a line of the log, where that is not what this process prints.
+    """
+    tell = tell or say
     known = classify(error)
     details = getattr(known, "user_traceback", "") or "".join(traceback.format_exception(error))
-    print(details, file=sys.stderr, flush=True)
-    say(f"failed: {known}")
+    tell(details)
+    tell(f"failed: {known}")
     document: Document = {
         "kind": kind_of(known),
         "exit_code": known.exit_code,
@@ -158,7 +175,7 @@ def report_failure(record: RunRecord, attempt: int, rank: int, error: BaseExcept
     try:
         record.store.write(record.paths.failure(attempt, rank), to_bytes(document))
     except StoreError as refused:
-        say(f"the failure could not be written to the store: {refused}")
+        tell(f"the failure could not be written to the store: {refused}")
     return known
 
 

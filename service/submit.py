@@ -24,7 +24,7 @@ from service.weights import origin_of_weights
 
 CHANGEABLE = {
     "train": ("workers", "worker", "retries", "time_limit", "input"),
-    "sweep": ("workers", "parallel", "trials", "budget"),
+    "sweep": ("workers", "parallel", "trials", "budget", "together"),
 }
 """Keys that a resumed run of each kind may change: the run is the same, or goes further, with other values."""
 

@@ -116,6 +116,8 @@ class SweepSpec(Frozen):
     """Seconds after which no trial begins and those under way are stopped."""
     parallel: Annotated[Annotated[int, Field(ge=1, le=100_000, strict=True)] | None, BeforeValidator(parse_parallel)] = None
     """Trials side by side; `auto`: as many as fit."""
+    together: Literal["auto", "never"] = "auto"
+    """`auto`: small trials of the same shapes train together, as one computation; see service.together."""
     workers: Workers = (1, 1)
     """For each trial."""
     seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = 0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from service.cluster.base import Cluster
 from service.errors import InvalidInput
-from service.names import LONGEST, check_run_id, new_run_id
+from service.names import LONGEST, check_run_id, new_run_id, trial_id
 from service.recipes.validation import nearest
 from service.settings import Settings
 from service.spec_checks import check_dataset, check_names, metrics_of, user_modules
@@ -15,9 +15,12 @@ from service.storage.records import Document
 from service.submit import Plan, resources
 from service.sweep_points import Points
 from service.sweep_specs import SweepSpec
+from service.together import company_key, gathers
 
 SWEEP_RETRIES = 20
 """Of a sweep's driver: a sweep takes hours, and what its driver's end costs is the steps since the trials' checkpoints (assumed)."""
+MOST_TOLD = 500
+"""Points of which a plan tells what trains together (assumed: each takes about a millisecond)."""
 TRIAL_DIGITS = 5
 LONGEST_SWEEP_ID = LONGEST - TRIAL_DIGITS - 1
 """A trial's id is the sweep's, a hyphen and a number."""
@@ -66,10 +69,22 @@ def plan_sweep(
         **limit,
         "dataset": dataset,
         "resources_per_trial": resources(first),
+        **_companions(spec, points, identity),
         "first_trial": points.spec(points.point(0)).document(),
     }
     where = (settings, store.url, cluster.description, folder)
     return Plan(identity, spec, *where, resume, origin, modules, SWEEP_RETRIES, details)
+
+
+def _companions(sweep: SweepSpec, points: Points, identity: str) -> Document:
+    """`together`: the trials that may train together, each group by the ids that they will have; empty where that is not known before."""
+    if not gathers(sweep) or sweep.search == "tpe" or points.count > MOST_TOLD:
+        return {}
+    groups: dict[str | None, list[str]] = {}
+    for number in range(points.count):
+        members = groups.setdefault(company_key(points.spec(points.point(number))), [])
+        members += [trial_id(identity, number * sweep.seeds + seed) for seed in range(sweep.seeds)]
+    return {"together": [members for key, members in groups.items() if key is not None and len(members) > 1]}
 
 
 def _check_all(specs: list[TrainSpec], store: Store, folder: Path) -> Document:

@@ -190,7 +190,8 @@ def _look_at_classes(subject: Subject) -> _Looked:
         first = first_layer(replica.model, tuple(arrays.features[0].shape))
     if isinstance(first, FirstLayer):
         row = predictions.rows[example : example + 1]
-        forward = replica.forward(activations_model(replica.model, first))
+        shown = first
+        forward = replica.once("activations", lambda: replica.forward(activations_model(replica.model, shown)))
         activations = forward({name: array[row] for name, array in arrays.test.items()})[0]
     return _Looked(predictions, example, first, activations)
 

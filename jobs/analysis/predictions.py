@@ -63,7 +63,7 @@ def ask(
 
     Every worker takes part, with the same number of calls.
     """
-    forward = replica.forward(replica.model)
+    forward = replica.once("answers", lambda: replica.forward(replica.model))
     total = min(count, MOST_EXAMPLES, max(1, MOST_VALUES // math.prod(outputs)))
     batch = min(BATCH, -(-total // workers))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -45,7 +46,8 @@ def hidden_states(replica: Replica, example: Mapping[str, NDArray[np.generic]]) 
     """
     found = []
     for layer in recurrent_layers(replica.model):
-        values = replica.forward(_states_of(replica.model, layer))(example)[0]
+        forward = replica.once(f"states of {layer.name}", partial(_forward_states, replica, layer))
+        values = forward(example)[0]
         steps, units = values.shape
         kept = values[:MOST_STEPS, :MOST_UNITS]
         found.append(States(layer.name, type(layer).__name__.removesuffix("Context"), units, steps, kept))
@@ -66,6 +68,10 @@ def _has_input(layer: Any) -> bool:
         return layer.input is not None
     except (AttributeError, ValueError):
         return False
+
+
+def _forward_states(replica: Replica, layer: Any) -> Callable[..., NDArray[np.float32]]:
+    return replica.forward(_states_of(replica.model, layer))
 
 
 def _states_of(model: keras.Model, layer: Any) -> Callable[..., Any]:

@@ -17,7 +17,7 @@ from service.errors import InvalidInput, UnknownName, UserFailure
 from service.generated import suggested_parameters
 from service.specs import TrainSpec
 
-__all__ = ["build_model", "model_inputs", "registered_models", "synchronise_batch_normalisation"]
+__all__ = ["build_model", "make_model", "model_inputs", "registered_models", "synchronise_batch_normalisation"]
 
 Shape = tuple[int, ...]
 _NO_MODELS = {"context", "parameters", "recurrence", "user_code"}
@@ -37,15 +37,26 @@ def build_model(
     module is found. Raise InvalidInput for unknown models and parameters of Delayline's own models, UserFailure for
     whatever is wrong with a user's.
     """
-    shape = next(iter(input_shape.values())) if isinstance(input_shape, dict) and len(input_shape) == 1 else input_shape
-    if spec.user_module is not None:
-        model = call_build(load_user_function(spec.model, folder), spec.model, shape, classes, spec.model_arguments)
-    else:
-        model = _call_registered(_registered(spec.model), spec, shape, classes, every_step)
-    _check(model, spec.model, shape, classes, every_step)
+    model = make_model(spec, input_shape, classes, folder, every_step)
+    _check(model, spec.model, _only_shape(input_shape), classes, every_step)
     if spec.jit_compile:
         _without_cudnn(model)
     return model
+
+
+def make_model(
+    spec: TrainSpec, input_shape: Shape | dict[str, Shape], classes: int, folder: str | None, every_step: bool
+) -> keras.Model:
+    """As `build_model`, of a spec whose model was checked with other numbers."""
+    shape = _only_shape(input_shape)
+    if spec.user_module is not None:
+        return call_build(load_user_function(spec.model, folder), spec.model, shape, classes, spec.model_arguments)
+    return _call_registered(_registered(spec.model), spec, shape, classes, every_step)
+
+
+def _only_shape(input_shape: Shape | dict[str, Shape]) -> Shape | dict[str, Shape]:
+    """Of a dataset with one feature, that feature's."""
+    return next(iter(input_shape.values())) if isinstance(input_shape, dict) and len(input_shape) == 1 else input_shape
 
 
 def _registered(name: str) -> Callable[..., keras.Model]:

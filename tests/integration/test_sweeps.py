@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import yaml
@@ -233,6 +234,50 @@ def test_a_budget_ends_a_sweep_of_which_all_that_could_end_ended(desk: Desk) -> 
     states = {trial["state"] for trial in done.document["trials"]}
     assert states <= {"succeeded", "stopped"}
     assert json.dumps(done.document["best"])
+
+
+MEMORISERS = """
+base: {recipe: bit-memory-rnn, epochs: 40, checkpoint: {every_epochs: 2}, dataset_params: {delay: 5}}
+space:
+  optimizer.learning_rate.initial: {grid: [0.003, 0.01]}
+seeds: 2
+parallel: 1
+"""
+
+
+def test_small_trials_train_together_and_a_kill_changes_nothing(desk: Desk) -> None:
+    write(desk, MEMORISERS)
+    apart = desk.delayline("sweep", "sweep.yaml", "-s", "together=never", "-s", "base.epochs=1", "--name", "apart", "--json")
+    assert apart.code == 0, apart.err
+    short = desk.delayline("sweep", "sweep.yaml", "-s", "base.epochs=1", "--name", "short", "--json")
+    assert short.code == 0, short.err
+    assert len({trial["attempts"][-1]["workers"][0]["pid"] for trial in short.document["trials"]}) == 1
+    for one, other in zip(short.document["trials"], apart.document["trials"], strict=True):
+        ours, theirs = (desk.show(trial["id"]) for trial in (one, other))
+        assert ("together" in names(ours), "together" in names(theirs)) == (True, False)
+        assert ours["metrics"] == pytest.approx(theirs["metrics"], rel=1e-5, abs=1e-5)
+        mine, others = tensors(desk, one["id"]), tensors(desk, other["id"])
+        assert sorted(mine) == sorted(others)
+        for name, tensor in mine.items():
+            np.testing.assert_allclose(tensor, others[name], rtol=1e-4, atol=1e-5)
+    calm = desk.delayline("sweep", "sweep.yaml", "--name", "calm", "--json")
+    assert calm.code == 0, calm.err
+    process = desk.start("sweep", "sweep.yaml", "--name", "killed", "--json")
+    desk.wait_for_step("killed-0003", 36)
+    kill([one for one in family(process.pid) if "ray::" in command_of(one)])
+    done = desk.end_of(process)
+    assert done.code == 0, done.err
+    for trial in done.document["trials"]:
+        document = desk.show(trial["id"])
+        assert names(document).count("together") == 2
+        assert "resumed" in names(document)
+        steps = [row["step"] for row in document["history"]]
+        assert steps == [row["step"] for row in desk.show(trial["id"].replace("killed", "calm"))["history"]]
+    assert [trial["state"] for trial in done.document["trials"]] == ["succeeded"] * 4
+
+
+def names(document: Any) -> list[str]:
+    return [row["event"] for row in document["events"]]
 
 
 def test_the_entry_point_runs_a_sweep_without_the_command(desk: Desk) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jobs.population import Population
-from jobs.trial import EVALUATION, STEP
+from jobs.trial_runs import EVALUATION, STEP
 from service.sweep_specs import SweepSpec
 
 BASE = {"model": "lenet5", "dataset": "digits", "epochs": 9}

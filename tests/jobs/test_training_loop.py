@@ -12,11 +12,12 @@ from keras import layers
 from jobs.batches import BatchFeeder, BatchPlan, split_validation
 from jobs.callbacks import callback_state, make_callbacks, observes_batches, restore_callback_state
 from jobs.checkpoints import CheckpointStore, Snapshot
+from jobs.course import LoopState, latest_metrics
 from jobs.evaluation import Evaluator
 from jobs.milestones import Milestones
 from jobs.pace import Pace
 from jobs.replica import Replica
-from jobs.training_loop import LoopState, TrainingLoop, latest_metrics
+from jobs.training_loop import TrainingLoop
 from jobs.variables import assign_variables, copy_model, copy_variables
 from service.errors import BadLoss
 from service.run_paths import RunPaths

@@ -40,6 +40,20 @@ def test_a_plan_writes_nothing_and_counts_the_trials(local_store: Store, tmp_pat
     json.dumps(document, allow_nan=False)
 
 
+def test_a_plan_tells_which_trials_train_together(local_store: Store, tmp_path: Path) -> None:
+    assert plan_for(local_store, tmp_path).document()["together"] == []
+    text = """
+base: {recipe: bit-memory-rnn, worker: {cpus: 0.01}}
+space:
+  batch: {grid: [20, 40]}
+  optimizer.learning_rate.initial: {grid: [0.001, 0.01]}
+seeds: 2
+"""
+    groups = plan_for(local_store, tmp_path, text=text).document()["together"]
+    assert groups == [[f"a-sweep-{number:04d}" for number in numbers] for numbers in (range(4), range(4, 8))]
+    assert "together" not in plan_for(local_store, tmp_path, "together=never", text=text).document()
+
+
 def test_a_plan_without_a_name_leaves_room_for_its_trials(local_store: Store, tmp_path: Path) -> None:
     made = plan_for(local_store, tmp_path, run_id=None, stem="a" * 60)
     assert len(made.run_id) <= 41

@@ -1,0 +1,242 @@
+"""A company: runs of the same shapes that stand at the same step train together to their ends, each of which is its own."""
+
+import contextlib
+import functools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from jobs.checkpoints import Tensors
+from jobs.course import LoopState
+from jobs.datasets.reading import example_bytes
+from jobs.evaluation import BATCH
+from jobs.pace import Pace
+from jobs.session import Session, attach_optimizer, begin, draw, finish, prepare
+from jobs.together.member import Member, beside
+from jobs.together.seat import Seat
+from jobs.together.stack import Stack
+from jobs.variables import copy_variables
+from service.errors import InfrastructureFailure
+from service.settings import Settings
+from service.storage import open_store
+
+Value = TypeVar("Value")
+ASKING_SECONDS = 0.5
+"""For a sweep to ask all of a company to stop (assumed: some milliseconds each)."""
+
+
+def train_together(seats: Sequence[Seat], settings: Settings) -> None:
+    """Train the runs of all seats to their ends; each seat is told of its own as soon as it is there."""
+    store = open_store(settings, patience=settings.store_patience)
+    company = Company([Member(seat, settings, store) for seat in seats])
+    try:
+        company.prepare()
+        company.train()
+    except BaseException as error:
+        company.fail(error)
+
+
+@dataclass(frozen=True)
+class Call:
+    """Seconds of one call: waiting for examples, and computing; `built`: its steps, if it first had to build the function."""
+
+    input: float
+    seconds: float
+    built: int
+
+    def note(self, state: LoopState) -> None:
+        """Add it to a run's own."""
+        state.spent.input += self.input
+        state.seconds += self.seconds
+        if self.built:
+            state.spent.building += self.seconds
+            state.spent.building_steps += self.built
+
+
+class Company:
+    """The members that are left, and the stack of those that the compiled functions were made for."""
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self._members = list(members)
+        self._like: Session | None = None
+        """Of the first member; its replica is lent to all."""
+        self._fresh: Tensors
+        self._stack: Stack
+        self._pace: Pace
+        self._stacked: list[Member] = []
+        self._evaluated: tuple[int, Any] | None = None
+
+    def prepare(self) -> None:
+        """Take up each run where it stands."""
+        names = [member.record.run_id for member in self._members]
+        graph: Callable[[], bytes] = functools.cache(lambda: draw(self._members[0].session))
+        for member in list(self._members):
+            with self._own_failure(member):
+                member.prepare(self._session(member))
+        self._leave_others_behind()
+        for member in list(self._members):
+            with self._own_failure(member):
+                others = [name for name in names if name != member.record.run_id]
+                member.watcher.event(
+                    "together", f"trains together with {len(others)} other trials, as one computation", trials=others
+                )
+                if len(member.session.examples.validation_rows):
+                    member.course.validation = _Judge(self, member)
+                member.course.callbacks.on_train_begin()
+                begin(member.session, member.watcher, member.course, graph)
+                if not member.course.begin():
+                    self._take_leave(member, "succeeded")
+        if self._members:
+            self._assemble()
+
+    def train(self) -> None:
+        """Train until the last member has left."""
+        following = 0
+        while self._members:
+            course = self._members[0].course
+            step = course.state.step
+            count = following or course.milestones.stretch(step, self._pace.most)
+            following = course.milestones.stretch(step + count, self._pace.most)
+            sums, call = self._call(step, count, following)
+            asked = self._asked_to_stop()
+            for member in list(self._members):
+                with self._own_failure(member):
+                    self._advance(member, sums[:, member.index], call, member in asked)
+            if 0 < 2 * len(self._members) <= len(self._stacked):
+                self._assemble()
+
+    def fail(self, error: BaseException) -> None:
+        """End all that are left."""
+        for member in self._members:
+            member.fail(error)
+
+    def validation(self, member: Member) -> dict[str, float]:
+        """Means over the member's validation examples; all members are evaluated when the first one asks."""
+        step = member.course.state.step
+        if self._evaluated is None or self._evaluated[0] != step:
+            self._evaluated = (step, self._evaluate())
+        *totals, count = self._evaluated[1][member.index]
+        return {name: float(total / count) for name, total in zip(("loss", *member.metric_names), totals, strict=True)}
+
+    def _session(self, member: Member) -> Session:
+        if self._like is None:
+            # One worker needs no ring that could fail to form.
+            self._like = prepare(member.spec, member.place, member.record, member.fence, lambda *_: contextlib.nullcontext())
+            self._fresh = copy_variables(self._like.replica.optimizer.variables)
+            attach_optimizer(self._like.replica)
+            return self._like
+        return beside(self._like, self._fresh, member)
+
+    def _leave_others_behind(self) -> None:
+        """Keep the members that stand where most do; others try again, apart."""
+        if not self._members:
+            return
+        ((common, _),) = Counter(member.course.state.step for member in self._members).most_common(1)
+        for member in [member for member in self._members if member.course.state.step != common]:
+            with self._own_failure(member):
+                raise InfrastructureFailure(
+                    f"This run stands at step {member.course.state.step} and those that it was to train with at {common}: it trains apart."
+                )
+
+    def _assemble(self) -> None:
+        """Stack the members that are left: compiled functions are made for a number of members, and for fewer they are made anew."""
+        assert self._like
+        held = [member.held for member in self._members]
+        course = self._members[0].course
+        self._stack = Stack([member.spec for member in self._members], self._like.replica, course.milestones.total)
+        self._stack.load(held)
+        self._stacked, self._evaluated = list(self._members), None
+        for index, member in enumerate(self._members):
+            member.index, member.stack = index, self._stack
+        bytes_a_step = example_bytes(self._like.arrays.train) * course.spec.batch * len(self._members)
+        self._pace = Pace(bytes_a_step, proposes=True)
+
+    def _call(self, step: int, count: int, following: int) -> tuple[Any, Call]:
+        """Do `count` steps: the sums [steps, members, 1 + metrics], and what took how long."""
+        began, built = time.monotonic(), self._stack.built
+        chunks = {member: member.feeder.take(step, count) for member in self._members}
+        for member in self._members:
+            member.feeder.prepare(step + count, following)
+        ready = self._of_all(chunks)
+        features = {name: np.stack([chunk.features[name] for chunk in ready], axis=1) for name in ready[0].features}
+        labels = np.stack([chunk.labels for chunk in ready], axis=1)
+        asked = time.monotonic()
+        sums = self._stack.train(features, labels)
+        seconds = time.monotonic() - asked
+        self._pace.measured(seconds, count)
+        self._pace.agree(self._pace.offer)
+        return sums, Call(asked - began, seconds, 0 if built else count)
+
+    def _of_all(self, values: dict[Member, Value]) -> list[Value]:
+        """One for each stacked member; in the place of one that has left, whose rows are computed and not looked at, another's."""
+        spare = next(iter(values.values()))
+        return [values.get(member, spare) for member in self._stacked]
+
+    def _asked_to_stop(self) -> set[Member]:
+        """Who is to stop at this step. A sweep asks one run after another: all of them are to stop where the first one does."""
+        if not any(member.watcher.stop_requested() or member.seat.given_up for member in self._members):
+            return set()
+        time.sleep(ASKING_SECONDS)
+        return {member for member in self._members if member.is_asked_to_stop()}
+
+    def _advance(self, member: Member, sums: Any, call: Call, asked: bool) -> None:
+        """Account for steps that were done; let the member leave at its end, or where its run was stopped."""
+        course, state = member.course, member.course.state
+        call.note(state)
+        course.account(sums)
+        course.pace.mark(state.step)
+        if course.arrive() or state.step >= course.milestones.total:
+            self._take_leave(member, "succeeded")
+        elif asked:
+            course.stop()
+            self._take_leave(member, "cancelled")
+
+    def _take_leave(self, member: Member, outcome: str) -> None:
+        self._members.remove(member)
+        member.lend_weights()
+        finish(member.session, member.watcher, member.course, outcome)
+        member.end()
+
+    def _evaluate(self) -> Any:
+        """Sums of loss, metrics and examples over each member's validation examples: [members, 2 + metrics]."""
+        rows = self._of_all(
+            {member: (member.session.arrays, member.session.examples.validation_rows) for member in self._members}
+        )
+        count = len(rows[0][1])
+        size = min(BATCH, count)
+        totals = np.zeros((len(rows), 2 + len(self._members[0].metric_names)))
+        for first in range(0, count, size):
+            # The last piece is padded with examples that do not count.
+            places = np.arange(first, first + size) % count
+            counts = np.tile((np.arange(first, first + size) < count).astype(np.float32), (len(rows), 1))
+            features = {
+                name: np.stack([arrays.train[name][chosen[places]] for arrays, chosen in rows]) for name in rows[0][0].train
+            }
+            labels = np.stack([arrays.train_labels[chosen[places]] for arrays, chosen in rows])
+            totals += self._stack.evaluate(features, labels, counts)
+        return totals
+
+    @contextlib.contextmanager
+    def _own_failure(self, member: Member) -> Iterator[None]:
+        """What fails within ends this member alone."""
+        try:
+            yield
+        except Exception as error:
+            if member in self._members:
+                self._members.remove(member)
+            member.fail(error)
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Evaluates a member's validation examples with those of the others."""
+
+    company: Company
+    member: Member
+
+    def evaluate(self) -> dict[str, float]:
+        return self.company.validation(self.member)

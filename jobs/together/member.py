@@ -1,0 +1,179 @@
+"""One member of a company: a run with its own data, course, watcher and log, whose variables stand in the company's stack."""
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import keras
+
+from jobs.batches import BatchFeeder
+from jobs.checkpoints import CheckpointStore, Tensors
+from jobs.course import Course, LoopState
+from jobs.logs import LogShipper
+from jobs.models import make_model
+from jobs.pace import Pace
+from jobs.session import Examples, Place, Session, load_examples, restore
+from jobs.together.seat import Seat
+from jobs.together.stack import Held, Stack
+from jobs.variables import assign_variables, copy_model, copy_variables
+from jobs.watchers import LeadWatcher
+from jobs.worker import fence_of, identity, report_failure, scratch_log
+from service.errors import StoreError
+from service.settings import Settings
+from service.specs import TrainSpec
+from service.storage.base import Store
+from service.storage.records import RunRecord
+
+
+class MemberLog:
+    """A member's own lines of what its process says, kept in the store as a worker's log."""
+
+    def __init__(self, store: Store, key: str, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._path = file
+        self._file = file.open("w", buffering=1, encoding="utf-8")
+        self._shipper = LogShipper(store, key, file)
+
+    def tell(self, line: str) -> None:
+        """Write a line."""
+        self._file.write(f"{line}\n")
+
+    def close(self) -> None:
+        """Ship the rest."""
+        self._shipper.close()
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+
+class Member:
+    """What one run has for itself. It is opened for its seat, prepared, trained by its company, and ended with or without an error."""
+
+    def __init__(self, seat: Seat, settings: Settings, store: Store) -> None:
+        config = seat.config
+        self.seat = seat
+        self.record = RunRecord(store, config.run_id)
+        self.spec = TrainSpec.model_validate(config.spec)
+        self.index = 0
+        self.stack: Stack | None = None
+        self.course: Course
+        self.session: Session
+        self.feeder: BatchFeeder
+        self.watcher: LeadWatcher
+        self._first: Held
+        self._settings = settings
+        self._ending = contextlib.ExitStack()
+        self.log = MemberLog(store, self.record.paths.log(config.attempt, 0), scratch_log(config, 0))
+        self.log.tell(f"{self.record.run_id} in process {os.getpid()} on {socket.gethostname()}, attempt {config.attempt}")
+
+    @cached_property
+    def place(self) -> Place:
+        """Where its one worker stands."""
+        config, settings = self.seat.config, self._settings
+        version = self.record.submission().get("dataset_version")
+        return Place(
+            0, 1, config.attempt, config.folder, version, settings.ring_timeout, settings.cache, settings.cache_bytes
+        )  # fmt: skip
+
+    @property
+    def fence(self) -> Callable[[], None]:
+        """Raises LeaseLost when this attempt no longer owns the run."""
+        return fence_of(self.record, self.seat.config)
+
+    def prepare(self, session: Session) -> None:
+        """Take up the run where it stands; the session's replica, which is lent, holds its first weights."""
+        self.session = session
+        self.watcher = LeadWatcher(
+            self.record, self.place.attempt, session.checkpoints, identity(0), tell=self.log.tell
+        )  # fmt: skip
+        self._ending.callback(self.watcher.close)
+        snapshot = restore(session, self.watcher)
+        replica, examples, arrays = session.replica, session.examples, session.arrays
+        self._first = (copy_model(replica.model), copy_variables(replica.optimizer.variables))
+        self.feeder = BatchFeeder(examples.plan, arrays.train, arrays.train_labels, None)
+        self._ending.callback(self.feeder.close)
+        self.course = Course(
+            spec=self.spec,
+            milestones=examples.milestones,
+            replica=self,
+            pace=Pace(0, proposes=True),
+            validation=None,
+            watcher=self.watcher,
+            callbacks=keras.callbacks.CallbackList([], model=replica.model, add_history=False),
+            callback_states=list,
+            state=LoopState.restored(snapshot) if snapshot else LoopState.fresh(1 + len(replica.metric_names)),
+        )
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Those of the task."""
+        return self.session.replica.metric_names
+
+    @property
+    def model(self) -> keras.Model:
+        """The model that all members take turns in; its weights are those of whoever had it last."""
+        return self.session.replica.model
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next step."""
+        return float(self.stack.rates()[self.index]) if self.stack else 0.0
+
+    @property
+    def held(self) -> Held:
+        """Copies in host memory of the model's and the optimizer's variables."""
+        return self.stack.held(self.index) if self.stack else self._first
+
+    def copies(self) -> tuple[Tensors, Tensors, Tensors]:
+        """The same, as a run apart gives them: the optimizer has no variables of its own."""
+        return (*self.held, {})
+
+    def is_asked_to_stop(self) -> bool:
+        """Whether somebody cancelled the run, as the store says now, or its driver waits no more."""
+        if self.watcher.stop_requested() or self.seat.given_up:
+            return True
+        # A store that is away cannot carry a request either.
+        with contextlib.suppress(StoreError):
+            return self.record.cancel_requested()
+        return False
+
+    def lend_weights(self) -> None:
+        """Give the replica this member's weights."""
+        assign_variables(self.model.variables, self.held[0])
+
+    def end(self) -> None:
+        """Write the rest; the run's driver goes on."""
+        self._ending.close()
+        self.log.tell(f"{time.strftime('%H:%M:%S')} done")
+        self._leave(None)
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error, which is in the store by then."""
+        known = report_failure(self.record, self.seat.config.attempt, 0, error, self.log.tell)
+        # What it met before may well be met again here.
+        with contextlib.suppress(Exception):
+            self._ending.close()
+        self._leave(known)
+
+    def _leave(self, error: BaseException | None) -> None:
+        self.log.close()
+        self.seat.end(error)
+
+
+def beside(like: Session, fresh: Tensors, member: Member) -> Session:
+    """A session of another run of the same shapes that borrows the replica of `like`, whose new optimizer held `fresh`.
+
+    The replica has the weights with which the run begins apart: they are made with its seed in the same order.
+    """
+    spec, replica = member.spec, like.replica
+    examples: Examples = load_examples(spec, member.place, member.record, replica.task)
+    keras.utils.set_random_seed(spec.seed)
+    outputs = replica.task.outputs(len(examples.arrays.classes))
+    model = make_model(spec, examples.arrays.input_shape, outputs, member.place.folder, replica.task.every_step)
+    assign_variables(replica.model.variables, copy_model(model))
+    assign_variables(replica.optimizer.variables, fresh)
+    checkpoints = CheckpointStore(member.record.store, member.record.paths, spec.checkpoint, member.fence)
+    return Session(spec, member.place, member.record, checkpoints, examples, like.strategy, replica)

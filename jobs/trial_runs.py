@@ -1,0 +1,86 @@
+"""The run of a trial in a process of Ray Tune: driven under its lease, unless it is over or its sweep was stopped."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jobs.driver import Driver
+from jobs.groups import Group
+from service.errors import DelaylineError, InfrastructureFailure
+from service.settings import Settings
+from service.specs import TrainSpec
+from service.storage.records import ENDED, Lease, RunRecord
+
+EVALUATION = "evaluation"
+"""The key of Tune's results that counts a trial's evaluations, by which schedulers go."""
+STEP = "step"
+"""The key of Tune's results with the step of the evaluation."""
+MUTATION = "mutation"
+TAKEN = "taken"
+"""The keys of Tune's results with the number of the newest mutation, and the step of the checkpoint that was taken over by it."""
+OVER = "over"
+"""The key of Tune's results that tells a trial's own end from a scheduler's, at which Tune itself says `done`."""
+LOOK_SECONDS = 0.2
+"""Between looks at a trial that may be stopped (assumed: short beside an epoch)."""
+LEASE_PATIENCE = 120.0
+"""For a lease whose holder was lost (assumed: four times the time after which it counts as such)."""
+
+
+@dataclass(frozen=True)
+class TrialRun:
+    """A trial's run, and where it is driven from."""
+
+    record: RunRecord
+    sweep: str
+    settings: Settings
+    folder: str
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is something to do: the run is not over, and its sweep not stopped."""
+        state = self.record.state()["state"]
+        if state in ENDED and state != "cancelled":
+            return False
+        # Tune holds a trial or two ready: one that had not begun when the sweep was stopped does not begin.
+        return not RunRecord(self.record.store, self.sweep).cancel_requested()
+
+    def drive(
+        self, make_group: Callable[[Settings, TrainSpec], Group], prepare: Callable[[], None] = lambda: None
+    ) -> DelaylineError | None:
+        """Drive the run to its end if it is due, after `prepare` under its lease; return what kept it from being driven."""
+        try:
+            if self.is_due:
+                lease = self._lease()
+                self._drive(lease, make_group, prepare)
+        except DelaylineError as error:
+            return error
+        return None
+
+    def _drive(self, lease: Lease, make_group: Callable[[Settings, TrainSpec], Group], prepare: Callable[[], None]) -> None:
+        try:
+            prepare()
+        except DelaylineError:
+            lease.release()
+            raise
+        # A process that lets a run pause may be about to end it until it gives the lease back.
+        cancelled = self.record.state()["state"] == "cancelled"
+        Driver(
+            self.record, self.record.spec(), self.settings, lease, self.folder,
+            fresh_budget=cancelled, say=say, make_group=make_group, reports=False,
+        ).run()  # fmt: skip
+
+    def _lease(self) -> Lease:
+        """The run's lease, once a process that was killed is known to be gone."""
+        lease, end = Lease(self.record), time.monotonic() + LEASE_PATIENCE
+        while not lease.acquire():
+            if time.monotonic() > end:
+                raise InfrastructureFailure(
+                    f"The trial {self.record.run_id} is driven by another process; the sweep cannot go on with it."
+                )
+            time.sleep(LOOK_SECONDS)
+        return lease
+
+
+def say(message: str) -> None:
+    """A line of the process's log."""
+    print(f"{time.strftime('%H:%M:%S')} {message}", flush=True)

@@ -1,0 +1,69 @@
+"""32 trials of the bit memoriser that train together, against the same trials one after another in one warm process.
+
+usage: uv run python tests/benchmarks/together.py [--recipe bit-memory-rnn] [--seeds 8] [--set KEY=VALUE]…
+The sweep has four rates, each with so many seeds, a delay of 20 steps, and the recipe's epochs. Measured is from the first trial's start to the last
+one's end, with all that a run writes; `together` as it comes, with a company for each core, and in one process alone. The sweeps run one after another.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from common import COMMAND_LIMIT, heading, scratch_store, table
+
+RATES = [0.002, 0.005, 0.01, 0.02]
+WAYS = {
+    "one after another": ["together=never", "parallel=1"],
+    "together in one process": ["together=auto", "parallel=1"],
+    "together": ["together=auto"],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--recipe", default="bit-memory-rnn")
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--set", action="append", default=[], help="a key of the sweep to change")
+    options = parser.parse_args()
+    heading(f"{len(RATES) * options.seeds} trials of {options.recipe}")
+    store = scratch_store()
+    file = write_sweep(Path(store), options.recipe, options.seeds)
+    seconds = {}
+    for way, settings in WAYS.items():
+        seconds[way] = sweep_seconds(file, store, [*settings, *options.set])
+        print(f"  {way}: {seconds[way]:.1f} s", flush=True)
+    apart = seconds["one after another"]
+    table(
+        [("trials", "seconds", "times as fast"), *((way, f"{took:.1f}", f"{apart / took:.1f}") for way, took in seconds.items())]
+    )
+
+
+def write_sweep(folder: Path, recipe: str, seeds: int) -> Path:
+    import yaml
+
+    path = folder.parent / "together.yaml"
+    space = {"optimizer.learning_rate.initial": {"grid": RATES}}
+    path.write_text(yaml.safe_dump({"base": {"recipe": recipe}, "space": space, "seeds": seeds}))
+    return path
+
+
+def sweep_seconds(file: Path, store: str, settings: list[str]) -> float:
+    """From the first start of a trial to the last one's end; raise SystemExit where one did not succeed."""
+    command = [str(Path(sys.executable).parent / "delayline"), "sweep", str(file), "--store", store, "--json"]
+    changes = [part for setting in settings for part in ("-s", setting)]
+    name = f"bench-{time.time_ns() % 10**12}"
+    done = subprocess.run(
+        [*command, *changes, "--name", name], capture_output=True, text=True, timeout=COMMAND_LIMIT, check=False
+    )
+    rows: list[Any] = json.loads(done.stdout)["trials"] if done.stdout else []
+    if done.returncode or {row["state"] for row in rows} != {"succeeded"}:
+        raise SystemExit(done.stderr[-2000:])
+    return float(max(row["finished"] for row in rows) - min(row["started"] for row in rows))
+
+
+if __name__ == "__main__":
+    main()
