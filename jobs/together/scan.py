@@ -38,7 +38,7 @@ def scan(cell: Cell, driven: Any, kernel: Any) -> Any:
 
         def gradients(by_answers: Any) -> tuple[Any, Any]:
             if cell.slope is not None:
-                by_driven = by_products = _backward_plain(by_answers, cell.slope(states[0]), kernel)
+                by_driven = by_products = _backward_plain(cell.slope, by_answers, states[0], kernel)
             else:
                 by_driven, by_products = _backward(cell, by_answers, driven, products, states, kernel)
             before, after = (_rows(states[0][:, :-1]), _rows(by_products[:, 1:]))
@@ -64,12 +64,12 @@ def _forward(cell: Cell, driven: Any, kernel: Any) -> tuple[list[Any], Any]:
     return states, products
 
 
-def _backward_plain(by_answers: Any, slopes: Any, kernel: Any) -> Any:
+def _backward_plain(slope: Callable[[Any], Any], by_answers: Any, answers: Any, kernel: Any) -> Any:
     """The loss's gradient by the sums of `driven` and product."""
     steps = by_answers.shape[1]
 
     def body(t: Any, by_state: Any, kept: Any) -> tuple[Any, Any, Any]:
-        by_sum = _at(slopes, t) * (_at(by_answers, t) + by_state)
+        by_sum = slope(_at(answers, t)) * (_at(by_answers, t) + by_state)
         return t - 1, tf.matmul(by_sum, kernel, transpose_b=True), _put(kept, t, by_sum)
 
     start = (tf.constant(steps - 1), tf.zeros_like(by_answers[:, 0]), tf.zeros_like(by_answers))
