@@ -159,10 +159,13 @@ def report_failure(
 
     `tell` writes a line of the log, where that is not what this process prints.
     """
-    tell = tell or say
     known = classify(error)
     details = getattr(known, "user_traceback", "") or "".join(traceback.format_exception(error))
-    tell(details)
+    if tell is None:
+        print(details, file=sys.stderr, flush=True)
+        tell = say
+    else:
+        tell(details)
     tell(f"failed: {known}")
     document: Document = {
         "kind": kind_of(known),

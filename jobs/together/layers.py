@@ -20,7 +20,7 @@ Forward = Callable[[Any, list[Any], list[Any]], Any]
 """`forward(values, weights, noise)`: logits of values [members, batch, …], with the model's trainable variables, each
 [members, …], and what each dropout layer multiplies with; without noise as in an evaluation."""
 THIN = 4
-"""Inputs or outputs that are so few are added up: of one, that takes a third of a matrix product's time (measured)."""
+"""Inputs or outputs that are so few are added up. Measured with one output: a third of a matrix product's time."""
 
 
 def stacked_forward(model: keras.Sequential) -> Forward:

@@ -260,8 +260,6 @@ def test_small_trials_train_together_and_a_kill_changes_nothing(desk: Desk) -> N
         assert sorted(mine) == sorted(others)
         for name, tensor in mine.items():
             np.testing.assert_allclose(tensor, others[name], rtol=1e-4, atol=1e-5)
-    calm = desk.delayline("sweep", "sweep.yaml", "--name", "calm", "--json")
-    assert calm.code == 0, calm.err
     process = desk.start("sweep", "sweep.yaml", "--name", "killed", "--json")
     desk.wait_for_step("killed-0003", 36)
     kill([one for one in family(process.pid) if "ray::" in command_of(one)])
@@ -272,7 +270,7 @@ def test_small_trials_train_together_and_a_kill_changes_nothing(desk: Desk) -> N
         assert names(document).count("together") == 2
         assert "resumed" in names(document)
         steps = [row["step"] for row in document["history"]]
-        assert steps == [row["step"] for row in desk.show(trial["id"].replace("killed", "calm"))["history"]]
+        assert steps == sorted({*range(18, 721, 18), *range(50, 721, 50)})
     assert [trial["state"] for trial in done.document["trials"]] == ["succeeded"] * 4
 
 

@@ -17,16 +17,12 @@ ADAM = {"name": "adam", "learning_rate": {"name": "cosine", "initial": 0.01}, "g
 SGD = {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9, "clipnorm": 0.1}
 
 CASES: dict[str, dict[str, Any]] = {
-    "dense": {"model": "dense", "model_params": {"hidden": [9, 7]}, "optimizer": ADAM},
     "dense-dropout": {"model": "dense", "model_params": {"hidden": [9, 7], "dropout": 0.4}, "optimizer": SGD},
     "rnn": {"model": "simple-rnn", "model_params": {"units": [6, 5]}, **BITS, "optimizer": ADAM},
     "rnn-last": {"model": "simple-rnn", "model_params": {"units": 6, "activation": "relu", "dropout": 0.2}, "optimizer": SGD},
     "elman": {"model": "elman", "model_params": {"units": 6, "hidden": [5]}, **BITS, "optimizer": SGD},
-    "elman-last": {"model": "elman", "model_params": {"units": 6}, "optimizer": ADAM},
     "lstm": {"model": "lstm", "model_params": {"units": [6, 5], "start": "chrono"}, **BITS, "optimizer": ADAM},
-    "lstm-last": {"model": "lstm", "model_params": {"units": 6, "dropout": 0.2}, "optimizer": SGD},
     "gru": {"model": "gru", "model_params": {"units": [6, 5]}, **BITS, "optimizer": SGD},
-    "gru-last": {"model": "gru", "model_params": {"units": 6, "hidden": [4]}, "optimizer": ADAM},
     "adamw": {
         "model": "dense",
         "model_params": {"hidden": [5]},
@@ -55,7 +51,7 @@ def scaled_rate(optimizer: dict[str, Any], factor: float) -> dict[str, Any]:
 def members_of(case: dict[str, Any], make_spec: Callable[..., TrainSpec]) -> list[TrainSpec]:
     return [
         make_spec(**{**case, "seed": seed, "optimizer": scaled_rate(case["optimizer"], factor), "batch": BATCH})
-        for seed, factor in ((0, 1.0), (3, 1.0), (7, 0.4))
+        for seed, factor in ((0, 1.0), (7, 0.4))
     ]
 
 
@@ -91,7 +87,7 @@ def test_members_are_the_runs_apart(name: str, make_spec: Any, make_replica: Any
     stack.load([tuple(rename(each, own) for each, own in zip(pair, own_tensors(like), strict=True)) for pair in held])
     features, labels = (np.stack([each[part] for each in given], axis=1) for part in (0, 1))
     sums = np.concatenate([stack.train({"x": features[a:b]}, labels[a:b]) for a, b in ((0, 7), (7, 20))])
-    evaluated = stack.evaluate({"x": features[0]}, labels[0], np.ones((3, BATCH), np.float32))
+    evaluated = stack.evaluate({"x": features[0]}, labels[0], np.ones((2, BATCH), np.float32))
     for member, (own_sums, model, optimizer, own_evaluated) in enumerate(apart):
         np.testing.assert_allclose(sums[:, member], own_sums, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(evaluated[member], own_evaluated, rtol=1e-5, atol=1e-5)
