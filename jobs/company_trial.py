@@ -111,7 +111,8 @@ class Table:
             self._changed.wait_for(lambda: self._awaited == 0)
         try:
             if self._seats:
-                _train(self._seats, run.settings)
+                # Drivers arrive in any order.
+                _train(sorted(self._seats, key=lambda seat: seat.config.run_id), run.settings)
         except BaseException as error:
             for seat in self._seats:
                 if not seat.wait(0):
