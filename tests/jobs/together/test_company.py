@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs import worker
+from jobs import ring, worker
 from jobs.checkpoints import CheckpointStore
 from jobs.company_trial import CompanyTrial
 from jobs.groups import InProcess
@@ -41,8 +41,9 @@ def local_store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def make_run(local_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """Claims a run with the keys of a spec; this process keeps its own output."""
+    """Claims a run with the keys of a spec; this process keeps its own output, and its threads, which other tests have used."""
     monkeypatch.setattr(worker, "capture_output", lambda file: (file.parent.mkdir(parents=True, exist_ok=True), file.touch()))
+    monkeypatch.setattr(ring, "limit_threads", lambda cpus: None)
     settings = Settings.load(store=local_store.url)
 
     def make(run_id: str, **keys: Any) -> TrialRun:
