@@ -1,5 +1,6 @@
 """Copies of Keras variables and their restoration; what random layers draw from, different on each worker."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -44,10 +45,14 @@ def copy_model(model: keras.Model) -> Tensors:
 
 
 def copy_variables(variables: list[Any]) -> Tensors:
-    """Copies in host memory; a key is the variable's position and path."""
-    return {
-        f"{index:05d} {variable.path}": np.array(keras.ops.convert_to_numpy(variable)) for index, variable in enumerate(variables)
-    }
+    """Copies in host memory."""
+    keys = keys_of(variables)
+    return {keys[id(variable)]: np.array(keras.ops.convert_to_numpy(variable)) for variable in variables}
+
+
+def keys_of(variables: Sequence[Any]) -> dict[int, str]:
+    """By the id of each variable its key among copies: its position and path."""
+    return {id(variable): f"{index:05d} {variable.path}" for index, variable in enumerate(variables)}
 
 
 def assign_variables(variables: list[Any], tensors: Tensors) -> None:

@@ -8,6 +8,10 @@ import chromium
 import pytest
 import s3_servers
 
+from service.settings import Settings
+from service.storage import open_store
+from service.storage.base import Store
+
 REQUIRED = ("DELAYLINE_REQUIRE_MINIO", "DELAYLINE_REQUIRE_CHROMIUM")
 """Set in CI: a test fails that would be skipped for want of these."""
 
@@ -21,6 +25,12 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
+
+
+@pytest.fixture
+def local_store(tmp_path: Path) -> Store:
+    """A store in a folder of the test's own."""
+    return open_store(Settings.load(store=str(tmp_path / "store")))
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from jobs.checkpoints import Tensors
 from jobs.replica import Replica
 from jobs.together.layers import dropouts, stacked_forward
 from jobs.together.optimizer import StackedOptimizer
+from jobs.variables import keys_of
 from service.specs import TrainSpec
 
 Floats = NDArray[np.float32]
@@ -40,10 +41,10 @@ class Stack:
         self._rates = tf.function(self._optimizer.rates, autograph=False)
         self._copies: list[Held] | None = None
         self._copied_rates: Floats | None = None
-        model_keys = _keys(self._model.variables)
+        model_keys = keys_of(self._model.variables)
         self._weight_keys = [model_keys[id(variable)] for variable in self._trained]
         self._seed_keys = [model_keys[id(layer.seed_generator.state)] for layer in self._dropouts]
-        self._optimizer_keys = _keys(like.optimizer.variables)
+        self._optimizer_keys = keys_of(like.optimizer.variables)
         self._slot_keys = {name: self._keys_of_slot(name) for name in self._optimizer.slots}
 
     def load(self, held: Sequence[Held]) -> None:
@@ -182,8 +183,3 @@ class Stack:
     def _evaluate_batch(self, features: dict[str, Any], labels: Any, counts: Any) -> Any:
         sums = self._sums(features, labels, tf.convert_to_tensor(self._weights), [], counts)
         return tf.concat([sums, tf.reduce_sum(counts, axis=1, keepdims=True)], axis=1)
-
-
-def _keys(variables: Sequence[Any]) -> dict[int, str]:
-    """As in jobs.variables.copy_variables, by the variable."""
-    return {id(variable): f"{index:05d} {variable.path}" for index, variable in enumerate(variables)}

@@ -102,11 +102,16 @@ def make_noise(store: str, count: int, environment: dict[str, str] | None = None
         delayline("data", "import", "noise", "--from", str(file), "--format", "npz", store=store, environment=environment)
 
 
+def find_test_modules() -> None:
+    """Let what the tests share be imported."""
+    # The root goes first: tests/service would hide the package of that name.
+    sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
+
+
 @contextlib.contextmanager
 def minio_store() -> Iterator[tuple[str, dict[str, str]]]:
     """A bucket on a MinIO server of its own: the store's URL, and the environment that reaches it."""
-    # The root goes first: tests/service would hide the package of that name.
-    sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
+    find_test_modules()
     import s3_servers
 
     binary = s3_servers.minio_binary()
@@ -151,6 +156,11 @@ def training_seconds(run: Any) -> float:
     """From the beginning of the first step, its compilation included, to the last row of metrics."""
     began = min(row["time"] for row in run["events"] if row["event"] == "training")
     return float(run["history"][-1]["time"] - began)
+
+
+def span(rows: Sequence[Any]) -> float:
+    """Seconds from the first start of runs to the last one's end."""
+    return float(max(row["finished"] for row in rows) - min(row["started"] for row in rows))
 
 
 def examples_per_second(run: Any, skip_rows: int = 1) -> float:

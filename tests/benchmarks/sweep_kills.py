@@ -8,7 +8,6 @@ given again with --resume, as a user would.
 
 import argparse
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -16,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import yaml
-from common import delayline, heading, scratch_store
+from common import delayline, find_test_modules, heading, scratch_store
 
 EARLY, SOON = 0.3, 8.0
 """This share of the kills comes within so many seconds of a start, which takes about 6 s (measured); the others when the trials have
@@ -80,16 +78,18 @@ def moments(count: int, total: int, draw: random.Random) -> list[Moment]:
 
 def disturbed(path: Path, store: str, kills: list[Moment]) -> dict[str, Any]:
     """Run the sweep `killed` to its end through the kills; return the attempts of the trials that had ended at each."""
+    find_test_modules()
+    from desk import command_of, family, kill
+
     ended: dict[str, Any] = {}
     process = start(path, store, resume=False)
     for number, moment in enumerate(kills, 1):
         wait_for(moment, process, store)
         # While Ray starts there is less to kill.
-        found = {name: [one for one in family(process) if chosen(command_of(one))] for name, chosen in VICTIMS.items()}
+        found = {name: [one for one in family(process.pid) if chosen(command_of(one))] for name, chosen in VICTIMS.items()}
         names = [name for name, victims in found.items() if victims]
         name = names[int(moment.choice * len(names))]
-        for one in found[name]:
-            one.send_signal(signal.SIGKILL)
+        kill(found[name])
         trials = shown(store)
         ended |= {trial["id"]: trial["attempts"] for trial in trials if trial["state"] == "succeeded"}
         print(f"  kill {number}: {name}, {len(found[name])} processes; {len(ended)} trials had ended", flush=True)
@@ -120,21 +120,6 @@ def wait_for(moment: Moment, process: "subprocess.Popen[bytes]", store: str) -> 
 
 def steps_done(document: Any) -> int:
     return sum(trial["step"] or 0 for trial in document["trials"])
-
-
-def family(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
-    try:
-        root = psutil.Process(process.pid)
-        return [root, *root.children(recursive=True)]
-    except psutil.Error:
-        return []
-
-
-def command_of(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
 
 
 def shown(store: str) -> list[Any]:

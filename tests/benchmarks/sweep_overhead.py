@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from common import heading, scratch_store
+from common import delayline, heading, scratch_store, span
 
 BASE = {"recipe": "lenet5-digits", "epochs": 2, "worker": {"cpus": 1}}
 PROCESSES = 2
@@ -45,11 +45,7 @@ def under_tune(store: str, trials: int) -> tuple[float, float]:
     folder = Path(store).parent
     path = folder / "overhead.yaml"
     path.write_text(yaml.safe_dump({"base": BASE, "space": {"batch": {"grid": [64]}}, "seeds": trials, "parallel": PROCESSES}))
-    command = [str(Path(sys.executable).parent / "delayline"), "sweep", str(path), "--name", "tune", "--store", store, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    rows = json.loads(done.stdout)["trials"]
+    rows = delayline("sweep", str(path), "--name", "tune", "--json", store=store)["trials"]
     return span(rows), sum(row["finished"] - row["started"] for row in rows) / len(rows)
 
 
@@ -66,6 +62,7 @@ def without_tune(store: str, trials: int) -> float:
         RunRecord(opened, name).claim(RunRecord(opened, trial["id"]).spec(), {})
         orders.append(
             {"id": name, "sweep": "tune", "store": store, "folder": ".", "metric": "val_accuracy", "by_evaluation": False,
+             "from_history": False, "mutation": None,
              "distributed": False, "local": True, "environment": settings.for_processes()}
         )  # fmt: skip
     assert len(orders) == trials
@@ -78,11 +75,6 @@ def without_tune(store: str, trials: int) -> float:
     states = [RunRecord(opened, order["id"]).state() for order in orders]
     assert {state["state"] for state in states} == {"succeeded"}
     return span(states)
-
-
-def span(rows: list[dict[str, Any]]) -> float:
-    """From the first start to the last end."""
-    return float(max(row["finished"] for row in rows) - min(row["started"] for row in rows))
 
 
 if __name__ == "__main__":

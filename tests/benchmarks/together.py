@@ -6,14 +6,10 @@ one's end, with all that a run writes; `together` as it comes, with a company fo
 """
 
 import argparse
-import json
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
-from common import COMMAND_LIMIT, heading, scratch_store, table
+from common import delayline, heading, scratch_store, span, table
 
 RATES = [0.002, 0.005, 0.01, 0.02]
 WAYS = {
@@ -53,16 +49,12 @@ def write_sweep(folder: Path, recipe: str, seeds: int) -> Path:
 
 def sweep_seconds(file: Path, store: str, settings: list[str]) -> float:
     """From the first start of a trial to the last one's end; raise SystemExit where one did not succeed."""
-    command = [str(Path(sys.executable).parent / "delayline"), "sweep", str(file), "--store", store, "--json"]
     changes = [part for setting in settings for part in ("-s", setting)]
     name = f"bench-{time.time_ns() % 10**12}"
-    done = subprocess.run(
-        [*command, *changes, "--name", name], capture_output=True, text=True, timeout=COMMAND_LIMIT, check=False
-    )
-    rows: list[Any] = json.loads(done.stdout)["trials"] if done.stdout else []
-    if done.returncode or {row["state"] for row in rows} != {"succeeded"}:
-        raise SystemExit(done.stderr[-2000:])
-    return float(max(row["finished"] for row in rows) - min(row["started"] for row in rows))
+    rows = delayline("sweep", str(file), *changes, "--name", name, "--json", store=store)["trials"]
+    if {row["state"] for row in rows} != {"succeeded"}:
+        raise SystemExit(f"not all trials of {name} succeeded")
+    return span(rows)
 
 
 if __name__ == "__main__":

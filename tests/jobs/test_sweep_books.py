@@ -1,13 +1,10 @@
 """What the books of a sweep say of trials that take over from others; tests/jobs/test_sweep_driver.py has the rest."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobs.sweep_books import SweepBooks
-from service.settings import Settings
-from service.storage import open_store
 from service.storage.base import Store
 from service.storage.records import RunRecord
 from service.sweep_specs import SweepSpec
@@ -15,11 +12,6 @@ from service.sweep_specs import SweepSpec
 BASE = {"model": "lenet5", "dataset": "digits", "epochs": 9, "optimizer": {"name": "sgd", "learning_rate": 0.1}}
 SPACE = {"label_smoothing": {"grid": [0.1, 0.2]}, "optimizer.learning_rate": {"expression": "0.3 - label_smoothing"}}
 SPEC = SweepSpec.model_validate({"base": [{"name": "b", "values": BASE}], "space": SPACE, "scheduler": "pbt"})
-
-
-@pytest.fixture
-def local_store(tmp_path: Path) -> Store:
-    return open_store(Settings.load(store=str(tmp_path / "store")))
 
 
 @pytest.fixture

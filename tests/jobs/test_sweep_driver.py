@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from jobs.sweep_driver import SweepDriver
 from jobs.tune_run import Capacity
 from service.settings import Settings
 from service.specs import TrainSpec
-from service.storage import open_store
 from service.storage.base import Store
 from service.storage.records import Lease, RunRecord
 from service.sweep_specs import SweepSpec
@@ -38,11 +36,6 @@ def end(record: RunRecord, state: str, value: float | None = None, **error: Any)
 
 def learns(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
     return end(record, "succeeded", record.spec().batch / 100 + record.spec().seed / 1000)
-
-
-@pytest.fixture
-def local_store(tmp_path: Path) -> Store:
-    return open_store(Settings.load(store=str(tmp_path / "store")))
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What a run has in the store after it took over from another one."""
 
 import threading
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -13,9 +12,7 @@ from jobs.checkpoints import CheckpointStore, Snapshot
 from jobs.optimizers import make_optimizer
 from jobs.take_over import take_over
 from jobs.variables import assign_variables, copy_variables
-from service.settings import Settings
 from service.specs import TrainSpec
-from service.storage import open_store
 from service.storage.base import Store
 from service.storage.records import RunRecord
 
@@ -62,11 +59,6 @@ def newest(record: RunRecord) -> Snapshot:
     found = checkpoints(record).load_newest(lambda step, why: pytest.fail(why))
     assert found is not None
     return found
-
-
-@pytest.fixture
-def local_store(tmp_path: Path) -> Store:
-    return open_store(Settings.load(store=str(tmp_path / "store")))
 
 
 def test_the_other_runs_weights_are_taken_and_what_lies_behind_them_is_dropped(local_store: Store) -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from service.cluster.base import Job
-from service.settings import Settings, process_environment
+from service.settings import process_environment
 from service.specs import TrainSpec
-from service.storage import open_store
 from service.storage.base import Store
 from service.storage.records import RunRecord
 
@@ -70,11 +69,6 @@ record.write_state({**state, "state": result, "finished": time.time(), "metrics"
 lease.release()
 sys.exit(code)
 """
-
-
-@pytest.fixture
-def local_store(tmp_path: Path) -> Store:
-    return open_store(Settings.load(store=str(tmp_path / "store")))
 
 
 @pytest.fixture

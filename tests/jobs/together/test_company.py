@@ -14,7 +14,6 @@ from jobs.groups import InProcess
 from jobs.trial_runs import TrialRun
 from service.settings import Settings
 from service.specs import CheckpointPolicy, TrainSpec
-from service.storage import open_store
 from service.storage.base import Store
 from service.storage.records import RunRecord
 
@@ -32,11 +31,6 @@ RUN: dict[str, Any] = {
     "checkpoint": {"every_steps": 5},
 }
 Make = Callable[..., TrialRun]
-
-
-@pytest.fixture
-def local_store(tmp_path: Path) -> Store:
-    return open_store(Settings.load(store=str(tmp_path / "store")))
 
 
 @pytest.fixture
