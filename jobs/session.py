@@ -1,8 +1,7 @@
 """One attempt in one worker: data, ring, model, newest checkpoint, training loop, test, exported model."""
 
 import contextlib
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +18,10 @@ from jobs.datasets import Arrays, load_arrays
 from jobs.datasets.augmentation import make_augmenter
 from jobs.datasets.reading import example_bytes
 from jobs.evaluation import Evaluator
+from jobs.kept_model import keep_model
 from jobs.milestones import Milestones
 from jobs.model_graph import model_graph
 from jobs.models import build_model, model_inputs, synchronise_batch_normalisation
-from jobs.models.user_code import describe
 from jobs.optimizers import make_optimizer, set_precision
 from jobs.pace import Pace
 from jobs.replica import Replica
@@ -131,7 +130,7 @@ def finish(session: Session, watcher: LeadWatcher | SilentWatcher, course: Cours
         watcher.update(phase="testing")
         _restore_best(session, watcher)
         metrics |= {f"test_{name}": value for name, value in _test(session).items()}
-        _keep_model(session, watcher)
+        keep_model(session.replica.model, session.record, session.place.rank, watcher.event)
         analyse(_subject(session), watcher.event)
     watcher.ended(outcome, metrics, course.state)
 
@@ -283,23 +282,6 @@ def _test(session: Session) -> dict[str, float]:
     return session.evaluator("test", np.arange(len(session.arrays.test_labels))).evaluate()
 
 
-def _keep_model(session: Session, watcher: LeadWatcher | SilentWatcher) -> None:
-    """Save `model.keras`. Every worker takes part, because reading some variables is a collective; rank 0 uploads."""
-    with _plain_model(session.replica.model) as model, tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.keras"
-        try:
-            model.save(path)
-        except (TypeError, ValueError, NotImplementedError) as error:
-            # A user's layer without get_config: `delayline export` builds the model again and loads the checkpoint.
-            watcher.event(
-                "model not saved",
-                f"Keras cannot save this model as a file ({describe(error)}); its weights are in the last checkpoint",
-            )
-            return
-        if session.place.rank == 0:
-            session.record.store.upload(path, session.record.paths.model)
-
-
 def _subject(session: Session) -> Subject:
     place, plan = session.place, session.examples.plan
     counts = {
@@ -311,17 +293,6 @@ def _subject(session: Session) -> Subject:
     return Subject(
         session.spec, session.record, session.replica, session.arrays, place.rank, place.workers, place.attempt, counts
     )
-
-
-@contextlib.contextmanager
-def _plain_model(model: keras.Model) -> Iterator[keras.Model]:
-    """The model without the optimizer that callbacks needed, so that it is not saved with it."""
-    optimizer = model.optimizer
-    object.__setattr__(model, "optimizer", None)
-    try:
-        yield model
-    finally:
-        object.__setattr__(model, "optimizer", optimizer)
 
 
 def model_summary(model: keras.Model) -> str:
