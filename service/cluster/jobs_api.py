@@ -1,18 +1,13 @@
-"""The HTTP API of a Ray cluster's dashboard: its nodes, jobs and packages.
+"""The HTTP API of a Ray cluster's dashboard: its nodes, jobs and packages."""
 
-Ray's own client takes 1.3 s to import where urllib takes 0.03 s (measured on 2 cores).
-"""
-
-import http.client
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from pydantic import SecretStr
 
+from service.cluster.dashboard_http import DashboardHttp
 from service.errors import ClusterUnreachable, InfrastructureFailure, InvalidInput
 
 ANSWER_SECONDS = 4.0
@@ -33,7 +28,7 @@ class JobsApi:
     def __init__(self, url: str, token: SecretStr | None) -> None:
         self.url = check_url(url)
         self._token = token
-        self._opener = urllib.request.build_opener(_NoRedirects)
+        self._http = DashboardHttp(self.url, token)
 
     def version(self) -> str:
         """Ray's version on the cluster."""
@@ -121,28 +116,13 @@ class JobsApi:
         return f"The cluster {self.url} refuses the token that was found here ({status}): {where}."
 
     def _request(self, method: str, path: str, data: bytes | None = None, seconds: float = ANSWER_SECONDS) -> tuple[int, bytes]:
-        headers = {"Content-Type": "application/json"}
-        if self._token is not None:
-            headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
-        request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)  # noqa: S310 - check_url allows http and https alone
         try:
-            try:
-                with self._opener.open(request, timeout=seconds) as answer:
-                    return int(answer.status), answer.read()
-            except urllib.error.HTTPError as refusal:
-                return refusal.code, refusal.read()
-        except (OSError, http.client.HTTPException) as error:
+            return self._http.request(method, path, data, seconds=seconds)
+        except OSError as error:
             reason = getattr(error, "reason", None) or str(error) or type(error).__name__
             raise ClusterUnreachable(
                 f"The cluster {self.url} does not answer ({reason}): check its address, and that its dashboard runs."
             ) from error
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the token to another host."""
-
-    def redirect_request(self, *arguments: Any) -> None:
-        return
 
 
 def check_url(url: str) -> str:

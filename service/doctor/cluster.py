@@ -9,7 +9,6 @@ import re
 import socket
 import ssl
 import urllib.error
-import urllib.request
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
@@ -17,12 +16,12 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from service.cluster.dashboard_http import DashboardHttp
 from service.cluster.machine import this_machine
 from service.doctor.findings import Check, Finding, failed, ok, skipped
 from service.settings import Settings
 
 ANSWER_SECONDS = 3.0
-MOST_BYTES = 32 * 1024**2
 DASHBOARD_PORT = 8265
 GIB = 1024**3
 _USAGE = re.compile(r"([\d.]+)/([\d.]+) (CPU|GPU)\b")
@@ -99,14 +98,13 @@ class _Dashboard:
         """Whether the cluster accepts the token, or wants none."""
         if self._status is None:
             return skipped("There is no cluster to ask.")
-        token = _token(self.settings)
         if self._status == 401:
             return failed(
                 "The cluster wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH, a file)."
             )
         if self._status == 403:
             return failed("The cluster does not accept this token: set RAY_AUTH_TOKEN to the one of this cluster.")
-        if not token:
+        if self.settings.cluster_token() is None:
             return ok("none is needed: whoever reaches the cluster may run code on it")
         if not self.settings.cluster and self.settings.ray_auth_mode != "token":
             return failed("There is a token, but Ray itself sends it with RAY_AUTH_MODE=token alone: set that too.")
@@ -138,26 +136,11 @@ class _Dashboard:
 
     def _get(self, path: str) -> tuple[int, Any]:
         """The status and the JSON of an answer; raise OSError without one."""
-        token = _token(self.settings)
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        request = urllib.request.Request(self._url + path, headers=headers)  # noqa: S310  # http or https, as checked
+        status, body = DashboardHttp(self._url, self.settings.cluster_token()).request("GET", path, seconds=ANSWER_SECONDS)
         try:
-            with _OPENER.open(request, timeout=ANSWER_SECONDS) as answer:
-                return answer.status, json.loads(answer.read(MOST_BYTES))
-        except urllib.error.HTTPError as error:
-            return error.code, None
+            return status, json.loads(body) if status == 200 else None
         except ValueError:
-            return 200, None
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A token goes to the address that the user gave, and to no other."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-_OPENER = urllib.request.build_opener(_NoRedirect)
+            return status, None
 
 
 def _free(data: dict[str, Any], alive: list[dict[str, Any]]) -> str:
@@ -172,11 +155,6 @@ def _free(data: dict[str, Any], alive: list[dict[str, Any]]) -> str:
         whole = {name: sum(float(each.get(name, 0.0)) for each in totals) for name in sums}
         return ", ".join(f"{count:g} {name}s in all" for name, count in whole.items())
     return ", ".join(f"{free:g} of {total:g} {name}s free" for name, (free, total) in sums.items())
-
-
-def _token(settings: Settings) -> str:
-    token = settings.cluster_token()
-    return token.get_secret_value() if token else ""
 
 
 def _why(error: OSError) -> str:
