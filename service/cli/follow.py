@@ -10,7 +10,7 @@ from types import FrameType
 from service import runs
 from service.cli.console import duration, figures
 from service.cli.display import Display
-from service.cli.sweep_display import parameters
+from service.cli.sweep_display import parameters, several_bases
 from service.cluster.supervisor import Supervisor
 from service.errors import (
     Cancelled,
@@ -203,7 +203,6 @@ def _sweep_line(sweep: Document) -> str:
     words = [f"sweep {sweep['id']} {sweep['state']}{took}"]
     if best:
         spread = f" ± {best['spread']:.4f}" if best.get("spread") is not None else ""
-        words.append(
-            f"best {best['metric']} {best['mean']:.4f}{spread} with {parameters(best) or best['base']}, trial {best['trial']}"
-        )
+        values = parameters(best, several_bases(sweep["trials"])) or best["base"]
+        words.append(f"best {best['metric']} {best['mean']:.4f}{spread} with {values}, trial {best['trial']}")
     return f"{': '.join(words)}  (store {sweep['store']})"

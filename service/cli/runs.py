@@ -11,7 +11,7 @@ from service.cli.logs import follow_logs, heading
 from service.cli.options import AsJson, RunId, StoreUrl
 from service.cli.prune import prune
 from service.cli.report import compare, report
-from service.cli.sweep_display import cells
+from service.cli.sweep_display import cells, several_bases
 from service.errors import InfrastructureFailure
 from service.settings import Settings
 from service.storage import open_store
@@ -104,7 +104,8 @@ def _readable(document: dict[str, Any]) -> dict[str, Any]:
 def _shorten_sweep(shown: dict[str, Any]) -> None:
     """A line for each trial, best first, in the place of all that is known of it."""
     metric, mode = shown["spec"]["metric"], shown["spec"]["mode"]
-    shown["trials"] = ["  ".join(filter(None, cells(row))) for row in table(shown["trials"], metric, mode, most=100)]
+    named = several_bases(shown["trials"])
+    shown["trials"] = ["  ".join(filter(None, cells(row, named))) for row in table(shown["trials"], metric, mode, most=100)]
     shown["spec"] = {**shown["spec"], "base": [base["name"] for base in shown["spec"]["base"]]}
 
 

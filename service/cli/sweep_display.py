@@ -1,6 +1,7 @@
 """How a sweep is shown while it lives: a table of its trials, best first, on a terminal; a line now and then elsewhere."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from service.cli.console import duration, printable, say
@@ -56,23 +57,24 @@ class LiveSweep(Display):
         table = Table(box=None, padding=(0, 1), title_justify="left")
         for heading in ("TRIAL", "PARAMS", "STATE", "EPOCH", "RESULT"):
             table.add_column(heading, justify="right" if heading in ("EPOCH", "RESULT") else "left", no_wrap=heading != "PARAMS")
+        named = several_bases(progress["table"])
         for row in progress["table"][:ROWS]:
-            table.add_row(*(Text(printable(cell)) for cell in cells(row)))
+            table.add_row(*(Text(printable(cell)) for cell in cells(row, named)))
         self._live.update(Group(table, Text(describe(progress))))
 
     def close(self) -> None:
         self._live.stop()
 
 
-def cells(row: dict[str, Any]) -> list[str]:
-    """A trial as a row of a table: id, parameters as they are now, state, epoch, result."""
+def cells(row: dict[str, Any], named: bool = False) -> list[str]:
+    """A trial as a row of a table: id, parameters as they are now after its base's name if `named`, state, epoch, result."""
     stopped = row.get("stopped")
     state = f"stopped by {stopped['by']}" if row["state"] == "stopped" and stopped else str(row["state"])
     epoch = f"{row['epoch']}/{row.get('epochs') or '?'}" if row.get("epoch") is not None else ""
     value = row.get("value")
     return [
         row["id"],
-        parameters(row) + changed(row.get("mutations") or 0),
+        parameters(row, named) + changed(row.get("mutations") or 0),
         state,
         epoch,
         "" if value is None else f"{value:.4f}",
@@ -84,10 +86,15 @@ def changed(times: int) -> str:
     return f" (after {times} take-over{'s' if times > 1 else ''})" if times else ""
 
 
-def parameters(row: dict[str, Any]) -> str:
-    """`delay=20 learning_rate=0.003 seed 1`: the last part of each key says enough."""
+def several_bases(rows: Sequence[dict[str, Any]]) -> bool:
+    """Whether trials or points differ in their base, so that each is shown with its name."""
+    return len({row.get("base") for row in rows}) > 1
+
+
+def parameters(row: dict[str, Any], named: bool = False) -> str:
+    """`lstm delay=20 learning_rate=0.003 seed 1`, with the base's name if `named`: the last part of each key says enough."""
     words = [f"{key.rpartition('.')[2]}={_short(value)}" for key, value in row["params"].items()]
-    return " ".join([*words, *([f"seed {row['seed']}"] if row.get("seed") else [])])
+    return " ".join([*([str(row["base"])] if named else []), *words, *([f"seed {row['seed']}"] if row.get("seed") else [])])
 
 
 def _short(value: Any) -> str:
@@ -102,7 +109,7 @@ def describe(progress: dict[str, Any]) -> str:
     words = [f"{over} of {total} trials" if total else f"{over} trials"]
     words[0] += ": " + ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) if counts else ""
     if best := progress.get("best"):
-        words.append(f"best {best['metric']} {best['mean']:.4f} ({parameters(best)})")
+        words.append(f"best {best['metric']} {best['mean']:.4f} ({parameters(best, several_bases(progress.get('table') or ()))})")
     used = float(progress.get("used_seconds") or 0.0)
     if total and 0 < over < total and used:
         words.append(f"about {duration(used / over * (total - over))} left")

@@ -49,6 +49,8 @@ def test_a_line_tells_how_far_the_sweep_is() -> None:
     assert "best val_loss 0.2500 (learning_rate=0.001235 batch=8)" in describe(progress)
     assert "about 0:40 left" in describe(progress)
     assert describe({"trials": {}, "total": None}) == "0 trials"
+    table = [{"base": "lstm"}, {"base": "gru"}]
+    assert "best val_loss 0.2500 (gru learning_rate=" in describe({**progress, "best": {**best, "base": "gru"}, "table": table})
 
 
 def test_a_row_of_the_table_says_who_stopped_the_trial() -> None:
@@ -63,6 +65,7 @@ def test_a_row_of_the_table_says_who_stopped_the_trial() -> None:
         "value": 0.5,
     }
     assert cells(row) == ["s-0001", "batch=8 seed 1", "stopped by asha", "3/9", "0.5000"]
+    assert cells({**row, "base": "lstm"}, named=True)[1] == "lstm batch=8 seed 1"
     assert parameters({"params": {}}) == ""
     changed = {**row, "seed": 0, "state": "succeeded", "mutations": 2}
     assert cells(changed)[1:3] == ["batch=8 (after 2 take-overs)", "succeeded"]
