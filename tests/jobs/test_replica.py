@@ -141,7 +141,7 @@ def reference_step(
         ({"name": "sgd", "learning_rate": 0.5}, lambda: dense(layers.BatchNormalization())),
         ({"name": "sgd", "learning_rate": 0.5}, lambda: dense(layers.Dropout(0.5, seed=4), layers.ActivityRegularization(0.1))),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else None,
 )
 def test_steps_are_those_of_a_plain_loop_over_keras(
     make_spec: MakeSpec, make_replica: MakeReplica, arguments: dict[str, Any], build: Callable[[], keras.Model]
