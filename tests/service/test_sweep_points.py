@@ -132,7 +132,7 @@ def test_the_corners_hold_every_listed_value_and_both_ends() -> None:
     [
         ("base: no-such\nspace: {}\n", "no recipe 'no-such'"),
         ("space: {batch: {grid: [1]}}\n", "no 'base'"),
-        ("base: cnn-digits\nspace: {batch: {grid: []}}\n", "space.batch.grid"),
+        ("base: cnn-digits\nspace: {batch: {grid: []}}\n", "space.batch.grid is [], but must be a list of at least 1;"),
         ("base: cnn-digits\nspace: {batch: {}}\n", "exactly one of"),
         ("base: cnn-digits\nspace: {batch: {grid: [1], choice: [1]}}\n", "exactly one of"),
         ("base: cnn-digits\nspace: {batch: {grid: [8, 8]}}\n", "stands twice"),
