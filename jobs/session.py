@@ -13,7 +13,7 @@ from jobs.analysis import Subject, analyse, describe_attempt
 from jobs.batches import BatchFeeder, BatchPlan, choose_examples, split_validation
 from jobs.callbacks import callback_state, make_callbacks, observes_batches, restore_callback_state
 from jobs.checkpoints import CheckpointStore, Snapshot
-from jobs.course import Course, LoopState, latest_metrics
+from jobs.course import Course, Judge, LoopState, latest_metrics
 from jobs.datasets import Arrays, load_arrays
 from jobs.datasets.augmentation import make_augmenter
 from jobs.datasets.reading import example_bytes
@@ -121,15 +121,20 @@ def begin(session: Session, watcher: LeadWatcher | SilentWatcher, course: Course
     watcher.graph(graph)
 
 
-def finish(session: Session, watcher: LeadWatcher | SilentWatcher, course: Course, outcome: str) -> None:
-    """Behind the last step: of a run that succeeded test and keep the model, and look at what it learned."""
+def finish(
+    session: Session, watcher: LeadWatcher | SilentWatcher, course: Course, outcome: str, test: Judge | None = None
+) -> None:
+    """Behind the last step: of a run that succeeded test and keep the model, and look at what it learned.
+
+    `test` evaluates the test examples, else the session's replica does.
+    """
     course.callbacks.on_train_end()
     watcher.wait_for_checkpoints()
     metrics = dict(latest_metrics(course.state.history))
     if outcome == "succeeded":
         watcher.update(phase="testing")
         _restore_best(session, watcher)
-        metrics |= {f"test_{name}": value for name, value in _test(session).items()}
+        metrics |= {f"test_{name}": value for name, value in (test or _test(session)).evaluate().items()}
         keep_model(session.replica.model, session.record, session.place.rank, watcher.event)
         analyse(_subject(session), watcher.event)
     watcher.ended(outcome, metrics, course.state)
@@ -278,8 +283,8 @@ def _restore_best(session: Session, watcher: LeadWatcher | SilentWatcher) -> Non
         watcher.event("restored best", f"the run ends with the weights of step {best}, the best by {policy.metric}", step=best)
 
 
-def _test(session: Session) -> dict[str, float]:
-    return session.evaluator("test", np.arange(len(session.arrays.test_labels))).evaluate()
+def _test(session: Session) -> Evaluator:
+    return session.evaluator("test", np.arange(len(session.arrays.test_labels)))
 
 
 def _subject(session: Session) -> Subject:

@@ -16,10 +16,10 @@ from jobs.datasets.reading import example_bytes
 from jobs.evaluation import BATCH
 from jobs.pace import Pace
 from jobs.session import Session, attach_optimizer, begin, draw, finish, prepare
-from jobs.together.member import Member, beside
+from jobs.together.member import Member, beside, first_weights
 from jobs.together.seat import Seat
 from jobs.together.stack import Stack
-from jobs.variables import copy_variables
+from jobs.variables import assign_variables, copy_model, copy_variables
 from service.errors import InfrastructureFailure
 from service.settings import Settings
 from service.storage import open_store
@@ -68,7 +68,10 @@ class Company:
         self._stack: Stack
         self._pace: Pace
         self._stacked: list[Member] = []
-        self._evaluated: tuple[int, Any] | None = None
+        self._evaluated: dict[str, tuple[int, Any]] = {}
+        """Of each split: the step at which all were evaluated last, and their sums."""
+        self._first_weights: dict[int, Tensors] = {}
+        """By the seed that they are drawn with."""
 
     def prepare(self) -> None:
         """Take up each run where it stands."""
@@ -85,7 +88,7 @@ class Company:
                     "together", f"trains together with {len(others)} other trials, as one computation", trials=others
                 )
                 if len(member.session.examples.validation_rows):
-                    member.course.validation = _Judge(self, member)
+                    member.course.validation = _Judge(self, member, "validation")
                 member.course.callbacks.on_train_begin()
                 begin(member.session, member.watcher, member.course, graph)
                 if not member.course.begin():
@@ -114,12 +117,12 @@ class Company:
         for member in self._members:
             member.fail(error)
 
-    def validation(self, member: Member) -> dict[str, float]:
-        """Means over the member's validation examples; all members are evaluated when the first one asks."""
+    def evaluate(self, member: Member, split: str) -> dict[str, float]:
+        """Means over the member's `validation` or `test` examples; all members are evaluated when the first one asks."""
         step = member.course.state.step
-        if self._evaluated is None or self._evaluated[0] != step:
-            self._evaluated = (step, self._evaluate())
-        *totals, count = self._evaluated[1][member.index]
+        if self._evaluated.get(split, (None,))[0] != step:
+            self._evaluated[split] = (step, self._sums(split))
+        *totals, count = self._evaluated[split][1][member.index]
         return {name: float(total / count) for name, total in zip(("loss", *member.metric_names), totals, strict=True)}
 
     def _session(self, member: Member) -> Session:
@@ -128,8 +131,19 @@ class Company:
             self._like = prepare(member.spec, member.place, member.record, member.fence, lambda *_: contextlib.nullcontext())
             self._fresh = copy_variables(self._like.replica.optimizer.variables)
             attach_optimizer(self._like.replica)
+            self._first_weights[member.spec.seed] = copy_model(self._like.replica.model)
             return self._like
-        return beside(self._like, self._fresh, member)
+        session = beside(self._like, member)
+        assign_variables(session.replica.model.variables, self._weights_of(session))
+        assign_variables(session.replica.optimizer.variables, self._fresh)
+        return session
+
+    def _weights_of(self, session: Session) -> Tensors:
+        """Those with which the run begins apart."""
+        seed = session.spec.seed
+        if seed not in self._first_weights:
+            self._first_weights[seed] = first_weights(session)
+        return self._first_weights[seed]
 
     def _leave_others_behind(self) -> None:
         """Keep the members that stand where most do; others try again, apart."""
@@ -149,7 +163,7 @@ class Company:
         course = self._members[0].course
         self._stack = Stack([member.spec for member in self._members], self._like.replica, course.milestones.total)
         self._stack.load(held)
-        self._stacked, self._evaluated = list(self._members), None
+        self._stacked, self._evaluated = list(self._members), {}
         for index, member in enumerate(self._members):
             member.index, member.stack = index, self._stack
         bytes_a_step = example_bytes(self._like.arrays.train) * course.spec.batch * len(self._members)
@@ -198,25 +212,25 @@ class Company:
     def _take_leave(self, member: Member, outcome: str) -> None:
         self._members.remove(member)
         member.lend_weights()
-        finish(member.session, member.watcher, member.course, outcome)
+        policy = member.spec.early_stopping
+        # The best weights, with which some runs end, are not in the stack, nor is one that had ended before.
+        stacked = member.stack is not None and not (policy is not None and policy.restore_best)
+        finish(member.session, member.watcher, member.course, outcome, _Judge(self, member, "test") if stacked else None)
         member.end()
 
-    def _evaluate(self) -> Any:
-        """Sums of loss, metrics and examples over each member's validation examples: [members, 2 + metrics]."""
-        rows = self._of_all(
-            {member: (member.session.arrays, member.session.examples.validation_rows) for member in self._members}
-        )
-        count = len(rows[0][1])
-        size = min(BATCH, count)
-        totals = np.zeros((len(rows), 2 + len(self._members[0].metric_names)))
+    def _sums(self, split: str) -> Any:
+        """Sums of loss, metrics and examples over each member's examples of a split: [members, 2 + metrics]."""
+        examples = [_split(member.session, split) for member in self._stacked]
+        count = len(examples[0][2])
+        # Pieces of one size for both splits: the function is built once.
+        size = min(BATCH, len(_split(self._stacked[0].session, "validation")[2]) or count)
+        totals = np.zeros((len(examples), 2 + len(self._stacked[0].metric_names)))
         for first in range(0, count, size):
             # The last piece is padded with examples that do not count.
             places = np.arange(first, first + size) % count
-            counts = np.tile((np.arange(first, first + size) < count).astype(np.float32), (len(rows), 1))
-            features = {
-                name: np.stack([arrays.train[name][chosen[places]] for arrays, chosen in rows]) for name in rows[0][0].train
-            }
-            labels = np.stack([arrays.train_labels[chosen[places]] for arrays, chosen in rows])
+            counts = np.tile((np.arange(first, first + size) < count).astype(np.float32), (len(examples), 1))
+            features = {name: np.stack([arrays[name][rows[places]] for arrays, _, rows in examples]) for name in examples[0][0]}
+            labels = np.stack([answers[rows[places]] for _, answers, rows in examples])
             totals += self._stack.evaluate(features, labels, counts)
         return totals
 
@@ -231,12 +245,21 @@ class Company:
             member.fail(error)
 
 
+def _split(session: Session, split: str) -> tuple[Any, Any, Any]:
+    """The features and labels of the `validation` or `test` examples, and which rows of them they are."""
+    arrays = session.arrays
+    if split == "validation":
+        return arrays.train, arrays.train_labels, session.examples.validation_rows
+    return arrays.test, arrays.test_labels, np.arange(len(arrays.test_labels))
+
+
 @dataclass(frozen=True)
 class _Judge:
-    """Evaluates a member's validation examples with those of the others."""
+    """Evaluates a member's examples of a split with those of the others."""
 
     company: Company
     member: Member
+    split: str
 
     def evaluate(self) -> dict[str, float]:
-        return self.company.validation(self.member)
+        return self.company.evaluate(self.member, self.split)

@@ -163,17 +163,18 @@ class Member:
         self.seat.end(error)
 
 
-def beside(like: Session, fresh: Tensors, member: Member) -> Session:
-    """A session of another run of the same shapes that borrows the replica of `like`, whose new optimizer held `fresh`.
-
-    The replica has the weights with which the run begins apart: they are made with its seed in the same order.
-    """
+def beside(like: Session, member: Member) -> Session:
+    """A session of another run of the same shapes that borrows the replica of `like`."""
     spec, replica = member.spec, like.replica
     examples: Examples = load_examples(spec, member.place, member.record, replica.task)
-    keras.utils.set_random_seed(spec.seed)
-    outputs = replica.task.outputs(len(examples.arrays.classes))
-    model = make_model(spec, examples.arrays.input_shape, outputs, member.place.folder, replica.task.every_step)
-    assign_variables(replica.model.variables, copy_model(model))
-    assign_variables(replica.optimizer.variables, fresh)
     checkpoints = CheckpointStore(member.record.store, member.record.paths, spec.checkpoint, member.fence)
     return Session(spec, member.place, member.record, checkpoints, examples, like.strategy, replica)
+
+
+def first_weights(session: Session) -> Tensors:
+    """The model's variables as a run apart begins with them: made with its seed in the same order."""
+    spec, task, arrays = session.spec, session.replica.task, session.arrays
+    keras.utils.set_random_seed(spec.seed)
+    return copy_model(
+        make_model(spec, arrays.input_shape, task.outputs(len(arrays.classes)), session.place.folder, task.every_step)
+    )
