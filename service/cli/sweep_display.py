@@ -92,13 +92,26 @@ def several_bases(rows: Sequence[dict[str, Any]]) -> bool:
 
 
 def parameters(row: dict[str, Any], named: bool = False) -> str:
-    """`lstm delay=20 learning_rate=0.003 seed 1`, with the base's name if `named`: the last part of each key says enough."""
-    words = [f"{key.rpartition('.')[2]}={_short(value)}" for key, value in row["params"].items()]
+    """`lstm delay=20 learning_rate=0.003 augment=flip+shift(2) seed 1`, with the base's name if `named`."""
+    words = [f"{_label(key)}={_short(value)}" for key, value in row["params"].items()]
     return " ".join([*([str(row["base"])] if named else []), *words, *([f"seed {row['seed']}"] if row.get("seed") else [])])
 
 
+def _label(key: str) -> str:
+    """The last part of a key says enough, but for those that stand in several places."""
+    parts = key.split(".")
+    return ".".join(parts[-2:] if parts[-1] in ("name", "initial") else parts[-1:])
+
+
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict) and "name" in value:
+        rest = [_short(each) for key, each in value.items() if key != "name"]
+        return f"{value['name']}({', '.join(rest)})" if rest else str(value["name"])
+    if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+        return "+".join(map(_short, value))
+    return str(value)
 
 
 def describe(progress: dict[str, Any]) -> str:

@@ -67,5 +67,11 @@ def test_a_row_of_the_table_says_who_stopped_the_trial() -> None:
     assert cells(row) == ["s-0001", "batch=8 seed 1", "stopped by asha", "3/9", "0.5000"]
     assert cells({**row, "base": "lstm"}, named=True)[1] == "lstm batch=8 seed 1"
     assert parameters({"params": {}}) == ""
+    nested = {
+        "optimizer.learning_rate.name": "cosine",
+        "augment": [{"name": "flip"}, {"pixels": 2, "name": "shift"}],
+        "units": [3],
+    }
+    assert parameters({"params": nested}) == "learning_rate.name=cosine augment=flip+shift(2) units=[3]"
     changed = {**row, "seed": 0, "state": "succeeded", "mutations": 2}
     assert cells(changed)[1:3] == ["batch=8 (after 2 take-overs)", "succeeded"]
