@@ -5,6 +5,8 @@ import os
 import secrets
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +20,7 @@ NODE_SECONDS = 240
 
 @dataclass
 class RayCluster:
-    """A cluster; `folder` must have a short name, for Ray's sockets lie in it."""
+    """A cluster, whose sockets lie below `folder`."""
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
@@ -102,3 +104,16 @@ class RayCluster:
         for process in [child for one in self.processes() for child in family(one.pid)]:
             with contextlib.suppress(psutil.Error):
                 process.kill()
+
+
+@contextlib.contextmanager
+def running(**environment: str) -> Iterator[RayCluster]:
+    """A cluster of two nodes; `environment`: what else its processes find there."""
+    # A socket's path has 107 bytes at most, of which Ray takes 63: too many for a test's own folder.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        cluster = RayCluster(Path(folder), environment)
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.kill()

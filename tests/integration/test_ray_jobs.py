@@ -6,11 +6,11 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import ray_clusters
 import s3_servers
 from desk import BIN, COMMAND_SECONDS, Desk, Done, command_of, kill
 from ray_clusters import RayCluster
@@ -22,14 +22,10 @@ LONG = ("run.yaml", "--workers", "1", "-s", "worker.cpus=1", "-s", "steps=2000")
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory, seaweedfs: s3_servers.S3Server) -> Iterator[RayCluster]:
+def cluster(seaweedfs: s3_servers.S3Server) -> Iterator[RayCluster]:
     """Two nodes of one CPU each, which have the store's credentials in their own environment."""
-    made = RayCluster(Path(tmp_path_factory.mktemp("r")), {"RAY_JOB_STOP_WAIT_TIME_S": "3", **seaweedfs.environment})
-    try:
-        made.start()
+    with ray_clusters.running(RAY_JOB_STOP_WAIT_TIME_S="3", **seaweedfs.environment) as made:
         yield made
-    finally:
-        made.kill()
 
 
 @pytest.fixture

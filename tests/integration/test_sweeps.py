@@ -292,7 +292,7 @@ def test_the_entry_point_runs_a_sweep_without_the_command(desk: Desk) -> None:
         "-s",
         "seeds=1",
         "--name",
-        "plain",
+        "bare-sweep",
         "--store",
         desk.store_url,
     ]
@@ -300,6 +300,6 @@ def test_the_entry_point_runs_a_sweep_without_the_command(desk: Desk) -> None:
         command, cwd=desk.folder, env=dict(os.environ), capture_output=True, text=True, timeout=280, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert [trial["state"] for trial in desk.show("plain")["trials"]] == ["succeeded"] * 3
-    assert not [process for process in psutil.process_iter() if "--name plain" in command_of(process)]
-    assert Path(desk.store_url, "runs", "plain", "report.html").exists()
+    assert [trial["state"] for trial in desk.show("bare-sweep")["trials"]] == ["succeeded"] * 3
+    assert not [process for process in psutil.process_iter() if "--name bare-sweep" in command_of(process)]
+    assert Path(desk.store_url, "runs", "bare-sweep", "report.html").exists()
