@@ -19,8 +19,10 @@ class DashboardHttp:
         self._token = token
         self._opener = urllib.request.build_opener(_NoRedirects)
 
-    def request(self, method: str, path: str, data: bytes | None = None, *, seconds: float) -> tuple[int, bytes]:
-        """The status and the body of an answer, refusals too; raise OSError when none came in `seconds`."""
+    def request(
+        self, method: str, path: str, data: bytes | None = None, *, seconds: float, most: int | None = None
+    ) -> tuple[int, bytes]:
+        """The status and the body of an answer, of a good one at most `most` bytes, refusals too; raise OSError when none came in `seconds`."""
         headers = {"Content-Type": "application/json"}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
@@ -28,7 +30,7 @@ class DashboardHttp:
         try:
             try:
                 with self._opener.open(request, timeout=seconds) as answer:
-                    return int(answer.status), answer.read()
+                    return int(answer.status), answer.read(most)
             except urllib.error.HTTPError as refusal:
                 return refusal.code, refusal.read()
         except http.client.HTTPException as error:

@@ -22,6 +22,7 @@ from service.doctor.findings import Check, Finding, failed, ok, skipped
 from service.settings import Settings
 
 ANSWER_SECONDS = 3.0
+MOST_BYTES = 32 * 1024**2
 DASHBOARD_PORT = 8265
 GIB = 1024**3
 _USAGE = re.compile(r"([\d.]+)/([\d.]+) (CPU|GPU)\b")
@@ -136,7 +137,8 @@ class _Dashboard:
 
     def _get(self, path: str) -> tuple[int, Any]:
         """The status and the JSON of an answer; raise OSError without one."""
-        status, body = DashboardHttp(self._url, self.settings.cluster_token()).request("GET", path, seconds=ANSWER_SECONDS)
+        http = DashboardHttp(self._url, self.settings.cluster_token())
+        status, body = http.request("GET", path, seconds=ANSWER_SECONDS, most=MOST_BYTES)
         try:
             return status, json.loads(body) if status == 200 else None
         except ValueError:
