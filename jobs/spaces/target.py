@@ -46,14 +46,18 @@ class TargetSpace:
         self._settings = settings
         self._seed = seed
         self._parts = [_part(layer) for layer in chain(model)]
-        self._inputs = self._shortened(tf.convert_to_tensor(inputs))
-        self._trainable = [id(variable) for variable in model.trainable_variables]
+        self.inputs = self._shortened(tf.convert_to_tensor(inputs))
+        """The realisation batch, at its length."""
+        self.trainable = [id(variable) for variable in model.trainable_variables]
+        """The ids of the weights, in the model's order."""
         self._solved = [part for part in self._parts if isinstance(part, TargetLayer)]
         self.variables = [
             keras.Variable(np.zeros(shape, np.float32), name=f"targets_{part.layer.name}")
             for part, shape in zip(self._solved, self._shapes(), strict=True)
         ]
         self.kept = self.variables
+        self.walked = self._parts[: self._parts.index(self._solved[-1]) + 1]
+        """The layers up to the last one that is solved."""
 
     def begin(self) -> None:
         """First targets: drawn from the seed and projected once, T_l ← A_l W_l; or the sums that the model's weights give."""
@@ -94,7 +98,7 @@ class TargetSpace:
             self._walk(solve_layer)
         for variable, value in solved.values():
             variable.assign(value)
-        weights = [solved[key][1] for key in self._trainable]
+        weights = [solved[key][1] for key in self.trainable]
         return lambda gradients: tape.gradient(weights, list(values.values()), output_gradients=gradients)
 
     def forward(self, inputs: Any, training: bool) -> Any:
@@ -105,8 +109,8 @@ class TargetSpace:
 
     def _walk(self, visit: Callable[[TargetLayer, Any, Any], Any]) -> None:
         """Pass the realisation batch through the layers; `visit` gives what a solved layer hands on."""
-        inputs, variables = self._inputs, iter(self.variables)
-        for part in self._parts[: self._parts.index(self._solved[-1]) + 1]:
+        inputs, variables = self.inputs, iter(self.variables)
+        for part in self.walked:
             inputs = visit(part, next(variables), inputs) if isinstance(part, TargetLayer) else part(inputs, training=False)
 
     def _outputs(self, part: TargetLayer, inputs: Any, matrix: Any, targets: Any, achieved: bool) -> Any:
@@ -117,7 +121,7 @@ class TargetSpace:
         return part.outputs(part.sums(inputs, matrix))
 
     def _shapes(self) -> list[tuple[int, ...]]:
-        shapes, inputs = [], self._inputs
+        shapes, inputs = [], self.inputs
         for part in self._parts:
             if isinstance(part, TargetLayer):
                 shapes.append(part.sums_shape(inputs))

@@ -161,7 +161,12 @@ class Company:
         assert self._like
         held = [member.held for member in self._members]
         course = self._members[0].course
-        self._stack = Stack([member.spec for member in self._members], self._like.replica, course.milestones.total)
+        self._stack = Stack(
+            [member.spec for member in self._members],
+            self._like.replica,
+            [member.space for member in self._members],
+            course.milestones.total,
+        )
         self._stack.load(held)
         self._stacked, self._evaluated = list(self._members), {}
         for index, member in enumerate(self._members):

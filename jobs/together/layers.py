@@ -29,25 +29,31 @@ def stacked_forward(model: keras.Sequential) -> Forward:
     passes: list[tuple[Any, list[int]]] = []
     recurs = False
     for layer in model.layers:
-        make = _PASSES.get(type(layer))
-        if make is None:
-            raise InvalidInput(f"A layer of type {type(layer).__name__} has no form for several members at once.")
-        if make in _RECURRENT and not recurs:
+        call = stacked_layer(layer)
+        if isinstance(layer, _RECURRENT) and not recurs:
             recurs = True
-            passes.append((_swap_steps, []))
-        passes.append((make(layer), [positions[id(variable)] for variable in layer.trainable_variables]))
+            passes.append((swap_steps, []))
+        passes.append((call, [positions[id(variable)] for variable in layer.trainable_variables]))
     every_step = recurs and len(model.output_shape) == 3
 
     def forward(values: Any, weights: list[Any], noise: list[Any]) -> Any:
-        left = [_swap_steps(each) if every_step else each for each in noise]
+        left = [swap_steps(each) if every_step else each for each in noise]
         for each, places in passes:
             if each is not None:
                 values = each(values, *(weights[place] for place in places))
             elif noise:
                 values = values * left.pop(0)
-        return _swap_steps(values) if every_step else values
+        return swap_steps(values) if every_step else values
 
     return forward
+
+
+def stacked_layer(layer: Any) -> Callable[..., Any] | None:
+    """What a layer computes from values and its weights [members, …], None if nothing; raise InvalidInput for a layer without such a form."""
+    make = _PASSES.get(type(layer))
+    if make is None:
+        raise InvalidInput(f"A layer of type {type(layer).__name__} has no form for several members at once.")
+    return make(layer)
 
 
 def dropouts(model: keras.Sequential) -> list[Any]:
@@ -55,8 +61,8 @@ def dropouts(model: keras.Sequential) -> list[Any]:
     return [layer for layer in model.layers if isinstance(layer, layers.Dropout)]
 
 
-def _swap_steps(values: Any) -> Any:
-    """From [members, batch, steps, width] to [members, steps, batch, width], or back."""
+def swap_steps(values: Any) -> Any:
+    """Values of time steps from [members, batch, steps, width] to [members, steps, batch, width], or back."""
     return tf.transpose(values, (0, 2, 1, 3))
 
 
@@ -162,7 +168,7 @@ def _answers(every_step: bool, answers: Any) -> Any:
     return answers if every_step else answers[:, -1]
 
 
-_PASSES: dict[type, Callable[[Any], Any]] = {
+_PASSES: dict[type, Callable[[Any], Callable[..., Any] | None]] = {
     layers.Flatten: _reshape,
     layers.Reshape: _reshape,
     layers.Dense: _dense,
@@ -172,4 +178,4 @@ _PASSES: dict[type, Callable[[Any], Any]] = {
     layers.GRU: _gru,
     ElmanContext: _elman,
 }
-_RECURRENT = (_simple_rnn, _lstm, _gru, _elman)
+_RECURRENT = (layers.SimpleRNN, layers.LSTM, layers.GRU, ElmanContext)

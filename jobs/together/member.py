@@ -17,6 +17,8 @@ from jobs.logs import LogShipper
 from jobs.models import make_model
 from jobs.pace import Pace
 from jobs.session import Examples, Place, Session, load_examples, restore
+from jobs.spaces import Space
+from jobs.spaces.realisation import make_space
 from jobs.together.seat import Seat
 from jobs.together.stack import Held, Stack
 from jobs.variables import assign_variables, copy_model, copy_variables
@@ -61,6 +63,7 @@ class Member:
         self.stack: Stack | None = None
         self.course: Course
         self.session: Session
+        self.space: Space
         self.feeder: BatchFeeder
         self.watcher: LeadWatcher
         self._first: Held
@@ -92,7 +95,8 @@ class Member:
         self._ending.callback(self.watcher.close)
         snapshot = restore(session, self.watcher)
         replica, examples, arrays = session.replica, session.examples, session.arrays
-        self._first = (copy_model(replica.model), copy_variables(replica.optimizer.variables))
+        self.space = replica.space
+        self._first = (copy_model(replica.model), copy_variables(replica.optimizer.variables), copy_variables(self.space.kept))
         self.feeder = BatchFeeder(examples.plan, arrays.train, arrays.train_labels, None)
         self._ending.callback(self.feeder.close)
         self.course = Course(
@@ -124,12 +128,12 @@ class Member:
 
     @property
     def held(self) -> Held:
-        """Copies in host memory of the model's and the optimizer's variables."""
+        """Copies in host memory of the model's, the optimizer's and the space's variables."""
         return self.stack.held(self.index) if self.stack else self._first
 
     def copies(self) -> tuple[Tensors, Tensors, Tensors]:
-        """The same, as a run apart gives them: the optimizer has no variables of its own."""
-        return (*self.held, {})
+        """The same, as a run apart gives them."""
+        return self.held
 
     def is_asked_to_stop(self) -> bool:
         """Whether somebody cancelled the run, as the store says now, or its driver waits no more."""
@@ -168,6 +172,8 @@ def beside(like: Session, member: Member) -> Session:
     spec, replica = member.spec, like.replica
     examples: Examples = load_examples(spec, member.place, member.record, replica.task)
     checkpoints = CheckpointStore(member.record.store, member.record.paths, spec.checkpoint, member.fence)
+    with like.strategy.scope():
+        replica.space = make_space(spec, replica.model, examples.arrays, examples.plan.examples)
     return Session(spec, member.place, member.record, checkpoints, examples, like.strategy, replica)
 
 

@@ -1,6 +1,6 @@
 """A Keras optimizer that changes the weights of all members at once, each by its own numbers.
 
-All weights of a member are one row of one variable [members, weights], so that what an optimizer does elementwise is one operation, and a
+All that the optimizer changes of a member is one row of one variable [members, size], so that what an optimizer does elementwise is one operation, and a
 number of each member is a column [members, 1]. Clipping and its norms are each member's own.
 """
 

@@ -10,65 +10,80 @@ from numpy.typing import NDArray
 
 from jobs.checkpoints import Tensors
 from jobs.replica import Replica
+from jobs.spaces import Space
 from jobs.together.layers import dropouts, stacked_forward
 from jobs.together.optimizer import StackedOptimizer
+from jobs.together.spaces import stacked_space
 from jobs.variables import keys_of
 from service.specs import TrainSpec
 
 Floats = NDArray[np.float32]
-Held = tuple[Tensors, Tensors]
-"""A member's model and optimizer, as its checkpoints hold them."""
+Held = tuple[Tensors, Tensors, Tensors]
+"""A member's model, optimizer and space, as its checkpoints hold them."""
 
 
 class Stack:
-    """What the runs of `specs` hold; `like` is the replica of one of them, whose shapes, names and task are those of all."""
+    """What the runs of `specs` hold; `like` is the replica of one of them, whose shapes, names and task are those of all.
 
-    def __init__(self, specs: Sequence[TrainSpec], like: Replica, total_steps: int) -> None:
+    `spaces` are the members' own, in which their optimizers work.
+    """
+
+    def __init__(self, specs: Sequence[TrainSpec], like: Replica, spaces: Sequence[Space], total_steps: int) -> None:
         self._like = like
         self._model = like.model
         self._members, self._batch = len(specs), specs[0].batch
         self._trained = list(self._model.trainable_variables)
         self._sizes = [int(np.prod(variable.shape)) for variable in self._trained]
-        self._weights = keras.Variable(np.zeros((self._members, sum(self._sizes)), np.float32), name="members")
-        self._optimizer = StackedOptimizer(specs, total_steps, self._weights, self._sizes)
+        self._space = stacked_space(specs, like, spaces)
+        self._changed = like.space.variables
+        sizes = [int(np.prod(variable.shape)) for variable in self._changed]
+        self._values = keras.Variable(np.zeros((self._members, sum(sizes)), np.float32), name="members")
+        self._optimizer = StackedOptimizer(specs, total_steps, self._values, sizes)
         self._dropouts = dropouts(self._model)
         self._seeds = [tf.Variable(tf.zeros([self._members, 2], layer.seed_generator.state.dtype)) for layer in self._dropouts]
         self._unchanged: list[Tensors] = []
         self._forward = stacked_forward(self._model)
-        self._step = tf.function(self._train_step, jit_compile=True, autograph=False)
+        self._differentiate = tf.function(self._gradients, jit_compile=True, autograph=False)
+        self._apply = tf.function(self._optimizer.apply, jit_compile=True, autograph=False)
+        self._step = tf.function(self._train_step, jit_compile=self._space.compiled, autograph=False)
         self._train: Any = None
         self._evaluate = tf.function(self._evaluate_batch, jit_compile=True, autograph=False)
         self._rates = tf.function(self._optimizer.rates, autograph=False)
         self._copies: list[Held] | None = None
         self._copied_rates: Floats | None = None
+        self._realise = tf.function(lambda: self._space.realise(tf.convert_to_tensor(self._values))[0], autograph=False)
+        self._weights: Any = None
         model_keys = keys_of(self._model.variables)
         self._weight_keys = [model_keys[id(variable)] for variable in self._trained]
         self._seed_keys = [model_keys[id(layer.seed_generator.state)] for layer in self._dropouts]
+        space_keys = keys_of(like.space.kept)
+        self._space_keys = [space_keys[id(variable)] for variable in like.space.kept]
         self._optimizer_keys = keys_of(like.optimizer.variables)
         self._slot_keys = {name: self._keys_of_slot(name) for name in self._optimizer.slots}
 
     def load(self, held: Sequence[Held]) -> None:
-        """Give each member its model and optimizer; all have done the same number of steps."""
-        models, optimizers = ([by_kind[kind] for by_kind in held] for kind in (0, 1))
-        self._weights.assign(self._rows(models, self._weight_keys))
+        """Give each member its model, optimizer and space; all have done the same number of steps."""
+        models, optimizers, spaces = ([by_kind[kind] for by_kind in held] for kind in (0, 1, 2))
+        changed = (spaces, self._space_keys) if self._space_keys else (models, self._weight_keys)
+        self._values.assign(self._rows(*changed))
         for name, slot in self._optimizer.slots.items():
             slot.assign(self._rows(optimizers, self._slot_keys[name]))
         self._optimizer.iterations.assign(optimizers[0][self._optimizer_keys[id(self._like.optimizer.iterations)]])
         for key, seeds in zip(self._seed_keys, self._seeds, strict=True):
             seeds.assign(np.stack([model[key] for model in models]))
-        changed = {*self._weight_keys, *self._seed_keys}
-        self._unchanged = [{key: array for key, array in model.items() if key not in changed} for model in models]
-        self._copies = self._copied_rates = None
+        own = {*self._weight_keys, *self._seed_keys}
+        self._unchanged = [{key: array for key, array in model.items() if key not in own} for model in models]
+        self._copies = self._copied_rates = self._weights = None
 
     def held(self, member: int) -> Held:
-        """Copies of a member's model and optimizer in host memory."""
+        """Copies of a member's model, optimizer and space in host memory."""
         if self._copies is None:
             self._copies = self._read()
         return self._copies[member]
 
     def train(self, features: Mapping[str, Any], labels: Any) -> Floats:
         """Do a step for each row of `labels` [steps, members, batch, …]; the sums over the batch of loss and metrics, [steps, members, 1 + metrics]."""
-        self._copies = self._copied_rates = None
+        self._copies = self._copied_rates = self._weights = None
         if self._train is None:
             self._train = self._built(features, labels)
         result: Floats = self._train({name: tf.constant(array) for name, array in features.items()}, tf.constant(labels)).numpy()
@@ -90,7 +105,7 @@ class Stack:
 
     def evaluate(self, features: Mapping[str, Any], labels: Any, counts: Any) -> Floats:
         """Sums of loss, metrics and examples over those [members, examples, …] that count: [members, 2 + metrics]."""
-        result: Floats = self._evaluate(dict(features), labels, counts).numpy()
+        result: Floats = self._evaluate(dict(features), labels, counts, self._settled()).numpy()
         return result
 
     def rates(self) -> Floats:
@@ -99,37 +114,44 @@ class Stack:
             self._copied_rates = self._rates().numpy()
         return self._copied_rates
 
+    def _settled(self) -> Any:
+        """The weights [members, weights] that follow from the last step."""
+        if self._weights is None:
+            self._weights = self._realise()
+        return self._weights
+
     def _rows(self, tensors: Sequence[Tensors], keys: Sequence[str]) -> Floats:
-        """[members, weights]."""
-        return np.stack([np.concatenate([each[key].reshape(-1) for key in keys]) for each in tensors]).astype(np.float32)
+        """What the optimizer changes, or keeps of it: [members, size]."""
+        return np.stack([self._space.row([each[key] for key in keys]) for each in tensors]).astype(np.float32)
 
     def _keys_of_slot(self, name: str) -> list[str]:
         """Of what the optimizer of a run apart keeps under this name of each variable."""
         by_name = {variable.name: variable for variable in self._like.optimizer.variables}
-        slots = [by_name[f"{variable.path.replace('/', '_')}_{name}"] for variable in self._trained]
+        slots = [by_name[f"{variable.path.replace('/', '_')}_{name}"] for variable in self._changed]
         return [self._optimizer_keys[id(slot)] for slot in slots]
 
     def _read(self) -> list[Held]:
-        weights = self._weights.numpy()
+        weights, values = self._settled().numpy(), self._values.numpy()
         slots = {name: slot.numpy() for name, slot in self._optimizer.slots.items()}
         seeds = [each.numpy() for each in self._seeds]
         iterations, rates = np.array(self._optimizer.iterations.numpy()), self.rates()
         held = []
         for member in range(self._members):
-            model = self._parts(weights[member], self._weight_keys)
+            model: Tensors = dict(zip(self._weight_keys, self._weights_of(weights[member]), strict=True))
             model |= {key: np.array(each[member]) for key, each in zip(self._seed_keys, seeds, strict=True)}
             model |= self._unchanged[member]
             optimizer = {self._optimizer_keys[id(self._like.optimizer.iterations)]: iterations}
             for name, rows in slots.items():
-                optimizer |= self._parts(rows[member], self._slot_keys[name])
+                optimizer |= dict(zip(self._slot_keys[name], self._space.parts(rows[member]), strict=True))
             # A rate without a schedule is a variable of its own.
             optimizer |= {key: np.array(rates[member]) for key in self._optimizer_keys.values() if key not in optimizer}
-            held.append((model, optimizer))
+            space = dict(zip(self._space_keys, self._space.parts(values[member]), strict=True)) if self._space_keys else {}
+            held.append((model, optimizer, space))
         return held
 
-    def _parts(self, row: Floats, keys: Sequence[str]) -> Tensors:
+    def _weights_of(self, row: Floats) -> list[Floats]:
         parts = np.split(row, np.cumsum(self._sizes)[:-1])
-        return {key: part.reshape(v.shape).copy() for key, part, v in zip(keys, parts, self._trained, strict=True)}
+        return [part.reshape(v.shape).copy() for part, v in zip(parts, self._trained, strict=True)]
 
     def _train_chunk(self, features: dict[str, Any], labels: Any) -> Any:
         count = tf.shape(labels)[0]
@@ -152,13 +174,18 @@ class Stack:
         return drawn
 
     def _train_step(self, features: dict[str, Any], labels: Any, noise: list[Any]) -> Any:
-        weights = tf.convert_to_tensor(self._weights)
+        weights, pull_back = self._space.realise(tf.convert_to_tensor(self._values))
+        sums, gradients = self._differentiate(features, labels, weights, noise)
+        self._apply(pull_back(gradients))
+        return sums
+
+    def _gradients(self, features: dict[str, Any], labels: Any, weights: Any, noise: list[Any]) -> tuple[Any, Any]:
+        """Sums as `_sums` gives them, and the loss's gradient by the weights."""
         with tf.GradientTape() as tape:
             tape.watch(weights)
             sums = self._sums(features, labels, weights, noise)
             loss = tf.reduce_sum(sums[:, 0]) / self._batch
-        self._optimizer.apply(tape.gradient(loss, weights))
-        return sums
+        return sums, tape.gradient(loss, weights)
 
     def _sums(self, features: dict[str, Any], labels: Any, weights: Any, noise: list[Any], counts: Any = None) -> Any:
         """Of the loss and each metric over a member's examples, those alone that count: [members, 1 + metrics]."""
@@ -180,6 +207,6 @@ class Stack:
             kept = [tf.where(counts > 0, value, tf.zeros_like(value)) for value in kept]
         return tf.stack([tf.reduce_sum(value, axis=1) for value in kept], axis=1)
 
-    def _evaluate_batch(self, features: dict[str, Any], labels: Any, counts: Any) -> Any:
-        sums = self._sums(features, labels, tf.convert_to_tensor(self._weights), [], counts)
+    def _evaluate_batch(self, features: dict[str, Any], labels: Any, counts: Any, weights: Any) -> Any:
+        sums = self._sums(features, labels, weights, [], counts)
         return tf.concat([sums, tf.reduce_sum(counts, axis=1, keepdims=True)], axis=1)

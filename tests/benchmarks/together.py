@@ -1,17 +1,18 @@
 """32 trials of the bit memoriser that train together, against the same trials one after another in one warm process.
 
-usage: uv run python tests/benchmarks/together.py [--recipe bit-memory-rnn] [--seeds 8] [--set KEY=VALUE]…
-The sweep has four rates, each with so many seeds, a delay of 20 steps, and the recipe's epochs. Measured is from the first trial's start to the last
-one's end, with all that a run writes; `together` as it comes, with a company for each core, and in one process alone. The sweeps run one after another.
+usage: uv run python tests/benchmarks/together.py [--recipe NAME] [--key KEY] [--values NUMBER…] [--seeds 8] [--set KEY=VALUE]…
+The sweep has four rates or values of another key, each with so many seeds, a delay of 20 steps, and the recipe's epochs.
+Measured is from the first trial's start to the last one's end, with all that a run writes; `together` as it comes, with a
+company for each core, and in one process alone. The sweeps run one after another.
 """
 
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 from common import delayline, heading, scratch_store, span, table
 
-RATES = [0.002, 0.005, 0.01, 0.02]
 WAYS = {
     "one after another": ["together=never", "parallel=1"],
     "together in one process": ["together=auto", "parallel=1"],
@@ -22,12 +23,14 @@ WAYS = {
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--recipe", default="bit-memory-rnn")
+    parser.add_argument("--key", default="optimizer.learning_rate.initial")
+    parser.add_argument("--values", type=float, nargs="+", default=[0.002, 0.005, 0.01, 0.02])
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--set", action="append", default=[], help="a key of the sweep to change")
     options = parser.parse_args()
-    heading(f"{len(RATES) * options.seeds} trials of {options.recipe}")
+    heading(f"{len(options.values) * options.seeds} trials of {options.recipe}")
     store = scratch_store()
-    file = write_sweep(Path(store), options.recipe, options.seeds)
+    file = write_sweep(Path(store), options.recipe, {options.key: {"grid": options.values}}, options.seeds)
     seconds = {}
     for way, settings in WAYS.items():
         seconds[way] = sweep_seconds(file, store, [*settings, *options.set])
@@ -38,11 +41,10 @@ def main() -> None:
     )
 
 
-def write_sweep(folder: Path, recipe: str, seeds: int) -> Path:
+def write_sweep(folder: Path, recipe: str, space: dict[str, Any], seeds: int) -> Path:
     import yaml
 
     path = folder.parent / "together.yaml"
-    space = {"optimizer.learning_rate.initial": {"grid": RATES}}
     path.write_text(yaml.safe_dump({"base": {"recipe": recipe}, "space": space, "seeds": seeds}))
     return path
 

@@ -1,4 +1,4 @@
-"""Which trials train together: those whose specs differ in seed and in the optimizer's numbers alone."""
+"""Which trials train together: those whose specs differ in seed, λ and the optimizer's numbers alone."""
 
 import ast
 from pathlib import Path
@@ -57,6 +57,17 @@ def test_numbers_of_a_schedule_may_differ_but_not_its_kind() -> None:
     assert with_rate(0.01, beta_1=0.8) != with_rate(0.01, beta_1=0.9)
 
 
+def test_numbers_of_target_space_may_differ_but_not_its_shapes() -> None:
+    def with_space(**keys: Any) -> str | None:
+        return key(space={"name": "target", **keys})
+
+    plain = with_space()
+    assert plain not in (None, key())
+    assert with_space(ridge=0.1, target_std=0.5) == plain
+    for changes in ({"realisation": 7}, {"realisation_length": 5}, {"cascade": "ocu"}, {"initial": "weights"}):
+        assert with_space(**changes) not in (None, plain)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -81,7 +92,8 @@ def test_all_else_must_be_equal(changes: dict[str, Any]) -> None:
         {"model": "dense", "dataset": "digits", "task": "classification"},
         {"model": "dense", "dataset": "digits", "task": "classification", "model_params": {"hidden": [129]}},
         {"callbacks": [{"name": "TerminateOnNaN"}]},
-        {"space": "target"},
+        {"space": "target", "dataset_params": {"delay": 60}},
+        {"space": "target", "model": "lstm"},
         {"precision": "bfloat16"},
         {"input": "stream"},
         {"workers": 2},

@@ -1,5 +1,7 @@
 """The solve against NumPy in float64, and its gradient against finite differences."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -27,6 +29,23 @@ def by_numpy(a: np.ndarray, t: np.ndarray, ridge: float) -> np.ndarray:
 def test_is_the_ridge_regression_of_numpy(rows: int, columns: int, units: int, ridge: float) -> None:
     a, t, _ = problem(rows, columns, units)
     np.testing.assert_allclose(solve(tf.constant(a), tf.constant(t), ridge).numpy(), by_numpy(a, t, ridge), rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_problems_that_are_solved_at_once_are_solved_as_apart(shape: tuple[int, int, int]) -> None:
+    problems, ridges = [problem(*shape, seed=seed) for seed in range(3)], [0.01, 0.1, 1.0]
+    rows, targets, gradients = (tf.constant(np.stack([each[part] for each in problems])) for part in range(3))
+
+    def solved(rows: Any, targets: Any, ridge: Any, gradient: Any) -> list[Any]:
+        with tf.GradientTape() as tape:
+            tape.watch([rows, targets])
+            weights = solve(rows, targets, ridge)
+        return [weights, *tape.gradient(weights, [rows, targets], output_gradients=gradient)]
+
+    at_once = solved(rows, targets, np.array(ridges)[:, None, None], gradients)
+    for place, ridge in enumerate(ridges):
+        for ours, theirs in zip(at_once, solved(rows[place], targets[place], ridge, gradients[place]), strict=True):
+            np.testing.assert_allclose(ours[place], theirs, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

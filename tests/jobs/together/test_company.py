@@ -64,7 +64,7 @@ def rows(run: TrialRun) -> list[dict[str, Any]]:
 def weights(run: TrialRun) -> dict[str, Any]:
     snapshot = CheckpointStore(run.record.store, run.record.paths, CheckpointPolicy()).load_newest(lambda step, why: None)
     assert snapshot is not None
-    return {**snapshot.model, **snapshot.optimizer}
+    return {**snapshot.model, **snapshot.optimizer, **{f"space {key}": array for key, array in snapshot.space.items()}}
 
 
 def assert_alike(ours: TrialRun, theirs: TrialRun) -> None:
@@ -99,6 +99,26 @@ def test_a_member_is_the_run_that_its_spec_makes_apart(make_run: Make, local_sto
 
 def keys_of(store: Store, run: TrialRun) -> set[str]:
     return {info.key for info in store.list(run.record.paths.root)}
+
+
+def test_members_in_target_space_have_each_their_own_ridge_and_targets(make_run: Make) -> None:
+    run = {
+        "model": "simple-rnn",
+        "optimizer": {"name": "sgd", "learning_rate": 0.3},
+        "model_params": {"units": 4, "input_scale": 0.5},
+    }
+    ridges = [(1, 0.1), (2, 0.1), (2, 1.0)]
+    for initial in ("random", "weights"):
+        spaces = [{"name": "target", "ridge": ridge, "realisation": 6, "initial": initial} for _, ridge in ridges]
+        keys = [{**run, "seed": seed, "space": space} for (seed, _), space in zip(ridges, spaces, strict=True)]
+        members = [make_run(f"{initial}-{number}", **each) for number, each in enumerate(keys)]
+        company = CompanyTrial(members)
+        assert list(company.reports())
+        for member, each in zip(members, keys, strict=True):
+            assert "together" in events(member)
+            apart = make_run(f"{member.record.run_id}-apart", **each)
+            assert apart.drive(lambda *_: InProcess()) is None
+            assert_alike(member, apart)
 
 
 def test_who_fails_or_ends_early_leaves_and_the_others_go_on(make_run: Make) -> None:

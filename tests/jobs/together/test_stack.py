@@ -16,6 +16,8 @@ BITS = {"dataset": "bits", "dataset_params": {"delay": 3}, "task": "bit-memory"}
 ADAM = {"name": "adam", "learning_rate": {"name": "cosine", "initial": 0.01}, "global_clipnorm": 0.5}
 SGD = {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9, "clipnorm": 0.1}
 
+TARGET = {"name": "target", "ridge": 0.01, "target_std": 0.7}
+
 CASES: dict[str, dict[str, Any]] = {
     "dense-dropout": {"model": "dense", "model_params": {"hidden": [9, 7], "dropout": 0.4}, "optimizer": SGD},
     "rnn": {"model": "simple-rnn", "model_params": {"units": [6, 5]}, **BITS, "optimizer": ADAM},
@@ -23,6 +25,32 @@ CASES: dict[str, dict[str, Any]] = {
     "elman": {"model": "elman", "model_params": {"units": 6, "hidden": [5]}, **BITS, "optimizer": SGD},
     "lstm": {"model": "lstm", "model_params": {"units": [6, 5], "start": "chrono"}, **BITS, "optimizer": ADAM},
     "gru": {"model": "gru", "model_params": {"units": [6, 5]}, **BITS, "optimizer": SGD},
+    "target-dense": {
+        "model": "dense",
+        "model_params": {"hidden": [9, 7], "dropout": 0.4},
+        "space": {**TARGET, "initial": "weights"},
+        "optimizer": SGD,
+    },
+    "target-rnn": {
+        "model": "simple-rnn",
+        "model_params": {"units": [6, 5]},
+        **BITS,
+        "space": {**TARGET, "ridge": 0.1, "realisation_length": 8},
+        "optimizer": SGD,
+    },
+    "target-rnn-ocu": {
+        "model": "simple-rnn",
+        "model_params": {"units": 6},
+        **BITS,
+        "space": {**TARGET, "cascade": "ocu"},
+        "optimizer": {**ADAM, "learning_rate": 0.001},
+    },
+    "target-rnn-last": {
+        "model": "simple-rnn",
+        "model_params": {"units": [6, 5]},
+        "space": TARGET,
+        "optimizer": SGD,
+    },
     "adamw": {
         "model": "dense",
         "model_params": {"hidden": [5]},
@@ -41,7 +69,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def scaled_rate(optimizer: dict[str, Any], factor: float) -> dict[str, Any]:
-    """The same optimizer with another learning rate and clipping."""
+    """The same optimizer with another learning rate, clipping and decay."""
     rate = optimizer.get("learning_rate", 0.001)
     other = {**rate, "initial": rate["initial"] * factor} if isinstance(rate, dict) else rate * factor
     varied = ("clipnorm", "global_clipnorm", "clipvalue", "weight_decay")
@@ -50,9 +78,24 @@ def scaled_rate(optimizer: dict[str, Any], factor: float) -> dict[str, Any]:
 
 def members_of(case: dict[str, Any], make_spec: Callable[..., TrainSpec]) -> list[TrainSpec]:
     return [
-        make_spec(**{**case, "seed": seed, "optimizer": scaled_rate(case["optimizer"], factor), "batch": BATCH})
+        make_spec(
+            **{
+                **case,
+                **scaled_space(case, factor),
+                "seed": seed,
+                "optimizer": scaled_rate(case["optimizer"], factor),
+                "batch": BATCH,
+            }
+        )
         for seed, factor in ((0, 1.0), (7, 0.4))
     ]
+
+
+def scaled_space(case: dict[str, Any], factor: float) -> dict[str, Any]:
+    """The same target space with other numbers, if it is one."""
+    if "space" not in case:
+        return {}
+    return {"space": {**case["space"], **{name: case["space"][name] * factor for name in ("ridge", "target_std")}}}
 
 
 def examples_of(spec: TrainSpec) -> tuple[Any, Any, tuple[int, ...], int]:
@@ -69,34 +112,46 @@ def examples_of(spec: TrainSpec) -> tuple[Any, Any, tuple[int, ...], int]:
 @pytest.mark.parametrize("name", list(CASES))
 def test_members_are_the_runs_apart(name: str, make_spec: Any, make_replica: Any) -> None:
     specs = members_of(CASES[name], make_spec)
-    apart, held, given = [], [], []
+    apart, held, spaces, given = [], [], [], []
     for spec in specs:
         features, labels, shape, classes = examples_of(spec)
         replica = make_replica(
             spec,
             lambda spec=spec, shape=shape, classes=classes: build_model(spec, shape, classes, None, spec.task == "bit-memory"),
             255.0,
+            realisation=realisation_of(spec, features),
         )
-        held.append((copy_model(replica.model), copy_variables(replica.optimizer.variables)))
+        spaces.append(replica.space)
+        held.append(copies_of(replica))
         sums = replica.train({"x": features}, labels, np.zeros(1, np.float32)).sums
         evaluated = replica.evaluate({"x": features[:1]}, labels[:1], np.ones((1, BATCH), np.float32))
-        apart.append((sums, copy_model(replica.model), copy_variables(replica.optimizer.variables), evaluated))
+        apart.append((sums, copies_of(replica), evaluated))
         given.append((features, labels))
-    like = make_replica(specs[0], lambda: build_model(specs[0], shape, classes, None, specs[0].task == "bit-memory"), 255.0)
-    stack = Stack(specs, like, total_steps=100)
-    stack.load([tuple(rename(each, own) for each, own in zip(pair, own_tensors(like), strict=True)) for pair in held])
+    like = make_replica(
+        specs[0],
+        lambda: build_model(specs[0], shape, classes, None, specs[0].task == "bit-memory"),
+        255.0,
+        realisation=realisation_of(specs[0], given[0][0]),
+    )
+    stack = Stack(specs, like, spaces, total_steps=100)
+    stack.load([tuple(rename(each, own) for each, own in zip(copies, copies_of(like), strict=True)) for copies in held])
     features, labels = (np.stack([each[part] for each in given], axis=1) for part in (0, 1))
     sums = np.concatenate([stack.train({"x": features[a:b]}, labels[a:b]) for a, b in ((0, 7), (7, 20))])
     evaluated = stack.evaluate({"x": features[0]}, labels[0], np.ones((2, BATCH), np.float32))
-    for member, (own_sums, model, optimizer, own_evaluated) in enumerate(apart):
+    for member, (own_sums, copies, own_evaluated) in enumerate(apart):
         np.testing.assert_allclose(sums[:, member], own_sums, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(evaluated[member], own_evaluated, rtol=1e-5, atol=1e-5)
-        for ours, theirs in zip(stack.held(member), (model, optimizer), strict=True):
+        for ours, theirs in zip(stack.held(member), copies, strict=True):
             close(ours, theirs)
 
 
-def own_tensors(replica: Any) -> tuple[Any, Any]:
-    return copy_model(replica.model), copy_variables(replica.optimizer.variables)
+def realisation_of(spec: TrainSpec, features: Any) -> Any:
+    """The first examples as the model takes them, in target space."""
+    return None if spec.space.name == "weight" else np.concatenate(features[:2]).astype(np.float32) / np.float32(255)
+
+
+def copies_of(replica: Any) -> tuple[Any, Any, Any]:
+    return copy_model(replica.model), copy_variables(replica.optimizer.variables), copy_variables(replica.space.kept)
 
 
 def rename(tensors: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:

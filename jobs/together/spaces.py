@@ -1,0 +1,177 @@
+"""What the optimizer changes for all members at once: their weights, or targets from which their weights are solved.
+
+The counterpart of jobs.spaces. A space's values are one row for each member, made of the parts of its variables one behind another.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from jobs.replica import Replica
+from jobs.spaces import Space
+from jobs.spaces.solve import solve
+from jobs.spaces.target import TargetSpace
+from jobs.spaces.target_layers import TargetLayer, TargetSimpleRNN
+from jobs.together.layers import stacked_layer, swap_steps
+from service.specs import TrainSpec
+
+PullBack = Callable[[Any], Any]
+"""Turns the loss's gradients by the weights [members, weights] into those by the values."""
+
+
+class StackedSpace(Protocol):
+    """How all members' weights follow from the space's values."""
+
+    compiled: bool
+    """Whether a whole step may be compiled with XLA."""
+
+    def realise(self, values: Any) -> tuple[Any, PullBack]:
+        """The weights [members, weights] that follow from the values [members, size], and the way back for gradients."""
+
+    def row(self, parts: Sequence[Any]) -> Any:
+        """A member's values [size], from those of each variable."""
+
+    def parts(self, row: Any) -> list[Any]:
+        """A row as the values of each variable."""
+
+
+def stacked_space(specs: Sequence[TrainSpec], like: Replica, spaces: Sequence[Space]) -> StackedSpace:
+    """The spaces of all members as one; `like` is the replica of a run like theirs."""
+    if isinstance(like.space, TargetSpace):
+        return StackedTargets(like.space, [space for space in spaces if isinstance(space, TargetSpace)], specs)
+    return StackedWeights([tuple(variable.shape) for variable in like.space.variables])
+
+
+class StackedWeights:
+    """The optimizer changes the weights themselves."""
+
+    compiled = True
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        self._shapes = list(shapes)
+
+    def realise(self, values: Any) -> tuple[Any, PullBack]:
+        """Nothing follows."""
+        return values, lambda gradients: gradients
+
+    def row(self, parts: Sequence[Any]) -> Any:
+        """One behind another."""
+        return np.concatenate([part.reshape(-1) for part in parts])
+
+    def parts(self, row: Any) -> list[Any]:
+        """Copies of the parts."""
+        return _split(row, self._shapes)
+
+
+class StackedTargets:
+    """Targets of each layer [members, …], solved as jobs.spaces.target does; those of sequences lie by steps, as the layers compute.
+
+    `like` gives the layers, `spaces` each member's realisation batch and `specs` its ridge.
+    """
+
+    # XLA's Cholesky takes many times as long: see jobs.spaces.solve.
+    compiled = False
+
+    def __init__(self, like: TargetSpace, spaces: Sequence[TargetSpace], specs: Sequence[TrainSpec]) -> None:
+        self._members = len(specs)
+        self._ridges = np.array([spec.space.ridge for spec in specs], np.float64)[:, None, None]
+        self._achieved = specs[0].space.cascade == "scu"
+        self._inputs = tf.constant(np.stack([space.inputs for space in spaces]))
+        self._layers = [_Layer(part) for part in like.walked]
+        self._recurs = any(layer.recurs for layer in self._layers)
+        shapes = [tuple(variable.shape) for variable in like.variables]
+        self._shapes = [(shape[1], shape[0], *shape[2:]) if self._by_steps(shape) else shape for shape in shapes]
+        self._order = like.trainable
+
+    def realise(self, values: Any) -> tuple[Any, PullBack]:
+        """Solve the weights of all members, layer by layer."""
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(values)
+            solved: dict[int, Any] = {}
+            inputs, swapped, left = self._inputs, False, self._stacked(values)
+            for layer in self._layers:
+                if layer.recurs and not swapped:
+                    inputs, swapped = swap_steps(inputs), True
+                inputs = self._visit(layer, inputs, left.pop(0), solved) if layer.target else layer.call(inputs)
+            weights = tf.concat([tf.reshape(solved[key], [self._members, -1]) for key in self._order], axis=1)
+        return weights, lambda gradients: tape.gradient(weights, values, output_gradients=gradients)
+
+    def row(self, parts: Sequence[Any]) -> Any:
+        """One behind another, sequences by steps."""
+        return np.concatenate([(part.swapaxes(0, 1) if self._by_steps(part.shape) else part).reshape(-1) for part in parts])
+
+    def parts(self, row: Any) -> list[Any]:
+        """Copies of the parts, sequences by examples."""
+        return [part.swapaxes(0, 1).copy() if self._by_steps(part.shape) else part for part in _split(row, self._shapes)]
+
+    def _by_steps(self, shape: Sequence[int]) -> bool:
+        return self._recurs and len(shape) == 3
+
+    def _stacked(self, values: Any) -> list[Any]:
+        """The targets of each layer: [members, steps, examples, units] or [members, examples, units]."""
+        parts = tf.split(values, [int(np.prod(shape)) for shape in self._shapes], axis=1)
+        return [tf.reshape(part, [self._members, *shape]) for part, shape in zip(parts, self._shapes, strict=True)]
+
+    def _visit(self, layer: "_Layer", inputs: Any, targets: Any, solved: dict[int, Any]) -> Any:
+        """Solve a layer's weights; what it hands on."""
+        rows = tf.reshape(layer.rows(inputs, targets), [self._members, -1, layer.columns])
+        matrix = solve(rows, tf.reshape(targets, [self._members, -1, targets.shape[-1]]), self._ridges)
+        solved |= layer.split(matrix)
+        if not self._achieved:
+            return layer.outputs(targets)
+        return layer.call(inputs, *(solved[id(variable)] for variable in layer.layer.trainable_variables))
+
+
+class _Layer:
+    """One layer of the chain for all members; `target` is None for one without weights."""
+
+    def __init__(self, part: Any) -> None:
+        self.target = part if isinstance(part, TargetLayer) else None
+        self.layer = part.layer if self.target else part
+        self.recurs = isinstance(part, TargetSimpleRNN)
+        call = stacked_layer(self.layer)
+        # The loop's operations are XLA's alone.
+        self.call = tf.function(call, jit_compile=True, autograph=False) if self.recurs else call or (lambda inputs: inputs)
+
+    @property
+    def columns(self) -> int:
+        """Of the layer's rows, A."""
+        return sum(int(np.prod(v.shape)) for v in self._variables) // self._units
+
+    def rows(self, inputs: Any, targets: Any) -> Any:
+        """[1, x̄] of all examples, with the activations of the step before behind it where the layer recurs: [members, …, columns]."""
+        if self.recurs:
+            states = self._activation(targets)
+            inputs = tf.concat([inputs, tf.pad(states[:, :-1], [[0, 0], [1, 0], [0, 0], [0, 0]])], axis=-1)
+        return tf.concat([tf.ones_like(inputs[..., :1]), inputs], axis=-1)
+
+    def split(self, matrix: Any) -> dict[int, Any]:
+        """A matrix [members, columns, units] as values of the layer's variables, by their ids."""
+        parts = tf.split(matrix, [int(np.prod(v.shape)) // self._units for v in self._variables], axis=1)
+        return {id(v): tf.reshape(part, [matrix.shape[0], *v.shape]) for v, part in zip(self._variables, parts, strict=True)}
+
+    def outputs(self, targets: Any) -> Any:
+        """φ of targets that are met."""
+        states = self._activation(targets)
+        return states[:, -1] if self.recurs and not self.layer.return_sequences else states
+
+    @property
+    def _variables(self) -> list[Any]:
+        assert self.target
+        return self.target.variables
+
+    @property
+    def _units(self) -> int:
+        assert self.target
+        return self.target.units
+
+    def _activation(self, sums: Any) -> Any:
+        assert self.target
+        return self.target.cell.activation(sums)
+
+
+def _split(row: Any, shapes: Sequence[Sequence[int]]) -> list[Any]:
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
+    return [part.reshape(shape).copy() for part, shape in zip(np.split(row, ends[:-1]), shapes, strict=True)]
