@@ -44,7 +44,8 @@ class Driver(DriverNotes):
     lease: Lease
     folder: str
     fresh_budget: bool
-    """Whether a person asked for this: the retries begin anew. A driver that takes over a lost one continues the count."""
+    """Whether a person asked for this: retries and time begin anew. A driver that takes over a lost one continues the count, as does one
+    of a run that its sweep let pause."""
     say: Callable[[str], None]
     make_group: Callable[[Settings, TrainSpec], Group] | None = None
     reports: bool = True
@@ -113,7 +114,12 @@ class Driver(DriverNotes):
         return Outcome("failed", error_document("infrastructure", 4, f"{last}. The {self.spec.retries} retries are used up."))
 
     def _failures(self) -> int:
-        return len(self.state["attempts"]) - int(self.state["first_attempt"]) + 1
+        return sum(attempt["reason"] != "cancelled" for attempt in self._counted())
+
+    def _counted(self) -> list[Document]:
+        """The attempts since a person last asked for the run."""
+        counted: list[Document] = self.state["attempts"][int(self.state["first_attempt"]) - 1 :]
+        return counted
 
     def _used_up(self) -> bool:
         return self._failures() > self.spec.retries
@@ -179,8 +185,7 @@ class Driver(DriverNotes):
 
     def _out_of_time(self) -> bool:
         limit = self.spec.time_limit
-        begun = self.state["attempts"][self.state["first_attempt"] - 1]["started"]
-        if limit is None or time.time() - begun < limit:
+        if limit is None or sum((each["finished"] or time.time()) - each["started"] for each in self._counted()) < limit:
             return False
         self._stop_reason = f"The time limit of {limit:g} s was reached; continue with --resume and a higher time_limit."
         self.record.request_cancel()

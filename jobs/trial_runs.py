@@ -63,11 +63,16 @@ class TrialRun:
             lease.release()
             raise
         # A process that lets a run pause may be about to end it until it gives the lease back.
-        cancelled = self.record.state()["state"] == "cancelled"
+        anew = self.record.state()["state"] == "cancelled" and not self._paused()
         Driver(
             self.record, self.record.spec(), self.settings, lease, self.folder,
-            fresh_budget=cancelled, say=say, make_group=make_group, reports=False,
+            fresh_budget=anew, say=say, make_group=make_group, reports=False,
         ).run()  # fmt: skip
+
+    def _paused(self) -> bool:
+        """Whether it was the sweep that stopped the run, which goes on now."""
+        trials = RunRecord(self.record.store, self.sweep).trials()
+        return any(trial.get("pauses") for trial in trials if trial["id"] == self.record.run_id)
 
     def _lease(self) -> Lease:
         """The run's lease, once a process that was killed is known to be gone."""

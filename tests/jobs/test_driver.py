@@ -271,6 +271,20 @@ def test_a_person_who_resumes_gets_all_retries_again(play: Callable[..., Any], r
     assert record.state()["first_attempt"] == 3
 
 
+def test_what_a_run_did_before_it_was_let_pause_counts_for_its_time_but_not_for_its_retries(
+    play: Callable[..., Any], record: RunRecord
+) -> None:
+    paused = lost_attempts(2)
+    paused["attempts"][0] |= {"started": 1000.0, "finished": 1500.0, "reason": "cancelled"}
+    paused["attempts"][1] |= {"started": 9000.0, "finished": 9400.0, "reason": "cancelled"}
+    record.write_state({**paused, "state": "cancelled"})
+    code, stage = play(*[is_lost] * 3, succeeds, retries=1, time_limit=1000)
+    assert (code, [config.attempt for config in stage.configs]) == (0, [3, 4])
+    record.write_state({**paused, "state": "cancelled"})
+    assert play(obeys, time_limit=900.1)[0] == 3
+    assert record.state()["error"]["kind"] == "time limit"
+
+
 def test_a_request_to_stop_ends_the_run_and_is_cleared(play: Callable[..., Any], record: RunRecord) -> None:
     def asked_for(record: RunRecord, number: int) -> None:
         if record.progress():
