@@ -4,7 +4,7 @@ Ray starts a monitor, a log monitor and a dashboard beside each local cluster, a
 autoscaling coordinator, a placement group cleaner, a synchronisation actor and a data manager beside the workers.
 Each is a Python process that imports most of Ray (2 to 9 s of processor time each, measured on 2 cores), and a
 training on one machine uses none of them: retries, checkpoints and logs are Delayline's own. Here the controller
-runs in the driver, and the processes that wait for workers import TensorFlow while Ray starts.
+runs in the driver, and the processes that wait for workers or trials import TensorFlow while Ray starts.
 
 This leans on the insides of Ray 2.60, which is pinned; `tests/integration` runs it whole. On a cluster that exists
 already (RAY_ADDRESS) Ray Train is used as it comes.
@@ -49,6 +49,16 @@ def start_local_ray(cpus: int, object_store_bytes: int, prepared_modules: tuple[
             configure_logging=False,
             _system_config={"preload_python_modules": list(prepared_modules), "num_workers_soft_limit": cpus + helpers},
         )
+
+
+@contextlib.contextmanager
+def trials_in_prepared_processes() -> Iterator[None]:
+    """Within it, Ray Tune takes the workers that wait already: it would give each trial's process an environment of its own."""
+    from ray.tune.execution import class_cache
+
+    remote = functools.cache(ray.remote)
+    with mock.patch.object(class_cache._ActorClassCache, "get", lambda self, trainable: remote(trainable)):
+        yield
 
 
 class _NoActor:

@@ -13,6 +13,7 @@ from pathlib import Path
 from jobs.driver_notes import DriverNotes, error_document
 from jobs.heartbeat import Heartbeat
 from jobs.progress import EventLog
+from jobs.sweep_books import SweepBooks
 from jobs.tune_run import Capacity, connect, disconnect, run_trials
 from jobs.worker_group import kill_local_ray, local_ray_lives
 from service.errors import DelaylineError, StoreError
@@ -53,9 +54,6 @@ class SweepDriver(DriverNotes):
 
     def run(self) -> int:
         """Run trials until all that can end have ended; return the exit code. The final state is in the store by then."""
-        # Ray takes a second to import, for which a sweep that is refused does not wait.
-        from jobs.sweep_books import SweepBooks
-
         self._take_over()
         heartbeat = Heartbeat(self.lease, self.say)
         self._books = SweepBooks(self.record, self.spec)

@@ -1,39 +1,10 @@
-"""From a SweepSpec to Ray Tune: which trial begins next, and which scheduler stops some of them early."""
+"""Which point a sweep tries next: of a grid, drawn, or by what was found so far. Nothing here knows of Ray."""
 
-import math
 import statistics
-from collections.abc import Callable, Mapping
 from typing import Any
 
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
-from ray.tune.search import Searcher
-
-from jobs.population import Members, Population
-from jobs.trial_runs import EVALUATION
-from service.storage.records import Document
 from service.sweep_points import Point, Points
 from service.sweep_specs import Parameter, SweepSpec
-
-
-def make_scheduler(sweep: SweepSpec, evaluations: int, members: Members, parallel: int) -> TrialScheduler:
-    """Tune's scheduler; `evaluations`: of a trial that goes to its end; `members`: the trials, of which `parallel` run at a time."""
-    policy = sweep.scheduler
-    if policy.name == "pbt":
-        return Population(sweep, members, parallel)
-    if policy.name == "asha":
-        return ASHAScheduler(
-            time_attr=EVALUATION,
-            # One more than there are: at the last one a trial ends by itself, with its test.
-            max_t=max(evaluations, policy.grace_epochs) + 1,
-            grace_period=policy.grace_epochs,
-            reduction_factor=policy.reduction,
-        )
-    if policy.name == "median":
-        # Without an endless slice of time it pauses trials for others to catch up, and each pause is a restart.
-        return MedianStoppingRule(
-            time_attr=EVALUATION, grace_period=policy.grace_epochs, min_samples_required=3, min_time_slice=math.inf
-        )
-    return FIFOScheduler()
 
 
 class Proposer:
@@ -119,47 +90,3 @@ def _distribution(parameter: Parameter) -> Any:
     if parameter.integers is not None:
         return IntDistribution(*parameter.integers)
     return CategoricalDistribution(tuple(range(len(_listed(parameter)))))
-
-
-class TrialQueue(Searcher):
-    """Tune's search algorithm: hands out the trials that `take` gives, until it gives None.
-
-    `pauses`: trials may pause, whose processes Tune keeps only as long as there may be one more trial, until all have ended.
-    """
-
-    def __init__(
-        self, take: Callable[[], Mapping[str, Any] | None], ended: Callable[[str, Document | None], None], pauses: bool = False
-    ) -> None:
-        super().__init__()
-        self._take = take
-        self._ended = ended
-        self._pauses = pauses
-        self._runs: dict[str, str] = {}
-        self._under_way: set[str] = set()
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """The next trial's config; `order.id` is its run."""
-        order = self._take()
-        if order is None and self._pauses and self._under_way:
-            return None
-        if order is None:
-            finished: Any = Searcher.FINISHED
-            return finished  # type: ignore[no-any-return]
-        self._runs[trial_id] = order["id"]
-        self._under_way.add(trial_id)
-        return {"order": dict(order)}
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """A trial ended, by itself or by the scheduler, or its process was lost too often."""
-        self._under_way.discard(trial_id)
-        self._ended(self._runs[trial_id], None if error else result)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its experiment, which nobody reads: the sweep keeps its own books."""
-        return {}
-
-    def save(self, checkpoint_path: str) -> None:
-        """The sweep keeps its own books."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """The sweep keeps its own books."""

@@ -2,10 +2,11 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from jobs.worker_group import DRIVER_CPUS, RAY_ENVIRONMENT, available_cpus, join_cluster, nodes_of_cluster, room_for
 from service.errors import DelaylineError, InfrastructureFailure, InvalidInput
@@ -30,7 +31,7 @@ _TUNE_ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Capacity:
-    """`parallel` trials run side by side; `resources` is what Ray sets aside for the process of each.
+    """`parallel` trials run side by side; `resources` is what Ray sets aside for the process of each; `local`: Ray is this process's own.
 
     `limit`: how many Tune may begin; None where the resources limit them: Tune then holds the next trials ready, and only
     when it does it keeps a process for its next trial.
@@ -38,6 +39,7 @@ class Capacity:
 
     parallel: int
     resources: dict[str, float]
+    local: bool
     limit: int | None
 
 
@@ -71,7 +73,7 @@ def connect(settings: Settings, sweep: SweepSpec, trial: TrainSpec) -> Capacity:
             f"leave parallel out, or make the trials larger."
         )
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(parallel)
-    return Capacity(parallel, _resources(trial, local), None if by_resources else parallel)
+    return Capacity(parallel, _resources(trial, local), local, None if by_resources else parallel)
 
 
 def _start_here(parallel: int, workers: int) -> None:
@@ -114,8 +116,9 @@ def run_trials(
     """
     from ray import tune
 
-    from jobs.sweep_search import TrialQueue, make_scheduler
+    from jobs.lean_ray import trials_in_prepared_processes
     from jobs.trial import TrialProcess
+    from jobs.trial_queue import TrialQueue, make_scheduler
 
     tuner = tune.Tuner(
         tune.with_resources(TrialProcess, tune.PlacementGroupFactory([capacity.resources])),
@@ -136,7 +139,7 @@ def run_trials(
         ),
     )
     try:
-        with _quiet():
+        with _quiet(), trials_in_prepared_processes() if capacity.local else without_secrets():
             tuner.fit()
     except DelaylineError:
         raise
@@ -148,6 +151,16 @@ def run_trials(
 def _evaluations(trial: TrainSpec) -> int:
     """Of a trial that goes to its end; for one that is counted in steps more than there can be."""
     return trial.epochs // trial.evaluate.every_epochs if trial.epochs is not None else trial.steps or 1
+
+
+@contextlib.contextmanager
+def without_secrets() -> Iterator[None]:
+    """Tune would show the keys of an S3 store to all who may look at the cluster; its processes have them from their nodes."""
+    from ray.tune.execution import class_cache
+
+    shown = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")}
+    with mock.patch.object(class_cache, "ENV_VARS_TO_PROPAGATE", shown):
+        yield
 
 
 @contextlib.contextmanager

@@ -41,7 +41,7 @@ def learns(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture
 def sweep(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     """Drives the sweep `s`, each trial as `act` says; returns the exit code."""
-    monkeypatch.setattr(sweep_driver, "connect", lambda *_: Capacity(1, {"CPU": 1.0}, None))
+    monkeypatch.setattr(sweep_driver, "connect", lambda *_: Capacity(1, {"CPU": 1.0}, True, None))
     monkeypatch.setattr(sweep_driver, "disconnect", lambda: None)
     monkeypatch.setattr(sweep_driver, "local_ray_lives", lambda: True)
     monkeypatch.setattr(SweepDriver, "_report", lambda self: None)
@@ -234,7 +234,7 @@ def test_trials_that_differ_in_seed_and_rate_are_handed_out_together(sweep: Swee
 
 
 def test_each_process_has_an_equal_share(sweep: Sweep, local_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep_driver, "connect", lambda *_: Capacity(4, {"CPU": 1.0}, None))
+    monkeypatch.setattr(sweep_driver, "connect", lambda *_: Capacity(4, {"CPU": 1.0}, True, None))
     handed: list[list[str]] = []
     assert sweep(learn_all(local_store, handed), TOGETHER) == 0
     assert [len(each) for each in handed] == [2, 2, 2, 2]
