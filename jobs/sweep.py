@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from jobs import driving
-from jobs.sweep_driver import SweepDriver
+from jobs.sweeps.driver import SweepDriver
 from service.datasets import find_dataset
 from service.names import check_run_id, new_run_id
 from service.recipes import sweeps

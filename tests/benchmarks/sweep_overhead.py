@@ -21,7 +21,7 @@ PROCESSES = 2
 # What a process of Tune does with each trial, without Tune.
 WITHOUT_TUNE = """
 import importlib, json, sys
-from jobs.trial import Trial, TrialOrder
+from jobs.sweeps.trial import Trial, TrialOrder
 from jobs.worker_group import PREPARED_MODULES
 for name in PREPARED_MODULES:
     importlib.import_module(name)

@@ -9,9 +9,9 @@ import pytest
 
 from jobs import ring, worker
 from jobs.checkpoints import CheckpointStore
-from jobs.company_trial import CompanyTrial
 from jobs.groups import InProcess
-from jobs.trial_runs import TrialRun
+from jobs.sweeps.company_trial import CompanyTrial
+from jobs.sweeps.trial_runs import TrialRun
 from service.settings import Settings
 from service.specs import CheckpointPolicy, TrainSpec
 from service.storage.base import Store

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from jobs.population import Population
-from jobs.trial_runs import EVALUATION, STEP
+from jobs.sweeps.population import Population
+from jobs.sweeps.trial_runs import EVALUATION, STEP
 from service.sweep_specs import SweepSpec
 
 BASE = {"model": "lenet5", "dataset": "digits", "epochs": 9}

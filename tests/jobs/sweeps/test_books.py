@@ -1,10 +1,10 @@
-"""What the books of a sweep say of trials that take over from others; tests/jobs/test_sweep_driver.py has the rest."""
+"""What the books of a sweep say of trials that take over from others; test_driver.py has the rest."""
 
 from typing import Any
 
 import pytest
 
-from jobs.sweep_books import SweepBooks
+from jobs.sweeps.books import SweepBooks
 from service.storage.base import Store
 from service.storage.records import RunRecord
 from service.sweep_specs import SweepSpec

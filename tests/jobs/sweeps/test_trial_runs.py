@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from jobs import trial_runs
-from jobs.trial_runs import TrialRun
+from jobs.sweeps import trial_runs
+from jobs.sweeps.trial_runs import TrialRun
 from service.settings import Settings
 from service.storage.base import Store
 from service.storage.records import RunRecord

@@ -7,10 +7,10 @@ import keras
 import numpy as np
 import pytest
 
-from jobs import take_over as module
 from jobs.checkpoints import CheckpointStore, Snapshot
 from jobs.optimizers import make_optimizer
-from jobs.take_over import take_over
+from jobs.sweeps import take_over as module
+from jobs.sweeps.take_over import take_over
 from jobs.variables import assign_variables, copy_variables
 from service.specs import TrainSpec
 from service.storage.base import Store

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from jobs import sweep_driver
-from jobs.sweep_driver import SweepDriver
-from jobs.tune_run import Capacity
+from jobs.sweeps import driver as sweep_driver
+from jobs.sweeps.driver import SweepDriver
+from jobs.sweeps.tune_run import Capacity
 from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage.base import Store

@@ -7,8 +7,8 @@ from typing import Any
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 from ray.tune.search import Searcher
 
-from jobs.population import Members, Population
-from jobs.trial_runs import EVALUATION
+from jobs.sweeps.population import Members, Population
+from jobs.sweeps.trial_runs import EVALUATION
 from service.storage.records import Document
 from service.sweep_specs import SweepSpec
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jobs.groups import Attempt, InProcess, InProcessAttempt
+from jobs.sweeps.trial_runs import EVALUATION, LOOK_SECONDS, OVER, TrialRun
 from jobs.together.seat import Seat
-from jobs.trial_runs import EVALUATION, LOOK_SECONDS, OVER, TrialRun
 from jobs.worker import WorkerConfig, limit_threads
 from service.datasets import find_dataset, is_streamed
 from service.errors import DelaylineError

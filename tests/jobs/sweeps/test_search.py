@@ -1,6 +1,6 @@
 from typing import Any
 
-from jobs.sweep_search import Proposer
+from jobs.sweeps.search import Proposer
 from service.sweep_points import Points
 from service.sweep_specs import SweepSpec
 

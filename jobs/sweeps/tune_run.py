@@ -16,7 +16,7 @@ from service.storage.records import Document
 from service.sweep_specs import SweepSpec
 
 if TYPE_CHECKING:
-    from jobs.population import Members
+    from jobs.sweeps.population import Members
 
 _TUNE_ENVIRONMENT = {
     # The sweep's own records hold all that these would write.
@@ -81,7 +81,7 @@ def _start_here(parallel: int, workers: int) -> None:
     from jobs.lean_ray import start_local_ray
     from jobs.worker_group import OBJECT_STORE_BYTES, PREPARED_MODULES
 
-    start_local_ray(parallel + workers, OBJECT_STORE_BYTES, (*PREPARED_MODULES, "jobs.trial"))
+    start_local_ray(parallel + workers, OBJECT_STORE_BYTES, (*PREPARED_MODULES, "jobs.sweeps.trial"))
 
 
 def _resources(trial: TrainSpec, local: bool) -> dict[str, float]:
@@ -117,8 +117,8 @@ def run_trials(
     from ray import tune
 
     from jobs.lean_ray import trials_in_prepared_processes
-    from jobs.trial import TrialProcess
-    from jobs.trial_queue import TrialQueue, make_scheduler
+    from jobs.sweeps.trial import TrialProcess
+    from jobs.sweeps.trial_queue import TrialQueue, make_scheduler
 
     tuner = tune.Tuner(
         tune.with_resources(TrialProcess, tune.PlacementGroupFactory([capacity.resources])),

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from ray import tune
 from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 
-from jobs.trial_runs import EVALUATION, STEP
+from jobs.sweeps.trial_runs import EVALUATION, STEP
 from service.storage.records import Document
 from service.sweep_specs import Parameter, SweepSpec
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from jobs.driver_notes import DriverNotes, error_document
 from jobs.heartbeat import Heartbeat
 from jobs.progress import EventLog
-from jobs.sweep_books import SweepBooks
-from jobs.tune_run import Capacity, connect, disconnect, run_trials
+from jobs.sweeps.books import SweepBooks
+from jobs.sweeps.tune_run import Capacity, connect, disconnect, run_trials
 from jobs.worker_group import kill_local_ray, local_ray_lives
 from service.errors import DelaylineError, StoreError
 from service.settings import Settings

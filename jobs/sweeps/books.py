@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 
-from jobs.sweep_search import Proposer
+from jobs.sweeps.search import Proposer
 from service.errors import InvalidInput
 from service.names import trial_id
 from service.specs import TrainSpec

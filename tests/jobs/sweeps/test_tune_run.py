@@ -7,7 +7,7 @@ import pytest
 from ray.tune.execution.class_cache import _ActorClassCache
 
 from jobs.lean_ray import trials_in_prepared_processes
-from jobs.tune_run import without_secrets
+from jobs.sweeps.tune_run import without_secrets
 
 
 class Trainable:

@@ -11,11 +11,11 @@ from typing import Any
 from ray import tune
 from ray.train._internal.session import _TrainingResult
 
-from jobs.company_trial import CompanyTrial
 from jobs.groups import Group, InProcess
 from jobs.released import release_graphs
-from jobs.take_over import take_over
-from jobs.trial_runs import EVALUATION, LOOK_SECONDS, MUTATION, OVER, STEP, TAKEN, TrialRun
+from jobs.sweeps.company_trial import CompanyTrial
+from jobs.sweeps.take_over import take_over
+from jobs.sweeps.trial_runs import EVALUATION, LOOK_SECONDS, MUTATION, OVER, STEP, TAKEN, TrialRun
 from jobs.worker_group import DRIVER_CPUS, WorkerGroup
 from service.errors import DelaylineError, StoreError
 from service.settings import Settings
@@ -41,7 +41,7 @@ class TrialOrder:
     from_history: bool
     """Whether those that were reported to an earlier process are reported again."""
     mutation: Document | None
-    """Of PBT, the newest: what the run takes over before it goes on, unless it did; see jobs.take_over."""
+    """Of PBT, the newest: what the run takes over before it goes on, unless it did; see jobs.sweeps.take_over."""
     distributed: bool
     local: bool
     environment: Mapping[str, str]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
-from jobs.trial_queue import EVALUATION, TrialQueue, make_scheduler
+from jobs.sweeps.trial_queue import EVALUATION, TrialQueue, make_scheduler
 from service.sweep_specs import SweepSpec
 
 NOBODY: Any = None
