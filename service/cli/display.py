@@ -1,11 +1,10 @@
 """How a run is shown while it lives: one live line on a terminal, plain lines elsewhere; on standard error."""
 
-import sys
 import time
 from abc import ABC, abstractmethod
 from typing import Any
 
-from service.cli.console import duration, figures, is_live, printable, say
+from service.cli.console import duration, figures, printable, say
 from service.runs import Update
 from service.storage.records import ENDED
 
@@ -135,12 +134,3 @@ def _metrics(progress: dict[str, Any]) -> str:
 def _of(noun: str, progress: dict[str, Any], done: str, total: str) -> str:
     whole = progress.get(total)
     return f"{noun} {progress.get(done, 0)}" + (f"/{whole}" if whole else "")
-
-
-def make_display(run_id: str, kind: str = "train") -> Display:
-    """The live display on a terminal, the plain one elsewhere; of a run, or of a sweep."""
-    if kind == "sweep":
-        from service.cli.sweep_display import LiveSweep, PlainSweep
-
-        return LiveSweep(run_id) if is_live(sys.stderr) else PlainSweep(run_id)
-    return LiveDisplay(run_id) if is_live(sys.stderr) else PlainDisplay(run_id)

@@ -2,15 +2,16 @@
 
 import contextlib
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 
 from service import runs
-from service.cli.console import duration, figures
-from service.cli.display import Display
-from service.cli.sweep_display import parameters, several_bases
+from service.cli.console import duration, figures, is_live
+from service.cli.display import Display, LiveDisplay, PlainDisplay
+from service.cli.sweep_display import LiveSweep, PlainSweep, parameters, several_bases
 from service.cluster.supervisor import Supervisor
 from service.errors import (
     Cancelled,
@@ -30,6 +31,12 @@ REPEAT_SECONDS = 5.0
 """Between repeats of the wish to stop: a driver that was just starting may have missed it."""
 EXIT_SECONDS = 30.0
 """How long a driver may take to leave Ray after its run has ended (assumed)."""
+
+
+def make_display(run_id: str, kind: str = "train") -> Display:
+    """The live display on a terminal, the plain one elsewhere; of a run, or of a sweep."""
+    live, plain = (LiveSweep, PlainSweep) if kind == "sweep" else (LiveDisplay, PlainDisplay)
+    return live(run_id) if is_live(sys.stderr) else plain(run_id)
 
 
 class Interrupts:

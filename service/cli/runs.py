@@ -112,8 +112,7 @@ def _shorten_sweep(shown: dict[str, Any]) -> None:
 @app.command()
 def watch(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None:
     """Show a run's progress until its end; Ctrl-C leaves the run alone."""
-    from service.cli.display import make_display
-    from service.cli.follow import raise_for, result_line
+    from service.cli.follow import make_display, raise_for, result_line
 
     opened = _open(store)
     display = make_display(run, RunRecord(opened, run).submission().get("kind", "train"))

@@ -10,8 +10,7 @@ import typer
 from service import recipes, runs
 from service.cli.completion import recipe_names, run_ids
 from service.cli.console import print_json, say
-from service.cli.display import make_display
-from service.cli.follow import Companion, Interrupts, result_line
+from service.cli.follow import Companion, Interrupts, make_display, result_line
 from service.cluster import open_cluster
 from service.cluster.base import Cluster, Handle, Job
 from service.cluster.local_ray import supervisor_job

@@ -13,7 +13,8 @@ from desk import BIN
 
 from service.cli import main
 from service.cli.console import size
-from service.cli.display import LiveDisplay, PlainDisplay, make_display
+from service.cli.display import LiveDisplay, PlainDisplay
+from service.cli.follow import make_display
 from service.storage.records import RunRecord
 
 Delayline = Callable[..., Any]

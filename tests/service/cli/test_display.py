@@ -1,6 +1,7 @@
 import pytest
 
-from service.cli.display import LiveDisplay, PlainDisplay, describe, make_display
+from service.cli.display import LiveDisplay, PlainDisplay, describe
+from service.cli.follow import make_display
 from service.runs import Update
 
 PROGRESS = {"attempt": 1, "phase": "training", "epoch": 3, "epochs": 20, "step": 120, "steps": 400}
