@@ -13,7 +13,7 @@ from jobs.worker_group import WorkerGroup
 from service.errors import Cancelled, InfrastructureFailure, StoreError
 from service.settings import Settings
 from service.specs import TrainSpec
-from service.storage.records import ENDED, Document, Lease, RunRecord, from_bytes, run_summary
+from service.storage.records import ENDED, Document, Lease, RunRecord, from_bytes
 
 WATCH_SECONDS = 0.5
 CANCEL_PATIENCE = 90.0
@@ -80,21 +80,8 @@ class Driver(DriverNotes):
 
     def _take_over(self) -> None:
         previous = self.record.state()
-        attempts = previous["attempts"]
-        for attempt in attempts:
-            if attempt.get("finished") is None:
-                attempt |= {"finished": time.time(), "reason": "the driver was lost", **self._members(attempt["number"])}
-        first = len(attempts) + 1 if self.fresh_budget else previous.get("first_attempt", 1)
-        self.state = {
-            "state": "starting",
-            "attempts": attempts,
-            "first_attempt": first,
-            "started": previous.get("started") or time.time(),
-            "finished": None,
-            "metrics": {},
-            "error": None,
-            "summary": run_summary(self.record.submission()),
-        }
+        first = len(previous["attempts"]) + 1 if self.fresh_budget else previous.get("first_attempt", 1)
+        self.state = {**self._taken_over(previous), "first_attempt": first}
         self.record.clear_cancel()
         self._save()
 

@@ -4,12 +4,13 @@ import contextlib
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 from jobs.progress import EventLog
 from service.errors import StoreError
-from service.storage.records import Document, Lease, RunRecord
+from service.storage.records import Document, Lease, RunRecord, run_summary
 
 
 class DriverNotes:
@@ -30,6 +31,25 @@ class DriverNotes:
 
     def _save(self) -> None:
         self.record.write_state(self.state)
+
+    def _taken_over(self, previous: Document) -> Document:
+        """The state of a run that begins or goes on; attempts that another driver left open are ended."""
+        for attempt in previous["attempts"]:
+            if attempt.get("finished") is None:
+                attempt |= {"finished": time.time(), "reason": "the driver was lost", **self._members(attempt["number"])}
+        return {
+            "state": "starting",
+            "attempts": previous["attempts"],
+            "started": previous.get("started") or time.time(),
+            "finished": None,
+            "metrics": {},
+            "error": None,
+            "summary": run_summary(self.record.submission()),
+        }
+
+    def _members(self, number: int) -> Document:
+        """What is known of the workers of an attempt."""
+        return {}
 
     def _report(self) -> None:
         """Write the page. The result stands by now, and nothing here can change it."""

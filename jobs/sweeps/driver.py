@@ -19,7 +19,7 @@ from jobs.worker_group import kill_local_ray, local_ray_lives
 from service.errors import DelaylineError, StoreError
 from service.settings import Settings
 from service.specs import TrainSpec
-from service.storage.records import Document, Lease, RunRecord, run_summary
+from service.storage.records import Document, Lease, RunRecord
 from service.sweep_specs import SweepSpec
 from service.together import MOST_MEMBERS, gathers
 from service.trials import OVER, best_of, counts_of, table, trial_rows, value_of
@@ -71,24 +71,10 @@ class SweepDriver(DriverNotes):
 
     def _take_over(self) -> None:
         previous = self.record.state()
-        attempts = previous["attempts"]
-        for attempt in attempts:
-            if attempt.get("finished") is None:
-                attempt |= {"finished": time.time(), "reason": "the driver was lost"}
-        number = len(attempts) + 1
-        attempts.append({"number": number, "workers": [], "started": time.time(), "finished": None, "reason": None})
+        number = len(previous["attempts"]) + 1
+        self.state = {**self._taken_over(previous), "attempt": number, "used_seconds": previous.get("used_seconds", 0.0)}
+        self.state["attempts"].append({"number": number, "workers": [], "started": time.time(), "finished": None, "reason": None})
         self._events = EventLog(self.record, number, "driver")
-        self.state = {
-            "state": "starting",
-            "attempts": attempts,
-            "attempt": number,
-            "started": previous.get("started") or time.time(),
-            "used_seconds": previous.get("used_seconds", 0.0),
-            "finished": None,
-            "metrics": {},
-            "error": None,
-            "summary": run_summary(self.record.submission()),
-        }
         self.record.clear_cancel()
         self._save()
 
