@@ -79,8 +79,8 @@ class StackedTargets:
         self._ridges = np.array([spec.space.ridge for spec in specs], np.float64)[:, None, None]
         self._achieved = specs[0].space.cascade == "scu"
         self._inputs = tf.constant(np.stack([space.inputs for space in spaces]))
-        self._layers = [_Layer(part) for part in like.walked]
-        self._recurs = any(layer.recurs for layer in self._layers)
+        self._layers = [_Solved(part) if isinstance(part, TargetLayer) else stacked_layer(part) for part in like.walked]
+        self._recurs = any(isinstance(part, TargetSimpleRNN) for part in like.walked)
         shapes = [tuple(variable.shape) for variable in like.variables]
         self._shapes = [(shape[1], shape[0], *shape[2:]) if self._by_steps(shape) else shape for shape in shapes]
         self._order = like.trainable
@@ -92,9 +92,12 @@ class StackedTargets:
             solved: dict[int, Any] = {}
             inputs, swapped, left = self._inputs, False, self._stacked(values)
             for layer in self._layers:
-                if layer.recurs and not swapped:
-                    inputs, swapped = swap_steps(inputs), True
-                inputs = self._visit(layer, inputs, left.pop(0), solved) if layer.target else layer.call(inputs)
+                if isinstance(layer, _Solved):
+                    if layer.recurs and not swapped:
+                        inputs, swapped = swap_steps(inputs), True
+                    inputs = self._visit(layer, inputs, left.pop(0), solved)
+                elif layer is not None:
+                    inputs = layer(inputs)
             weights = tf.concat([tf.reshape(solved[key], [self._members, -1]) for key in self._order], axis=1)
         return weights, lambda gradients: tape.gradient(weights, values, output_gradients=gradients)
 
@@ -114,62 +117,46 @@ class StackedTargets:
         parts = tf.split(values, [int(np.prod(shape)) for shape in self._shapes], axis=1)
         return [tf.reshape(part, [self._members, *shape]) for part, shape in zip(parts, self._shapes, strict=True)]
 
-    def _visit(self, layer: "_Layer", inputs: Any, targets: Any, solved: dict[int, Any]) -> Any:
+    def _visit(self, layer: "_Solved", inputs: Any, targets: Any, solved: dict[int, Any]) -> Any:
         """Solve a layer's weights; what it hands on."""
-        rows = tf.reshape(layer.rows(inputs, targets), [self._members, -1, layer.columns])
+        rows = layer.rows(inputs, targets)
         matrix = solve(rows, tf.reshape(targets, [self._members, -1, targets.shape[-1]]), self._ridges)
         solved |= layer.split(matrix)
-        if not self._achieved:
-            return layer.outputs(targets)
-        return layer.call(inputs, *(solved[id(variable)] for variable in layer.layer.trainable_variables))
+        return layer.call(inputs, solved) if self._achieved else layer.outputs(targets)
 
 
-class _Layer:
-    """One layer of the chain for all members; `target` is None for one without weights."""
+class _Solved:
+    """A layer of the chain whose weights are solved, for all members."""
 
-    def __init__(self, part: Any) -> None:
-        self.target = part if isinstance(part, TargetLayer) else None
-        self.layer = part.layer if self.target else part
+    def __init__(self, part: TargetLayer) -> None:
         self.recurs = isinstance(part, TargetSimpleRNN)
-        call = stacked_layer(self.layer)
+        self._part = part
+        call = stacked_layer(part.layer)
         # The loop's operations are XLA's alone.
-        self.call = tf.function(call, jit_compile=True, autograph=False) if self.recurs else call or (lambda inputs: inputs)
-
-    @property
-    def columns(self) -> int:
-        """Of the layer's rows, A."""
-        return sum(int(np.prod(v.shape)) for v in self._variables) // self._units
+        self._call: Any = tf.function(call, jit_compile=True, autograph=False) if self.recurs else call
 
     def rows(self, inputs: Any, targets: Any) -> Any:
-        """[1, x̄] of all examples, with the activations of the step before behind it where the layer recurs: [members, …, columns]."""
+        """A, [members, rows, columns]: a one and the inputs, and behind them the activations of the step before where the layer recurs."""
         if self.recurs:
-            states = self._activation(targets)
+            states = self._part.cell.activation(targets)
             inputs = tf.concat([inputs, tf.pad(states[:, :-1], [[0, 0], [1, 0], [0, 0], [0, 0]])], axis=-1)
-        return tf.concat([tf.ones_like(inputs[..., :1]), inputs], axis=-1)
+        flat = tf.reshape(inputs, [inputs.shape[0], -1, inputs.shape[-1]])
+        return tf.concat([tf.ones_like(flat[..., :1]), flat], axis=-1)
 
     def split(self, matrix: Any) -> dict[int, Any]:
         """A matrix [members, columns, units] as values of the layer's variables, by their ids."""
-        parts = tf.split(matrix, [int(np.prod(v.shape)) // self._units for v in self._variables], axis=1)
-        return {id(v): tf.reshape(part, [matrix.shape[0], *v.shape]) for v, part in zip(self._variables, parts, strict=True)}
+        variables, (members, _, units) = self._part.variables, matrix.shape
+        parts = tf.split(matrix, [int(np.prod(v.shape)) // units for v in variables], axis=1)
+        return {id(v): tf.reshape(part, [members, *v.shape]) for v, part in zip(variables, parts, strict=True)}
+
+    def call(self, inputs: Any, solved: dict[int, Any]) -> Any:
+        """What the layer gives with its solved weights."""
+        return self._call(inputs, *(solved[id(variable)] for variable in self._part.layer.trainable_variables))
 
     def outputs(self, targets: Any) -> Any:
         """φ of targets that are met."""
-        states = self._activation(targets)
-        return states[:, -1] if self.recurs and not self.layer.return_sequences else states
-
-    @property
-    def _variables(self) -> list[Any]:
-        assert self.target
-        return self.target.variables
-
-    @property
-    def _units(self) -> int:
-        assert self.target
-        return self.target.units
-
-    def _activation(self, sums: Any) -> Any:
-        assert self.target
-        return self.target.cell.activation(sums)
+        states = self._part.cell.activation(targets)
+        return states[:, -1] if self.recurs and not self._part.layer.return_sequences else states
 
 
 def _split(row: Any, shapes: Sequence[Sequence[int]]) -> list[Any]:
