@@ -62,7 +62,7 @@ class StackedWeights:
 
     def parts(self, row: Any) -> list[Any]:
         """Copies of the parts."""
-        return _split(row, self._shapes)
+        return split_row(row, self._shapes)
 
 
 class StackedTargets:
@@ -107,7 +107,7 @@ class StackedTargets:
 
     def parts(self, row: Any) -> list[Any]:
         """Copies of the parts, sequences by examples."""
-        return [part.swapaxes(0, 1).copy() if self._by_steps(part.shape) else part for part in _split(row, self._shapes)]
+        return [part.swapaxes(0, 1).copy() if self._by_steps(part.shape) else part for part in split_row(row, self._shapes)]
 
     def _by_steps(self, shape: Sequence[int]) -> bool:
         return self._recurs and len(shape) == 3
@@ -159,6 +159,7 @@ class _Solved:
         return states[:, -1] if self.recurs and not self._part.layer.return_sequences else states
 
 
-def _split(row: Any, shapes: Sequence[Sequence[int]]) -> list[Any]:
+def split_row(row: Any, shapes: Sequence[Sequence[int]]) -> list[Any]:
+    """Copies of a row's parts, which stand in it one behind another."""
     ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
     return [part.reshape(shape).copy() for part, shape in zip(np.split(row, ends[:-1]), shapes, strict=True)]

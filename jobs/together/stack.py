@@ -13,7 +13,7 @@ from jobs.replica import Replica
 from jobs.spaces import Space
 from jobs.together.layers import dropouts, stacked_forward
 from jobs.together.optimizer import StackedOptimizer
-from jobs.together.spaces import stacked_space
+from jobs.together.spaces import split_row, stacked_space
 from jobs.variables import keys_of
 from service.specs import TrainSpec
 
@@ -32,8 +32,9 @@ class Stack:
         self._like = like
         self._model = like.model
         self._members, self._batch = len(specs), specs[0].batch
-        self._trained = list(self._model.trainable_variables)
-        self._sizes = [int(np.prod(variable.shape)) for variable in self._trained]
+        trained = list(self._model.trainable_variables)
+        self._shapes = [tuple(variable.shape) for variable in trained]
+        self._sizes = [int(np.prod(shape)) for shape in self._shapes]
         self._space = stacked_space(specs, like, spaces)
         self._changed = like.space.variables
         sizes = [int(np.prod(variable.shape)) for variable in self._changed]
@@ -54,7 +55,7 @@ class Stack:
         self._realise = tf.function(lambda: self._space.realise(tf.convert_to_tensor(self._values))[0], autograph=False)
         self._weights: Any = None
         model_keys = keys_of(self._model.variables)
-        self._weight_keys = [model_keys[id(variable)] for variable in self._trained]
+        self._weight_keys = [model_keys[id(variable)] for variable in trained]
         self._seed_keys = [model_keys[id(layer.seed_generator.state)] for layer in self._dropouts]
         space_keys = keys_of(like.space.kept)
         self._space_keys = [space_keys[id(variable)] for variable in like.space.kept]
@@ -137,7 +138,7 @@ class Stack:
         iterations, rates = np.array(self._optimizer.iterations.numpy()), self.rates()
         held = []
         for member in range(self._members):
-            model: Tensors = dict(zip(self._weight_keys, self._weights_of(weights[member]), strict=True))
+            model: Tensors = dict(zip(self._weight_keys, split_row(weights[member], self._shapes), strict=True))
             model |= {key: np.array(each[member]) for key, each in zip(self._seed_keys, seeds, strict=True)}
             model |= self._unchanged[member]
             optimizer = {self._optimizer_keys[id(self._like.optimizer.iterations)]: iterations}
@@ -148,10 +149,6 @@ class Stack:
             space = dict(zip(self._space_keys, self._space.parts(values[member]), strict=True)) if self._space_keys else {}
             held.append((model, optimizer, space))
         return held
-
-    def _weights_of(self, row: Floats) -> list[Floats]:
-        parts = np.split(row, np.cumsum(self._sizes)[:-1])
-        return [part.reshape(v.shape).copy() for part, v in zip(parts, self._trained, strict=True)]
 
     def _train_chunk(self, features: dict[str, Any], labels: Any) -> Any:
         count = tf.shape(labels)[0]
@@ -191,8 +188,8 @@ class Stack:
         """Of the loss and each metric over a member's examples, those alone that count: [members, 1 + metrics]."""
         members, examples = labels.shape[:2]
         parts = [
-            tf.reshape(part, [members, *variable.shape])
-            for part, variable in zip(tf.split(weights, self._sizes, axis=1), self._trained, strict=True)
+            tf.reshape(part, [members, *shape])
+            for part, shape in zip(tf.split(weights, self._sizes, axis=1), self._shapes, strict=True)
         ]
         logits = self._forward(self._like.inputs_of(features), parts, noise)
         rows, flat = (
