@@ -205,26 +205,23 @@ def _own_sigterm() -> Iterator[None]:
 
 def local_ray_lives() -> bool:
     """Whether Ray's own processes below this one still run."""
-    names = {process.name() for process in _children() if process.status() != psutil.STATUS_ZOMBIE}
-    return {"raylet", "gcs_server"} <= names
+    return {"raylet", "gcs_server"} <= {name for _, name in _children()}
 
 
 def kill_local_ray() -> None:
     """End what is left of a local cluster that died."""
-    for process in _children():
+    for process, _ in _children():
         with contextlib.suppress(psutil.Error):
             process.kill()
 
 
-def _children() -> list[psutil.Process]:
+def _children() -> list[tuple[psutil.Process, str]]:
+    """The living processes below this one, with their names; one that ends meanwhile, such as another's helper, is none."""
     alive = []
     for process in psutil.Process().children(recursive=True):
-        try:
-            process.name()
-            process.status()
-            alive.append(process)
-        except psutil.Error:
-            continue
+        with contextlib.suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                alive.append((process, process.name()))
     return alive
 
 
