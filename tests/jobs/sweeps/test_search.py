@@ -1,3 +1,5 @@
+"""Which points a sweep proposes, and that TPE learns from what was found."""
+
 from typing import Any
 
 from jobs.sweeps.search import Proposer
