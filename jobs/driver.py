@@ -121,7 +121,7 @@ class Driver(DriverNotes):
         try:
             group.connect()
             count = group.size()
-            self._event("attempt", f"attempt {number} starts {count} workers", attempt=number, workers=count)
+            self._event("attempt", f"attempt {number} starts {count} worker{'s' * (count != 1)}", attempt=number, workers=count)
             outcome = self._watch(group, group.start(self._worker_config(number, count)), number)
         except InfrastructureFailure as error:
             outcome = Outcome("failed", error_document("infrastructure", error.exit_code, str(error)))

@@ -9,6 +9,8 @@ from service.errors import InvalidInput
 VARIANTS = ("recall", "xor", "adder")
 BITS = "bits"
 BITS_TASK = "bit-memory"
+CHANCE_OF_BITS = 0.5
+"""The accuracy of guesses at bits."""
 STEPS_AFTER_DELAY = 50
 """A sequence is by default so much longer than its delay (Fairbank et al. 2022, section 5.3)."""
 MOST_STEPS = 100_000

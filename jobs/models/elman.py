@@ -3,24 +3,26 @@
 from collections.abc import Sequence
 
 import keras
-from keras import layers
 
 from jobs.models.context import ElmanContext
-from jobs.models.parameters import whole_number, whole_numbers
-from jobs.models.recurrence import steps_model
+from jobs.models.parameters import share
+from jobs.models.recurrence import stack, steps_model
 
 
 def build(
-    input_shape: tuple[int, ...], classes: int, every_step: bool = False, *, units: int = 128, hidden: Sequence[int] = ()
+    input_shape: tuple[int, ...],
+    classes: int,
+    every_step: bool = False,
+    *,
+    units: int | Sequence[int] = 128,
+    hidden: Sequence[int] = (),
+    dropout: float = 0.0,
 ) -> keras.Model:
-    """`units` tanh units that see the step's values and their own state before, Dense relu layers for `hidden`, logits.
+    """For each of `units` a tanh layer that sees the step's values and its own state before, Dense relu layers for `hidden`,
+    dropout, logits.
 
     Takes (steps, values), or images by rows; gives (batch, classes), or (batch, steps, classes) where `every_step`.
-    It computes what Keras' SimpleRNN does. Has, for v values, (v + u + 1) u + (u + 1) classes parameters.
+    It computes what Keras' SimpleRNN does. A layer of u units on v values has (v + u + 1) u parameters.
     """
     model = steps_model("elman", input_shape)
-    model.add(ElmanContext(whole_number("units", units), every_step, name="elman_context"))
-    for width in whole_numbers("hidden", hidden):
-        model.add(layers.Dense(width, activation="relu"))
-    model.add(layers.Dense(classes, dtype="float32", name="logits"))
-    return model
+    return stack(model, ElmanContext, units, hidden, share("dropout", dropout), classes, every_step)

@@ -21,7 +21,9 @@ def whole_numbers(name: str, values: Any, count: int | None = None) -> list[int]
 
 def whole_number(name: str, value: Any) -> int:
     """A positive whole number; raise InvalidInput."""
-    return whole_numbers(name, [value], 1)[0]
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LONGEST:
+        raise InvalidInput(f"model_params.{name} is {str(value)[:60]}, but it must be a positive whole number.")
+    return value
 
 
 def share(name: str, value: Any) -> float:

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from jobs.models.parameters import positive, whole_numbers
+from jobs.models.parameters import positive, whole_number, whole_numbers
 from service.errors import InvalidInput
 
 OPEN = 4.0
@@ -53,7 +53,7 @@ def stack(
 
 def layer_widths(units: Any) -> list[int]:
     """The width of each layer: `units` is a number for one layer, or a list; raise InvalidInput."""
-    widths = whole_numbers("units", units if isinstance(units, list | tuple) else [units])
+    widths = whole_numbers("units", units) if isinstance(units, list | tuple) else [whole_number("units", units)]
     if not widths:
         raise InvalidInput(
             "model_params.units is an empty list, but there must be a layer: give a number, or one for each layer."

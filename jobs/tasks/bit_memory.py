@@ -8,6 +8,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from service.errors import BadData
+from service.generated import CHANCE_OF_BITS
 from service.specs import TrainSpec
 
 METRICS = ("accuracy",)
@@ -20,7 +21,7 @@ class BitMemory:
     label_smoothing: float = 0.0
     metric_names: tuple[str, ...] = METRICS
     every_step: bool = True
-    chance: float | None = 0.5
+    chance: float | None = CHANCE_OF_BITS
 
     def outputs(self, classes: int) -> int:
         """One logit a step: above 0 is the bit 1."""

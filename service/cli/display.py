@@ -66,6 +66,7 @@ class PlainDisplay(Display):
         super().__init__(run_id)
         self._shown: tuple[Any, ...] = ()
         self._last_line = 0.0
+        self._line = ""
 
     def note(self, text: str) -> None:
         say(text)
@@ -76,7 +77,10 @@ class PlainDisplay(Display):
         if place != self._shown[:3] or (due and progress.get("step") != self._shown[3]):
             self._shown = (*place, progress.get("step"))
             self._last_line = time.monotonic()
-            say(describe(progress))
+            line = describe(progress)
+            if line != self._line:
+                say(line)
+            self._line = line
 
 
 class LiveDisplay(Display):

@@ -174,7 +174,7 @@ def test_a_run_outlives_its_client_and_a_node(bucket: Desk, cluster: RayCluster)
     steps = [row["step"] for row in done.document["history"]]
     assert steps == sorted(set(steps))
     assert elsewhere.delayline("runs", "watch", "main").code == 130
-    assert "attempt 2 starts 1 workers" in elsewhere.delayline("runs", "logs", "main").out
+    assert "attempt 2 starts 1 worker\n" in elsewhere.delayline("runs", "logs", "main").out
     known = jobs(cluster)
     assert {name for name in known if "main" in name} == {"delayline-main-1"}
     told = json.dumps(known)

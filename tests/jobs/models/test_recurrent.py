@@ -90,19 +90,25 @@ def gradients(model: keras.Model, x: np.ndarray, jit: bool) -> tuple[np.ndarray,
 
 @pytest.mark.parametrize("every_step", [True, False])
 @pytest.mark.parametrize("jit", [False, True])
-def test_elman_by_hand_is_keras_simple_rnn(every_step: bool, jit: bool) -> None:
-    hand = made("elman", (9, 3), 2, every_step, units=7)
-    keras_own = made("simple-rnn", (9, 3), 2, every_step, units=7)
-    kernel, recurrent, *rest = keras_own.get_weights()
-    rest[0] = np.linspace(-1, 1, 7).astype(np.float32)
-    keras_own.set_weights([kernel, recurrent, *rest])
-    hand.set_weights([np.concatenate([kernel, recurrent]), *rest])
+@pytest.mark.parametrize("units", [7, [7, 5]])
+def test_elman_by_hand_is_keras_simple_rnn(every_step: bool, jit: bool, units: int | list[int]) -> None:
+    hand = made("elman", (9, 3), 2, every_step, units=units)
+    keras_own = made("simple-rnn", (9, 3), 2, every_step, units=units)
+    keras_own.set_weights([np.linspace(-1, 1, w.size, dtype=w.dtype) if w.ndim == 1 else w for w in keras_own.get_weights()])
+    hand.set_weights(by_hand(keras_own.get_weights()))
     x = np.random.default_rng(0).normal(size=(4, 9, 3)).astype(np.float32)
     outputs, found = gradients(hand, x, jit)
-    wanted, (of_kernel, of_recurrent, *others) = gradients(keras_own, x, jit)
+    wanted, expected = gradients(keras_own, x, jit)
     np.testing.assert_allclose(outputs, wanted, atol=1e-5)
-    for gradient, expected in zip(found, [np.concatenate([of_kernel, of_recurrent]), *others], strict=True):
-        np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5)
+    for gradient, of_keras in zip(found, by_hand(expected), strict=True):
+        np.testing.assert_allclose(gradient, of_keras, rtol=1e-4, atol=1e-5)
+
+
+def by_hand(weights: list[np.ndarray]) -> list[np.ndarray]:
+    """Arrays of SimpleRNN layers and a Dense one, with the two kernels of each recurrent layer above each other."""
+    *recurrent, kernel, bias = weights
+    layers = [recurrent[place : place + 3] for place in range(0, len(recurrent), 3)]
+    return [array for above, below, own in layers for array in (np.concatenate([above, below]), own)] + [kernel, bias]
 
 
 def test_elman_begins_as_keras_simple_rnn_does() -> None:
@@ -233,14 +239,15 @@ def test_a_parameter_may_follow_the_delay(make_spec: MakeSpec) -> None:
     [
         ("lstm", (5,), {}, "use dense"),
         ("lstm", (5, 2), {"units": []}, "empty list"),
-        ("lstm", (5, 2), {"units": 0}, "positive whole numbers"),
+        ("lstm", (5, 2), {"units": [4, 0]}, "positive whole numbers"),
         ("lstm", (5, 2), {"start": "warm"}, "constant or chrono or simple"),
         ("lstm", (5, 2), {"forget_bias": "big"}, "must be a number"),
-        ("lstm", (5, 2), {"longest": 0}, "positive whole numbers"),
+        ("lstm", (5, 2), {"longest": 0}, "longest is 0, but it must be a positive whole number"),
         ("simple-rnn", (5, 2), {"start": "zero"}, "orthogonal or glorot or identity or chain"),
         ("simple-rnn", (5, 2), {"input_scale": 0}, "above 0"),
         ("gru", (5, 2), {"dropout": 1}, "below 1"),
-        ("elman", (5, 2), {"units": [3, 4]}, "positive whole numbers"),
+        ("elman", (5, 2), {"units": "x"}, "units is x, but it must be a positive whole number"),
+        ("jordan", (5, 2), {"units": [3, 4]}, r"units is \[3, 4\], but it must be a positive whole number"),
         ("cnn", (5, 2), {}, "one for each step: use elman"),
     ],
 )  # fmt: skip

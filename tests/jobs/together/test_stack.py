@@ -22,7 +22,7 @@ CASES: dict[str, dict[str, Any]] = {
     "dense-dropout": {"model": "dense", "model_params": {"hidden": [9, 7], "dropout": 0.4}, "optimizer": SGD},
     "rnn": {"model": "simple-rnn", "model_params": {"units": [6, 5]}, **BITS, "optimizer": ADAM},
     "rnn-last": {"model": "simple-rnn", "model_params": {"units": 6, "activation": "relu", "dropout": 0.2}, "optimizer": SGD},
-    "elman": {"model": "elman", "model_params": {"units": 6, "hidden": [5]}, **BITS, "optimizer": SGD},
+    "elman": {"model": "elman", "model_params": {"units": [6, 4], "hidden": [5], "dropout": 0.2}, **BITS, "optimizer": SGD},
     "lstm": {"model": "lstm", "model_params": {"units": [6, 5], "start": "chrono"}, **BITS, "optimizer": ADAM},
     "gru": {"model": "gru", "model_params": {"units": [6, 5]}, **BITS, "optimizer": SGD},
     "target-dense": {

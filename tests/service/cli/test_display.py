@@ -27,6 +27,13 @@ def test_plain_lines_come_once_an_epoch(capsys: pytest.CaptureFixture[str]) -> N
     assert [line.split("  ")[1] for line in lines[2:]] == ["step 1/400", "step 50/400"]
 
 
+def test_a_line_that_says_nothing_new_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    display = PlainDisplay("a-run")
+    for phase in ("training", "evaluating"):
+        display.show(update(phase=phase))
+    assert sum("step 120/400" in line for line in capsys.readouterr().err.splitlines()) == 1
+
+
 def test_shows_states_events_and_a_store_that_is_away(capsys: pytest.CaptureFixture[str]) -> None:
     display = PlainDisplay("a-run")
     events = [
