@@ -17,6 +17,8 @@ from service.specs import TrainSpec
 from service.storage.base import Store
 from service.storage.records import Document
 
+TARGET_SPACE_MODELS = ("cnn", "dense", "lenet5", "simple-rnn")
+"""Those of Delayline's models whose layers target space can solve."""
 _MAKERS = {"models": "build", "tasks": "make"}
 """The function that makes a file a model or a task."""
 
@@ -59,6 +61,7 @@ def check_names(spec: TrainSpec, folder: Path) -> None:
                     f"The model {spec.model!r} has no parameter {name[:80]!r}{nearest(name, parameters)}; it takes {known}."
                 )
         _check_steps(spec)
+        _check_space(spec)
     _among(registered("tasks"), spec.task, "task")
     for module in user_modules(spec):
         if not _module_exists(module, folder):
@@ -74,6 +77,13 @@ def _check_steps(spec: TrainSpec) -> None:
         raise InvalidInput(
             f"The model {spec.model!r} gives one answer for an example, but the task {spec.task!r} needs one for each step: "
             f"use {' or '.join(models)}."
+        )
+
+
+def _check_space(spec: TrainSpec) -> None:
+    if spec.space.name == "target" and spec.model.replace("_", "-") not in TARGET_SPACE_MODELS:
+        raise InvalidInput(
+            f"Target space cannot solve the layers of the model {spec.model!r}: use {' or '.join(TARGET_SPACE_MODELS)}, or space=weight."
         )
 
 

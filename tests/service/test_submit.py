@@ -97,6 +97,12 @@ def test_a_model_that_gives_one_answer_is_refused_where_each_step_needs_one(tmp_
         check_names(spec_of("dataset=bits", "task=bit-memory"), tmp_path)
 
 
+@pytest.mark.parametrize("model", ["lstm", "elman"])
+def test_a_model_that_target_space_cannot_solve_is_refused(tmp_path: Path, model: str) -> None:
+    with pytest.raises(InvalidInput, match=f"the model '{model}': use cnn or dense or lenet5 or simple-rnn, or space=weight"):
+        check_names(spec_of(f"model={model}", "space=target"), tmp_path)
+
+
 def test_generated_sequences_are_planned_without_a_store(local_store: Store) -> None:
     spec = spec_of("dataset=bits", "task=bit-memory", "dataset_params={sequences: 200}", "model=lstm", "model_params={}")
     wanted = {"name": "bits", "version": "philox-1", "training": 180, "validation": 20, "test": 200}

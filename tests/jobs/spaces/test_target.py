@@ -1,5 +1,6 @@
 """Target space on small models: its weights, its gradients against finite differences, and what it refuses."""
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from jobs.models import registered_models
 from jobs.spaces.solve import solve
 from jobs.spaces.target import TargetSpace
 from service.errors import InvalidInput
+from service.spec_checks import TARGET_SPACE_MODELS
 from service.specs import SpaceSpec
 
 Build = Callable[[], keras.Model]
@@ -192,6 +195,18 @@ def test_refuses_in_one_sentence(build: Build, words: str) -> None:
     with pytest.raises(InvalidInput, match=words) as caught:
         make_space(build)
     assert "space=weight" in str(caught.value)
+
+
+def test_the_models_that_the_plan_lets_through_are_those_that_can_be_solved() -> None:
+    def solvable(name: str) -> bool:
+        module = importlib.import_module(f"jobs.models.{name.replace('-', '_')}")
+        try:
+            make_space(lambda: module.build((28, 28, 1), 10))
+        except InvalidInput:
+            return False
+        return True
+
+    assert [name for name in registered_models() if solvable(name)] == list(TARGET_SPACE_MODELS)
 
 
 def test_nothing_becomes_nan_where_float32_would() -> None:
