@@ -14,6 +14,8 @@ from service.recipes.validation import validate
 from service.specs import TrainSpec
 from service.sweep_specs import Parameter, SweepSpec
 
+UNBOUNDED = 10**9
+"""The count of points that are drawn until the budget is used up."""
 MOST_POINTS = 10_000
 """A sweep without `trials` or `budget` has at most so many (assumed: a day of trials of 10 s each)."""
 
@@ -59,7 +61,7 @@ class Points:
             raise InvalidInput(
                 f"search: {sweep.search} draws points without end: give trials: 40, or a budget such as budget: 30m."
             )
-        return within if within is not None else 10**9
+        return within if within is not None else UNBOUNDED
 
     def point(self, number: int) -> Point:
         """The point of this number; the same at any time."""

@@ -13,7 +13,7 @@ from service.specs import TrainSpec
 from service.storage.base import Store
 from service.storage.records import Document
 from service.submit import Plan, resources
-from service.sweep_points import Points
+from service.sweep_points import UNBOUNDED, Points
 from service.sweep_specs import SweepSpec
 from service.together import company_key, gathers
 
@@ -62,7 +62,7 @@ def plan_sweep(
     origin = {"recipe": stem, "command": list(command), "folder": str(folder), "dataset_version": dataset["version"]}
     modules = tuple(dict.fromkeys(module for each in specs for module in user_modules(each)))
     limit = {"budget_seconds": spec.budget} if spec.budget else {}
-    bounded = count < 10**9
+    bounded = count < UNBOUNDED
     details = {
         "trials": count * spec.seeds if bounded else None,
         "points": count if bounded else None,

@@ -112,6 +112,22 @@ def counts_of(rows: Sequence[Document]) -> dict[str, int]:
     return found
 
 
+def seconds_left(rows: Sequence[Document], total: int | None, used: float, budget: float | None) -> float | None:
+    """How long a sweep of `total` trials that took `used` seconds will still take; no longer than its budget; None if unknown.
+
+    Trials under way count by the steps that they have done.
+    """
+    limits = [max(0.0, budget - used)] if budget is not None else []
+    done = sum(1.0 if row["state"] in OVER else _share_done(row) for row in rows)
+    if total is not None and done:
+        limits.append(used / done * max(0.0, total - done))
+    return min(limits, default=None)
+
+
+def _share_done(row: Document) -> float:
+    return min(1.0, (row.get("step") or 0) / row["steps"]) if row.get("steps") else 0.0
+
+
 def table(rows: Sequence[Document], metric: str, mode: str, most: int = 50) -> list[Document]:
     """The trials for a table that lives: best first, then those that have no figure yet, the newest first; at most `most`."""
     sign = -1.0 if mode == "max" else 1.0

@@ -20,9 +20,10 @@ from service.errors import DelaylineError, StoreError
 from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage.records import Document, Lease, RunRecord
+from service.sweep_points import UNBOUNDED
 from service.sweep_specs import SweepSpec
 from service.together import MOST_MEMBERS, gathers
-from service.trials import OVER, best_of, counts_of, table, trial_rows, value_of
+from service.trials import OVER, best_of, counts_of, seconds_left, table, trial_rows, value_of
 
 LOOK_SECONDS = 0.5
 PROGRESS_SECONDS = 2.0
@@ -256,15 +257,17 @@ class SweepDriver(DriverNotes):
 
     def _write_progress(self) -> list[Document]:
         rows = self._rows()
-        total = self._books.total
+        total = self._books.total if self._books.total < UNBOUNDED else None
+        used = self.state["used_seconds"]
         best = best_of(rows, self.spec.metric, self.spec.mode)
         self.record.write_progress(
             {
                 "attempt": self.state["attempt"],
                 "phase": "running",
                 "trials": counts_of(rows),
-                "total": total if total < 10**9 else None,
-                "used_seconds": self.state["used_seconds"],
+                "total": total,
+                "used_seconds": used,
+                "seconds_left": seconds_left(rows, total, used, self.spec.budget),
                 "best": best,
                 "table": table(rows, self.spec.metric, self.spec.mode),
                 "metrics": {self.spec.metric: best["mean"]} if best else {},
@@ -301,8 +304,10 @@ class SweepDriver(DriverNotes):
         attempt = self.state["attempts"][-1]
         attempt |= {"finished": time.time(), "reason": error["message"] if error else result}
         self.state |= {"state": result, "finished": time.time(), "metrics": metrics, "error": error, "exit_code": code}
-        counts = ", ".join(f"{count} {name}" for name, count in sorted(counts_of(rows).items()))
-        self._event("ended", f"the sweep ended: {result} ({counts or 'no trials'})", state=result)
+        counts = ", ".join(f"{count} {name}" for name, count in sorted(counts_of(rows).items())) or "no trials"
+        if len(rows) < self._books.total < UNBOUNDED:
+            counts += f"; {self._books.total - len(rows)} were not begun"
+        self._event("ended", f"the sweep ended: {result} ({counts})", state=result)
         self.record.clear_cancel()
         self._save()
         return code

@@ -6,7 +6,7 @@ import pytest
 from service.specs import TrainSpec
 from service.storage.base import Store
 from service.storage.records import Lease, RunRecord
-from service.trials import best_of, counts_of, point_rows, sweep_document, table, trial_rows
+from service.trials import best_of, counts_of, point_rows, seconds_left, sweep_document, table, trial_rows
 
 SPEC = TrainSpec.model_validate({"model": "lenet5", "dataset": "digits", "epochs": 2})
 
@@ -45,6 +45,27 @@ def test_the_best_is_a_point_that_came_to_its_end_whole() -> None:
     assert unended is not None
     assert unended["point"] == 1
     assert best_of([row(0, 0, "failed", 0.5)], "val_accuracy", "max") is None
+
+
+@pytest.mark.parametrize(
+    ("total", "budget", "left"),
+    [(8, None, 120.0), (8, 100.0, 60.0), (8, 30.0, 0.0), (None, 100.0, 60.0), (None, None, None), (2, None, 0.0)],
+)
+def test_time_left_counts_the_steps_under_way_and_ends_with_the_budget(
+    total: int | None, budget: float | None, left: float | None
+) -> None:
+    under_way = {"state": "running", "step": 5, "steps": 10}
+    rows = [
+        {"state": "stopped", "step": 1, "steps": 10},
+        under_way,
+        {**under_way, "steps": None},
+        {**under_way, "step": 20, "steps": 40},
+    ]
+    assert seconds_left(rows, total, 40.0, budget) == left
+
+
+def test_nothing_is_known_of_the_time_left_before_a_step_is_done() -> None:
+    assert seconds_left([{"state": "queued"}], 8, 40.0, None) is None
 
 
 def test_the_table_has_the_best_first_and_then_the_newest() -> None:
