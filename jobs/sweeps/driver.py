@@ -267,7 +267,7 @@ class SweepDriver(DriverNotes):
                 "trials": counts_of(rows),
                 "total": total,
                 "used_seconds": used,
-                "seconds_left": seconds_left(rows, total, used, self.spec.budget),
+                "eta_seconds": seconds_left(rows, total, used, self.spec.budget),
                 "best": best,
                 "table": table(rows, self.spec.metric, self.spec.mode),
                 "metrics": {self.spec.metric: best["mean"]} if best else {},

@@ -89,8 +89,6 @@ def _readable(document: dict[str, Any]) -> dict[str, Any]:
     shown |= {name: local_time(shown[name]) for name in ("submitted", "started", "finished") if name in shown}
     if "eta_seconds" in shown:
         shown["eta_seconds"] = duration(shown["eta_seconds"])
-    if "trials" in shown:
-        _shorten_sweep(shown)
     shown["attempts"] = [
         {**attempt, **{name: local_time(attempt.get(name)) for name in ("started", "finished")}}
         for attempt in document["attempts"]
@@ -98,11 +96,15 @@ def _readable(document: dict[str, Any]) -> dict[str, Any]:
     shown["history"] = [figures(row) for row in document["history"][-5:]]
     shown["checkpoints"] = [checkpoint["path"] for checkpoint in document["checkpoints"]]
     shown["events"] = [f"{local_time(row['time'])} {row.get('message') or row.get('event')}" for row in document["events"][-10:]]
+    if "trials" in shown:
+        _shorten_sweep(shown)
     return shown
 
 
 def _shorten_sweep(shown: dict[str, Any]) -> None:
-    """A line for each trial, best first, in the place of all that is known of it."""
+    """A line for each trial, best first, in the place of all that is known of it; nothing of what its trials alone have."""
+    for name in ("phase", "epoch", "step", "history", "checkpoints"):
+        shown.pop(name, None)
     metric, mode = shown["spec"]["metric"], shown["spec"]["mode"]
     named = several_bases(shown["trials"])
     shown["trials"] = ["  ".join(filter(None, cells(row, named))) for row in table(shown["trials"], metric, mode, most=100)]

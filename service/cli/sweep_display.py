@@ -123,7 +123,7 @@ def describe(progress: dict[str, Any]) -> str:
     words[0] += ": " + ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) if counts else ""
     if best := progress.get("best"):
         words.append(f"best {best['metric']} {best['mean']:.4f} ({parameters(best, several_bases(progress.get('table') or ()))})")
-    left = progress.get("seconds_left")
+    left = progress.get("eta_seconds")
     if left and over != total:
         words.append(f"about {duration(left)} left")
     return "  ".join(words)

@@ -44,7 +44,7 @@ def test_bad_input_is_one_sentence(
 
 def test_a_line_tells_how_far_the_sweep_is() -> None:
     best: dict[str, Any] = {"metric": "val_loss", "mean": 0.25, "params": {"optimizer.learning_rate": 0.00123456, "batch": 8}}
-    progress = {"trials": {"succeeded": 3, "running": 2, "stopped": 1}, "total": 8, "best": best, "seconds_left": 40.0}
+    progress = {"trials": {"succeeded": 3, "running": 2, "stopped": 1}, "total": 8, "best": best, "eta_seconds": 40.0}
     assert describe(progress).startswith("4 of 8 trials: 2 running, 1 stopped, 3 succeeded")
     assert "best val_loss 0.2500 (learning_rate=0.001235 batch=8)" in describe(progress)
     assert "about 0:40 left" in describe(progress)
