@@ -143,6 +143,17 @@ class Desk:
             time.sleep(0.1)
         raise AssertionError(f"{run_id} saved no checkpoint at step {step} in {seconds} s")
 
+    def wait_for_trials(self, sweep: str, count: int, state: str = "succeeded", seconds: float = 200) -> Any:
+        """The sweep's document once so many of its trials are in a state."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            with contextlib.suppress(Exception):
+                document = self.show(sweep)
+                if sum(trial["state"] == state for trial in document["trials"]) >= count:
+                    return document
+            time.sleep(0.1)
+        raise AssertionError(f"{sweep} has not {count} trials in state {state}")
+
     def clean_up(self) -> None:
         """End whatever a failed test left."""
         for process in self.started:

@@ -18,6 +18,12 @@ from ray_clusters import RayCluster
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SECRET = "a-secret-of-the-client-alone"
+SWEEP = """
+base: run.yaml
+space:
+  optimizer.learning_rate.initial: {grid: [0.001, 0.003]}
+seeds: 2
+"""
 LONG = ("run.yaml", "--workers", "1", "-s", "worker.cpus=1", "-s", "steps=2000")
 
 
@@ -62,12 +68,14 @@ def wait_for_step(desk: Desk, run_id: str, step: int) -> Any:
     return desk.wait_for_step(run_id, step, seconds=280)
 
 
-def drivers(run_id: str) -> list[psutil.Process]:
-    """The processes that drive a run in the cluster."""
+def drivers(run_id: str, module: str = "jobs.train") -> list[psutil.Process]:
+    """The processes that drive a run in the cluster, however it was submitted."""
+    commands = [(process, f"{command_of(process)} ") for process in psutil.process_iter()]
+    named = (f"--run {run_id} ", f"--name {run_id} ")
     return [
         process
-        for process in psutil.process_iter()
-        if f"jobs.train --run {run_id}" in command_of(process) and "exec" not in command_of(process)
+        for process, command in commands
+        if f"-m {module} " in command and any(name in command for name in named) and "exec" not in command
     ]
 
 
@@ -150,6 +158,28 @@ def test_doctor_looks_at_the_cluster(bucket: Desk, cluster: RayCluster) -> None:
     wrong = bucket.delayline("doctor", "--cluster", cluster.url)
     assert wrong.code == 5
     assert "does not accept this token" in wrong.out
+
+
+def test_a_sweep_of_the_ray_cli_is_gone_on_with_by_the_command(bucket: Desk, cluster: RayCluster) -> None:
+    (bucket.folder / "sweep.yaml").write_text(SWEEP)
+    arguments = ("sweep.yaml", "--name", "wide")
+    command = ("python", "-m", "jobs.sweep", *arguments, "--store", bucket.store_url)
+    submitted = ray(bucket, cluster, "submit", "--no-wait", "--submission-id=wide", "--working-dir=.", "--", *command)
+    assert submitted.code == 0, submitted.err
+    before = bucket.wait_for_trials("wide", 1, seconds=280)
+    kill(drivers("wide", "jobs.sweep"))
+    done = bucket.delayline("sweep", *arguments, "--cluster", cluster.url, "--json")
+    assert done.code == 0, done.err
+    trials = {trial["id"]: trial for trial in done.document["trials"]}
+    assert [trial["state"] for trial in trials.values()] == ["succeeded"] * 4
+    for trial in before["trials"]:
+        if trial["state"] == "succeeded":
+            assert trials[trial["id"]] == trial
+        steps = [row["step"] for row in bucket.show(trial["id"])["history"]]
+        assert steps == sorted(set(steps))
+    told = json.dumps(jobs(cluster)) + done.err + done.out
+    for secret in (cluster.token, bucket.environment["AWS_SECRET_ACCESS_KEY"], bucket.environment["AWS_ACCESS_KEY_ID"]):
+        assert secret not in told
 
 
 def test_a_run_outlives_its_client_and_a_node(bucket: Desk, cluster: RayCluster) -> None:

@@ -1,6 +1,5 @@
 """Whole sweeps on a real Ray: killed, cancelled and gone on with they end like the sweep `calm`, which was left alone."""
 
-import contextlib
 import json
 import signal
 import subprocess
@@ -50,18 +49,6 @@ def result(document: Any) -> dict[str, Any]:
     return {trial["id"].rpartition("-")[2]: (trial["params"], trial["state"], trial["metrics"]) for trial in document["trials"]}
 
 
-def wait_for_trials(desk: Desk, sweep: str, count: int, state: str = "succeeded") -> Any:
-    """The sweep's document once so many of its trials are in a state."""
-    end = time.monotonic() + 200
-    while time.monotonic() < end:
-        with contextlib.suppress(Exception):
-            document = desk.show(sweep)
-            if sum(trial["state"] == state for trial in document["trials"]) >= count:
-                return document
-        time.sleep(0.1)
-    raise AssertionError(f"{sweep} has not {count} trials in state {state}")
-
-
 def test_a_trial_is_the_run_that_its_spec_makes_apart(calm_sweep: Desk) -> None:
     trial = calm_sweep.show("calm-0003")
     assert trial["sweep"] == "calm"
@@ -87,7 +74,7 @@ def test_trials_share_warm_processes(calm_sweep: Desk) -> None:
 def test_a_kill_changes_nothing(desk: Desk, calm_sweep: Desk, victim: str) -> None:
     write(desk, SWEEP)
     process = desk.start("sweep", "sweep.yaml", *CHANGES, "--name", "killed", "--json")
-    wait_for_trials(desk, "killed", 2)
+    desk.wait_for_trials("killed", 2)
     kill([one for one in family(process.pid) if victim in command_of(one)])
     done = desk.end_of(process)
     assert done.code == 0, done.err
@@ -99,7 +86,7 @@ def test_a_sweep_that_was_killed_whole_is_gone_on_with(desk: Desk, calm_sweep: D
     write(desk, SWEEP)
     command = ("sweep", "sweep.yaml", *CHANGES, "--name", "killed", "--json")
     process = desk.start(*command)
-    before = wait_for_trials(desk, "killed", 2)
+    before = desk.wait_for_trials("killed", 2)
     kill(family(process.pid))
     process.wait()
     other = desk.delayline(*command, "-s", "space.batch={grid: [24]}", "--resume")
@@ -121,7 +108,7 @@ def test_ctrl_c_saves_the_trials_and_resume_goes_on(desk: Desk, calm_sweep: Desk
     write(desk, SWEEP)
     command = ("sweep", "sweep.yaml", *CHANGES, "--name", "stopped", "--json")
     process = desk.start(*command)
-    wait_for_trials(desk, "stopped", 1)
+    desk.wait_for_trials("stopped", 1)
     process.send_signal(signal.SIGINT)
     stopped = desk.end_of(process)
     assert stopped.code == 130, stopped.err
