@@ -2,9 +2,12 @@
 
 import gc
 import sys
+from pathlib import Path
 
 _CUSTOM = "CustomGradient-"
 """How TensorFlow names what `tf.custom_gradient` registers."""
+_GENERATED = "__autograph_generated_file"
+"""How AutoGraph names the modules that it writes into the folder for temporary files."""
 
 
 def release_graphs() -> None:
@@ -20,6 +23,16 @@ def release_graphs() -> None:
         registered = ops.gradient_registry._registry
         for name in [name for name in registered if name.startswith(_CUSTOM)]:
             del registered[name]
+    delete_generated_sources()
     gc.collect()
     # What is left are modules. Measured: the next collection takes 15 ms instead of 260 ms.
     gc.freeze()
+
+
+def delete_generated_sources() -> None:
+    """Delete the files of AutoGraph's modules, which stay loaded; call it when nothing will be traced any more.
+
+    Python deletes them at its exit, which Ray's processes do not come to. Measured: 25 files a run, for good.
+    """
+    for name in [name for name in sys.modules if name.startswith(_GENERATED)]:
+        Path(str(sys.modules[name].__file__)).unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.logs import LogShipper, capture_output
+from jobs.released import delete_generated_sources
 from service.errors import DelaylineError, InfrastructureFailure, LeaseLost, StoreError, UserFailure
 from service.settings import Settings
 from service.specs import TrainSpec
@@ -71,6 +72,7 @@ def run_worker(config: WorkerConfig, rank: int, goes_on: Callable[[Document], bo
     finally:
         shipper.close()
         log_file.unlink(missing_ok=True)
+        delete_generated_sources()
 
 
 def scratch_log(config: WorkerConfig, rank: int) -> Path:

@@ -1,8 +1,10 @@
 """A process that trains run after run keeps nothing of those that are over."""
 
 import gc
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import keras
 import pytest
@@ -60,3 +62,18 @@ def test_a_run_after_that_has_its_gradients() -> None:
     train()
     release_graphs()
     train()
+
+
+def test_what_autograph_wrote_is_deleted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    @tf.function
+    def a_loop(count):
+        for step in tf.range(count):
+            tf.print(step)
+
+    a_loop(tf.constant(2))
+    assert list(tmp_path.iterdir()), "AutoGraph leaves nothing by itself now: delete_generated_sources has nothing to do"
+    release_graphs()
+    assert not list(tmp_path.iterdir())
+    a_loop(tf.constant([2])[0])
