@@ -26,6 +26,14 @@ def print_json(document: Any) -> None:
     print(json.dumps(document, indent=2, allow_nan=False))
 
 
+def print_yaml(document: Any) -> None:
+    """The document as people write it, without YAML's references to what stands in several places."""
+    import yaml
+
+    plain = json.loads(json.dumps(document))
+    print(printable(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)).rstrip())
+
+
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Columns as wide as their widest cell, for people and for pipes."""
     lines = [list(headings), *[[printable(cell).replace("\n", " ") for cell in row] for row in rows]]

@@ -6,7 +6,7 @@ import typer
 
 from service import recipes as known
 from service.cli.completion import recipe_names
-from service.cli.console import print_json
+from service.cli.console import print_json, print_yaml
 from service.cli.options import AsJson
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -24,9 +24,7 @@ def recipes(
     if as_json:
         print_json(found[0] if name else found)
     elif name:
-        import yaml
-
-        print(yaml.safe_dump(found[0], sort_keys=False, allow_unicode=True, width=120).rstrip())
+        print_yaml(found[0])
     else:
         for row in found:
             figures = f"reached: {row['reached'] or '-'}; reference: {row['reference']}"

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from service import runs
-from service.cli.console import duration, figures, local_time, print_json, print_table, printable, say
+from service.cli.console import duration, figures, local_time, print_json, print_table, print_yaml, printable, say
 from service.cli.logs import follow_logs, heading
 from service.cli.options import AsJson, RunId, StoreUrl
 from service.cli.prune import prune
@@ -78,9 +78,7 @@ def show(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json(document)
         return
-    import yaml
-
-    print(printable(yaml.safe_dump(_readable(document), sort_keys=False, allow_unicode=True, width=120)).rstrip())
+    print_yaml(_readable(document))
 
 
 def _readable(document: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import typer
 
 from service import recipes, runs
 from service.cli.completion import recipe_names, run_ids
-from service.cli.console import print_json, say
+from service.cli.console import print_json, print_yaml, say
 from service.cli.follow import Companion, Interrupts, make_display, result_line
 from service.cluster import open_cluster
 from service.cluster.base import Cluster, Handle, Job
@@ -115,9 +115,7 @@ def show_plan(planned: Plan, place: Cluster, as_json: bool) -> None:
     if as_json:
         print_json(document)
         return
-    import yaml
-
-    print(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120).rstrip())
+    print_yaml(document)
 
 
 def leave(planned: Plan, submission: Submission, place: Cluster) -> None:

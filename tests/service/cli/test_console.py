@@ -12,7 +12,7 @@ import typer
 from desk import BIN
 
 from service.cli import main
-from service.cli.console import size
+from service.cli.console import print_yaml, size
 from service.cli.display import LiveDisplay, PlainDisplay
 from service.cli.follow import make_display
 from service.storage.records import RunRecord
@@ -111,3 +111,11 @@ def test_predict_passes_on_how_the_job_ended(delayline: Delayline, submitted: Ru
     assert (done.code, done.out) == (2, "")
     assert delayline("predict", "absent", "a.png").code == 2
     assert "is not known: use keras" in delayline("export", "fake", str(tmp_path / "m"), "--format", "onnx").err
+
+
+def test_yaml_repeats_what_stands_in_several_places(capsys: pytest.CaptureFixture[str]) -> None:
+    shared = {"metric": "val_accuracy"}
+    print_yaml({"first": shared, "second": shared, "text": "a \x1b[2J"})
+    text = capsys.readouterr().out
+    assert text.count("metric: val_accuracy") == 2
+    assert not {"&", "*", "\x1b"} & set(text)
