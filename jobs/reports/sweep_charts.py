@@ -122,7 +122,8 @@ def _mean(number: Dimension, group: Dots) -> tuple[float, float, float | None]:
 
 def _draw_number(facts: SweepFacts, number: Dimension, split: Split, rows: Sequence[tuple[Document, float]]) -> Markup:
     lines = series(facts, number, split, rows)
-    legend = -(-len(lines) // 2) if len(lines) > 1 else 0
+    guesses = [] if facts.chance is None else [facts.chance]
+    legend = -(-(len(lines) + len(guesses)) // 2) if len(lines) > 1 else 0
     with drawing(_HEIGHT + _LEGEND_ROW * legend) as (figure, axes):
         for line in lines:
             _draw_series(axes, line, MOST_DOTS // len(lines))
@@ -131,7 +132,6 @@ def _draw_number(facts: SweepFacts, number: Dimension, split: Split, rows: Seque
         axes.set_title(_title(facts, number), loc="left", fontweight="bold", pad=9 + _LEGEND_ROW * legend)
         axes.set_xlabel(short(number.key or BASE, 50))
         _scale_x(axes, number)
-        guesses = [] if facts.chance is None else [facts.chance]
         for chance in guesses:
             axes.axhline(chance, color=MUTED, linestyle="--", linewidth=1, label="chance")
         scale_metric(axes, facts.metric, [*(value for _, value in rows), *_ends(facts, lines), *guesses])

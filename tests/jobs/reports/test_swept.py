@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markupsafe import Markup
 from sweeps_in_a_store import DELAYS, DRAWN, SETTLED, VERSIONS, write_sweep
 
+from jobs.reports import sweep_charts
 from jobs.reports.recipe_files import best_recipe, sweep_recipe
 from jobs.reports.sweep_charts import evenly, series, split_of
 from jobs.reports.sweep_facts import MOST_CURVES, drawn_trials, gather_sweep
@@ -152,3 +154,22 @@ def test_the_sweep_as_a_file_is_its_very_spec(spec: dict[str, Any], tmp_path: Pa
         {**base, "values": recipes.validation.validate(base["values"]).document()} for base in facts.sweep.document()["base"]
     ]
     assert (made.document(), stem) == ({**facts.sweep.document(), "base": bases}, "again")
+
+
+@pytest.mark.parametrize("count", range(2, 8))
+def test_the_legend_stays_below_the_title(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    found = []
+
+    def overlap(figure: Any, *_: Any) -> Markup:
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        if legend := axes.get_legend():
+            found.append(legend.get_window_extent().y1 - axes._left_title.get_window_extent().y0)
+        return Markup()
+
+    monkeypatch.setattr(sweep_charts, "to_svg", overlap)
+    bases = [{**DELAYS["base"][0], "name": f"network-{number}"} for number in range(count)]
+    facts = gather_sweep(write_sweep(LocalStore(tmp_path), spec={**DELAYS, "base": bases}))
+    sweep_charts.charts(facts, dimensions(facts.sweep, facts.trials), 5)
+    assert found
+    assert max(found) <= 0
