@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import shutil
 import tempfile
 import threading
@@ -52,6 +53,8 @@ class SweepDriver(DriverNotes):
     _why: str | None = None
     """Why no more trials begin: `cancelled`, `budget`, or None."""
     _events: EventLog | None = None
+    _home: int = -1
+    """The folder in which the driver was started, opened."""
 
     def run(self) -> int:
         """Run trials until all that can end have ended; return the exit code. The final state is in the store by then."""
@@ -103,9 +106,14 @@ class SweepDriver(DriverNotes):
 
     def _tune(self, capacity: Capacity, first: TrainSpec) -> None:
         scratch = Path(tempfile.mkdtemp(prefix="delayline-tune-"))
+        self._home = os.open(".", os.O_RDONLY)
+        # Tune asks for the current folder, and fails where that is gone: the nodes of a cluster that lie on one machine have one
+        # folder for a job's files, and each deletes it to make it anew.
+        os.chdir(scratch)
         try:
             run_trials(self.spec, first, capacity, self._take, self._ended, self, scratch)
         finally:
+            os.fchdir(self._home)
             shutil.rmtree(scratch, ignore_errors=True)
 
     def _recall(self) -> None:
@@ -227,6 +235,7 @@ class SweepDriver(DriverNotes):
             self.state["attempts"][-1] |= {"finished": time.time(), "reason": "Ray was lost"}
             self._save()
         kill_local_ray()
+        os.fchdir(self._home)
         self._replace_process("jobs.sweep", self.spec.document())
 
     def _stop_all(self, why: str) -> None:
