@@ -1,9 +1,11 @@
 """Population based training (Jaderberg et al. 2017) by Ray Tune: which trial takes over from which, and with what values it goes on."""
 
+import itertools
 from types import SimpleNamespace
 from typing import Any, Protocol
 
 from ray import tune
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 
 from jobs.sweeps.trial_runs import EVALUATION, STEP
@@ -40,6 +42,9 @@ class Population(PopulationBasedTraining):
         policy = sweep.scheduler
         self._members = members
         self._parallel = parallel
+        self._results = itertools.count(1)
+        self._heard: dict[Any, int] = {}
+        """By trial, the number of its latest result among all."""
         self._space = {key: parameter for key, parameter in sweep.space.items() if parameter.expression is None}
         super().__init__(
             time_attr=EVALUATION,
@@ -62,6 +67,7 @@ class Population(PopulationBasedTraining):
         Tune lets a trial pause whenever another one waits. Where there is room for all that costs a restart for nothing, but
         before all have begun: one that runs ahead would be compared with nobody.
         """
+        self._heard[trial] = next(self._results)
         self._members.note_taken(trial.config["order"]["id"], result)
         decision: str = super().on_trial_result(tune_controller, trial, result)
         left = [each for each in tune_controller.get_trials() if not each.is_finished()]
@@ -71,6 +77,15 @@ class Population(PopulationBasedTraining):
         if decision in (TrialScheduler.PAUSE, TrialScheduler.NOOP):
             self._members.pause(trial.config["order"]["id"])
         return decision
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Of the trials that are furthest behind, the one that has waited longest.
+
+        Tune takes the first of them: one that takes over, is judged bad and takes over again would be the next each time, and
+        the one that it takes over from would never have its turn.
+        """
+        waiting = [each for each in tune_controller.get_trials() if each.status in (Trial.PENDING, Trial.PAUSED)]
+        return min(waiting, key=lambda each: (self._trial_state[each].last_train_time, self._heard.get(each, 0)), default=None)
 
     def _checkpoint_or_exploit(
         self, trial: Any, tune_controller: Any, upper_quantile: list[Any], lower_quantile: list[Any]

@@ -37,6 +37,8 @@ def take_over(record: RunRecord, mutation: Document) -> int | None:
     if snapshot is not None:
         rows = [row for row in record.history() if int(row["step"]) <= snapshot.step]
         own.save(_with_rate(replace(snapshot, history=rows), spec))
+        # What the run had reached beyond that is no longer its own.
+        record.write_history(rows)
     step = taken.step if taken else None
     origin = {name: value for name, value in submission.items() if name not in ("format", "kind", "spec")}
     record.replace_spec(spec, {**origin, "params": mutation["params"], "mutations": mutation["number"], "taken": step})

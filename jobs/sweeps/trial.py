@@ -129,6 +129,7 @@ class Trial:
         self._taken: dict[str, int | None] = {}
         self._wanted = threading.Semaphore(0)
         self._stopped = threading.Event()
+        self._has_taken = threading.Event()
         self._thread = threading.Thread(target=self._drive, name=order.id, daemon=True)
         self._thread.start()
 
@@ -167,6 +168,8 @@ class Trial:
 
     def _evaluations(self) -> Iterator[Document]:
         """The rows with the metric: those of earlier attempts if wanted, then those to come, until the run's end."""
+        # Before it has taken over, a run still has rows that it gives up.
+        self._has_taken.wait()
         for row in self._record.history() if self._order.from_history else ():
             if self._is_judged(row):
                 self._told = max(self._told, int(row["step"]))
@@ -222,13 +225,17 @@ class Trial:
         return self._order.distributed
 
     def _drive(self) -> None:
-        self._error = self._run.drive(self._group, self._take_over)
+        try:
+            self._error = self._run.drive(self._group, self._take_over)
+        finally:
+            self._has_taken.set()
 
     def _take_over(self) -> None:
         mutation = self._order.mutation
         if mutation is not None:
             self._taken = {MUTATION: mutation["number"], TAKEN: take_over(self._record, mutation)}
             self._spec = self._record.spec()
+        self._has_taken.set()
 
     def _group(self, settings: Settings, spec: TrainSpec) -> Group:
         if not self._distributed:

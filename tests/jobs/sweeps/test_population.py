@@ -163,3 +163,23 @@ def test_a_trial_pauses_while_another_one_waits_for_its_turn_but_not_where_there
     trials[1].status = "PENDING"
     assert population.on_trial_result(controller, trials[0], result) == decision
     assert books.paused == (["s-0000"] if decision == "PAUSE" else [])
+
+
+def test_the_one_that_is_taken_over_from_has_its_turn_too() -> None:
+    spec = sweep({"optimizer.learning_rate": {"loguniform": [1e-5, 1]}}, quantile=0.5)
+    trials = [Trial(0), Trial(1)]
+    books = Books({f"s-{number:04d}": {"optimizer.learning_rate": 0.1} for number in range(2)})
+    population, controller = Population(spec, books, 1), Controller(trials)
+    population.set_search_properties("val_accuracy", "max")
+    for trial in trials:
+        population.on_trial_add(controller, trial)
+        trial.status = "PENDING"
+    for _ in range(12):
+        trial = population.choose_trial_to_run(controller)
+        trial.status = "RUNNING"
+        evaluation = int(population._trial_state[trial].last_train_time) + 1
+        trial.last_result = {EVALUATION: evaluation, STEP: 10 * evaluation, "val_accuracy": 0.5 + trials.index(trial) / 10}
+        population.on_trial_result(controller, trial, trial.last_result)
+        trial.status = "PAUSED"
+    assert {donor for _, donor, _, _ in books.mutations} == {"s-0001"}
+    assert min(population._trial_state[trial].last_train_time for trial in trials) >= 5

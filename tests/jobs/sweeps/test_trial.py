@@ -1,0 +1,41 @@
+"""What Tune is told of a trial."""
+
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from jobs.sweeps import trial as module
+from jobs.sweeps.trial import Trial, TrialOrder
+from service.specs import TrainSpec
+from service.storage.base import Store
+from service.storage.records import RunRecord
+
+SPEC = TrainSpec.model_validate({"model": "dense", "dataset": "digits", "epochs": 9})
+
+
+def test_rows_that_a_run_gives_up_are_not_told(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = RunRecord(local_store, "s-0001")
+    record.claim(SPEC, {"sweep": "s"})
+    record.write_history([{"epoch": epoch, "step": 10 * epoch, "val_loss": 1 / epoch} for epoch in range(1, 5)])
+
+    def take_over(run: RunRecord, mutation: dict[str, Any]) -> int:
+        time.sleep(0.5)
+        run.write_history([row for row in run.history() if row["step"] <= mutation["step"]])
+        return int(mutation["step"])
+
+    def drive(make_group: Any, prepare: Callable[[], None]) -> None:
+        prepare()
+
+    monkeypatch.setattr(module, "take_over", take_over)
+    monkeypatch.setattr(TrialOrder, "runs", lambda self: [SimpleNamespace(record=record, drive=drive)])
+    order = TrialOrder(
+        "s-0001", "s", local_store.url, "/somewhere", "val_loss", by_evaluation=True, from_history=True,
+        mutation={"number": 1, "step": 20}, distributed=False, local=True, environment={},
+    )  # fmt: skip
+    told = list(Trial(order).reports())
+    assert [report["step"] for report in told[:-1]] == [10, 20]
+    assert told[-1]["done"]
+    assert {report["taken"] for report in told} == {20}
