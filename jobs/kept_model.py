@@ -1,19 +1,19 @@
 """The model of a run that came to its end, kept in the store as Keras' file."""
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import keras
 
 from jobs.models.user_code import describe
+from service.scratch import ScratchFolder
 from service.storage.records import RunRecord
 
 
 def keep_model(model: keras.Model, record: RunRecord, rank: int, event: Callable[[str, str], None]) -> None:
     """Save `model.keras`. Every worker takes part, because reading some variables is a collective; rank 0 uploads."""
-    with _plain_model(model), tempfile.TemporaryDirectory() as folder:
+    with _plain_model(model), ScratchFolder("model") as folder:
         path = Path(folder) / "model.keras"
         try:
             model.save(path)

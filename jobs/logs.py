@@ -12,6 +12,8 @@ from service.storage.base import Store
 LONGEST_LOG = 16 * 1024**2
 """Bytes; of a longer log the store keeps the end (assumed: more than anybody reads)."""
 INTERVAL = 2.0
+LOG = "log"
+"""The name of the growing file in its scratch folder."""
 
 
 class LogShipper:

@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from jobs.finished_model import FinishedRun, finished_run
 from service.datasets.examples import Examples, read_examples
 from service.errors import UserFailure
 from service.generated import BITS_TASK, generated
+from service.scratch import ScratchFolder
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.records import Document, RunRecord
@@ -84,7 +84,7 @@ def _logits(run: FinishedRun, found: list[Examples]) -> NDArray[np.float64]:
         from jobs.exported import answers_of
 
     columns = {name: np.concatenate([each.columns[name] for each in found]) for name in found[0].columns}
-    with tempfile.TemporaryDirectory(prefix="delayline-predict-") as scratch:
+    with ScratchFolder("predict") as scratch:
         ask = answers_of(run.model(Path(scratch)))
     count = len(next(iter(columns.values())))
     logits: NDArray[np.float64] = np.concatenate(

@@ -1,7 +1,6 @@
 """TensorBoard's event files of a run: curves, graph and histograms, written locally, copied to the store with each checkpoint."""
 
 import contextlib
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from jobs.checkpoints import Tensors
 from service.errors import StoreError
+from service.scratch import ScratchFolder
 from service.storage.records import Document, RunRecord
 
 _NO_SCALARS = {"epoch", "step", "time"}
@@ -35,7 +35,7 @@ class TensorBoardFiles:
 
     def __init__(self, record: RunRecord) -> None:
         self._record = record
-        self._folder = tempfile.TemporaryDirectory(prefix="delayline-tensorboard-")
+        self._folder = ScratchFolder("tensorboard")
         self._writer = EventFileWriter(self._folder.name)
         self._last_histograms: int | None = None
 
@@ -58,7 +58,7 @@ class TensorBoardFiles:
     def _earlier_histograms(self, step: int) -> list[Any]:
         """The histograms of earlier attempts up to `step`, each once, by step; what cannot be read is left out."""
         found: dict[tuple[int, str], Any] = {}
-        with tempfile.TemporaryDirectory(prefix="delayline-tensorboard-") as folder:
+        with ScratchFolder("tensorboard") as folder:
             for number, info in enumerate(self._record.store.list(self._record.paths.tensorboard)):
                 path = Path(folder, str(number))
                 # A file that was cut off or damaged costs its histograms, not the attempt.

@@ -3,7 +3,6 @@
 import fnmatch
 import hashlib
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from jobs.checkpoints import tensors_from_bytes
 from jobs.models.user_code import describe
 from jobs.variables import GLOBAL_STREAM
 from service.errors import BadData, Damaged, InvalidInput, NotFound
+from service.scratch import ScratchFolder
 from service.specs import ALL_BUT_HEAD
 from service.storage.base import Store
 from service.storage.records import Document
@@ -189,7 +189,7 @@ def _from_safetensors(weights: FirstWeights, store: Store) -> tuple[list[tuple[s
 
 
 def _from_keras(weights: FirstWeights, store: Store) -> tuple[list[tuple[str, Any]], str]:
-    with tempfile.TemporaryDirectory() as folder:
+    with ScratchFolder("weights") as folder:
         path = Path(folder) / "source.keras"
         sha256 = store.download(weights.key, path)
         try:

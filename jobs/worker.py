@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -16,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.logs import LogShipper, capture_output
+from jobs.logs import LOG, LogShipper, capture_output
 from jobs.released import delete_generated_sources
 from service.errors import DelaylineError, InfrastructureFailure, LeaseLost, StoreError, UserFailure
+from service.scratch import ScratchFolder
 from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage import open_store
@@ -57,7 +57,8 @@ def run_worker(config: WorkerConfig, rank: int, goes_on: Callable[[Document], bo
 
     `goes_on` is called by rank 0 with each row of metrics, and says whether the training is to go on.
     """
-    log_file = scratch_log(config, rank)
+    folder = ScratchFolder("worker")
+    log_file = Path(folder.name, LOG)
     capture_output(log_file)
     settings = config.settings()
     store = open_store(settings, patience=settings.store_patience)
@@ -71,16 +72,8 @@ def run_worker(config: WorkerConfig, rank: int, goes_on: Callable[[Document], bo
         raise report_failure(record, config.attempt, rank, error) from None
     finally:
         shipper.close()
-        log_file.unlink(missing_ok=True)
+        folder.cleanup()
         delete_generated_sources()
-
-
-def scratch_log(config: WorkerConfig, rank: int) -> Path:
-    """Where a worker's log grows on this machine; nothing stands there yet."""
-    folder = Path(tempfile.gettempdir()) / f"delayline-{os.getuid()}"
-    file = folder / f"{config.run_id}-{config.attempt}-{rank}-{os.getpid()}.log"
-    file.unlink(missing_ok=True)
-    return file
 
 
 def _run(

@@ -3,14 +3,11 @@
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import socket
-import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -19,6 +16,7 @@ from jobs.worker import WorkerConfig, train_worker
 from service.container import UNLIMITED
 from service.datasets import find_dataset, is_streamed
 from service.errors import DelaylineError, InfrastructureFailure, InvalidInput
+from service.scratch import ScratchFolder
 from service.settings import Settings
 from service.specs import Resources, TrainSpec
 from service.storage import open_store
@@ -282,8 +280,7 @@ def fit(spec: TrainSpec, config: WorkerConfig, local: bool, spared_cpus: float =
         resources["GPU"] = spec.worker.gpus
     if spec.worker.memory and not local:
         resources["memory"] = float(spec.worker.memory)
-    folder = Path(tempfile.mkdtemp(prefix="delayline-ray-train-"))
-    try:
+    with ScratchFolder("ray-train") as folder:
         trainer = (LocalRingTrainer if local else RingTrainer)(
             train_worker,
             train_loop_config=asdict(config),
@@ -296,10 +293,8 @@ def fit(spec: TrainSpec, config: WorkerConfig, local: bool, spared_cpus: float =
             # Retries are the driver's: it knows whose failure it was.
             run_config=RunConfig(
                 name=f"{config.run_id}-{config.attempt}",
-                storage_path=str(folder),
+                storage_path=folder,
                 failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
             ),
         )
         trainer.fit()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -3,8 +3,6 @@
 import contextlib
 import math
 import os
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +16,7 @@ from jobs.sweeps.books import SweepBooks
 from jobs.sweeps.tune_run import Capacity, connect, disconnect, run_trials
 from jobs.worker_group import kill_local_ray, local_ray_lives
 from service.errors import DelaylineError, StoreError
+from service.scratch import ScratchFolder
 from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage.records import Document, Lease, RunRecord
@@ -105,16 +104,15 @@ class SweepDriver(DriverNotes):
         return min(MOST_MEMBERS, math.ceil(self._books.left / capacity.parallel))
 
     def _tune(self, capacity: Capacity, first: TrainSpec) -> None:
-        scratch = Path(tempfile.mkdtemp(prefix="delayline-tune-"))
         self._home = os.open(".", os.O_RDONLY)
         # Tune asks for the current folder, and fails where that is gone: the nodes of a cluster that lie on one machine have one
         # folder for a job's files, and each deletes it to make it anew.
-        os.chdir(scratch)
-        try:
-            run_trials(self.spec, first, capacity, self._take, self._ended, self, scratch)
-        finally:
-            os.fchdir(self._home)
-            shutil.rmtree(scratch, ignore_errors=True)
+        with ScratchFolder("tune") as scratch:
+            os.chdir(scratch)
+            try:
+                run_trials(self.spec, first, capacity, self._take, self._ended, self, Path(scratch))
+            finally:
+                os.fchdir(self._home)
 
     def _recall(self) -> None:
         """Take up what earlier drivers of this sweep began."""

@@ -13,7 +13,7 @@ import keras
 from jobs.batches import BatchFeeder
 from jobs.checkpoints import CheckpointStore, Tensors
 from jobs.course import Course, LoopState
-from jobs.logs import LogShipper
+from jobs.logs import LOG, LogShipper
 from jobs.models import make_model
 from jobs.pace import Pace
 from jobs.session import Examples, Place, Session, load_examples, restore
@@ -23,8 +23,9 @@ from jobs.together.seat import Seat
 from jobs.together.stack import Held, Stack
 from jobs.variables import assign_variables, copy_model, copy_variables
 from jobs.watchers import LeadWatcher
-from jobs.worker import fence_of, identity, report_failure, scratch_log
+from jobs.worker import fence_of, identity, report_failure
 from service.errors import StoreError
+from service.scratch import ScratchFolder
 from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage.base import Store
@@ -34,9 +35,9 @@ from service.storage.records import RunRecord
 class MemberLog:
     """A member's own lines of what its process says, kept in the store as a worker's log."""
 
-    def __init__(self, store: Store, key: str, file: Path) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self._path = file
+    def __init__(self, store: Store, key: str) -> None:
+        self._folder = ScratchFolder("worker")
+        file = Path(self._folder.name, LOG)
         self._file = file.open("w", buffering=1, encoding="utf-8")
         self._shipper = LogShipper(store, key, file)
 
@@ -48,7 +49,7 @@ class MemberLog:
         """Ship the rest."""
         self._shipper.close()
         self._file.close()
-        self._path.unlink(missing_ok=True)
+        self._folder.cleanup()
 
 
 class Member:
@@ -69,7 +70,7 @@ class Member:
         self._first: Held
         self._settings = settings
         self._ending = contextlib.ExitStack()
-        self.log = MemberLog(store, self.record.paths.log(config.attempt, 0), scratch_log(config, 0))
+        self.log = MemberLog(store, self.record.paths.log(config.attempt, 0))
         self.log.tell(f"{self.record.run_id} in process {os.getpid()} on {socket.gethostname()}, attempt {config.attempt}")
 
     @cached_property

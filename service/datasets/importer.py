@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from service.errors import Damaged, DelaylineError, InvalidInput, NotFound, Stor
 from service.generated import BITS
 from service.names import check_label
 from service.run_paths import DATASETS, DatasetPaths
+from service.scratch import ScratchFolder
 from service.storage.base import Store
 from service.storage.records import from_bytes, to_bytes
 
@@ -68,7 +68,7 @@ def import_dataset(
     if name in EMBEDDED or name == BITS:
         raise InvalidInput(f"{name!r} comes with Delayline and needs no import: choose another name.")
     kind = _format(name, source, format_name)
-    with tempfile.TemporaryDirectory(prefix="delayline-import-") as scratch:
+    with ScratchFolder("import") as scratch:
         path = _locate(name, source, Path(scratch), _Progress(report, "fetching"))
         try:
             raw = reader(kind)(path, _Progress(report, "reading"))
