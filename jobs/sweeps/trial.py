@@ -75,21 +75,28 @@ class JoinedGroup(WorkerGroup):
 class TrialProcess(tune.Trainable):
     """What Ray Tune calls. It is kept for trial after trial: TensorFlow is imported once."""
 
+    _order: TrialOrder
     _trial: "Trial | CompanyTrial | None" = None
     _reports: Iterator[dict[str, Any]]
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Begin with the first trial."""
-        self._begin(config)
+        """Hear of the first trial."""
+        self._order = TrialOrder(**config["order"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Go over to another trial."""
         self.cleanup()
-        self._begin(new_config)
+        self.setup(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        """The next report of the trial."""
+        """The next report of the trial, which begins with the first.
+
+        Not before: Tune gives a trial whose process is slow to start to one that is free sooner, and ends the slow one.
+        """
+        if self._trial is None:
+            self._trial = CompanyTrial(self._order.runs()) if self._order.companions else Trial(self._order)
+            self._reports = self._trial.reports()
         return next(self._reports)
 
     def save(self, checkpoint_dir: str | None = None) -> _TrainingResult:
@@ -105,13 +112,8 @@ class TrialProcess(tune.Trainable):
         """Let a trial that is not at its end save and stop."""
         if self._trial is not None:
             self._trial.stop()
-        self._trial, self._reports = None, iter(())
+        self._trial = None
         release_graphs()
-
-    def _begin(self, config: dict[str, Any]) -> None:
-        order = TrialOrder(**config["order"])
-        self._trial = CompanyTrial(order.runs()) if order.companions else Trial(order)
-        self._reports = self._trial.reports()
 
 
 class Trial:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobs.sweeps import trial as module
-from jobs.sweeps.trial import Trial, TrialOrder
+from jobs.sweeps.trial import Trial, TrialOrder, TrialProcess
 from service.specs import TrainSpec
 from service.storage.base import Store
 from service.storage.records import RunRecord
@@ -39,3 +39,22 @@ def test_rows_that_a_run_gives_up_are_not_told(local_store: Store, monkeypatch: 
     assert [report["step"] for report in told[:-1]] == [10, 20]
     assert told[-1]["done"]
     assert {report["taken"] for report in told} == {20}
+
+
+def test_a_process_that_is_ended_before_its_first_step_has_not_begun_the_run(local_store: Store) -> None:
+    record = RunRecord(local_store, "s-0002")
+    record.claim(SPEC, {"sweep": "s"})
+    order = {
+        "id": "s-0002", "sweep": "s", "store": local_store.url, "folder": "/somewhere", "metric": "val_loss", "by_evaluation": False,
+        "from_history": False, "mutation": None, "distributed": False, "local": True, "environment": {},
+    }  # fmt: skip
+    process = TrialProcess({"order": order})
+    try:
+        time.sleep(1.0)
+        assert process.reset_config({"order": order})
+        time.sleep(1.0)
+    finally:
+        process.stop()
+    assert record.state()["state"] == "queued"
+    assert not record.state()["attempts"]
+    assert not record.cancel_requested()
