@@ -1,6 +1,7 @@
 """The trials of one sweep: which there are, which wait, what came of them. What the store says is what a new driver goes on from."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 
 from jobs.sweeps.search import Proposer
@@ -13,24 +14,33 @@ from service.sweep_specs import SweepSpec
 from service.together import company_key
 from service.trials import OVER, trial_rows, value_of
 
+MOST_LEFT_OUT = 1000
+"""Points in a row (assumed: who draws so many in vain means another space)."""
+BUDGET = "budget"
+"""Who stopped a trial, if not a scheduler."""
+
 
 class SweepBooks:
     """`trials`: all that were claimed, as they stand in the sweep's record; `waiting`: those to be handed out next."""
 
-    def __init__(self, record: RunRecord, spec: SweepSpec) -> None:
+    def __init__(self, record: RunRecord, spec: SweepSpec, tell: Callable[[str], None]) -> None:
         self.trials: list[Document] = []
         self.waiting: list[Document] = []
+        self.over: set[str] = set()
+        """Those of earlier drivers that are not gone on with; among `waiting` they are for the scheduler alone, to hear of again."""
+        self._left_out = 0
         self._record = record
         self._spec = spec
+        self._tell = tell
         self._proposer = Proposer(spec)
         self._points = Points(spec)
-        self._values: dict[int, list[float | None]] = {}
+        self._values: dict[int, dict[str, float | None]] = {}
         self._keys: dict[str, str | None] = {}
 
     @property
     def total(self) -> int:
         """How many trials there will be, seeds counted, unless the sweep is stopped."""
-        return self._points.count * self._spec.seeds
+        return (self._points.count - self._left_out) * self._spec.seeds
 
     @property
     def left(self) -> int:
@@ -42,25 +52,38 @@ class SweepBooks:
         point = self._points.point(0) if self._spec.search != "tpe" else next(self._points.corners())
         return self._points.spec(point)
 
-    def recall(self) -> int:
-        """Take up what earlier drivers of this sweep began; return how many trials are over."""
+    def recall(self, has_time: bool) -> int:
+        """Take up what earlier drivers of this sweep began; return how many trials are over.
+
+        `has_time`: those that an earlier budget stopped are gone on with.
+        """
         self.trials = self._record.trials()
-        over = 0
+        for trial in self.trials:
+            if has_time and trial.get("stopped", {}).get("by") == BUDGET:
+                del trial["stopped"]
+        again, unended = [], []
         for trial, row in zip(self.trials, trial_rows(self._record.store, self.trials), strict=True):
             self._proposer.known(_point(trial))
-            lost = row["state"] == "failed" and (row["error"] or {}).get("kind") == "infrastructure"
+            # What neither the trial's spec nor its data caused.
+            lost = row["state"] == "failed" and (row["error"] or {}).get("kind") in ("infrastructure", "store", "lease")
             if row["state"] in OVER and not lost:
-                over += 1
+                self.over.add(trial["id"])
                 self.note_value(trial, value_of(row, self._spec.metric))
-                if self._spec.scheduler.learns_again:
-                    # The scheduler hears once more of all that was reported; the run itself is not touched.
-                    self.waiting.insert(0, trial)
+                again.append(trial)
             else:
-                self.waiting.append(trial)
+                unended.append(trial)
+        self.waiting = [*(again if self._spec.scheduler.learns_again else []), *unended]
+        numbers = {int(trial["point"]) for trial in self.trials}
+        self._left_out = max(numbers, default=-1) + 1 - len(numbers)
         self._complete_points()
         if self.trials:
             self._record.write_trials(self.trials)
-        return over
+        return len(self.over)
+
+    @property
+    def due(self) -> set[str]:
+        """The ids of those that wait and are not over."""
+        return {trial["id"] for trial in self.waiting} - self.over
 
     def take(self) -> Document | None:
         """The next trial, or None after the last."""
@@ -99,10 +122,11 @@ class SweepBooks:
 
     def note_value(self, trial: Document, value: object) -> None:
         """The metric of a trial that is over, None without one; the search hears of a point when all its seeds are."""
-        values = self._values.setdefault(int(trial["point"]), [])
-        values.append(float(value) if isinstance(value, int | float) else None)
-        if len(values) == self._spec.seeds:
-            self._proposer.tell(_point(trial), [each for each in values if each is not None])
+        values = self._values.setdefault(int(trial["point"]), {})
+        if trial["id"] not in values:
+            values[trial["id"]] = float(value) if isinstance(value, int | float) else None
+            if len(values) == self._spec.seeds:
+                self._proposer.tell(_point(trial), [each for each in values.values() if each is not None])
 
     def note_stop(self, trials: list[Document], why: Document) -> None:
         """Why trials end early; of one that is ending already the first reason stands."""
@@ -139,6 +163,11 @@ class SweepBooks:
             trial["pauses"] = True
             self._record.write_trials(self.trials)
 
+    def note_turn(self, trial: Document) -> None:
+        """A trial that had paused goes on."""
+        if trial.pop("pauses", False):
+            self._record.write_trials(self.trials)
+
     def end_pauses(self) -> None:
         """No trial goes on later any more: those that paused are cancelled."""
         for trial in self.trials:
@@ -159,13 +188,28 @@ class SweepBooks:
             self.waiting += [self._add(_point(members[0]), seed) for seed in sorted(missing)]
 
     def _propose(self) -> bool:
-        """Add the trials of another point, one for each seed; whether there was another."""
-        point = self._proposer.propose()
-        if point is None:
-            return False
-        self.waiting += [self._add(point, seed) for seed in range(self._spec.seeds)]
-        self._record.write_trials(self.trials)
-        return True
+        """Add the trials of another point, one for each seed; whether there was another.
+
+        A point whose values make no spec together is left out. Raise InvalidInput where too many are, or all.
+        """
+        why: InvalidInput | None = None
+        for _ in range(MOST_LEFT_OUT):
+            point = self._proposer.propose()
+            if point is None:
+                if why is not None and not self.trials:
+                    raise why
+                return False
+            try:
+                self._points.spec(point, self._spec.seeds - 1)
+            except InvalidInput as error:
+                why = error
+                self._left_out += 1
+                self._tell(f"point {point.number} is left out: {error}")
+                continue
+            self.waiting += [self._add(point, seed) for seed in range(self._spec.seeds)]
+            self._record.write_trials(self.trials)
+            return True
+        raise InvalidInput(f"{MOST_LEFT_OUT} points in a row make no spec; of the last one: {why}")
 
     def _add(self, point: Point, seed: int) -> Document:
         """Claim the run of a trial and note it."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from jobs.driver_notes import DriverNotes, error_document
 from jobs.heartbeat import Heartbeat
 from jobs.progress import EventLog
-from jobs.sweeps.books import SweepBooks
+from jobs.sweeps.books import BUDGET, SweepBooks
 from jobs.sweeps.tune_run import Capacity, connect, disconnect, run_trials
 from jobs.worker_group import kill_local_ray, local_ray_lives
 from service.errors import DelaylineError, StoreError
@@ -26,6 +26,8 @@ from service.together import MOST_MEMBERS, gathers
 from service.trials import OVER, best_of, counts_of, seconds_left, table, trial_rows, value_of
 
 LOOK_SECONDS = 0.5
+WATCH_PATIENCE = 60.0
+"""Seconds for the watch's last look at all trials (assumed: longer than a store takes for it)."""
 PROGRESS_SECONDS = 2.0
 """Between looks at all trials for the sweep's own progress (assumed: as often as a person looks)."""
 
@@ -59,7 +61,7 @@ class SweepDriver(DriverNotes):
         """Run trials until all that can end have ended; return the exit code. The final state is in the store by then."""
         self._take_over()
         heartbeat = Heartbeat(self.lease, self.say)
-        self._books = SweepBooks(self.record, self.spec)
+        self._books = SweepBooks(self.record, self.spec, lambda message: self._event("left out", message))
         try:
             error = self._run_trials()
             self._over.set()
@@ -75,7 +77,9 @@ class SweepDriver(DriverNotes):
     def _take_over(self) -> None:
         previous = self.record.state()
         number = len(previous["attempts"]) + 1
-        self.state = {**self._taken_over(previous), "attempt": number, "used_seconds": previous.get("used_seconds", 0.0)}
+        # A driver that was killed has told of its time in its progress alone.
+        used = max(float(told.get("used_seconds") or 0.0) for told in (previous, self.record.progress()))
+        self.state = {**self._taken_over(previous), "attempt": number, "used_seconds": used}
         self.state["attempts"].append({"number": number, "workers": [], "started": time.time(), "finished": None, "reason": None})
         self._events = EventLog(self.record, number, "driver")
         self.record.clear_cancel()
@@ -91,8 +95,14 @@ class SweepDriver(DriverNotes):
             self._event("running", f"{capacity.parallel} trials run side by side", parallel=capacity.parallel)
             self.state["state"] = "running"
             self._save()
-            threading.Thread(target=self._watch, name="watch", daemon=True).start()
-            self._tune(capacity, first)
+            watch = threading.Thread(target=self._watch, name="watch", daemon=True)
+            watch.start()
+            try:
+                self._tune(capacity, first)
+            finally:
+                self._over.set()
+                # Its last look at the trials would replace what is written of their end.
+                watch.join(WATCH_PATIENCE)
         except DelaylineError as error:
             return error_document("infrastructure", error.exit_code, str(error))
         return None
@@ -116,7 +126,8 @@ class SweepDriver(DriverNotes):
 
     def _recall(self) -> None:
         """Take up what earlier drivers of this sweep began."""
-        over = self._books.recall()
+        budget = self.spec.budget
+        over = self._books.recall(has_time=budget is None or self.state["used_seconds"] < budget)
         if self._books.trials:
             left, known = len(self._books.trials) - over, len(self._books.trials)
             self._event("resumed", f"goes on with {left} of {known} trials; {over} are over", trials=known)
@@ -150,9 +161,10 @@ class SweepDriver(DriverNotes):
         return self._order(trial)
 
     def note_taken(self, run_id: str, result: Document) -> None:
-        """Note which checkpoint a trial took over, as it reports."""
-        if "taken" in result:
-            with self._lock:
+        """Note that a trial goes on, and which checkpoint it took over, as it reports."""
+        with self._lock:
+            self._books.note_turn(self._books.find(run_id))
+            if "taken" in result:
                 self._books.note_taken(self._books.find(run_id), result["mutation"], result["taken"])
 
     def pause(self, run_id: str) -> None:
@@ -171,6 +183,7 @@ class SweepDriver(DriverNotes):
             "metric": self.spec.metric,
             "by_evaluation": self.spec.scheduler.name != "none",
             "from_history": self.spec.scheduler.learns_again,
+            "over": trial["id"] in self._books.over,
             "mutation": self._books.mutation(trial),
             "distributed": self.spec.workers != (1, 1),
             "local": self.settings.ray_address in (None, "local"),
@@ -214,10 +227,10 @@ class SweepDriver(DriverNotes):
         while not self._over.wait(LOOK_SECONDS):
             self.state["used_seconds"] = used + time.monotonic() - began
             with contextlib.suppress(StoreError):
-                if self._why is None and self.record.cancel_requested():
+                if self._why is None and self.record.person_cancelled():
                     self._stop_all("cancelled")
                 elif self._why is None and self.spec.budget is not None and self.state["used_seconds"] > self.spec.budget:
-                    self._stop_all("budget")
+                    self._stop_all(BUDGET)
                 elif self._why is not None:
                     self._ask_live_ones()
                 if time.monotonic() - told > PROGRESS_SECONDS:
@@ -239,17 +252,15 @@ class SweepDriver(DriverNotes):
     def _stop_all(self, why: str) -> None:
         """Begin no more trials and let those under way save and stop."""
         with self._lock:
-            self._why = why
             self._books.end_pauses()
-            if why == "budget":
-                self._event("budget", f"the budget of {self.spec.budget:g} s is used up: trials under way are stopped")
-                # Among those that wait may be some that are over, for the scheduler to hear of again.
-                unended = {run.run_id for run in self._under_way()} | {
-                    trial["id"] for trial in self._books.waiting if trial["id"] not in self._ended_rows
-                }
+            if why == BUDGET:
+                unended = {run.run_id for run in self._under_way()} | self._books.due
                 stopped = [trial for trial in self._books.trials if trial["id"] in unended]
-                self._books.note_stop(stopped, {"by": "budget", "message": "the sweep's budget was used up"})
-                self.record.request_cancel()
+                self._books.note_stop(stopped, {"by": BUDGET, "message": "the sweep's budget was used up"})
+                self.record.request_cancel(reason=BUDGET)
+                self._event("budget", f"the budget of {self.spec.budget:g} s is used up: trials under way are stopped")
+            # Last: where the store refused any of it, the next look does it all.
+            self._why = why
             self._ask_live_ones()
 
     def _ask_live_ones(self) -> None:
@@ -285,10 +296,10 @@ class SweepDriver(DriverNotes):
     def _rows(self) -> list[Document]:
         """All trials as they stand; those that are over are read once."""
         with self._lock:
-            trials = list(self._books.trials)
+            trials, due = list(self._books.trials), self._live | self._books.due
         fresh = trial_rows(self.record.store, [trial for trial in trials if trial["id"] not in self._ended_rows])
         rows = {**self._ended_rows, **{row["id"]: row for row in fresh}}
-        self._ended_rows |= {row["id"]: row for row in fresh if row["state"] in OVER}
+        self._ended_rows |= {row["id"]: row for row in fresh if row["state"] in OVER and row["id"] not in due}
         return [rows[trial["id"]] for trial in trials]
 
     def _finish(self, error: Document | None) -> int:
@@ -303,8 +314,12 @@ class SweepDriver(DriverNotes):
             which = f"{len(unended)} of {len(rows)} trials did not end, {unended[0]['id']} among them"
             error = error_document("infrastructure", 4, f"{which}: see its log, and go on with --resume.")
         elif error is None and rows and len(failed) == len(rows):
-            reason = str((failed[0]["error"] or {}).get("message"))
-            error = error_document("user", 3, f"All {len(rows)} trials failed, the first by: {reason}")
+            # What is not the trials' own fault is worth another try, as the exit code says.
+            first = min(failed, key=lambda row: (row["error"] or {}).get("kind", "user") == "user")
+            reason = first["error"] or {}
+            which = "the first" if first is failed[0] else first["id"]
+            message = f"All {len(rows)} trials failed, {which} by: {reason.get('message')}"
+            error = error_document(reason.get("kind") or "user", int(reason.get("exit_code") or 3), message)
         if error is not None and result == "succeeded":
             result, code = "failed", int(error["exit_code"])
         metrics = {self.spec.metric: best["mean"]} if best else {}

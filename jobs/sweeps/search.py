@@ -3,6 +3,8 @@
 import statistics
 from typing import Any
 
+import numpy as np
+
 from service.sweep_points import Point, Points
 from service.sweep_specs import Parameter, SweepSpec
 
@@ -28,7 +30,7 @@ class Proposer:
         self._next += 1
         if self._study is None:
             return self._points.point(number)
-        base, chosen = self._study.ask()
+        base, chosen = self._study.ask(number)
         return self._points.complete(number, base, chosen)
 
     def tell(self, point: Point, values: list[float]) -> None:
@@ -52,9 +54,18 @@ class _Study:
         }
         direction = optuna.study.StudyDirection.MAXIMIZE if sweep.mode == "max" else optuna.study.StudyDirection.MINIMIZE
         self._study = optuna.create_study(direction=direction, sampler=optuna.samplers.TPESampler(seed=sweep.seed))
+        self._seed = sweep.seed
+        self._asked = False
 
-    def ask(self) -> tuple[str, dict[str, Any]]:
-        """A base's name and a value for each parameter."""
+    def ask(self, number: int) -> tuple[str, dict[str, Any]]:
+        """A base's name and a value for each parameter, for the point of this number."""
+        if number and not self._asked:
+            # An earlier driver drew those before: with its seed the same ones would be drawn again.
+            import optuna
+
+            seed = int(np.random.SeedSequence((self._seed, number)).generate_state(1)[0])
+            self._study.sampler = optuna.samplers.TPESampler(seed=seed)
+        self._asked = True
         trial = self._study.ask(self._distributions)
         chosen = {
             key: _listed(parameter)[trial.params[key]] if _listed(parameter) else trial.params[key]

@@ -39,11 +39,11 @@ def take_over(record: RunRecord, mutation: Document) -> int | None:
         own.save(_with_rate(replace(snapshot, history=rows), spec))
         # What the run had reached beyond that is no longer its own.
         record.write_history(rows)
+        own.adopt(snapshot.step)
     step = taken.step if taken else None
+    # Last: from here on it counts as done.
     origin = {name: value for name, value in submission.items() if name not in ("format", "kind", "spec")}
     record.replace_spec(spec, {**origin, "params": mutation["params"], "mutations": mutation["number"], "taken": step})
-    if snapshot is not None:
-        own.adopt(snapshot.step)
     _tell(record, mutation, step, submission.get("params") or {})
     return step
 

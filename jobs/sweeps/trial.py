@@ -40,6 +40,8 @@ class TrialOrder:
     """Whether each evaluation is reported, for a scheduler to go by, or the end alone."""
     from_history: bool
     """Whether those that were reported to an earlier process are reported again."""
+    over: bool
+    """Whether that is all there is to do: the trial itself is not gone on with."""
     mutation: Document | None
     """Of PBT, the newest: what the run takes over before it goes on, unless it did; see jobs.sweeps.take_over."""
     distributed: bool
@@ -147,7 +149,9 @@ class Trial:
         state = self._record.state()
         value = state.get("metrics", {}).get(self._order.metric)
         found = {} if value is None or state["state"] == "failed" else {self._order.metric: value}
-        yield {**found, EVALUATION: number + 1, OVER: True, **self._taken, "done": True}
+        # One that was stopped has not come as far as another evaluation.
+        end = number + (state["state"] != "cancelled")
+        yield {**found, EVALUATION: end, OVER: True, **self._taken, "done": True}
 
     def stop(self) -> None:
         """Ask the run to save and stop, and wait for it."""
@@ -228,7 +232,8 @@ class Trial:
 
     def _drive(self) -> None:
         try:
-            self._error = self._run.drive(self._group, self._take_over)
+            if not self._order.over:
+                self._error = self._run.drive(self._group, self._take_over)
         finally:
             self._has_taken.set()
 

@@ -12,26 +12,47 @@ from jobs.sweeps.trial_runs import EVALUATION
 from service.storage.records import Document
 from service.sweep_specs import SweepSpec
 
+ENDLESS = 2**31
+"""Evaluations."""
 
-def make_scheduler(sweep: SweepSpec, evaluations: int, members: Members, parallel: int) -> TrialScheduler:
-    """Tune's scheduler; `evaluations`: of a trial that goes to its end; `members`: the trials, of which `parallel` run at a time."""
+
+def make_scheduler(sweep: SweepSpec, members: Members, parallel: int) -> TrialScheduler:
+    """Tune's scheduler; `members`: the trials, of which `parallel` run at a time."""
     policy = sweep.scheduler
     if policy.name == "pbt":
         return Population(sweep, members, parallel)
     if policy.name == "asha":
         return ASHAScheduler(
             time_attr=EVALUATION,
-            # One more than there are: at the last one a trial ends by itself, with its test.
-            max_t=max(evaluations, policy.grace_epochs) + 1,
+            # Beyond any trial, whose epochs may differ: at the last one it ends by itself, with its test.
+            max_t=ENDLESS,
             grace_period=policy.grace_epochs,
             reduction_factor=policy.reduction,
         )
     if policy.name == "median":
         # Without an endless slice of time it pauses trials for others to catch up, and each pause is a restart.
-        return MedianStoppingRule(
-            time_attr=EVALUATION, grace_period=policy.grace_epochs, min_samples_required=3, min_time_slice=math.inf
-        )
+        return Median(time_attr=EVALUATION, grace_period=policy.grace_epochs, min_samples_required=3, min_time_slice=math.inf)
     return FIFOScheduler()
+
+
+class Median(MedianStoppingRule):
+    """Tune's rule, to which a trial that begins in another process may tell its evaluations once more."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Judge a trial by an evaluation that is new."""
+        if self._knows(trial, result):
+            return str(TrialScheduler.CONTINUE)
+        decision: str = super().on_trial_result(tune_controller, trial, result)
+        return decision
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Keep a trial's last evaluation; of one that was stopped that is known."""
+        if not self._knows(trial, result):
+            super().on_trial_complete(tune_controller, trial, result)
+
+    def _knows(self, trial: Any, result: dict[str, Any]) -> bool:
+        told = self._results.get(trial)
+        return bool(told) and bool(result[EVALUATION] <= told[-1][EVALUATION])
 
 
 class TrialQueue(Searcher):

@@ -126,7 +126,7 @@ def run_trials(
             metric=sweep.metric,
             mode=sweep.mode,
             search_alg=TrialQueue(take, ended, pauses=sweep.scheduler.name == "pbt"),
-            scheduler=make_scheduler(sweep, _evaluations(trial), members, capacity.parallel),
+            scheduler=make_scheduler(sweep, members, capacity.parallel),
             num_samples=-1,
             max_concurrent_trials=capacity.limit,
             reuse_actors=True,
@@ -146,11 +146,6 @@ def run_trials(
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         raise InfrastructureFailure(f"Ray Tune ended the sweep by {type(error).__name__}: {text}") from error
-
-
-def _evaluations(trial: TrainSpec) -> int:
-    """Of a trial that goes to its end; for one that is counted in steps more than there can be."""
-    return trial.epochs // trial.evaluate.every_epochs if trial.epochs is not None else trial.steps or 1
 
 
 @contextlib.contextmanager

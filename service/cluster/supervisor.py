@@ -110,7 +110,7 @@ class Supervisor:
     def _ended_as_cancelled(self) -> bool:
         """End the run if somebody asked for it while no driver was there to do so."""
         try:
-            return self._record.cancel_requested() and end_without_driver(self._record, "cancelled", None, 130)
+            return self._record.person_cancelled() and end_without_driver(self._record, "cancelled", None, 130)
         except StoreError:
             return False
 

@@ -21,6 +21,8 @@ FORMAT = 1
 LEASE_SECONDS = 30.0
 """A driver that was silent for so long is taken for lost (assumed: ten heartbeats)."""
 HEARTBEAT_SECONDS = 3.0
+PERSON = "person"
+"""Who asks a run to stop, if nobody else is named."""
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
 Document = dict[str, Any]
@@ -166,13 +168,18 @@ class RunRecord:
         steps = sorted(int(key.split("/")[-2]) for key in names if key.split("/")[-2].isdigit())
         return [{"step": step, "path": self.paths.checkpoint(step)} for step in steps]
 
-    def request_cancel(self) -> None:
+    def request_cancel(self, reason: str = PERSON) -> None:
         """Ask the run's driver and workers to stop at the next step."""
-        self.store.write(self.paths.cancel, to_bytes({"time": time.time()}))
+        self.store.write(self.paths.cancel, to_bytes({"time": time.time(), "reason": reason}))
 
     def cancel_requested(self) -> bool:
         """Whether somebody asked the run to stop."""
         return bool(self._optional(self.paths.cancel))
+
+    def person_cancelled(self) -> bool:
+        """Whether it was a person who asked, and not a sweep whose budget was used up."""
+        request = self._optional(self.paths.cancel)
+        return bool(request) and request.get("reason", PERSON) == PERSON
 
     def clear_cancel(self) -> None:
         """Forget a request to stop."""

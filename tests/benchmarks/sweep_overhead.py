@@ -65,7 +65,7 @@ def without_tune(store: str, trials: int) -> float:
         RunRecord(opened, name).claim(RunRecord(opened, trial["id"]).spec(), {})
         orders.append(
             {"id": name, "sweep": "tune", "store": store, "folder": ".", "metric": "val_accuracy", "by_evaluation": False,
-             "from_history": False, "mutation": None,
+             "from_history": False, "over": False, "mutation": None,
              "distributed": False, "local": True, "environment": settings.for_processes()}
         )  # fmt: skip
     assert len(orders) == trials

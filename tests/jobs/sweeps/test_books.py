@@ -22,7 +22,7 @@ def record(local_store: Store) -> RunRecord:
 
 
 def begun(record: RunRecord) -> tuple[SweepBooks, dict[str, Any], dict[str, Any]]:
-    books = SweepBooks(record, SPEC)
+    books = SweepBooks(record, SPEC, print)
     first, second = books.take(), books.take()
     assert first is not None
     assert second is not None
@@ -57,8 +57,8 @@ def test_a_new_driver_goes_on_with_the_newest_values_and_repeats_no_trial_that_e
     books, first, second = begun(record)
     books.mutate(second, first, 40, {**first["params"], "label_smoothing": 0.15})
     RunRecord(record.store, first["id"]).write_state({"state": "succeeded", "attempts": [], "metrics": {"val_accuracy": 0.5}})
-    again = SweepBooks(record, SPEC)
-    assert again.recall() == 1
+    again = SweepBooks(record, SPEC, print)
+    assert again.recall(has_time=True) == 1
     assert [trial["id"] for trial in again.waiting] == [second["id"]]
     assert again.mutation(again.waiting[0]) == books.mutation(second)
     assert again.take() is not None

@@ -9,6 +9,7 @@ import pytest
 
 from jobs.sweeps import driver as sweep_driver
 from jobs.sweeps.driver import SweepDriver
+from jobs.sweeps.search import Proposer
 from jobs.sweeps.tune_run import Capacity
 from service.settings import Settings
 from service.specs import TrainSpec
@@ -162,6 +163,118 @@ def test_trials_that_did_not_end_are_told_and_gone_on_with(sweep: Sweep, local_s
     assert sweep(learns) == 0
 
 
+def lost(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
+    return end(record, "failed", kind="infrastructure", exit_code=4, message="a node was lost")
+
+
+def test_when_all_fail_by_what_they_cannot_help_the_exit_code_says_so(sweep: Sweep, local_store: Store) -> None:
+    def mixed(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
+        if order["id"] == "s-0004":
+            return lost(record, order)
+        return end(record, "failed", kind="user", exit_code=3, message="my mistake")
+
+    assert sweep(mixed) == 4
+    error = RunRecord(local_store, "s").state()["error"]
+    assert (error["kind"], error["message"]) == ("infrastructure", "All 6 trials failed, s-0004 by: a node was lost")
+
+
+def test_trials_that_were_lost_run_again_and_what_they_find_then_counts(sweep: Sweep, local_store: Store) -> None:
+    assert sweep(lost) == 4
+
+    def slowly(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
+        # The driver looks at all trials meanwhile.
+        time.sleep(0.5)
+        return learns(record, order)
+
+    assert sweep(slowly) == 0
+    state = RunRecord(local_store, "s").state()
+    assert (state["state"], state["error"]) == ("succeeded", None)
+    assert state["metrics"]["val_accuracy"] == pytest.approx(0.6405)
+    assert RunRecord(local_store, "s").progress()["trials"] == {"succeeded": 6}
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "median"])
+def test_what_is_over_is_told_again_to_a_scheduler_and_not_trained_on(sweep: Sweep, local_store: Store, scheduler: str) -> None:
+    spec = SPEC.model_copy(update={"scheduler": SPEC.scheduler.model_copy(update={"name": scheduler})})
+
+    def stopped_then_killed(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
+        assert not order["over"]
+        if order["id"] == "s-0002":
+            raise Killed
+        end(record, "cancelled", 0.1)
+        return {"val_accuracy": 0.1, "evaluation": 2}
+
+    with pytest.raises(Killed):
+        sweep(stopped_then_killed, spec)
+    told: dict[str, bool] = {}
+
+    def noted(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
+        told[order["id"]] = order["over"]
+        return {"val_accuracy": 0.1, "over": True} if order["over"] else learns(record, order)
+
+    assert sweep(noted, spec) == 0
+    assert told == {f"s-{number:04d}": number < 2 for number in range(6)}
+    assert states(local_store) == ["stopped"] * 2 + ["succeeded"] * 4
+
+
+def test_tpe_hears_of_each_seed_once_however_often_the_scheduler_does(
+    sweep: Sweep, local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rate = {"optimizer.learning_rate": {"loguniform": [1e-4, 1e-1]}}
+    keys = {"seeds": 2, "search": "tpe", "trials": 4, "scheduler": {"name": "asha"}}
+    base = {**BASE, "optimizer": {"name": "adam", "learning_rate": 0.1}}
+    spec = SweepSpec.model_validate({"base": [{"name": "b", "values": base}], "space": rate, **keys})
+    told: list[tuple[int, list[float]]] = []
+    monkeypatch.setattr(Proposer, "tell", lambda self, point, values: told.append((point.number, values)))
+
+    def first(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
+        if order["id"] == "s-0001":
+            raise Killed
+        return end(record, "succeeded", 0.2)
+
+    with pytest.raises(Killed):
+        sweep(first, spec)
+    assert (
+        sweep(lambda record, order: {"val_accuracy": 0.2, "over": True} if order["over"] else end(record, "succeeded", 0.8), spec)
+        == 0
+    )
+    assert told == [(0, [0.2, 0.8]), (1, [0.8, 0.8])]
+
+
+def test_a_trial_that_paused_once_may_be_cancelled_by_a_person(sweep: Sweep, local_store: Store) -> None:
+    spec = SPEC.model_copy(update={"seeds": 1})
+
+    def act(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
+        if order["id"] != "s-0000":
+            return learns(record, order)
+        trials = RunRecord(local_store, "s").trials()
+        RunRecord(local_store, "s").write_trials([{**trials[0], "pauses": True}, *trials[1:]])
+        return end(record, "cancelled", 0.3)
+
+    assert sweep(act, spec) == 0
+    assert states(local_store) == ["cancelled", "succeeded", "succeeded"]
+
+
+def test_points_whose_values_make_no_spec_together_are_left_out(sweep: Sweep, local_store: Store) -> None:
+    space = {"dataset_params.delay": {"grid": [5, 30]}, "dataset_params.length": {"grid": [40, 20]}}
+    bits = {"model": "gru", "dataset": "bits", "task": "bit-memory", "epochs": 2}
+    spec = SweepSpec.model_validate({"base": [{"name": "b", "values": bits}], "space": space, "together": "never"})
+
+    def killed_at_the_last(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
+        if record.spec().dataset_params["delay"] == 30:
+            raise Killed
+        return end(record, "succeeded", 0.5)
+
+    with pytest.raises(Killed):
+        sweep(killed_at_the_last, spec)
+    assert sweep(lambda record, order: end(record, "succeeded", 0.5), spec) == 0
+    record = RunRecord(local_store, "s")
+    assert [tuple(trial["params"].values()) for trial in record.trials()] == [(5, 40), (5, 20), (30, 40)]
+    messages = [row["message"] for row in record.events()]
+    assert any(message.startswith("point 3 is left out: ") for message in messages)
+    assert messages[-1] == "the sweep ended: succeeded (3 succeeded)"
+
+
 def test_a_trial_that_the_scheduler_stops_is_stopped_with_the_reason(sweep: Sweep, local_store: Store) -> None:
     spec = SPEC.model_copy(update={"scheduler": SPEC.scheduler.model_copy(update={"name": "asha"})})
 
@@ -211,6 +324,43 @@ def test_the_budget_stops_what_is_under_way_and_the_sweep_has_succeeded(sweep: S
     assert sweep(waits, spec) == 0
     assert states(local_store)[0] == "stopped"
     assert RunRecord(local_store, "s").trials()[0]["stopped"]["by"] == "budget"
+
+
+def test_a_budget_is_not_begun_anew_by_a_driver_that_follows_a_killed_one(sweep: Sweep, local_store: Store) -> None:
+    spec = SPEC.model_copy(update={"budget": 100.0})
+
+    def killed(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
+        whole = RunRecord(local_store, "s")
+        whole.write_progress({**whole.progress(), "used_seconds": 99.9})
+        raise Killed
+
+    with pytest.raises(Killed):
+        sweep(killed, spec)
+    begun: list[str] = []
+
+    def waits(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
+        begun.append(order["id"])
+        limit = time.monotonic() + 20
+        while not record.cancel_requested() and time.monotonic() < limit:
+            time.sleep(0.05)
+        return end(record, "cancelled", 0.3)
+
+    assert sweep(waits, spec) == 0
+    assert begun == ["s-0000"]
+
+
+def test_what_a_budget_stopped_goes_on_with_a_larger_one(sweep: Sweep, local_store: Store) -> None:
+    def waits(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
+        limit = time.monotonic() + 20
+        while not record.cancel_requested() and time.monotonic() < limit:
+            time.sleep(0.05)
+        assert not RunRecord(local_store, "s").person_cancelled()
+        return end(record, "cancelled", 0.3)
+
+    assert sweep(waits, SPEC.model_copy(update={"budget": 0.2})) == 0
+    assert states(local_store)[0] == "stopped"
+    assert sweep(learns, SPEC.model_copy(update={"budget": 100.0})) == 0
+    assert states(local_store) == ["succeeded"] * 6
 
 
 MEMORISER = {

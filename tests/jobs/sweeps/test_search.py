@@ -52,3 +52,16 @@ def test_tpe_learns_from_what_an_earlier_driver_found() -> None:
     found = [point.params["optimizer.learning_rate"] for _ in range(10) if (point := proposer.propose()) is not None]
     assert len(found) == 10
     assert sum(abs(rate - 0.7) < 0.2 for rate in found) > 5
+
+
+def test_tpe_draws_other_points_after_an_earlier_driver() -> None:
+    spec = sweep(search="tpe", trials=12)
+    first, second = Proposer(spec), Proposer(spec)
+    drawn = [point for _ in range(4) if (point := first.propose()) is not None]
+    for point in drawn:
+        second.known(point)
+        second.tell(point, [0.5])
+    further = [point for _ in range(4) if (point := second.propose()) is not None]
+    assert [point.number for point in further] == [4, 5, 6, 7]
+    rates = [point.params["optimizer.learning_rate"] for point in (*drawn, *further)]
+    assert len(set(rates)) == 8

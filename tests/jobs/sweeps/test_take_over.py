@@ -106,7 +106,10 @@ def test_what_was_taken_over_is_not_taken_over_again(local_store: Store) -> None
     assert newest(bad).step == 20
 
 
-def test_a_process_that_was_killed_in_between_does_it_all_once_more(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("where", "what"), [(RunRecord, "replace_spec"), (CheckpointStore, "adopt")])
+def test_a_process_that_was_killed_in_between_does_it_all_once_more(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch, where: type, what: str
+) -> None:
     write_run(local_store, GOOD, 0.05, [10])
     bad = write_run(local_store, BAD, 1e-7, [10, 20])
 
@@ -114,7 +117,7 @@ def test_a_process_that_was_killed_in_between_does_it_all_once_more(local_store:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(RunRecord, "replace_spec", killed)
+        patched.setattr(where, what, killed)
         take_over(bad, mutation(10))
     assert bad.spec() == spec(1e-7)
     take_over(bad, mutation(10))

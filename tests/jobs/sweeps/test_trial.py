@@ -32,7 +32,7 @@ def test_rows_that_a_run_gives_up_are_not_told(local_store: Store, monkeypatch: 
     monkeypatch.setattr(module, "take_over", take_over)
     monkeypatch.setattr(TrialOrder, "runs", lambda self: [SimpleNamespace(record=record, drive=drive)])
     order = TrialOrder(
-        "s-0001", "s", local_store.url, "/somewhere", "val_loss", by_evaluation=True, from_history=True,
+        "s-0001", "s", local_store.url, "/somewhere", "val_loss", by_evaluation=True, from_history=True, over=False,
         mutation={"number": 1, "step": 20}, distributed=False, local=True, environment={},
     )  # fmt: skip
     told = list(Trial(order).reports())
@@ -46,7 +46,7 @@ def test_a_process_that_is_ended_before_its_first_step_has_not_begun_the_run(loc
     record.claim(SPEC, {"sweep": "s"})
     order = {
         "id": "s-0002", "sweep": "s", "store": local_store.url, "folder": "/somewhere", "metric": "val_loss", "by_evaluation": False,
-        "from_history": False, "mutation": None, "distributed": False, "local": True, "environment": {},
+        "from_history": False, "over": False, "mutation": None, "distributed": False, "local": True, "environment": {},
     }  # fmt: skip
     process = TrialProcess({"order": order})
     try:
@@ -58,3 +58,25 @@ def test_a_process_that_is_ended_before_its_first_step_has_not_begun_the_run(loc
     assert record.state()["state"] == "queued"
     assert not record.state()["attempts"]
     assert not record.cancel_requested()
+
+
+@pytest.mark.parametrize(("state", "end"), [("cancelled", 3), ("succeeded", 4)])
+def test_a_trial_that_is_over_is_told_again_and_not_driven(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch, state: str, end: int
+) -> None:
+    record = RunRecord(local_store, "s-0003")
+    record.claim(SPEC, {"sweep": "s"})
+    record.write_history([{"epoch": epoch, "step": 10 * epoch, "val_loss": 1 / epoch} for epoch in range(1, 4)])
+    record.write_state({"state": state, "attempts": [], "metrics": {"val_loss": 0.25}})
+
+    def drive(make_group: Any, prepare: Callable[[], None]) -> None:
+        raise AssertionError("it is driven")
+
+    monkeypatch.setattr(TrialOrder, "runs", lambda self: [SimpleNamespace(record=record, drive=drive)])
+    order = TrialOrder(
+        "s-0003", "s", local_store.url, "/somewhere", "val_loss", by_evaluation=True, from_history=True, over=True,
+        mutation=None, distributed=False, local=True, environment={},
+    )  # fmt: skip
+    told = list(Trial(order).reports())
+    assert [report["evaluation"] for report in told] == [1, 2, 3, end]
+    assert (told[-1]["val_loss"], told[-1]["over"]) == (0.25, True)

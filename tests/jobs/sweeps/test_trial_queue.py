@@ -1,5 +1,6 @@
 """The queue of trials and the schedulers that Ray Tune is given."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -44,7 +45,7 @@ def judged_by(scheduler: str) -> SweepSpec:
 
 @pytest.mark.parametrize("name", ["asha", "median"])
 def test_a_scheduler_stops_the_worse_and_nobody_before_the_grace_is_over(name: str) -> None:
-    scheduler = make_scheduler(judged_by(name), 9, NOBODY, 2)
+    scheduler = make_scheduler(judged_by(name), NOBODY, 2)
     assert scheduler.set_search_properties("val_accuracy", "max")
 
     class Trial:
@@ -70,3 +71,38 @@ def test_a_scheduler_stops_the_worse_and_nobody_before_the_grace_is_over(name: s
     assert all(told[0] == "CONTINUE" for told in decisions.values())
     assert decisions["t0"] == ["CONTINUE"] * 3
     assert "STOP" in decisions["t7"]
+
+
+def made(name: str) -> Any:
+    scheduler: Any = make_scheduler(judged_by(name), NOBODY, 2)
+    assert scheduler.set_search_properties("val_accuracy", "max")
+    return scheduler
+
+
+def row(evaluation: int, value: float) -> dict[str, Any]:
+    return {EVALUATION: evaluation, "val_accuracy": value, "training_iteration": evaluation}
+
+
+def test_asha_lets_the_best_go_on_however_many_epochs_others_have() -> None:
+    scheduler = made("asha")
+    short, long = (SimpleNamespace(trial_id=name, is_finished=lambda: False) for name in ("short", "long"))
+    for trial in (short, long):
+        scheduler.on_trial_add(None, trial)
+    scheduler.on_trial_complete(None, short, row(2, 0.1))
+    assert [scheduler.on_trial_result(None, long, row(evaluation, 0.9)) for evaluation in range(1, 200)] == ["CONTINUE"] * 199
+
+
+def test_median_counts_an_evaluation_once_though_a_trial_tells_it_again() -> None:
+    scheduler = made("median")
+
+    class Trial:
+        trial_id = "t"
+        status = "RUNNING"
+
+    trial = Trial()
+    scheduler.on_trial_add(None, trial)
+    nobody = SimpleNamespace(get_live_trials=lambda: [])
+    for evaluation, value in ((1, 0.1), (2, 0.8), (1, 0.1), (2, 0.8), (3, 0.9)):
+        scheduler.on_trial_result(nobody, trial, row(evaluation, value))
+    scheduler.on_trial_complete(nobody, trial, row(3, 0.9))
+    assert [told["val_accuracy"] for told in scheduler._results[trial]] == [0.1, 0.8, 0.9]

@@ -78,6 +78,14 @@ def test_a_driver_that_dies_while_the_run_is_cancelled_is_not_replaced(
     assert not submitted.cancel_requested()
 
 
+def test_a_sweeps_driver_that_dies_while_its_budget_ends_it_is_replaced(
+    submitted: RunRecord, job_of: JobOf, tmp_path: Path
+) -> None:
+    submitted.request_cancel(reason="budget")
+    assert wait(supervise(submitted, job_of("killed", "succeeds"), tmp_path)) == 0
+    assert submitted.state()["state"] == "succeeded"
+
+
 @pytest.mark.parametrize("mode", ["waits", "stubborn"])
 def test_stop_ends_the_driver_and_calls_the_run_cancelled(submitted: RunRecord, job_of: JobOf, tmp_path: Path, mode: str) -> None:
     supervisor = supervise(submitted, job_of(mode), tmp_path)
