@@ -194,18 +194,19 @@ class SweepBooks:
         """
         why: InvalidInput | None = None
         for _ in range(MOST_LEFT_OUT):
-            point = self._proposer.propose()
+            try:
+                point = self._proposer.propose()
+                if point is not None:
+                    self._points.spec(point, self._spec.seeds - 1)
+            except InvalidInput as error:
+                why = error
+                self._left_out += 1
+                self._tell(f"point {self._proposer.proposed - 1} is left out: {error}")
+                continue
             if point is None:
                 if why is not None and not self.trials:
                     raise why
                 return False
-            try:
-                self._points.spec(point, self._spec.seeds - 1)
-            except InvalidInput as error:
-                why = error
-                self._left_out += 1
-                self._tell(f"point {point.number} is left out: {error}")
-                continue
             self.waiting += [self._add(point, seed) for seed in range(self._spec.seeds)]
             self._record.write_trials(self.trials)
             return True

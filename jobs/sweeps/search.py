@@ -15,19 +15,20 @@ class Proposer:
     def __init__(self, sweep: SweepSpec) -> None:
         self._sweep = sweep
         self._points = Points(sweep)
-        self._next = 0
+        self.proposed = 0
+        """How many points were, by earlier drivers too."""
         self._study = _Study(sweep) if sweep.search == "tpe" else None
 
     def known(self, point: Point) -> None:
         """A point that an earlier driver proposed."""
-        self._next = max(self._next, point.number + 1)
+        self.proposed = max(self.proposed, point.number + 1)
 
     def propose(self) -> Point | None:
         """The next point, or None after the last."""
-        if self._next >= self._points.count:
+        if self.proposed >= self._points.count:
             return None
-        number = self._next
-        self._next += 1
+        number = self.proposed
+        self.proposed += 1
         if self._study is None:
             return self._points.point(number)
         base, chosen = self._study.ask(number)

@@ -326,6 +326,25 @@ def test_the_budget_stops_what_is_under_way_and_the_sweep_has_succeeded(sweep: S
     assert RunRecord(local_store, "s").trials()[0]["stopped"]["by"] == "budget"
 
 
+def divided(values: list[int]) -> SweepSpec:
+    space = {"epochs": {"grid": values}, "batch": {"expression": "64 // (epochs - 2)"}}
+    return SweepSpec.model_validate({"base": [{"name": "b", "values": BASE}], "space": space, "together": "never"})
+
+
+def test_points_whose_expressions_fail_are_left_out(sweep: Sweep, local_store: Store) -> None:
+    assert sweep(lambda record, order: end(record, "succeeded", 0.5), divided([3, 2, 200, 4])) == 0
+    assert [trial["params"]["batch"] for trial in RunRecord(local_store, "s").trials()] == [64, 32]
+
+
+def test_a_space_that_hardly_ever_makes_a_spec_ends_the_sweep(
+    sweep: Sweep, local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.sweeps.books.MOST_LEFT_OUT", 3)
+    assert sweep(lambda record, order: end(record, "succeeded", 0.5), divided([3, 2, 200, 300, 4])) == 2
+    assert "3 points in a row make no spec; of the last one" in RunRecord(local_store, "s").state()["error"]["message"]
+    assert states(local_store) == ["succeeded"]
+
+
 def test_a_budget_is_not_begun_anew_by_a_driver_that_follows_a_killed_one(sweep: Sweep, local_store: Store) -> None:
     spec = SPEC.model_copy(update={"budget": 100.0})
 
