@@ -84,6 +84,26 @@ def test_all_else_must_be_equal(changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("model_params", "changes"),
+    [
+        ({"units": {"expression": "seed + 8"}}, {"seed": 1}),
+        (
+            {"units": 8, "input_scale": {"expression": "optimizer.learning_rate * 80"}},
+            {"optimizer": {"name": "adam", "learning_rate": 0.02}},
+        ),
+        ({"units": 8, "input_scale": {"expression": "space.ridge * 800"}}, {"space": {"name": "target", "ridge": 0.002}}),
+    ],
+    ids=["seed", "rate", "space"],
+)
+def test_a_model_that_follows_a_members_own_number_is_another_one(model_params: dict[str, Any], changes: dict[str, Any]) -> None:
+    first = {"space": {"name": "target"}, "model_params": model_params}
+    second = {**first, **changes}
+    assert None not in (key(**first), key(**second))
+    assert key(**first) != key(**second)
+    assert key(model_params={"units": {"expression": "batch + 1"}}) == key(model_params={"units": 9})
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"model": "jordan"},
