@@ -78,7 +78,10 @@ class Points:
 
     def complete(self, number: int, base: str, chosen: Mapping[str, Any]) -> Point:
         """A point with its expressions worked out; raise InvalidInput."""
-        known = {**flat(self._bases[base].values), **chosen}
+        values = self._bases[base].values
+        for key, each in chosen.items():
+            values = apply_override(values, key.split("."), each)
+        known = {**flat(values), **chosen}
         params: Params = {}
 
         def value(key: str) -> Any:

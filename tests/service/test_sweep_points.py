@@ -85,6 +85,26 @@ def test_expressions_know_the_base_and_each_other() -> None:
         points({"batch": {"expression": "dataset_params.delay + 3"}}).point(0)
 
 
+def test_expressions_know_what_a_swept_mapping_holds_and_not_what_it_replaces() -> None:
+    values = {
+        "model": "simple-rnn",
+        "dataset": "bits",
+        "task": "bit-memory",
+        "epochs": 2,
+        "dataset_params": {"delay": 20, "sequences": 90},
+    }
+    base = [{"name": "bits", "values": values}]
+    units = {"model_params.units": {"expression": "dataset_params.delay + 3"}}
+    some = points({"dataset_params": {"grid": [{"delay": 5}, {"delay": 10}]}, **units}, base=base)
+    assert [some.spec(some.point(number)).model_params for number in range(2)] == [{"units": 8}, {"units": 13}]
+    for key, space in (
+        ("dataset_params.sequences", {"dataset_params": {"grid": [{"delay": 5}]}}),
+        ("epochs", {"steps": {"grid": [7]}}),
+    ):
+        with pytest.raises(InvalidInput, match=f"needs '{key}', which has no value here"):
+            points({**space, "model_params.units": {"expression": key}}, base=base).point(0)
+
+
 def test_every_base_is_tried_at_every_point() -> None:
     bases = [{"name": name, "values": {**BASE, "model": name}} for name in ("lenet5", "cnn")]
     some = points({"batch": {"grid": [16, 32]}}, base=bases)
