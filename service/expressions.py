@@ -52,9 +52,9 @@ class Expression:
             result = _evaluate(self._tree, values)
         except KeyError as error:
             raise ValueError(f"{self.text[:60]!r} needs {error.args[0]!r}, which has no value here") from None
-        except (ZeroDivisionError, OverflowError) as error:
+        except ArithmeticError as error:
             raise ValueError(f"{self.text[:60]!r} cannot be worked out: {error}") from None
-        if isinstance(result, complex) or not math.isfinite(result):
+        if not math.isfinite(result):
             raise ValueError(f"{self.text[:60]!r} gives no finite number")
         return result
 
@@ -109,6 +109,8 @@ def _evaluate(node: ast.expr, values: Mapping[str, Any]) -> Number:
         if isinstance(node.op, ast.Pow) and abs(right) > LARGEST_POWER:
             raise OverflowError(f"a power above {LARGEST_POWER}")
         result: Number = _BINARY[type(node.op)](left, right)
+        if isinstance(result, complex):
+            raise ArithmeticError(f"{left:g} ** {right:g} is no real number")
         if abs(result) > 1e300:
             raise OverflowError("too large a number")
         return result
