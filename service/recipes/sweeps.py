@@ -79,7 +79,12 @@ def _change(values: dict[str, Any], parts: list[str], value: Any) -> dict[str, A
     if parts[0] == "base":
         return {**values, "base": _bases(value, Path.cwd())}
     if parts[0] == "space" and len(parts) > 1:
-        space = {key: old for key, old in (values.get("space") or {}).items() if key != ".".join(parts[1:])}
+        space = values.get("space") or {}
+        if not isinstance(space, dict):
+            raise InvalidInput(
+                f"The sweep's space is {str(space)[:60]!r}, but must be a mapping of keys such as batch: {{grid: [32, 64]}}."
+            )
+        space = {key: old for key, old in space.items() if key != ".".join(parts[1:])}
         return {**values, "space": space if value is None else {**space, ".".join(parts[1:]): value}}
     return apply_override(values, parts, value)
 

@@ -178,6 +178,13 @@ def test_refuses_what_makes_no_sense(text: str, words: str, tmp_path: Path) -> N
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("space", ["[1, 2]", "hello"])
+def test_a_change_within_a_space_that_is_no_mapping_is_refused(space: str, tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text(f"base: cnn-digits\nspace: {space}\n")
+    with pytest.raises(InvalidInput, match=r"The sweep's space is '.*', but must be a mapping of keys"):
+        sweeps.resolve("sweep.yaml", ["space.batch={grid: [8, 16]}"], None, tmp_path)
+
+
 def test_changes_reach_the_base_the_space_and_the_sweep(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("model: lenet5\ndataset: digits\nepochs: 9\n")
     (tmp_path / "sweep.yaml").write_text("base: [cnn-digits, mine.yaml]\nspace: {batch: {grid: [8, 16]}}\nscheduler: asha\n")
