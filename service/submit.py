@@ -204,6 +204,9 @@ def _differences(path: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]
     if isinstance(old, dict) and isinstance(new, dict):
         for name in sorted({*old, *new}):
             yield from _differences(f"{path}.{name}", old.get(name), new.get(name))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (before, after) in enumerate(zip(old, new, strict=True)):
+            yield from _differences(f"{path}.{index}", before, after)
     elif old != new:
         yield path, old, new
 

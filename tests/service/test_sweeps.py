@@ -105,6 +105,9 @@ def test_the_same_sweep_again_is_the_same_and_another_space_is_refused_with_what
     other = plan_for(local_store, tmp_path, "space.batch={grid: [16, 32]}", resume=True)
     with pytest.raises(InvalidInput, match=r"space.batch.grid is \[16, 32, 64\] there, \[16, 32\] here"):
         submit(other, local_store)
+    changed = plan_for(local_store, tmp_path, "base.epochs=3", resume=True)
+    with pytest.raises(InvalidInput, match=r"base\.0\.values\.epochs is \d+ there, 3 here"):
+        submit(changed, local_store)
     further = submit(plan_for(local_store, tmp_path, "trials=4", resume=True), local_store)
     assert (further.action, further.resume, further.changed) == ("start", True, True)
 
