@@ -45,9 +45,14 @@ class Points:
 
     @property
     def count(self) -> int:
-        """The number of points in all; raise InvalidInput for more than anybody wants without a limit."""
+        """The number of points in all; raise InvalidInput for more than anybody wants without a limit, and for none."""
         sweep = self._sweep
-        within = None if sweep.trials is None else max(1, sweep.trials // sweep.seeds)
+        within = None if sweep.trials is None else sweep.trials // sweep.seeds
+        if within == 0:
+            raise InvalidInput(
+                f"trials: {sweep.trials} is less than one point takes, which is tried with {sweep.seeds} seeds: "
+                f"give at least trials: {sweep.seeds}, or fewer seeds."
+            )
         if sweep.search == "grid":
             repeats = bool(self._drawn) and within is not None
             size = within if repeats and within is not None else min(self.grid_size, within or self.grid_size)

@@ -129,6 +129,12 @@ def test_draws_need_an_end(keys: dict[str, Any]) -> None:
         _ = points({"batch": {"choice": [8, 16]}}, **keys).count
 
 
+def test_fewer_trials_than_a_point_has_seeds_are_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"trials: 2 is less than one point takes.*3 seeds.*at least trials: 3"):
+        _ = points({"batch": {"grid": [8, 16]}}, trials=2, seeds=3).count
+    assert points({"batch": {"grid": [8, 16]}}, trials=5, seeds=3).count == 1
+
+
 def test_a_grid_that_nobody_waits_for_asks_for_a_budget() -> None:
     space = {f"model_params.p{index}": {"grid": list(range(1000))} for index in range(3)}
     with pytest.raises(InvalidInput, match=r"1,000,000,000 grid points.*budget"):
