@@ -37,8 +37,7 @@ class Points:
     def __init__(self, sweep: SweepSpec) -> None:
         self._sweep = sweep
         self._bases = {base.name: base for base in sweep.base}
-        walked = sweep.search == "grid"
-        self._grids = {key: parameter.grid for key, parameter in sweep.space.items() if walked and parameter.grid}
+        self._grids = sweep.grids
         self._drawn = {key: p for key, p in sweep.space.items() if key not in self._grids and p.expression is None}
         self.grid_size = len(sweep.base) * math.prod(len(values) for values in self._grids.values())
         """How many points it takes to see each combination once."""
@@ -53,7 +52,7 @@ class Points:
                 f"trials: {sweep.trials} is less than one point takes, which is tried with {sweep.seeds} seeds: "
                 f"give at least trials: {sweep.seeds}, or fewer seeds."
             )
-        if sweep.search == "grid":
+        if not sweep.is_drawn:
             repeats = bool(self._drawn) and within is not None
             size = within if repeats and within is not None else min(self.grid_size, within or self.grid_size)
             if size > MOST_POINTS and sweep.budget is None and within is None:
@@ -63,9 +62,8 @@ class Points:
                 )
             return size
         if within is None and sweep.budget is None:
-            raise InvalidInput(
-                f"search: {sweep.search} draws points without end: give trials: 40, or a budget such as budget: 30m."
-            )
+            what = "A space without a grid" if sweep.search == "grid" else f"search: {sweep.search}"
+            raise InvalidInput(f"{what} draws points without end: give trials: 40, or a budget such as budget: 30m.")
         return within if within is not None else UNBOUNDED
 
     def point(self, number: int) -> Point:

@@ -155,7 +155,7 @@ class SweepSpec(Frozen):
             raise ValueError(
                 "the scheduler pbt begins all trials before one has ended, of which search: tpe learns: use search: random"
             )
-        if self.search == "random" and self.trials is None:
+        if self.is_drawn and self.trials is None:
             raise ValueError("the scheduler pbt needs to know how many trials there are: give trials, such as trials: 8")
         if self.workers != (1, 1):
             raise ValueError("the scheduler pbt needs trials of one worker: use workers: 1")
@@ -176,6 +176,17 @@ class SweepSpec(Frozen):
         for name in sorted(Expression.parse(parameter.expression).names):
             if name in self.space:
                 self._check_expression(name, self.space[name], (*above, key))
+
+    @property
+    def grids(self) -> dict[str, tuple[Any, ...]]:
+        """The values of each key that is gone through; all others are drawn."""
+        return {key: parameter.grid for key, parameter in self.space.items() if parameter.grid and self.search == "grid"}
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether there are points without end: the search draws, or has no grid to go through."""
+        ranges = any(parameter.expression is None for parameter in self.space.values())
+        return self.search != "grid" or (ranges and not self.grids)
 
     def document(self) -> dict[str, Any]:
         """The spec as it stands in the store: every key but those that are not given."""

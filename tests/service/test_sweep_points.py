@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from service.errors import InvalidInput
 from service.recipes import sweeps
-from service.sweep_points import Points
+from service.sweep_points import UNBOUNDED, Points
 from service.sweep_specs import SweepSpec
 
 BASE = {"model": "lenet5", "dataset": "digits", "epochs": 2, "seed": 5, "optimizer": {"name": "adam", "learning_rate": 0.001}}
@@ -135,6 +135,15 @@ def test_fewer_trials_than_a_point_has_seeds_are_refused() -> None:
     assert points({"batch": {"grid": [8, 16]}}, trials=5, seeds=3).count == 1
 
 
+def test_draws_alone_go_on_until_the_budget_ends_without_a_word_of_the_search() -> None:
+    assert points(RATE, budget="30m").count == UNBOUNDED
+    assert points(RATE, budget="30m", trials=7).count == 7
+    with pytest.raises(InvalidInput, match="A space without a grid draws points without end: give trials: 40, or a budget"):
+        _ = points(RATE).count
+    assert points({**RATE, "batch": {"grid": [8, 16]}}, budget="30m").count == 2
+    assert points({"batch": {"expression": "epochs * 8"}}).count == 1
+
+
 def test_a_grid_that_nobody_waits_for_asks_for_a_budget() -> None:
     space = {f"model_params.p{index}": {"grid": list(range(1000))} for index in range(3)}
     with pytest.raises(InvalidInput, match=r"1,000,000,000 grid points.*budget"):
@@ -231,6 +240,7 @@ def test_a_population_may_vary_what_can_change_in_the_middle_of_a_run() -> None:
         ({"optimizer.momentum": {"grid": [0, 0.9]}}, {}, "space.optimizer.momentum lists 0"),
         (RATE, {"search": "tpe", "trials": 4}, "use search: random"),
         (RATE, {"search": "random", "budget": "1h"}, "give trials"),
+        (RATE, {"budget": "1h"}, "give trials"),
         (RATE, {"search": "random", "trials": 4, "seeds": 2}, "leave seeds out"),
         (RATE, {"search": "random", "trials": 4, "workers": 2}, "trials of one worker"),
         (RATE, {"trials": 4, "base": [{"name": name, "values": BASE} for name in "ab"]}, "give one base, not 2"),
