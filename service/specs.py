@@ -24,6 +24,8 @@ IMPORT_REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*\Z")
 REGISTERED_NAME = re.compile(r"[a-z0-9]([-_a-z0-9]*[a-z0-9])?\Z")
 
 MOST_PATIENCE = 10**6
+SEEDS_END = 2**31
+"""Seeds are below."""
 
 
 class Frozen(BaseModel):
@@ -183,7 +185,7 @@ class TrainSpec(Frozen):
     """Replaces `epochs`: the number of optimizer steps in all."""
     batch: PositiveInt = 128
     """Examples a step, over all workers."""
-    seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = 0
+    seed: Annotated[int, Field(ge=0, lt=SEEDS_END, strict=True)] = 0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     jit_compile: bool = False
     workers: Workers = (1, 1)

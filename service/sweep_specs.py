@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from service.expressions import Expression
 from service.quantities import Duration, PositiveInt, Workers
-from service.specs import CheckpointPolicy, Evaluation, Frozen
+from service.specs import SEEDS_END, CheckpointPolicy, Evaluation, Frozen
 
 MOST_VALUES = 10_000
 FIXED = ("workers", "worker", "retries", "time_limit", "init_from")
@@ -120,7 +120,7 @@ class SweepSpec(Frozen):
     """`auto`: small trials of the same shapes train together, as one computation; see service.together."""
     workers: Workers = (1, 1)
     """For each trial."""
-    seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = 0
+    seed: Annotated[int, Field(ge=0, lt=SEEDS_END, strict=True)] = 0
     """Of what is drawn from the space."""
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from service.names import LONGEST, check_run_id, new_run_id, trial_id
 from service.recipes.validation import nearest
 from service.settings import Settings
 from service.spec_checks import check_dataset, check_names, metrics_of, user_modules
-from service.specs import TrainSpec
+from service.specs import SEEDS_END, TrainSpec
 from service.storage.base import Store
 from service.storage.records import Document
 from service.submit import Plan, resources
@@ -53,6 +53,7 @@ def plan_sweep(
         raise InvalidInput(
             "With the scheduler pbt trials take over from each other, but the space has one: give more values, or trials: 8."
         )
+    _check_seeds(spec)
     specs = [points.spec(corner) for corner in points.corners()]
     dataset = _check_all(specs, store, folder)
     _check_metric(spec, specs)
@@ -85,6 +86,17 @@ def _companions(sweep: SweepSpec, points: Points, identity: str) -> Document:
         members = groups.setdefault(company_key(points.spec(points.point(number))), [])
         members += [trial_id(identity, number * sweep.seeds + seed) for seed in range(sweep.seeds)]
     return {"together": [members for key, members in groups.items() if key is not None and len(members) > 1]}
+
+
+def _check_seeds(sweep: SweepSpec) -> None:
+    """The seeds after a base's own must be seeds as well."""
+    for base in sweep.base:
+        last = int(base.values.get("seed", 0)) + sweep.seeds - 1
+        if last >= SEEDS_END:
+            raise InvalidInput(
+                f"The sweep's {sweep.seeds} seeds of the base {base.name!r} end at {last}, but must be below {SEEDS_END}: "
+                f"use a smaller seed, such as -s base.seed=0."
+            )
 
 
 def _check_all(specs: list[TrainSpec], store: Store, folder: Path) -> Document:

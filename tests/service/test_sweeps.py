@@ -80,6 +80,7 @@ def test_a_plan_without_a_name_leaves_room_for_its_trials(local_store: Store, tm
         (["space.optimizer.name={choice: [adam, madam]}"], "no optimizer 'madam'"),
         (["space.batch=null", "space.optimizer.learning_rate=null"], "space is empty"),
         (["base.worker.cpus=1000"], "need"),
+        (["base.seed=2147483647"], "2 seeds of the base 'lenet5-digits' end at 2147483648"),
     ],
 )
 def test_what_is_wrong_with_any_value_is_found_before_anything_starts(
@@ -89,6 +90,10 @@ def test_what_is_wrong_with_any_value_is_found_before_anything_starts(
         plan_for(local_store, tmp_path, *overrides)
     assert words in str(raised.value)
     assert not list(local_store.list(""))
+
+
+def test_the_largest_seed_may_be_the_last(local_store: Store, tmp_path: Path) -> None:
+    assert plan_for(local_store, tmp_path, "base.seed=2147483646").details["trials"] == 12
 
 
 def test_trials_of_more_workers_than_the_cluster_holds_are_refused(local_store: Store, tmp_path: Path) -> None:
