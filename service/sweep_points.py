@@ -39,8 +39,7 @@ class Points:
         self._bases = {base.name: base for base in sweep.base}
         self._grids = sweep.grids
         self._drawn = {key: p for key, p in sweep.space.items() if key not in self._grids and p.expression is None}
-        self.grid_size = len(sweep.base) * math.prod(len(values) for values in self._grids.values())
-        """How many points it takes to see each combination once."""
+        self._combinations = sweep.combinations
 
     @property
     def count(self) -> int:
@@ -54,10 +53,10 @@ class Points:
             )
         if not sweep.is_drawn:
             repeats = bool(self._drawn) and within is not None
-            size = within if repeats and within is not None else min(self.grid_size, within or self.grid_size)
+            size = within if repeats and within is not None else min(self._combinations, within or self._combinations)
             if size > MOST_POINTS and sweep.budget is None and within is None:
                 raise InvalidInput(
-                    f"The search space has {self.grid_size:,} grid points, more than {MOST_POINTS:,}: give a budget such as "
+                    f"The search space has {self._combinations:,} grid points, more than {MOST_POINTS:,}: give a budget such as "
                     f"budget: 30m, trials: 100, or search: random with one of them."
                 )
             return size
@@ -125,15 +124,16 @@ class Points:
                 yield self.complete(0, base.name, {**chosen, key: value})
 
     def _place(self, number: int) -> int:
-        """Where in the grid a point is: in order, or, of a grid that is not gone through whole, anywhere, evenly."""
-        if self.grid_size <= self.count or self.grid_size == 1:
-            return number % self.grid_size
+        """Where among the combinations a point is; nothing that may change when a sweep is gone on with has a part in it."""
+        size = self._combinations
+        if self._sweep.order != "spread" or size == 1:
+            return number % size
         # A step that has no factor in common with the size visits every place once.
         draws = random.Random(f"{self._sweep.seed}/grid")  # noqa: S311
-        start, step = draws.randrange(self.grid_size), draws.randrange(1, self.grid_size)
-        while math.gcd(step, self.grid_size) != 1:
-            step = step % (self.grid_size - 1) + 1
-        return (start + number * step) % self.grid_size
+        start, step = draws.randrange(size), draws.randrange(1, size)
+        while math.gcd(step, size) != 1:
+            step = step % (size - 1) + 1
+        return (start + number * step) % size
 
 
 def draw(parameter: Parameter, source: random.Random) -> Any:

@@ -106,7 +106,9 @@ class SweepSpec(Frozen):
     seeds: Annotated[int, Field(ge=1, le=1000, strict=True)] = 1
     """Each point so often, with the base's seed and those after it."""
     search: Literal["grid", "random", "tpe"] = "grid"
-    """`grid`: all combinations of the grids, in order; `random`: draws; `tpe`: draws where it was good (Bergstra et al. 2011)."""
+    """`grid`: all combinations of the grids; `random`: draws; `tpe`: draws where it was good (Bergstra et al. 2011)."""
+    order: Literal["nested", "spread"] | None = None
+    """Of the combinations: as in nested loops, or anywhere, evenly. By itself `spread` where the first `trials` leave some out."""
     scheduler: Annotated[Scheduler, BeforeValidator(parse_scheduler)] = Scheduler()
     metric: Annotated[str, Field(min_length=1, max_length=100)] = "val_accuracy"
     mode: Literal["min", "max"] = "max"
@@ -141,6 +143,15 @@ class SweepSpec(Frozen):
             self._check_population()
             for key, parameter in self.space.items():
                 _check_varied(key, parameter)
+        return self
+
+    @model_validator(mode="after")
+    def _choose_order(self) -> Self:
+        """The order is a part of the spec from the beginning on: `trials` may change when a sweep is gone on with, and it not."""
+        if self.order is None and self.combinations > 1:
+            cut = self.trials is not None and self.trials // self.seeds < self.combinations
+            # The only way past a frozen model; what is chosen here is not among what was given, `model_fields_set`.
+            object.__setattr__(self, "order", "spread" if cut else "nested")
         return self
 
     def _check_population(self) -> None:
@@ -181,6 +192,11 @@ class SweepSpec(Frozen):
     def grids(self) -> dict[str, tuple[Any, ...]]:
         """The values of each key that is gone through; all others are drawn."""
         return {key: parameter.grid for key, parameter in self.space.items() if parameter.grid and self.search == "grid"}
+
+    @property
+    def combinations(self) -> int:
+        """How many points it takes to see each value of the grids with each other and with each base once."""
+        return len(self.base) * math.prod(len(values) for values in self.grids.values())
 
     @property
     def is_drawn(self) -> bool:

@@ -3,15 +3,17 @@
 import json
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from service.cluster.base import Cluster
-from service.errors import InvalidInput
+from service.errors import InvalidInput, UnknownName
 from service.names import LONGEST, check_run_id, new_run_id, trial_id
 from service.recipes.validation import nearest
 from service.settings import Settings
 from service.spec_checks import check_dataset, check_names, metrics_of, user_modules
 from service.specs import SEEDS_END, TrainSpec
 from service.storage.base import Store
-from service.storage.records import Document
+from service.storage.records import Document, RunRecord
 from service.submit import Plan, resources
 from service.sweep_points import UNBOUNDED, Points
 from service.sweep_specs import SweepSpec
@@ -47,6 +49,8 @@ def plan_sweep(
         )
     if not spec.space and len(spec.base) == 1:
         raise InvalidInput("The sweep's space is empty: give at least one key with values, such as batch: {grid: [32, 64]}.")
+    if resume:
+        spec = _in_its_order(spec, RunRecord(store, identity))
     points = Points(spec)
     count = points.count
     if spec.scheduler.name == "pbt" and count < 2:
@@ -75,6 +79,17 @@ def plan_sweep(
     }
     where = (settings, store.url, cluster.description, folder)
     return Plan(identity, spec, *where, resume, origin, modules, SWEEP_RETRIES, details)
+
+
+def _in_its_order(spec: SweepSpec, record: RunRecord) -> SweepSpec:
+    """The spec with the order in which the sweep began, unless the user gives one: other `trials` would choose another."""
+    if "order" in spec.model_fields_set:
+        return spec
+    try:
+        return spec.model_copy(update={"order": record.sweep_spec().order})
+    except (UnknownName, InvalidInput, ValidationError):
+        # What stands there is no such sweep, which the submission says.
+        return spec
 
 
 def _companions(sweep: SweepSpec, points: Points, identity: str) -> Document:

@@ -46,6 +46,48 @@ def test_a_part_of_a_grid_has_no_point_twice_and_is_the_same_again(first: int, s
     assert found == params(points(space, trials=trials))
 
 
+@settings(deadline=None)
+@given(
+    st.integers(1, 5),
+    st.integers(1, 5),
+    st.lists(st.none() | st.integers(1, 40), min_size=2, max_size=5),
+    st.booleans(),
+    st.booleans(),
+)
+def test_other_trials_go_on_with_the_same_sequence(
+    first: int, second: int, trials: list[int | None], drawn: bool, random: bool
+) -> None:
+    space: dict[str, Any] = {"batch": {"grid": list(range(1, first + 1))}, "epochs": {"grid": list(range(1, second + 1))}}
+    bases = [{"name": name, "values": BASE} for name in ("one", "other")]
+    begun = sweep(
+        {**space, **(RATE if drawn else {})},
+        base=bases,
+        trials=trials[0],
+        **({"search": "random", "budget": 9} if random else {}),
+    )
+    order = begun.order
+    for more in trials[1:]:
+        on = sweeps.change(begun, [f"trials={'null' if more is None else more}"])
+        some, fewer = Points(on), Points(begun)
+        assert on.order == order
+        assert all(some.point(number) == fewer.point(number) for number in range(50))
+    if not random:
+        size = first * second * 2
+        chosen = [
+            json.dumps([point.base, *(point.params[key] for key in space)]) for point in map(Points(begun).point, range(size))
+        ]
+        assert len(set(chosen)) == size
+
+
+def test_a_part_of_a_grid_is_spread_and_the_whole_of_it_nested() -> None:
+    space = {"batch": {"grid": [1, 2, 3]}, "epochs": {"grid": [1, 2, 3]}}
+    assert [sweep(space, **keys).order for keys in ({}, {"budget": 9}, {"trials": 9}, {"trials": 8}, {"trials": 17, "seeds": 2})] == [
+        "nested", "nested", "nested", "spread", "spread",
+    ]  # fmt: skip
+    assert sweep({"batch": {"grid": [1]}}, trials=1).order is None
+    assert params(points(space, trials=4, order="nested")) == params(points(space))[:4]
+
+
 def test_draws_lie_within_their_ranges_and_depend_on_the_seed_and_the_number_alone() -> None:
     space = {
         "optimizer.learning_rate": {"loguniform": [1e-4, 1e-2]},

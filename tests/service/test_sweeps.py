@@ -12,6 +12,7 @@ from service.specs import TrainSpec
 from service.storage.base import Store
 from service.storage.records import RunRecord
 from service.submit import Plan, Submission, submit
+from service.sweep_points import Points
 from service.sweeps import plan_sweep
 
 SWEEP = """
@@ -116,6 +117,21 @@ def test_the_same_sweep_again_is_the_same_and_another_space_is_refused_with_what
         submit(changed, local_store)
     further = submit(plan_for(local_store, tmp_path, "trials=4", resume=True), local_store)
     assert (further.action, further.resume, further.changed) == ("start", True, True)
+
+
+@pytest.mark.parametrize(("begun", "more"), [(["trials=4"], "trials=12"), ([], "trials=4")])
+def test_a_sweep_that_is_gone_on_with_keeps_its_order(begun: list[str], more: str, local_store: Store, tmp_path: Path) -> None:
+    first = plan_for(local_store, tmp_path, *begun)
+    submit(first, local_store)
+    record = RunRecord(local_store, "a-sweep")
+    record.write_state({"state": "cancelled", "attempt": 1, "attempts": [], "finished": 7.0, "error": None})
+    further = plan_for(local_store, tmp_path, more, resume=True)
+    assert submit(further, local_store).action == "start"
+    points, earlier = Points(further.spec), Points(first.spec)  # type: ignore[arg-type]
+    assert [points.point(number) for number in range(6)] == [earlier.point(number) for number in range(6)]
+    other = "nested" if begun else "spread"
+    with pytest.raises(InvalidInput, match=f'order is "{"spread" if begun else "nested"}" there, "{other}" here'):
+        submit(plan_for(local_store, tmp_path, more, f"order={other}", resume=True), local_store)
 
 
 def test_an_id_stands_for_a_run_or_a_sweep(local_store: Store, tmp_path: Path) -> None:
