@@ -46,8 +46,8 @@ class Median(MedianStoppingRule):
         return decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Keep a trial's last evaluation; of one that was stopped that is known."""
-        if not self._knows(trial, result):
+        """Keep a trial's last evaluation; of one that was stopped that is known, and one that failed has none."""
+        if self._metric in result and not self._knows(trial, result):
             super().on_trial_complete(tune_controller, trial, result)
 
     def _knows(self, trial: Any, result: dict[str, Any]) -> bool:

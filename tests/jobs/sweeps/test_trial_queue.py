@@ -106,3 +106,22 @@ def test_median_counts_an_evaluation_once_though_a_trial_tells_it_again() -> Non
         scheduler.on_trial_result(nobody, trial, row(evaluation, value))
     scheduler.on_trial_complete(nobody, trial, row(3, 0.9))
     assert [told["val_accuracy"] for told in scheduler._results[trial]] == [0.1, 0.8, 0.9]
+
+
+def test_median_judges_the_others_when_a_trial_failed_and_has_no_value() -> None:
+    scheduler = made("median")
+
+    class Trial:
+        status = "RUNNING"
+
+        def __init__(self, number: int) -> None:
+            self.trial_id = f"t{number}"
+
+    trials = [Trial(number) for number in range(6)]
+    nobody = SimpleNamespace(get_live_trials=lambda: [])
+    for evaluation in (1, 2):
+        for trial in trials[:5]:
+            scheduler.on_trial_result(nobody, trial, row(evaluation, 0.9))
+    scheduler.on_trial_complete(nobody, trials[0], {EVALUATION: 3, "training_iteration": 3})
+    assert scheduler.on_trial_result(nobody, trials[5], row(2, 0.1)) == "STOP"
+    assert scheduler.on_trial_result(nobody, trials[1], row(3, 0.9)) == "CONTINUE"
