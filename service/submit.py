@@ -20,6 +20,7 @@ from service.storage.base import Store
 from service.storage.records import ENDED, Document, RunRecord, lease_is_live, rows_to_bytes
 from service.storage.standing import standing
 from service.sweep_specs import SweepSpec
+from service.trials import goes_further
 from service.weights import origin_of_weights
 
 CHANGEABLE = {
@@ -103,7 +104,7 @@ class Submission:
 
     action: str
     resume: bool = False
-    """The driver must be told to go on with a run that failed or was cancelled."""
+    """The driver must be told to go on with a run that failed or was cancelled, or with a sweep that goes further."""
     changed: bool = False
     """The plan's spec replaces the stored one for this submission."""
     earlier_end: float | None = None
@@ -160,7 +161,7 @@ def submit(plan: Plan, store: Store) -> Submission:
 
 def _repeat(plan: Plan, record: RunRecord, submission: Document, changes: list[str]) -> Submission:
     state, lease = record.state(), record.lease()
-    if state["state"] == "succeeded":
+    if state["state"] == "succeeded" and not _goes_further(plan, record):
         return Submission("finished")
     ended = state["state"] in ENDED
     if not ended and (lease_is_live(lease) or standing(submission, state, lease) == "queued"):
@@ -174,6 +175,11 @@ def _repeat(plan: Plan, record: RunRecord, submission: Document, changes: list[s
     if changes:
         _note_changes(record, state, changes)
     return Submission("start", resume=plan.resume, changed=bool(changes), earlier_end=state.get("finished") if ended else None)
+
+
+def _goes_further(plan: Plan, record: RunRecord) -> bool:
+    """Whether a sweep that succeeded, such as one that its budget ended, is to do more than it did."""
+    return plan.resume and isinstance(plan.spec, SweepSpec) and goes_further(record, plan.spec)
 
 
 def _note_changes(record: RunRecord, state: Document, changes: list[str]) -> None:

@@ -8,13 +8,15 @@ from typing import Any
 from service.run_paths import RunPaths
 from service.storage.base import Store
 from service.storage.records import ENDED, Document, RunRecord, from_bytes, lease_is_live
+from service.sweep_points import Points
+from service.sweep_specs import SweepSpec
 
 STOPPED = "stopped"
 """Of a trial that the sweep ended early: by its scheduler, or when its budget was used up. The run itself is `cancelled`."""
 PAUSED = "paused"
 """Of a trial that waits for its turn while the sweep goes on. The run itself is `cancelled` until then."""
 OVER = frozenset({*ENDED, STOPPED}) - {"cancelled"}
-"""States in which a trial is not gone on with when its sweep is."""
+"""States in which a trial is not gone on with when its sweep is; but see `goes_further`."""
 
 
 def trial_rows(store: Store, trials: Sequence[Document]) -> list[Document]:
@@ -126,6 +128,29 @@ def seconds_left(rows: Sequence[Document], total: int | None, used: float, budge
 
 def _share_done(row: Document) -> float:
     return min(1.0, (row.get("step") or 0) / row["steps"]) if row.get("steps") else 0.0
+
+
+def was_lost(row: Document) -> bool:
+    """Whether a trial failed by what neither its spec nor its data caused."""
+    return row["state"] == "failed" and (row["error"] or {}).get("kind") in ("infrastructure", "store", "lease")
+
+
+def goes_further(record: RunRecord, sweep: SweepSpec) -> bool:
+    """Whether a sweep that came to its end has more to do by this spec, and time for it.
+
+    That is points that were not begun, and trials that were lost or that the budget stopped.
+    """
+    if sweep.budget is not None and float(record.state().get("used_seconds", 0.0)) >= sweep.budget:
+        return False
+    trials = record.trials()
+    # Numbers may be left out: values that make no spec together.
+    begun = max((int(trial["point"]) + 1 for trial in trials), default=0)
+    return begun < Points(sweep).count or any(map(_goes_on, trial_rows(record.store, trials)))
+
+
+def _goes_on(row: Document) -> bool:
+    by_budget = row["state"] == STOPPED and (row.get("stopped") or {}).get("by") == "budget"
+    return by_budget or was_lost(row) or row["state"] not in OVER
 
 
 def table(rows: Sequence[Document], metric: str, mode: str, most: int = 50) -> list[Document]:

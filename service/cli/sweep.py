@@ -30,7 +30,8 @@ def sweep(
 ) -> None:
     """Train a network at many points of a search space, and show the best; without SPEC that is sweep-digits.
 
-    Ctrl-C lets the trials under way save a checkpoint and stops; Ctrl-C again stops at once. --resume goes on.
+    Ctrl-C lets the trials under way save a checkpoint and stops; Ctrl-C again stops at once. --resume goes on;
+    with a larger budget or more trials, such as -s budget=4h, also with a sweep that came to its end.
     """
     request = Request("sweep", spec, changes or [], workers, name, resume)
 

@@ -134,6 +134,54 @@ def test_a_sweep_that_is_gone_on_with_keeps_its_order(begun: list[str], more: st
         submit(plan_for(local_store, tmp_path, more, f"order={other}", resume=True), local_store)
 
 
+def ended(store: Store, used: float, *trials: dict[str, Any]) -> None:
+    """Let the sweep end as succeeded after so many seconds, with those trials: `run` is the state of each one's run."""
+    record = RunRecord(store, "a-sweep")
+    noted = []
+    for number, trial in enumerate(trials):
+        name = f"a-sweep-{number:04d}"
+        run = {"attempts": [], "metrics": {}, "error": None, **trial.pop("run", {"state": "succeeded"})}
+        RunRecord(store, name).write_state(run)
+        noted.append({"id": name, "number": number, "point": number // 2, "base": "b", "params": {}, "seed": number % 2, **trial})
+    record.write_trials(noted)
+    state = {"state": "succeeded", "attempt": 1, "attempts": [], "finished": 7.0, "error": None, "used_seconds": used}
+    record.write_state(state)
+
+
+BY_BUDGET = {"run": {"state": "cancelled"}, "stopped": {"by": "budget"}}
+BY_ASHA = {"run": {"state": "cancelled"}, "stopped": {"by": "asha"}}
+LOST = {"run": {"state": "failed", "error": {"kind": "infrastructure"}}}
+FAULTY = {"run": {"state": "failed", "error": {"kind": "user"}}}
+
+
+@pytest.mark.parametrize(
+    ("first", "trials", "further", "action"),
+    [
+        (["budget=60s"], [{}, BY_BUDGET], "budget=2m", "start"),
+        (["budget=60s"], [{}, {}], "budget=2m", "start"),
+        (["budget=60s"], [{}, BY_BUDGET], "budget=60s", "finished"),
+        (["budget=60s"], [{}, BY_BUDGET], "trials=12", "finished"),
+        (["budget=60s", "trials=2"], [{}, {}], "budget=2m", "finished"),
+        (["trials=2"], [{}, {}], "trials=4", "start"),
+        (["trials=2"], [{}, {}], "trials=2", "finished"),
+        (["trials=2"], [{}, LOST], "trials=2", "start"),
+        (["trials=2"], [FAULTY, BY_ASHA], "trials=2", "finished"),
+        (["trials=12"], [{}] * 12, "trials=20", "finished"),
+        (["trials=12"], [{}] * 6 + [{"point": 5}] * 2, "trials=12", "finished"),
+    ],
+)
+def test_a_sweep_that_succeeded_goes_further_where_it_has_more_to_do_and_time(
+    first: list[str], trials: list[dict[str, Any]], further: str, action: str, local_store: Store, tmp_path: Path
+) -> None:
+    submit(plan_for(local_store, tmp_path, *first), local_store)
+    ended(local_store, 60.2, *(dict(trial) for trial in trials))
+    assert submit(plan_for(local_store, tmp_path, *first), local_store).action == "finished"
+    found = submit(plan_for(local_store, tmp_path, *first, further, resume=True), local_store)
+    assert (found.action, found.resume) == (action, action == "start")
+    if action == "start":
+        assert (found.changed, found.earlier_end) == (further not in first, 7.0)
+
+
 def test_an_id_stands_for_a_run_or_a_sweep(local_store: Store, tmp_path: Path) -> None:
     made = plan_for(local_store, tmp_path)
     first = made.spec.base[0].values  # type: ignore[union-attr]
