@@ -110,7 +110,7 @@ def _evaluate(node: ast.expr, values: Mapping[str, Any]) -> Number:
             raise OverflowError(f"a power above {LARGEST_POWER}")
         result: Number = _BINARY[type(node.op)](left, right)
         if isinstance(result, complex):
-            raise ArithmeticError(f"{left:g} ** {right:g} is no real number")
+            raise ArithmeticError(f"({left:g}) ** {right:g} is no real number")
         if abs(result) > 1e300:
             raise OverflowError("too large a number")
         return result
