@@ -20,6 +20,7 @@ from service.storage import open_store
 from service.storage.base import Store
 from service.storage.records import ENDED, Document, Lease, RunRecord
 from service.sweep_specs import SweepSpec
+from service.trials import goes_further
 
 ATTACH_SECONDS = 1.0
 
@@ -79,10 +80,18 @@ def take_and_drive(arguments: argparse.Namespace, submit: Submit, drive: Drive) 
             say(f"run {run_id} is driven by another process; it is {told}")
         time.sleep(ATTACH_SECONDS)
     state = record.state()
-    if state["state"] in ENDED and not (arguments.resume and state["state"] != "succeeded"):
+    if state["state"] in ENDED and not (arguments.resume and _goes_on(arguments, record, submission, state)):
         lease.release()
         return report_end(run_id, state, arguments.resume)
     return drive(arguments, record, submission, settings, lease)
+
+
+def _goes_on(arguments: argparse.Namespace, record: RunRecord, submission: Document, state: Document) -> bool:
+    """Whether there is more to do for a run that has ended: it failed or was cancelled, or it is a sweep that goes further."""
+    if state["state"] != "succeeded" or submission.get("kind") != "sweep":
+        return bool(state["state"] != "succeeded")
+    values = json.loads(arguments.spec_changes) if arguments.spec_changes else submission["spec"]
+    return goes_further(record, SweepSpec.model_validate(values))
 
 
 def claim(record: RunRecord, spec: TrainSpec | SweepSpec, stem: str, origin: Document) -> str:

@@ -12,7 +12,7 @@ from service.storage.records import Document, RunRecord
 from service.sweep_points import Params, Point, Points
 from service.sweep_specs import SweepSpec
 from service.together import company_key
-from service.trials import OVER, trial_rows, value_of
+from service.trials import OVER, trial_rows, value_of, was_lost
 
 MOST_LEFT_OUT = 1000
 """Points in a row (assumed: who draws so many in vain means another space)."""
@@ -64,9 +64,7 @@ class SweepBooks:
         again, unended = [], []
         for trial, row in zip(self.trials, trial_rows(self._record.store, self.trials), strict=True):
             self._proposer.known(_point(trial))
-            # What neither the trial's spec nor its data caused.
-            lost = row["state"] == "failed" and (row["error"] or {}).get("kind") in ("infrastructure", "store", "lease")
-            if row["state"] in OVER and not lost:
+            if row["state"] in OVER and not was_lost(row):
                 self.over.add(trial["id"])
                 self.note_value(trial, value_of(row, self._spec.metric))
                 again.append(trial)
