@@ -1,5 +1,6 @@
 """Where a run stands between two calls of its compiled function, and what is due there: rows, evaluations, checkpoints, its end."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -142,6 +143,22 @@ class Judge(Protocol):
     def evaluate(self) -> dict[str, float]: ...
 
 
+_JUDGED = {"val": "validation", "test": "test"}
+
+
+def judged(judge: Judge, prefix: str, epoch: int, step: int) -> dict[str, float]:
+    """What an evaluation finds, named `val_…` or `test_…`; raise BadLoss for a value that is not finite, on all workers alike."""
+    found = {f"{prefix}_{name}": value for name, value in judge.evaluate().items()}
+    for name, value in found.items():
+        if not math.isfinite(value):
+            raise BadLoss(
+                f"The evaluation at step {step} (epoch {epoch}) found {name} {value}, though the training loss is finite: use a "
+                "smaller learning rate, clip the gradients (optimizer.global_clipnorm=1), or look for values that are not finite "
+                f"in the {_JUDGED[prefix]} examples."
+            )
+    return found
+
+
 @dataclass(kw_only=True)
 class Course:
     """One run from step to step. `callbacks` are called with the same logs on every worker."""
@@ -202,7 +219,7 @@ class Course:
         if self.validation is None:
             return {}
         self.pace.pause()
-        return {f"val_{name}": value for name, value in self.validation.evaluate().items()}
+        return judged(self.validation, "val", self.milestones.epoch(self.state.step), self.state.step)
 
     def _begin_epoch(self) -> None:
         if self.milestones.begins_epoch(self.state.step):

@@ -13,7 +13,7 @@ from jobs.analysis import Subject, analyse, describe_attempt
 from jobs.batches import BatchFeeder, BatchPlan, choose_examples, split_validation
 from jobs.callbacks import callback_state, make_callbacks, observes_batches, restore_callback_state
 from jobs.checkpoints import CheckpointStore, Snapshot
-from jobs.course import Course, Judge, LoopState, latest_metrics
+from jobs.course import Course, Judge, LoopState, judged, latest_metrics
 from jobs.datasets import Arrays, load_arrays
 from jobs.datasets.augmentation import make_augmenter
 from jobs.datasets.reading import example_bytes
@@ -134,7 +134,8 @@ def finish(
     if outcome == "succeeded":
         watcher.update(phase="testing")
         _restore_best(session, watcher)
-        metrics |= {f"test_{name}": value for name, value in (test or _test(session)).evaluate().items()}
+        step = course.state.step
+        metrics |= judged(test or _test(session), "test", course.milestones.epoch(step), step)
         keep_model(session.replica.model, session.record, session.place.rank, watcher.event)
         analyse(_subject(session), watcher.event)
     watcher.ended(outcome, metrics, course.state)

@@ -5,7 +5,7 @@
     │   └── UnknownName           2   a recipe, model, dataset or run that does not exist
     ├── UserFailure               3   the user's code or data failed; never retried
     │   ├── BadData               3   a file or a dataset is malformed
-    │   └── BadLoss               3   the loss became NaN or infinite
+    │   └── BadLoss               3   a loss became NaN or infinite, in training or in an evaluation
     ├── InfrastructureFailure     4   workers, nodes or Ray failed and the retries are used up
     │   ├── LeaseLost             4   another driver took the run over
     │   └── ClusterUnreachable    4   no answer from the cluster
@@ -75,7 +75,7 @@ class BadData(UserFailure):
 
 
 class BadLoss(UserFailure):
-    """The loss became NaN or infinite; the message names the step."""
+    """A loss or a metric became NaN or infinite, in training or in an evaluation; the message names the step."""
 
 
 class InfrastructureFailure(DelaylineError):

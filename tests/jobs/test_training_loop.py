@@ -12,7 +12,7 @@ from keras import layers
 from jobs.batches import BatchFeeder, BatchPlan, split_validation
 from jobs.callbacks import callback_state, make_callbacks, observes_batches, restore_callback_state
 from jobs.checkpoints import CheckpointStore, Snapshot
-from jobs.course import LoopState, latest_metrics
+from jobs.course import LoopState, judged, latest_metrics
 from jobs.evaluation import Evaluator
 from jobs.milestones import Milestones
 from jobs.pace import Pace
@@ -257,6 +257,29 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_the_step(
         run(spec, make_replica(spec, plain), watcher, most=most, bad=bad)
     assert watcher.snapshots == []
     assert watcher.rows == []
+
+
+def test_an_evaluation_that_is_no_number_ends_the_run_and_names_step_and_metric(
+    make_spec: MakeSpec, make_replica: MakeReplica
+) -> None:
+    spec = make_spec(**LENGTH)
+    held_out = split_validation(spec.seed, COUNT, spec.evaluate.validation)[1]
+    watcher = Watcher()
+    with pytest.raises(BadLoss, match=r"at step 5 \(epoch 1\) found val_loss nan, though .* finite in the validation examples\."):
+        run(spec, make_replica(spec, plain), watcher, bad=int(held_out[0]))
+    assert [row["step"] for row in watcher.rows] == [4]
+    assert watcher.snapshots == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["loss", "accuracy"])
+def test_no_value_of_an_evaluation_may_be_no_number(name: str, value: float) -> None:
+    class Judge:
+        def evaluate(self) -> dict[str, float]:
+            return {"loss": 1.0, "accuracy": 0.5, name: value}
+
+    with pytest.raises(BadLoss, match=rf"at step 40 \(epoch 3\) found test_{name} {value}, .* in the test examples"):
+        judged(Judge(), "test", 3, 40)
 
 
 @pytest.mark.parametrize(("stop_at", "scored"), [(3, False), (5, True), (10, True), (11, False)])

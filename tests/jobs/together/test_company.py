@@ -146,6 +146,27 @@ def test_who_fails_or_ends_early_leaves_and_the_others_go_on(make_run: Make) -> 
         assert_alike(members[name], apart)
 
 
+@pytest.mark.parametrize(("validation", "metric"), [(0.2, "val_loss"), (0.0, "test_loss")])
+def test_an_evaluation_that_is_no_number_is_the_failure_of_its_run_alone(make_run: Make, validation: float, metric: str) -> None:
+    # The first step's loss is that of the first weights; what it makes of them is seen by the evaluation alone.
+    keys = {"model": "simple-rnn", "model_params": {"units": 4, "activation": "relu"}, "evaluate": {"validation": validation}}
+    sgd = {"fine": 0.01, "wild": 1e38, "bold": 0.02, "wild-apart": 1e38}
+    runs = {
+        name: make_run(name, steps=1, seed=2, optimizer={"name": "sgd", "learning_rate": rate}, **keys)
+        for name, rate in sgd.items()
+    }
+    apart = runs.pop("wild-apart")
+    train_together(*runs.values())
+    assert apart.drive(lambda *_: InProcess()) is None
+    states = {name: run.record.state() for name, run in {**runs, "apart": apart}.items()}
+    assert [states[name]["state"] for name in ("fine", "bold")] == ["succeeded"] * 2
+    for name in ("wild", "apart"):
+        error = states[name]["error"]
+        assert (states[name]["state"], error["kind"], error["exit_code"]) == ("failed", "user", 3)
+        assert f"The evaluation at step 1 (epoch 1) found {metric} " in error["message"]
+        assert len(states[name]["attempts"]) == 1
+
+
 def test_a_run_that_was_stopped_is_gone_on_with_together_or_apart(make_run: Make) -> None:
     keys = [{"seed": seed, "steps": 400, "checkpoint": {"every_steps": 10}} for seed in (1, 2, 3)]
     members = [make_run(f"member-{number}", **each) for number, each in enumerate(keys)]
