@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 
 from service.cluster.base import Cluster, Handle, Job
-from service.cluster.machine import this_machine
 from service.errors import InfrastructureFailure
+from service.machine import this_machine
 from service.settings import Settings, process_environment
 from service.specs import Resources
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import psutil
 
-from service.cluster.machine import megabytes
 from service.container import UNLIMITED
 from service.errors import InvalidInput
+from service.machine import megabytes
 from service.specs import Resources
 
 

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import psutil
 
 from service.cluster.dashboard_http import DashboardHttp
-from service.cluster.machine import this_machine
 from service.doctor.findings import Check, Finding, failed, ok, skipped
+from service.machine import this_machine
 from service.settings import Settings
 
 ANSWER_SECONDS = 3.0

@@ -8,8 +8,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from service.cluster.machine import this_machine
 from service.doctor.findings import Check, Finding, failed, ok
+from service.machine import this_machine
 
 DISTRIBUTION = "delayline"
 DRIVER_SECONDS = 5.0

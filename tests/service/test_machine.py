@@ -1,7 +1,7 @@
 import pytest
 
-from service.cluster.machine import Machine, this_machine
 from service.errors import InvalidInput
+from service.machine import Machine, this_machine
 from service.specs import Resources
 
 
