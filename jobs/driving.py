@@ -14,6 +14,7 @@ from types import FrameType
 
 from jobs.worker_group import in_ray_job
 from service.errors import Cancelled, DelaylineError, InvalidInput
+from service.machine import this_machine
 from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage import open_store
@@ -24,7 +25,7 @@ from service.trials import goes_further
 
 ATTACH_SECONDS = 1.0
 
-Submit = Callable[[argparse.Namespace, Store], str]
+Submit = Callable[[argparse.Namespace, Settings, Store], str]
 Drive = Callable[[argparse.Namespace, RunRecord, Document, Settings, Lease], int]
 
 
@@ -68,7 +69,7 @@ def take_and_drive(arguments: argparse.Namespace, submit: Submit, drive: Drive) 
     store = open_store(settings, patience=settings.store_patience)
     # The workers stand in other folders, from which a relative path would lead elsewhere.
     settings = settings.model_copy(update={"store": store.url})
-    run_id = arguments.run or submit(arguments, store)
+    run_id = arguments.run or submit(arguments, settings, store)
     record = RunRecord(store, run_id)
     submission = record.submission()
     lease = Lease(record, token=arguments.lease_token) if arguments.lease_token else Lease(record)
@@ -94,11 +95,14 @@ def _goes_on(arguments: argparse.Namespace, record: RunRecord, submission: Docum
     return goes_further(record, SweepSpec.model_validate(values))
 
 
-def claim(record: RunRecord, spec: TrainSpec | SweepSpec, stem: str, origin: Document) -> str:
-    """Claim an id for a spec, or find that it stands for the same one; return the id."""
+def claim(record: RunRecord, spec: TrainSpec | SweepSpec, stem: str, check: Callable[[], Document]) -> str:
+    """Claim an id for a spec, or find that it stands for the same one; return the id.
+
+    `check` looks at what is new before it is claimed: it raises InvalidInput, or gives what is known of the run's origin.
+    """
     command = ["python", "-m", f"jobs.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
-    origin = {"recipe": stem, "command": command, "folder": str(Path.cwd()), **origin}
-    if not record.claim(spec, origin):
+    origin = {"recipe": stem, "command": command, "folder": str(Path.cwd())}
+    if record.store.exists(record.paths.spec) or not record.claim(spec, {**origin, **check()}):
         stored, wanted = record.submission()["spec"], spec.document()
         differing = sorted(key for key in {*stored, *wanted} if stored.get(key) != wanted.get(key))
         if differing:
@@ -107,6 +111,12 @@ def claim(record: RunRecord, spec: TrainSpec | SweepSpec, stem: str, origin: Doc
             )
     say(f"run {record.run_id}")
     return record.run_id
+
+
+def check_machine(settings: Settings, spec: TrainSpec) -> None:
+    """The fewest workers must fit on this machine; a cluster that exists already may grow."""
+    if settings.ray_address in (None, "local"):
+        this_machine().check(spec.worker_counts[-1], spec.worker)
 
 
 def report_end(run_id: str, state: Document, resume: bool) -> int:

@@ -32,7 +32,7 @@ def drive(arguments: argparse.Namespace, record: RunRecord, submission: Document
     return driver.run()
 
 
-def submit(arguments: argparse.Namespace, store: Store) -> str:
+def submit(arguments: argparse.Namespace, settings: Settings, store: Store) -> str:
     """Claim a sweep for the spec on the command line, or find the one that has its id; return the id."""
     spec, stem = sweeps.resolve(arguments.spec or sweeps.DEFAULT, arguments.set, arguments.workers, Path.cwd())
     points = Points(spec)
@@ -42,7 +42,7 @@ def submit(arguments: argparse.Namespace, store: Store) -> str:
         RunRecord(store, run_id),
         spec,
         stem,
-        {"dataset_version": find_dataset(store, first.dataset, first.dataset_params).version},
+        lambda: {"dataset_version": find_dataset(store, first.dataset, first.dataset_params).version},
     )
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from jobs import driving
 from jobs.driver import Driver
-from service.datasets import find_dataset
 from service.names import check_run_id, new_run_id
 from service.recipes import DEFAULT, resolve
 from service.settings import Settings
+from service.spec_checks import check_dataset, check_names
 from service.specs import TrainSpec
 from service.storage.base import Store
 from service.storage.records import Document, Lease, RunRecord
@@ -35,15 +35,19 @@ def drive(arguments: argparse.Namespace, record: RunRecord, submission: Document
     return driver.run()
 
 
-def submit(arguments: argparse.Namespace, store: Store) -> str:
+def submit(arguments: argparse.Namespace, settings: Settings, store: Store) -> str:
     """Claim a run for the spec on the command line, or find the one that has its id; return the id."""
-    spec, stem = resolve(arguments.spec or DEFAULT, arguments.set, arguments.workers, Path.cwd())
+    folder = Path.cwd()
+    spec, stem = resolve(arguments.spec or DEFAULT, arguments.set, arguments.workers, folder)
     run_id = check_run_id(arguments.name) if arguments.name is not None else new_run_id(stem)
-    origin = {
-        "dataset_version": find_dataset(store, spec.dataset, spec.dataset_params).version,
-        **origin_of_weights(store, spec, run_id),
-    }
-    return driving.claim(RunRecord(store, run_id), spec, stem, origin)
+
+    def check() -> Document:
+        check_names(spec, folder)
+        version = check_dataset(spec, store)["version"]
+        driving.check_machine(settings, spec)
+        return {"dataset_version": version, **origin_of_weights(store, spec, run_id)}
+
+    return driving.claim(RunRecord(store, run_id), spec, stem, check)
 
 
 if __name__ == "__main__":

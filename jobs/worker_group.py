@@ -15,7 +15,7 @@ import psutil
 from jobs.worker import WorkerConfig, train_worker
 from service.container import UNLIMITED
 from service.datasets import find_dataset, is_streamed
-from service.errors import DelaylineError, InfrastructureFailure, InvalidInput
+from service.errors import DelaylineError, InfrastructureFailure
 from service.scratch import ScratchFolder
 from service.settings import Settings
 from service.specs import Resources, TrainSpec
@@ -226,17 +226,6 @@ def _children() -> list[tuple[psutil.Process, str]]:
 def available_cpus() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def check_local_resources(spec: TrainSpec) -> None:
-    """Raise InvalidInput when this machine cannot hold the fewest workers that the spec allows."""
-    fewest = spec.worker_counts[-1]
-    needed, there = fewest * spec.worker.cpus, available_cpus()
-    if needed > there + 1e-6:
-        raise InvalidInput(
-            f"{fewest} workers of {spec.worker.cpus:g} CPUs need {needed:g} CPUs and this machine has {there}: "
-            f"use fewer workers, or -s worker.cpus={max(0.01, int(100 * there / fewest) / 100):g}."
-        )
 
 
 class Attempt:
