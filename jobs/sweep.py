@@ -7,13 +7,11 @@ from pathlib import Path
 
 from jobs import driving
 from jobs.sweeps.driver import SweepDriver
-from service.datasets import find_dataset
-from service.names import check_run_id, new_run_id
 from service.recipes import sweeps
 from service.settings import Settings
 from service.storage.base import Store
 from service.storage.records import Document, Lease, RunRecord
-from service.sweep_points import Points
+from service.sweep_checks import check_sweep, check_sweep_id, new_sweep_id
 from service.sweep_specs import SweepSpec
 
 
@@ -34,16 +32,16 @@ def drive(arguments: argparse.Namespace, record: RunRecord, submission: Document
 
 def submit(arguments: argparse.Namespace, settings: Settings, store: Store) -> str:
     """Claim a sweep for the spec on the command line, or find the one that has its id; return the id."""
-    spec, stem = sweeps.resolve(arguments.spec or sweeps.DEFAULT, arguments.set, arguments.workers, Path.cwd())
-    points = Points(spec)
-    first = points.spec(next(points.corners()))
-    run_id = check_run_id(arguments.name) if arguments.name is not None else new_run_id(stem, 41)
-    return driving.claim(
-        RunRecord(store, run_id),
-        spec,
-        stem,
-        lambda: {"dataset_version": find_dataset(store, first.dataset, first.dataset_params).version},
-    )
+    folder = Path.cwd()
+    spec, stem = sweeps.resolve(arguments.spec or sweeps.DEFAULT, arguments.set, arguments.workers, folder)
+    run_id = check_sweep_id(arguments.name) if arguments.name is not None else new_sweep_id(stem)
+
+    def check() -> Document:
+        specs, dataset = check_sweep(spec, store, folder)
+        driving.check_machine(settings, specs[0])
+        return {"dataset_version": dataset["version"]}
+
+    return driving.claim(RunRecord(store, run_id), spec, stem, check)
 
 
 if __name__ == "__main__":
