@@ -165,7 +165,8 @@ class TrainSpec(Frozen):
     share is held out before. With the same seed a smaller number is part of a larger one."""
     init_from: Annotated[str, Field(max_length=900)] | None = None
     """Begin with the weights of a run that succeeded, or of a `.keras` or `.safetensors` file by its key in the store:
-    those of each layer whose name and shapes agree. The head is new when the classes differ."""
+    those of each layer whose name and shapes agree. The head is new when the classes differ. Target space begins with them
+    where `space.initial` is `weights`."""
     freeze: Patterns = ()
     """Layers that do not learn, by name or pattern (`conv2d*`); `all-but-head` is all but the last one with weights."""
     input: Literal["auto", "memory", "stream"] = "auto"
@@ -210,6 +211,11 @@ class TrainSpec(Frozen):
         self._check_sharing()
         self._check_names()
         _check_first_weights(self.init_from, self.freeze)
+        if self.init_from is not None and self.space.name == "target" and self.space.initial == "random":
+            raise ValueError(
+                "space.initial=random draws first targets in the place of the weights that init_from gives: "
+                "use -s space.initial=weights, or leave init_from out"
+            )
         if self.space.name == "target" and self.precision != "float32":
             raise ValueError(f"space=target solves in float32 and float64: use precision=float32, not {self.precision}")
         stopping = self.early_stopping

@@ -161,6 +161,15 @@ def test_target_space_needs_float32() -> None:
         make(space="target", precision="bfloat16")
 
 
+def test_random_targets_would_throw_first_weights_away() -> None:
+    for space in ("target", {"name": "target", "initial": "random"}):
+        with pytest.raises(ValidationError, match=r"init_from gives: use -s space\.initial=weights, or leave init_from out"):
+            make(space=space, init_from="base")
+    spec = make(space={"name": "target", "initial": "weights"}, init_from="base")
+    assert TrainSpec.model_validate(spec.document()) == spec
+    assert make(init_from="base").space.name == "weight"
+
+
 def test_arguments_may_be_expressions_of_the_spec() -> None:
     values = {"model": "simple-rnn", "dataset": "bits", "task": "bit-memory", "epochs": 1}
     rate = {"name": "adam", "learning_rate": {"name": "cosine", "initial": {"expression": "0.3 / (dataset_params.delay + 10)"}}}
