@@ -3,7 +3,7 @@
 import fnmatch
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -92,8 +92,8 @@ def start_from(model: keras.Model, weights: FirstWeights, store: Store, freeze: 
     Raise InvalidInput when no layer fits or a frozen one does not, BadData for a file that cannot be read, Damaged for
     a checkpoint whose checksum differs.
     """
-    source, sha256 = load_layers(weights, store)
     layers = model_layers(model)
+    source, sha256 = load_layers(weights, store, layers)
     pairs, new = match(layers, source)
     head = list(layers)[-1]
     if head in pairs and weights.classes is not None and weights.classes != classes:
@@ -163,11 +163,11 @@ def _listed(names: Iterable[str]) -> str:
 
 def model_layers(model: keras.Model) -> Layers[Any]:
     """The variables of a model by layer, without the states of random generators."""
-    return _grouped((variable.path, variable) for variable in model.variables)
+    return _grouped(((variable.path, variable) for variable in model.variables), lambda root: bool(root == model.name))
 
 
-def load_layers(weights: FirstWeights, store: Store) -> tuple[Layers[Any], str]:
-    """The arrays that a file in the store holds, by layer, and the file's sha256."""
+def load_layers(weights: FirstWeights, store: Store, target: Iterable[str] = ()) -> tuple[Layers[Any], str]:
+    """The arrays that a file in the store holds, by layer, and the file's sha256; `target`: the layers of the model that is to take them."""
     try:
         load = _from_keras if weights.key.endswith(".keras") else _from_safetensors
         variables, sha256 = load(weights, store)
@@ -175,7 +175,9 @@ def load_layers(weights: FirstWeights, store: Store) -> tuple[Layers[Any], str]:
         raise InvalidInput(f"{weights} is no longer in {store.url} ({weights.key}): start a new run from another.") from error
     if weights.sha256 is not None and sha256 != weights.sha256:
         raise Damaged(f"The checkpoint's file {weights.key} differs from the checksum in its manifest.")
-    return _grouped(variables), sha256
+    # A file does not say whether what stands before all its layers is a model's name, or that of a layer made of others.
+    tops = {_NUMBER.sub("", name.split("/")[0]) for name in target}
+    return _grouped(variables, lambda root: _NUMBER.sub("", root) not in tops), sha256
 
 
 def _from_safetensors(weights: FirstWeights, store: Store) -> tuple[list[tuple[str, Any]], str]:
@@ -213,11 +215,11 @@ def _inside(layer: keras.Layer, prefix: str) -> Iterator[tuple[str, Any]]:
         yield from _inside(part, f"{prefix}{part.name}/")
 
 
-def _grouped(variables: Iterable[tuple[str, T]]) -> Layers[T]:
+def _grouped(variables: Iterable[tuple[str, T]], is_model: Callable[[str], bool]) -> Layers[T]:
     paths = [(path.split("/"), value) for path, value in variables if not _is_seed(path)]
     # The model's own name, where Keras puts it before those of all its layers, says nothing.
     roots = {parts[0] for parts, _ in paths}
-    below = 1 if len(roots) == 1 and all(len(parts) > 2 for parts, _ in paths) else 0
+    below = 1 if len(roots) == 1 and all(len(parts) > 2 for parts, _ in paths) and is_model(*roots) else 0
     layers: Layers[T] = {}
     for parts, value in paths:
         layers.setdefault("/".join(parts[below:-1]) or parts[0], {})[parts[-1]] = value

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from keras import layers
 
 from jobs.checkpoints import CheckpointStore, Snapshot, tensors_to_bytes
+from jobs.models import jordan
 from jobs.models.cnn import build
+from jobs.models.context import JordanContext
 from jobs.transfer import Start, freeze_layers, frozen_names, load_layers, match, model_layers, start_from
 from jobs.variables import copy_model, copy_variables
 from service.errors import BadData, Damaged, DelaylineError, InvalidInput
@@ -83,6 +85,29 @@ def test_a_model_that_starts_from_itself_gives_the_same_outputs(store: LocalStor
     # What a run draws at random is a matter of its own seed.
     assert [v.numpy().tolist() for v in target.variables if v.path.endswith("seed_generator_state")] == streams
     assert len(streams) == 2
+
+
+def functional() -> keras.Model:
+    """As the Jordan network, but without a name before those of its layers."""
+    steps = keras.Input((6, 1))
+    return keras.Model(steps, JordanContext(3, 1, True)(steps))
+
+
+def nested() -> keras.Model:
+    """A model all of whose weights are in another."""
+    inner = keras.Sequential([keras.Input((6, 1)), layers.Dense(3), layers.Dense(2)], name="inner")
+    return keras.Sequential([keras.Input((6, 1)), inner], name="outer")
+
+
+@pytest.mark.parametrize("form", ["checkpoint", "keras", "plain"])
+@pytest.mark.parametrize("make", [lambda: jordan.build((6, 1), 1, True, units=3), functional, nested])
+def test_the_only_layer_with_weights_may_be_made_of_others(
+    store: LocalStore, tmp_path: Path, make: Callable[[], keras.Model], form: str
+) -> None:
+    source, target = stirred(make()), make()
+    start = begin(store, target, keep(store, source, form, tmp_path))
+    assert start.new == {} and len(start.taken) == 2 and all("/" in name for name in start.taken)
+    assert [v.numpy().tobytes() for v in target.weights] == [v.numpy().tobytes() for v in source.weights]
 
 
 def test_more_than_ten_layers_of_a_kind_keep_their_order(store: LocalStore, tmp_path: Path) -> None:
