@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from jobs.answers import answering, hushed
 from jobs.entry_point import add_common_options, exit_code_of
 from jobs.finished_model import FinishedRun, finished_run
-from service.datasets.examples import Examples, read_examples
+from service.datasets.examples import Examples, bits_as_signs, read_examples
 from service.errors import UserFailure
 from service.generated import BITS_TASK, generated
 from service.scratch import ScratchFolder
@@ -44,8 +44,10 @@ def predict(run: FinishedRun, files: list[Path], top: int = 1) -> Document:
     """The classes of all examples of all files, or their bits at each step; raise BadData or InvalidInput for a file before that."""
     # Bad files are told before TensorFlow is imported.
     found = [read_examples(path, run.dataset.features) for path in files]
-    logits = _logits(run, found)
     made = generated(run.spec.dataset, run.spec.dataset_params) if run.spec.task.replace("_", "-") == BITS_TASK else None
+    if made is not None:
+        found = [bits_as_signs(examples) for examples in found]
+    logits = _logits(run, found)
     rows: list[Document] = []
     for examples in found:
         for index in range(examples.count):

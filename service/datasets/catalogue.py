@@ -40,7 +40,7 @@ def bits_manifest(params: BitSequences) -> Manifest:
         features=(Feature("bits", "float32", (params.length, 1)),),
         classes=("0", "1"),
         splits={"train": params.sequences, "test": params.sequences},
-        source=f"generated from the run's seed: bits to remember for {params.delay} steps{how}",
+        source=f"generated from the run's seed: bits, each -1 or 1, to remember for {params.delay} steps{how}",
         embedded=True,
     )
 

@@ -1,6 +1,6 @@
 """Single files as examples for a trained network: pictures and NumPy arrays, brought to the shape of the network's dataset."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,23 @@ def read_examples(path: Path, features: tuple[Feature, ...]) -> Examples:
     if suffix == ".npz":
         return _arrays(path, features)
     raise BadData(f"{path} is no file that can be classified: give PNG, JPEG or .npz files.")
+
+
+def bits_as_signs(examples: Examples) -> Examples:
+    """Bits as a network learns them, -1 and 1; those of a file that has 0 and 1 are changed, and noted. Raise BadData for other values."""
+    columns, notes = {}, list(examples.notes)
+    for name, array in examples.columns.items():
+        values = np.unique(array)
+        if np.isin(values, (-1, 1)).all():
+            columns[name] = array
+        elif np.isin(values, (0, 1)).all():
+            columns[name] = 2 * array - 1
+            notes.append("took 0 and 1 as -1 and 1")
+        else:
+            other = values[~np.isin(values, (-1, 0, 1))]
+            found = f"the value {other[0]:g}" if len(other) else "-1 as well as 0"
+            raise BadData(f"{examples.file}: its bits have {found}: write a bit as -1 or 1, or all of them as 0 or 1.")
+    return replace(examples, columns=columns, notes=tuple(notes))
 
 
 def _picture(path: Path, features: tuple[Feature, ...]) -> Examples:

@@ -97,16 +97,22 @@ def test_an_answer_that_is_no_number_names_its_file(record: RunRecord, tmp_path:
         predict(finished_run(record, ""), [tmp_path / "a.npz"])
 
 
-@pytest.mark.parametrize("name", ["gru", "elman", "jordan"])
-def test_the_bits_of_each_step_are_given(tmp_path: Path, name: str) -> None:
-    record = RunRecord(LocalStore(tmp_path / "store"), "bits-run")
+def bits_run(folder: Path, name: str) -> tuple[RunRecord, keras.Model]:
+    """A run on bits that succeeded, with a model of random weights."""
+    record = RunRecord(LocalStore(folder / "store"), "bits-run")
     params = {"delay": 2, "length": 6, "sequences": 10}
     spec = TrainSpec(model=name, dataset="bits", task="bit-memory", dataset_params=params, epochs=1)
-    assert record.claim(spec, {"folder": str(tmp_path), "dataset_version": "philox-1"})
+    assert record.claim(spec, {"folder": str(folder), "dataset_version": "philox-1"})
     record.write_state({"state": "succeeded", "attempts": [], "error": None})
     model = build_model(spec, (6, 1), 1, None, True)
-    model.save(tmp_path / "model.keras")
-    record.store.upload(tmp_path / "model.keras", record.paths.model)
+    model.save(folder / "model.keras")
+    record.store.upload(folder / "model.keras", record.paths.model)
+    return record, model
+
+
+@pytest.mark.parametrize("name", ["gru", "elman", "jordan"])
+def test_the_bits_of_each_step_are_given(tmp_path: Path, name: str) -> None:
+    record, model = bits_run(tmp_path, name)
     x = np.random.default_rng(0).choice([-1.0, 1.0], (3, 6, 1)).astype(np.float32)
     np.savez(tmp_path / "a.npz", bits=x)
     # In a process of its own, which has not made such a model before it opens one.
@@ -117,6 +123,17 @@ def test_the_bits_of_each_step_are_given(tmp_path: Path, name: str) -> None:
     for row, wanted in zip(json.loads(done.stdout)["predictions"], logits, strict=True):
         assert row["bits"] == ".." + "".join("1" if logit > 0 else "0" for logit in wanted[2:])
         np.testing.assert_allclose(row["probabilities"], 1 / (1 + np.exp(-wanted)), rtol=1e-4)
+
+
+def test_bits_may_be_written_as_0_and_1(tmp_path: Path) -> None:
+    run = finished_run(bits_run(tmp_path, "gru")[0], "")
+    bits = np.random.default_rng(0).integers(0, 2, (3, 6, 1)).astype(bool)
+    np.savez(tmp_path / "zeros.npz", x=bits)
+    np.savez(tmp_path / "signs.npz", x=np.where(bits, 1, -1))
+    rows = predict(run, [tmp_path / "zeros.npz", tmp_path / "signs.npz"])["predictions"]
+    for zeros, signs in zip(rows[:3], rows[3:], strict=True):
+        np.testing.assert_allclose(zeros["probabilities"], signs["probabilities"], rtol=1e-4)
+    assert [row["notes"] for row in rows] == [["took 0 and 1 as -1 and 1"]] * 3 + [[]] * 3
 
 
 def test_only_a_run_that_succeeded_predicts(record: RunRecord) -> None:

@@ -8,12 +8,13 @@ import pytest
 from PIL import Image
 
 from service.datasets import Feature
-from service.datasets.examples import read_examples
+from service.datasets.examples import bits_as_signs, read_examples
 from service.errors import BadData, InvalidInput
 
 GREY = (Feature("image", "uint8", (4, 6, 1), 255.0),)
 COLOUR = (Feature("image", "uint8", (4, 6, 3), 255.0),)
 DIGITS = (Feature("image", "uint8", (8, 8, 1), 16.0),)
+BITS = (Feature("bits", "float32", (4, 1)),)
 TOKENS = (Feature("tokens", "int32", (5,)), Feature("length", "float32", ()))
 PIXELS = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
 
@@ -93,6 +94,38 @@ def test_arrays_that_do_not_fit_are_named_with_their_file(tmp_path: Path, arrays
     np.savez(tmp_path / "bad.npz", **arrays)
     with pytest.raises(BadData, match=rf"bad\.npz.*{words}") as caught:
         read_examples(tmp_path / "bad.npz", GREY)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.float64, np.bool_])
+def test_bits_of_0_and_1_are_taken_as_signs_and_noted(tmp_path: Path, kind: Any) -> None:
+    bits = np.array([[0, 1, 1, 0], [1, 1, 1, 1]])
+    np.savez(tmp_path / "a.npz", x=bits.astype(kind))
+    found = bits_as_signs(read_examples(tmp_path / "a.npz", BITS))
+    np.testing.assert_array_equal(found.columns["bits"], 2.0 * bits[..., np.newaxis] - 1)
+    assert found.columns["bits"].dtype == np.float32 and found.notes == ("took 0 and 1 as -1 and 1",)
+
+
+@pytest.mark.parametrize("bits", [[-1, 1, 1, -1], [-1, -1, -1, -1], [1, 1, 1, 1]])
+def test_bits_of_both_signs_are_taken_as_they_are(tmp_path: Path, bits: list[int]) -> None:
+    np.savez(tmp_path / "a.npz", x=np.array(bits))
+    found = bits_as_signs(read_examples(tmp_path / "a.npz", BITS))
+    assert found.columns["bits"].ravel().tolist() == bits and found.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("bits", "words"),
+    [
+        ([0, 1, -1, 1], "-1 as well as 0"),
+        ([0, 1, 0.5, 1], "the value 0.5"),
+        ([0, 255, 0, 255], "the value 255"),
+        ([1, np.nan, 1, 1], "nan"),
+    ],
+)
+def test_what_is_no_bit_is_named_with_its_file(tmp_path: Path, bits: list[float], words: str) -> None:
+    np.savez(tmp_path / "bad.npz", x=np.array(bits))
+    with pytest.raises(BadData, match=rf"bad\.npz: its bits have .*{words}: write a bit as -1 or 1") as caught:
+        bits_as_signs(read_examples(tmp_path / "bad.npz", BITS))
     assert "\n" not in str(caught.value)
 
 
