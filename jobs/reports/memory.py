@@ -17,6 +17,7 @@ _ONE, _WRONG = (58, 130, 200), (216, 90, 20)
 """Seen on light and on dark paper alike."""
 _ZERO_OPACITY = 40
 _NOT_COUNTED = 255
+GIVEN = "The recurrence began as a chain, which delays by construction: this memory was given, not learnt."
 
 
 def remembers(facts: RunFacts) -> bool:
@@ -37,7 +38,7 @@ def memory(facts: RunFacts, why_missing: str) -> dict[str, Any] | None:
     return {
         "summary": f"{found['right']:,} of the {found['bits']:,} bits of {found['sequences']:,} test sequences right, "
         f"{percent(found['right'] / max(1, found['bits']))}; guesses would give {percent(_chance(facts))}.",
-        "chained": (facts.spec.get("model_params") or {}).get("start") == "chain",
+        "given": given(facts),
         "by_step": _curve(found["by_step"], _chance(facts)),
         "sequences": len(targets),
         "first": targets.shape[1],
@@ -47,6 +48,15 @@ def memory(facts: RunFacts, why_missing: str) -> dict[str, Any] | None:
         "outputs": png(_chances(outputs, targets)),
         "errors": png(_errors(wrong, targets)),
     }
+
+
+def given(facts: RunFacts) -> str:
+    """A sentence on a run that could remember before it learnt; empty where its first weights were no chain, or another's, or unused."""
+    spec = facts.spec
+    space: Any = spec.get("space") or "weight"
+    used = spec.get("init_from") is None and (space == "weight" or space.get("initial") == "weights")
+    chained = remembers(facts) and (spec.get("model_params") or {}).get("start") == "chain"
+    return GIVEN if chained and used else ""
 
 
 def _chance(facts: RunFacts) -> float:

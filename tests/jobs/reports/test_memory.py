@@ -54,8 +54,20 @@ def test_chance_stands_at_the_top_and_in_the_curve(write_run: WriteRun) -> None:
     assert "<dt>chance</dt><dd>50.0%</dd>" in page and "chance 50.0% at the end" not in page
 
 
-def test_a_chain_is_told_apart_from_what_was_learnt(write_run: WriteRun) -> None:
-    assert "given, not learnt" in report(remembered(write_run, model="simple-rnn", model_params={"start": "chain"}))
+CHAIN = {"model": "simple-rnn", "model_params": {"start": "chain"}}
+
+
+@pytest.mark.parametrize(
+    ("keys", "used"),
+    [
+        ({}, True),
+        ({"space": {"name": "target", "initial": "weights"}}, True),
+        ({"space": {"name": "target", "initial": "random"}}, False),
+        ({"init_from": "another"}, False),
+    ],
+)
+def test_a_chain_that_was_used_is_told_apart_from_what_was_learnt(write_run: WriteRun, keys: dict[str, Any], used: bool) -> None:
+    assert ("given, not learnt" in report(remembered(write_run, **CHAIN, **keys))) == used
 
 
 @pytest.mark.parametrize("state", ["running", "failed"])
