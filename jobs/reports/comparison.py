@@ -10,6 +10,7 @@ from jobs.reports.breakdown import break_down
 from jobs.reports.curves import Chart, Line, draw, points, spans_decades
 from jobs.reports.facts import RunFacts
 from jobs.reports.headline import headline
+from jobs.reports.memory import given
 from jobs.reports.overfitting import judge
 from jobs.reports.page import environment, run_rates
 from jobs.reports.words import duration, metric, percent, short
@@ -45,6 +46,7 @@ def render_comparison(runs: list[RunFacts], sweeps: Mapping[str, str | None] | N
         runs=runs,
         sweeps={run_id: sweep for run_id, sweep in (sweeps or {}).items() if sweep is not None},
         headline=verdict(runs),
+        given={run.run_id: sentence for run in runs if (sentence := given(run))},
         results=rows,
         best=best,
         differences=differences(runs),

@@ -6,6 +6,7 @@ from typing import Any
 
 from jobs.early_stopping import stop_reason
 from jobs.reports.importance import Importance, importance
+from jobs.reports.memory import given
 from jobs.reports.sweep_facts import SweepFacts
 from jobs.reports.swept import Dimension, labels, shown
 from jobs.reports.words import duration, figure, listed, metric, percent, plural, short
@@ -23,13 +24,14 @@ _OTHER = ("test_accuracy", "test_loss", "val_accuracy", "val_loss")
 
 
 def headline(facts: SweepFacts, dimensions: Sequence[Dimension]) -> str:
-    """What was swept, how the trials stand, and the best point, in two or three sentences."""
+    """What was swept, how the trials stand, and the best point, in a few sentences."""
     trials, seeds = len(facts.trials), facts.sweep.seeds
     ranges = [_range(facts, each) for each in dimensions if each.kind != "expression"]
     # Before two trials differ the space says what will vary.
     over = listed(ranges or labels(list(facts.sweep.space)).values())
     repeated = f", each point with {plural(seeds, 'seed')}" if seeds > 1 else ""
-    return f"Swept {over}{repeated}: {_standing(facts, trials)}. {_best(facts, dimensions)}"
+    remark = given(facts.best_run) if facts.best_run else ""
+    return f"Swept {over}{repeated}: {_standing(facts, trials)}. {_best(facts, dimensions)} {remark}".rstrip()
 
 
 def _range(facts: SweepFacts, dimension: Dimension) -> str:

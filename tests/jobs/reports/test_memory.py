@@ -92,6 +92,13 @@ def test_runs_that_remember_are_compared_without_classes(write_run: WriteRun, st
     assert "one" in compare(store, ["one", "two", "three"])
 
 
+def test_a_comparison_names_the_chains_among_its_runs(write_run: WriteRun, store: LocalStore) -> None:
+    remembered(write_run, "learnt"), remembered(write_run, "chained", **CHAIN)
+    remembered(write_run, "drawn", **CHAIN, space={"name": "target"})
+    page = compare(store, ["learnt", "chained", "drawn"])
+    assert "chained: The recurrence began as a chain" in page and page.count("given, not learnt") == 1
+
+
 def test_zero_is_clear_and_signs_have_colours_of_their_own() -> None:
     low, zero, high = signed(np.array([[1, 128, 255]], np.uint8))[0]
     assert zero[3] == 0 and low[3] == high[3] == 254

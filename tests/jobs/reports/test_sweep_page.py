@@ -99,6 +99,17 @@ def test_the_table_has_the_best_first_and_says_why_others_ended(store: LocalStor
     assert (stopped[6], stopped[11]) == ("1 of 4", "asha: after 1 evaluations it was not among the best")
 
 
+@pytest.mark.parametrize("best", ["chain", "orthogonal"])
+def test_a_chain_that_is_the_best_is_told_apart_from_what_was_learnt(store: LocalStore, best: str) -> None:
+    values = {"model": "simple-rnn", "dataset": "bits", "task": "bit-memory", "epochs": 4, "batch": 20}
+    starts = {"model_params.start": {"grid": ["chain", "orthogonal"]}}
+    spec = {"base": [{"name": "rnn", "values": values}], "space": starts}
+    record = write_sweep(store, spec=spec, measure=lambda trial: 0.5 + 0.4 * (trial["params"]["model_params.start"] == best))
+    text = re.sub(r"\s+", " ", check(report(record)).text)
+    assert f"Best: start {best}, with val_accuracy 90.00%." in text
+    assert ("90.00%. The recurrence began as a chain, which delays by construction" in text) == (best == "chain")
+
+
 def test_a_random_search_over_numbers_and_words(store: LocalStore) -> None:
     outline = check(report(write_sweep(store, spec=DRAWN, measure=by_rate)))
     text = re.sub(r"\s+", " ", outline.text)
