@@ -13,6 +13,8 @@ CHANCE_OF_BITS = 0.5
 """The accuracy of guesses at bits."""
 STEPS_AFTER_DELAY = 50
 """A sequence is by default so much longer than its delay (Fairbank et al. 2022, section 5.3)."""
+LEAST_LENGTH = 2
+"""One bit, and one step later to give it back."""
 MOST_STEPS = 100_000
 MOST_BITS = 100_000_000
 """In all training sequences: 0.8 GB of a worker's memory for them and as much for the test's (derived)."""
@@ -38,9 +40,12 @@ class BitSequences:
     def __post_init__(self) -> None:
         for name in ("delay", "length", "sequences"):
             value = getattr(self, name)
-            least = 0 if name == "length" and value == 0 else 1
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST_BITS:
-                raise InvalidInput(f"dataset_params.{name} is {str(value)[:60]!r}, but it must be a whole number of at least 1.")
+            least = LEAST_LENGTH if name == "length" else 1
+            left_out = name == "length" and value == 0
+            if isinstance(value, bool) or not isinstance(value, int) or not (left_out or least <= value <= MOST_BITS):
+                raise InvalidInput(
+                    f"dataset_params.{name} is {str(value)[:60]!r}, but it must be a whole number from {least} to {MOST_BITS}."
+                )
         if self.variant not in VARIANTS:
             raise InvalidInput(f"dataset_params.variant is {str(self.variant)[:60]!r}, but it must be {' or '.join(VARIANTS)}.")
         if not isinstance(self.fresh, bool):
@@ -58,9 +63,10 @@ class BitSequences:
         if self.length > MOST_STEPS:
             raise InvalidInput(f"Sequences of {self.length} steps are too long: use a length of at most {MOST_STEPS}.")
         if self.length * self.sequences > MOST_BITS:
+            others = "" if self.fresh else "; with dataset_params.fresh=true they are others each epoch"
             raise InvalidInput(
                 f"{self.sequences} sequences of {self.length} bits do not fit in memory: use at most "
-                f"{MOST_BITS // self.length} sequences, or fresh ones each epoch (dataset_params.fresh=true)."
+                f"{MOST_BITS // self.length} sequences{others}."
             )
 
     @property
@@ -85,7 +91,7 @@ def generated(dataset: str, params: Mapping[str, Any]) -> BitSequences | None:
         raise InvalidInput(f"The dataset 'bits' has no parameter {_quoted(unknown)}; it takes {', '.join(known)}.")
     if given.get("length") == 0 and not isinstance(given["length"], bool):
         raise InvalidInput(
-            "dataset_params.length is 0, but it must be a whole number of at least 1; leave it out for delay + 50."
+            f"dataset_params.length is 0, but it must be a whole number of at least {LEAST_LENGTH}; leave it out for delay + 50."
         )
     return BitSequences(**given)
 

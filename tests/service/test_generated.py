@@ -19,7 +19,7 @@ def test_a_length_and_a_width_follow_from_the_delay() -> None:
     assert suggested_parameters("digits", {}) == {}
 
 
-@given(delay=st.integers(1, 1000), length=st.integers(1, 1000))
+@given(delay=st.integers(1, 1000), length=st.integers(2, 1000))
 def test_a_delay_is_shorter_than_its_sequence(delay: int, length: int) -> None:
     if delay < length:
         made = generated("bits", {"delay": delay, "length": length})
@@ -32,17 +32,20 @@ def test_a_delay_is_shorter_than_its_sequence(delay: int, length: int) -> None:
 @pytest.mark.parametrize(
     ("params", "words"),
     [
-        ({"delay": 0}, "delay is '0', but it must be a whole number of at least 1"),
+        ({"delay": 0}, "delay is '0', but it must be a whole number from 1 to 100000000"),
         ({"delay": -3}, "delay"),
         ({"delay": 2.5}, "delay is '2.5'"),
         ({"delay": True}, "delay is 'True'"),
         ({"delay": "ten"}, "delay is 'ten'"),
-        ({"length": 0}, "length is 0"),
+        ({"length": 0}, "length is 0, but it must be a whole number of at least 2"),
+        ({"length": 1}, "length is '1', but it must be a whole number from 2 to"),
+        ({"length": 2}, "use a delay of at most 1,"),
         ({"length": False}, "length"),
         ({"length": 20}, "use a delay of at most 19"),
         ({"length": 200_000}, "too long"),
         ({"sequences": 0}, "sequences"),
-        ({"sequences": 10**7}, "do not fit in memory"),
+        ({"sequences": 10**7}, "at most 1428571 sequences; with dataset_params.fresh=true they are others each epoch"),
+        ({"sequences": 10**7, "fresh": True}, r"at most 1428571 sequences\.$"),
         ({"sequences": 10**30}, "sequences"),
         ({"variant": "and"}, "recall or xor or adder"),
         ({"variant": ["recall"]}, "variant"),
