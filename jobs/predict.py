@@ -13,7 +13,7 @@ from jobs.entry_point import add_common_options, exit_code_of
 from jobs.finished_model import FinishedRun, finished_run
 from service.datasets.examples import Examples, bits_as_signs, read_examples
 from service.errors import UserFailure
-from service.generated import BITS_TASK, generated
+from service.generated import generated, is_bits_task
 from service.scratch import ScratchFolder
 from service.settings import Settings
 from service.storage import open_store
@@ -44,7 +44,7 @@ def predict(run: FinishedRun, files: list[Path], top: int = 1) -> Document:
     """The classes of all examples of all files, or their bits at each step; raise BadData or InvalidInput for a file before that."""
     # Bad files are told before TensorFlow is imported.
     found = [read_examples(path, run.dataset.features) for path in files]
-    made = generated(run.spec.dataset, run.spec.dataset_params) if run.spec.task.replace("_", "-") == BITS_TASK else None
+    made = generated(run.spec.dataset, run.spec.dataset_params) if is_bits_task(run.spec.task) else None
     if made is not None:
         found = [bits_as_signs(examples) for examples in found]
     logits = _logits(run, found)

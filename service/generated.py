@@ -96,12 +96,17 @@ def generated(dataset: str, params: Mapping[str, Any]) -> BitSequences | None:
     return BitSequences(**given)
 
 
+def is_bits_task(task: str) -> bool:
+    """Whether a spec's `task` is that of the dataset `bits`."""
+    return task.replace("_", "-") == BITS_TASK
+
+
 def check_generated(dataset: str, params: Mapping[str, Any], task: str) -> None:
     """Refuse wrong `dataset_params`, and a task that the dataset is not for; raise InvalidInput."""
-    made = generated(dataset, params)
-    if made is not None and task != BITS_TASK:
+    made, for_bits = generated(dataset, params), is_bits_task(task)
+    if made is not None and not for_bits:
         raise InvalidInput(f"The dataset 'bits' is for the task {BITS_TASK!r}, not {task[:60]!r}: use -s task={BITS_TASK}.")
-    if made is None and task.replace("_", "-") == BITS_TASK:
+    if made is None and for_bits:
         raise InvalidInput(f"The task {BITS_TASK!r} is for the dataset 'bits', not {dataset[:60]!r}: use -s dataset=bits.")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from service.datasets import find_dataset
 from service.errors import InvalidInput, UnknownName
-from service.generated import BITS_TASK
+from service.generated import is_bits_task
 from service.recipes.validation import nearest
 from service.specs import TrainSpec
 from service.storage.base import Store
@@ -73,7 +73,7 @@ def check_names(spec: TrainSpec, folder: Path) -> None:
 
 def _check_steps(spec: TrainSpec) -> None:
     models = sequence_models()
-    if spec.task.replace("_", "-") == BITS_TASK and spec.model.replace("_", "-") not in models:
+    if is_bits_task(spec.task) and spec.model.replace("_", "-") not in models:
         raise InvalidInput(
             f"The model {spec.model!r} gives one answer for an example, but the task {spec.task!r} needs one for each step: "
             f"use {' or '.join(models)}."

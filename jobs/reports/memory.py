@@ -10,7 +10,7 @@ from jobs.reports.curves import Chart, Line, draw, thinned
 from jobs.reports.facts import RunFacts
 from jobs.reports.pictures import png
 from jobs.reports.words import percent
-from service.generated import BITS_TASK
+from service.generated import is_bits_task
 
 Bytes = NDArray[np.uint8]
 _ONE, _WRONG = (58, 130, 200), (216, 90, 20)
@@ -22,7 +22,7 @@ GIVEN = "The recurrence began as a chain, which delays by construction: this mem
 
 def remembers(facts: RunFacts) -> bool:
     """Whether the run's task is to remember bits."""
-    return str(facts.spec.get("task", "")).replace("_", "-") == BITS_TASK
+    return is_bits_task(str(facts.spec.get("task", "")))
 
 
 def memory(facts: RunFacts, why_missing: str) -> dict[str, Any] | None:

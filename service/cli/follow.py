@@ -22,7 +22,7 @@ from service.errors import (
     StoreError,
     UserFailure,
 )
-from service.generated import BITS_TASK, CHANCE_OF_BITS
+from service.generated import CHANCE_OF_BITS, is_bits_task
 from service.storage.base import Store
 from service.storage.records import ENDED, Document, RunRecord, lease_is_live
 
@@ -202,7 +202,7 @@ def result_line(run: Document) -> str:
     if run.get("started") and run.get("finished"):
         parts[0] += f" in {duration(run['finished'] - run['started'])}"
     parts += [figures(metrics, tests)] if tests else []
-    if run.get("spec", {}).get("task") == BITS_TASK and "test_accuracy" in tests:
+    if is_bits_task(run.get("spec", {}).get("task", "")) and "test_accuracy" in tests:
         parts[-1] += f"  (guesses {CHANCE_OF_BITS:.4f})"
     return f"{': '.join(parts)}  (store {run['store']})"
 

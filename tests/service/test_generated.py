@@ -67,7 +67,8 @@ def test_other_datasets_take_no_parameters(dataset: str) -> None:
 
 
 def test_bits_and_their_task_go_together() -> None:
-    check_generated("bits", {}, "bit-memory")
+    for task in ("bit-memory", "bit_memory"):
+        check_generated("bits", {}, task)
     with pytest.raises(InvalidInput, match="for the task 'bit-memory', not 'classification'"):
         TrainSpec(model="lstm", dataset="bits", epochs=1)
     with pytest.raises(InvalidInput, match="for the dataset 'bits', not 'digits'"):

@@ -3,7 +3,9 @@ import pytest
 from service.cli.follow import result_line
 
 
-@pytest.mark.parametrize(("task", "guesses"), [("bit-memory", "  (guesses 0.5000)"), ("classification", "")])
+@pytest.mark.parametrize(
+    ("task", "guesses"), [("bit-memory", "  (guesses 0.5000)"), ("bit_memory", "  (guesses 0.5000)"), ("classification", "")]
+)
 def test_the_result_of_bits_says_what_guesses_reach(task: str, guesses: str) -> None:
     metrics = {"test_loss": 0.25, "test_accuracy": 0.9876, "accuracy": 1.0}
     run = {"id": "a", "kind": "train", "state": "succeeded", "metrics": metrics, "spec": {"task": task}, "store": "s"}
