@@ -11,7 +11,7 @@ from typing import Any
 
 from service.datasets import find_dataset
 from service.errors import InvalidInput, UnknownName
-from service.generated import is_bits_task
+from service.generated import BitSequences, generated, is_bits_task
 from service.recipes.validation import nearest
 from service.specs import TrainSpec
 from service.storage.base import Store
@@ -62,6 +62,9 @@ def check_names(spec: TrainSpec, folder: Path) -> None:
                 )
         _check_steps(spec)
         _check_space(spec)
+    made = generated(spec.dataset, spec.dataset_params)
+    if made is not None:
+        _check_bits(spec, made)
     _among(registered("tasks"), spec.task, "task")
     for module in user_modules(spec):
         if not _module_exists(module, folder):
@@ -84,6 +87,24 @@ def _check_space(spec: TrainSpec) -> None:
     if spec.space.name == "target" and spec.model.replace("_", "-") not in TARGET_SPACE_MODELS:
         raise InvalidInput(
             f"Target space cannot solve the layers of the model {spec.model!r}: use {' or '.join(TARGET_SPACE_MODELS)}, or space=weight."
+        )
+    # Frozen layers are not solved.
+    if spec.space.name == "target" and spec.model_params.get("batch_norm") and not spec.freeze:
+        raise InvalidInput(
+            "Target space cannot solve the batch normalisation that model_params.batch_norm asks for: "
+            "use -s model_params.batch_norm=false, or space=weight."
+        )
+
+
+def _check_bits(spec: TrainSpec, made: BitSequences) -> None:
+    if spec.input == "stream":
+        raise InvalidInput("The dataset 'bits' is generated in memory, where there is nothing to stream: use -s input=auto.")
+    if spec.augment:
+        raise InvalidInput("The dataset 'bits' has no images for augment to change: use -s augment=[].")
+    length = spec.space.realisation_length
+    if length is not None and length > made.length:
+        raise InvalidInput(
+            f"space.realisation_length is {length}, but the sequences have {made.length} steps: use at most as many."
         )
 
 

@@ -103,6 +103,28 @@ def test_a_model_that_target_space_cannot_solve_is_refused(tmp_path: Path, model
         check_names(spec_of(f"model={model}", "space=target"), tmp_path)
 
 
+def test_target_space_is_planned_without_batch_normalisation_that_learns(tmp_path: Path) -> None:
+    normalised = ("model=cnn", "model_params.batch_norm=true", "space.name=target")
+    with pytest.raises(InvalidInput, match=r"use -s model_params\.batch_norm=false, or space=weight"):
+        check_names(spec_of(*normalised), tmp_path)
+    check_names(spec_of(*normalised, "space.initial=weights", "init_from=base", "freeze=all-but-head"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("input=stream", "nothing to stream: use -s input=auto"),
+        ("augment=[{name: flip}]", r"no images for augment to change: use -s augment=\[\]"),
+        ("space={name: target, realisation_length: 71}", "realisation_length is 71, but the sequences have 70 steps"),
+    ],
+)
+def test_what_does_nothing_for_bits_is_refused(tmp_path: Path, override: str, words: str) -> None:
+    bits = ("dataset=bits", "task=bit-memory", "model=simple-rnn", "model_params={}")
+    check_names(spec_of(*bits, "input=memory", "space={name: target, realisation_length: 70}"), tmp_path)
+    with pytest.raises(InvalidInput, match=words):
+        check_names(spec_of(*bits, override), tmp_path)
+
+
 def test_generated_sequences_are_planned_without_a_store(local_store: Store) -> None:
     spec = spec_of("dataset=bits", "task=bit-memory", "dataset_params={sequences: 200}", "model=lstm", "model_params={}")
     wanted = {"name": "bits", "version": "philox-1", "training": 180, "validation": 20, "test": 200}
