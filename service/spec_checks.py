@@ -61,6 +61,7 @@ def check_names(spec: TrainSpec, folder: Path) -> None:
                     f"The model {spec.model!r} has no parameter {name[:80]!r}{nearest(name, parameters)}; it takes {known}."
                 )
         _check_steps(spec)
+        _check_recurrence(spec)
         _check_space(spec)
     made = generated(spec.dataset, spec.dataset_params)
     if made is not None:
@@ -80,6 +81,22 @@ def _check_steps(spec: TrainSpec) -> None:
         raise InvalidInput(
             f"The model {spec.model!r} gives one answer for an example, but the task {spec.task!r} needs one for each step: "
             f"use {' or '.join(models)}."
+        )
+
+
+def _check_recurrence(spec: TrainSpec) -> None:
+    """The width and the start of a recurrent model."""
+    if spec.model.replace("_", "-") not in sequence_models():
+        return
+    given = {name: value for name, value in spec.model_arguments.items() if value is not None}
+    widths = given.get("units", 1)
+    for width in widths if isinstance(widths, list | tuple) else [widths]:
+        if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+            raise InvalidInput(f"model_params.units is {str(widths)[:60]}, but a width must be a positive whole number.")
+    starts = _constant("models", spec.model, "STARTS")
+    if "start" in given and given["start"] not in starts:
+        raise InvalidInput(
+            f"model_params.start is {str(given['start'])[:60]!r}, but the model {spec.model!r} takes {' or '.join(starts)}."
         )
 
 
@@ -158,13 +175,18 @@ def check_dataset(spec: TrainSpec, store: Store) -> Document:
     return {"name": spec.dataset.partition("@")[0], "version": dataset.version, **counts}
 
 
-@functools.cache
 def metrics_of(task: str) -> tuple[str, ...]:
     """The names of a task's metrics, beside its loss: the `METRICS` of its file."""
+    return _constant("tasks", task, "METRICS")
+
+
+@functools.cache
+def _constant(kind: str, name: str, constant: str) -> tuple[str, ...]:
+    """The words that a constant of a model's or a task's file lists, or has as keys; none where there is no such constant."""
     package = importlib.util.find_spec("jobs")
     for folder in (package.submodule_search_locations if package else None) or []:
-        path = Path(folder, "tasks", f"{task.replace('-', '_')}.py")
+        path = Path(folder, kind, f"{name.replace('-', '_')}.py")
         for node in ast.parse(path.read_bytes()).body if path.exists() else []:
-            if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "METRICS" for t in node.targets):
+            if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == constant for t in node.targets):
                 return tuple(ast.literal_eval(node.value))
     return ()

@@ -10,6 +10,8 @@ from keras import layers
 from jobs.models.parameters import choice, share
 from jobs.models.recurrence import OPEN, open_orthogonal, scale_inputs, stack, steps_model
 
+STARTS = ("constant", "simple")
+
 
 def build(
     input_shape: tuple[int, ...],
@@ -30,7 +32,7 @@ def build(
     `input_scale` multiplies the first kernel of the lowest layer, as in `simple-rnn`.
     A layer of u units on v values has 3 (v + u + 2) u parameters.
     """
-    kind = choice("start", start, ("constant", "simple"))
+    kind = choice("start", start, STARTS)
 
     def layer(width: int, sequences: bool) -> Any:
         return layers.GRU(width, return_sequences=sequences)

@@ -10,6 +10,8 @@ from keras import layers
 from jobs.models.parameters import choice, number, share, whole_number
 from jobs.models.recurrence import OPEN, open_orthogonal, scale_inputs, stack, steps_model
 
+STARTS = ("constant", "chrono", "simple")
+
 
 def build(
     input_shape: tuple[int, ...],
@@ -34,7 +36,7 @@ def build(
     recurrent one, which hands everything on. `input_scale` multiplies the first kernel of the lowest layer, as in `simple-rnn`.
     A layer of u units on v values has 4 (v + u + 1) u parameters.
     """
-    kind = choice("start", start, ("constant", "chrono", "simple"))
+    kind = choice("start", start, STARTS)
     bias = number("forget_bias", forget_bias)
     model = steps_model("lstm", input_shape)
     memory = max(3, input_shape[0] if longest is None else whole_number("longest", longest))

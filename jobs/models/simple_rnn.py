@@ -10,7 +10,8 @@ from keras import layers
 from jobs.models.parameters import choice, share
 from jobs.models.recurrence import scale_inputs, stack, steps_model
 
-_RECURRENT = {"orthogonal": "orthogonal", "glorot": "glorot_uniform", "identity": "identity", "chain": "zeros"}
+STARTS = {"orthogonal": "orthogonal", "glorot": "glorot_uniform", "identity": "identity", "chain": "zeros"}
+"""The values of `start`, each with Keras' initializer."""
 
 
 def build(
@@ -34,11 +35,11 @@ def build(
     layer: where it is small, tanh stays nearly linear, and an orthogonal U keeps what went in for many steps. A layer of u units on v values has (v + u + 1) u
     parameters.
     """
-    kind = choice("start", start, tuple(_RECURRENT))
+    kind = choice("start", start, tuple(STARTS))
     name = choice("activation", activation, ("tanh", "relu", "sigmoid", "elu", "selu", "silu"))
 
     def layer(width: int, sequences: bool) -> Any:
-        return layers.SimpleRNN(width, activation=name, recurrent_initializer=_RECURRENT[kind], return_sequences=sequences)
+        return layers.SimpleRNN(width, activation=name, recurrent_initializer=STARTS[kind], return_sequences=sequences)
 
     model = stack(steps_model("simple-rnn", input_shape), layer, units, hidden, share("dropout", dropout), classes, every_step)
     if kind == "chain":

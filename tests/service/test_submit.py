@@ -103,6 +103,35 @@ def test_a_model_that_target_space_cannot_solve_is_refused(tmp_path: Path, model
         check_names(spec_of(f"model={model}", "space=target"), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("model", "params", "words"),
+    [
+        ("lstm", "units: 0", "units is 0, but a width must be a positive whole number"),
+        ("jordan", "units: 2.5", "units is 2.5"),
+        ("elman", "units: true", "units is True"),
+        ("gru", "units: [8, -1]", r"units is \[8, -1\]"),
+        ("gru", "start: chrono", "start is 'chrono', but the model 'gru' takes constant or simple"),
+        ("lstm", "start: chain", "takes constant or chrono or simple"),
+        ("simple-rnn", "start: [chain]", "takes orthogonal or glorot or identity or chain"),
+    ],
+)
+def test_a_width_and_a_start_that_a_recurrent_model_does_not_take_are_refused(
+    tmp_path: Path, model: str, params: str, words: str
+) -> None:
+    bits = ("dataset=bits", "task=bit-memory", f"model={model}")
+    check_names(spec_of(*bits, "model_params={units: {expression: batch // 2}}"), tmp_path)
+    with pytest.raises(InvalidInput, match=words):
+        check_names(spec_of(*bits, f"model_params={{{params}}}"), tmp_path)
+
+
+@pytest.mark.parametrize("start", ["orthogonal", "glorot", "identity", "chain"])
+def test_known_starts_are_planned(tmp_path: Path, start: str) -> None:
+    check_names(
+        spec_of("dataset=bits", "task=bit-memory", "model=simple_rnn", f"model_params={{units: [4, 5], start: {start}}}"),
+        tmp_path,
+    )
+
+
 def test_target_space_is_planned_without_batch_normalisation_that_learns(tmp_path: Path) -> None:
     normalised = ("model=cnn", "model_params.batch_norm=true", "space.name=target")
     with pytest.raises(InvalidInput, match=r"use -s model_params\.batch_norm=false, or space=weight"):
