@@ -1,7 +1,8 @@
 """Target space: the optimizer changes targets for the layers' sums on fixed examples, and the weights are solved from them.
 
 After Fairbank, Samothrakis and Citi, "Deep Learning in Target Space", JMLR 23(8), 2022. With T_l the targets of layer l, A_l its rows
-on the realisation batch X̄ (the first training examples in stored order) and λ the ridge, the weights are
+on the realisation batch X̄ (section 3.1; here the first training examples in stored order) and λ the ridge, the weights are, by
+equations (6) and (7),
 
     W_l = argmin ‖A_l W − T_l‖² + λ‖W‖²
 
