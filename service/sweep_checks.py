@@ -13,6 +13,8 @@ from service.storage.records import Document
 from service.sweep_points import Points
 from service.sweep_specs import SweepSpec
 
+MOST_CHECKED = 500
+"""Combinations of a grid (assumed: each takes about a millisecond). Of a larger one those that make no spec are left out later."""
 TRIAL_DIGITS = 5
 LONGEST_SWEEP_ID = LONGEST - TRIAL_DIGITS - 1
 """A trial's id is the sweep's, a hyphen and a number."""
@@ -48,9 +50,22 @@ def check_sweep(spec: SweepSpec, store: Store, folder: Path) -> tuple[list[Train
         )
     _check_seeds(spec)
     specs = [points.spec(corner) for corner in points.corners()]
+    if not spec.is_drawn and count <= MOST_CHECKED:
+        _check_combinations(points)
     dataset = _check_all(specs, store, folder)
     _check_metric(spec, specs)
     return specs, dataset
+
+
+def _check_combinations(points: Points) -> None:
+    """Values that are good each for itself may contradict each other."""
+    for number in range(points.count):
+        point = points.point(number)
+        try:
+            points.spec(point)
+        except InvalidInput as error:
+            values = ", ".join(f"{key} {value}" for key, value in point.params.items())
+            raise InvalidInput(f"The values {values[:200]} make no trial together: {error}") from error
 
 
 def _check_seeds(sweep: SweepSpec) -> None:

@@ -189,3 +189,16 @@ def test_an_id_stands_for_a_run_or_a_sweep(local_store: Store, tmp_path: Path) -
     RunRecord(local_store, "a-sweep").claim(TrainSpec.model_validate(first), {})
     with pytest.raises(InvalidInput, match="is a run"):
         submit(made, local_store)
+
+
+@pytest.mark.parametrize("together", ["auto", "never"])
+def test_values_that_contradict_each_other_are_found_by_the_plan(local_store: Store, tmp_path: Path, together: str) -> None:
+    text = f"""
+base: {{recipe: bit-memory-rnn, worker: {{cpus: 0.01}}}}
+space:
+  dataset_params.delay: {{grid: [5, 30]}}
+  dataset_params.length: {{grid: [40, 20]}}
+together: {together}
+"""
+    with pytest.raises(InvalidInput, match=r"dataset_params.delay 30, dataset_params.length 20 make no trial together: .*delay"):
+        plan_for(local_store, tmp_path, text=text)
