@@ -19,7 +19,7 @@ from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage import open_store
 from service.storage.base import Store
-from service.storage.records import ENDED, Document, Lease, RunRecord
+from service.storage.records import ENDED, Document, Lease, RunRecord, as_of_today
 from service.sweep_specs import SweepSpec
 from service.trials import goes_further
 
@@ -80,8 +80,13 @@ def take_and_drive(arguments: argparse.Namespace, submit: Submit, drive: Drive) 
             told = state["state"]
             say(f"run {run_id} is driven by another process; it is {told}")
         time.sleep(ATTACH_SECONDS)
-    state = record.state()
-    if state["state"] in ENDED and not (arguments.resume and _goes_on(arguments, record, submission, state)):
+    try:
+        state = record.state()
+        over = state["state"] in ENDED and not (arguments.resume and _goes_on(arguments, record, submission, state))
+    except BaseException:
+        lease.release()
+        raise
+    if over:
         lease.release()
         return report_end(run_id, state, arguments.resume)
     return drive(arguments, record, submission, settings, lease)
@@ -103,7 +108,7 @@ def claim(record: RunRecord, spec: TrainSpec | SweepSpec, stem: str, check: Call
     command = ["python", "-m", f"jobs.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
     origin = {"recipe": stem, "command": command, "folder": str(Path.cwd())}
     if record.store.exists(record.paths.spec) or not record.claim(spec, {**origin, **check()}):
-        stored, wanted = record.submission()["spec"], spec.document()
+        stored, wanted = as_of_today(record.submission()["spec"], type(spec)), spec.document()
         differing = sorted(key for key in {*stored, *wanted} if stored.get(key) != wanted.get(key))
         if differing:
             raise InvalidInput(
@@ -135,7 +140,7 @@ def install_signal_handlers(record: RunRecord) -> None:
 
     def handler(number: int, frame: FrameType | None) -> None:
         nonlocal asked
-        if asked or record.cancel_requested():
+        if asked or record.person_cancelled():
             raise Cancelled(f"The run {record.run_id} was stopped at once; continue it with --resume.")
         asked = True
         say("stopping at the next step; a second signal stops at once")

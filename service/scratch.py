@@ -27,7 +27,9 @@ class ScratchFolder(tempfile.TemporaryDirectory[str]):
                 # None: another process took it for abandoned before it was locked.
                 lock = _claim(Path(self.name))
             except OSError:
-                # A file system without locks, where nobody can take it for abandoned.
+                # Without locks: where no other process looks for abandoned ones.
+                super().cleanup()
+                super().__init__(prefix=f"delayline-{purpose}-", ignore_cleanup_errors=True)
                 break
         self._release = weakref.finalize(self, os.close, lock) if lock is not None else lambda: None
 

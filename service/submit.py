@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from service.cluster.base import Cluster, Job
 from service.cluster.local_ray import driver_job
 from service.errors import InvalidInput
@@ -17,7 +15,7 @@ from service.settings import Settings
 from service.spec_checks import check_dataset, check_names, user_modules
 from service.specs import TrainSpec
 from service.storage.base import Store
-from service.storage.records import ENDED, Document, RunRecord, lease_is_live, rows_to_bytes
+from service.storage.records import ENDED, Document, RunRecord, as_of_today, lease_is_live, rows_to_bytes
 from service.storage.standing import standing
 from service.sweep_specs import SweepSpec
 from service.trials import goes_further
@@ -146,7 +144,7 @@ def submit(plan: Plan, store: Store) -> Submission:
     if not plan.resume and record.claim(plan.spec, plan.origin):
         return Submission("start")
     submission = record.submission()
-    differences = differing(_as_of_today(submission["spec"], type(plan.spec)), plan.spec.document())
+    differences = differing(as_of_today(submission["spec"], type(plan.spec)), plan.spec.document())
     refused = [line for key, line in differences if not (plan.resume and key in CHANGEABLE[plan.kind])]
     if submission.get("kind", "train") != plan.kind:
         raise InvalidInput(f"{plan.run_id!r} is a {_NOUNS[str(submission.get('kind', 'train'))]}: give another --name.")
@@ -187,14 +185,6 @@ def _note_changes(record: RunRecord, state: Document, changes: list[str]) -> Non
     message = f"submitted again with changes ({'; '.join(changes)})"
     row = {"time": time.time(), "attempt": attempt, "event": "changed", "message": message}
     record.store.write(record.paths.events(attempt, f"submit-{time.time_ns()}"), rows_to_bytes([row]))
-
-
-def _as_of_today(stored: Document, kind: type[TrainSpec | SweepSpec]) -> Document:
-    """A stored spec with the keys that this version added, at their defaults."""
-    try:
-        return kind.model_validate(stored).document()
-    except ValidationError:
-        return stored
 
 
 def differing(stored: Document, wanted: Document) -> list[tuple[str, str]]:

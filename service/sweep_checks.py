@@ -50,7 +50,8 @@ def check_sweep(spec: SweepSpec, store: Store, folder: Path) -> tuple[list[Train
         )
     _check_seeds(spec)
     specs = [points.spec(corner) for corner in points.corners()]
-    if not spec.is_drawn and count <= MOST_CHECKED:
+    drawn = any(key not in spec.grids and each.expression is None for key, each in spec.space.items())
+    if not drawn and count <= MOST_CHECKED:
         _check_combinations(points)
     dataset = _check_all(specs, store, folder)
     _check_metric(spec, specs)

@@ -1,5 +1,6 @@
 """The points of a search space: a grid is gone through, all else drawn from the sweep's seed, each point by its number alone."""
 
+import contextlib
 import itertools
 import math
 import random
@@ -18,6 +19,8 @@ UNBOUNDED = 10**9
 """The count of points that are drawn until the budget is used up."""
 MOST_POINTS = 10_000
 """A sweep without `trials` or `budget` has at most so many (assumed: a day of trials of 10 s each)."""
+FIRST_POINTS = 100
+"""Among so many there is one that makes a spec (assumed: or the space is wrong)."""
 
 Params = dict[str, Any]
 
@@ -112,9 +115,20 @@ class Points:
             values["seed"] = int(values.get("seed", 0)) + seed
         return validate(values)
 
+    def first(self) -> Point:
+        """The first point that makes a spec; raise InvalidInput with what is wrong with the very first where none does so soon."""
+        for number in range(min(self.count, FIRST_POINTS)):
+            with contextlib.suppress(InvalidInput):
+                point = self.point(number)
+                self.spec(point)
+                return point
+        point = self.point(0)
+        self.spec(point)
+        return point
+
     def corners(self) -> Iterator[Point]:
         """Points whose specs show what is wrong with a space: each listed value and each end of a range with the first of all others."""
-        first = self.point(0)
+        first = self.first()
         for base in self._sweep.base:
             yield self.complete(0, base.name, {key: first.params[key] for key in (*self._grids, *self._drawn)})
         for key, parameter in self._sweep.space.items():

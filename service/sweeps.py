@@ -1,5 +1,7 @@
 """Plan a sweep: every value of its space is checked against the specs of its trials before anything starts."""
 
+import itertools
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -56,7 +58,7 @@ def plan_sweep(
         "dataset": dataset,
         "resources_per_trial": resources(first),
         **_companions(spec, points, identity),
-        "first_trial": points.spec(points.point(0)).document(),
+        "first_trial": points.spec(points.first()).document(),
     }
     where = (settings, store.url, cluster.description, folder)
     return Plan(identity, spec, *where, resume, origin, modules, SWEEP_RETRIES, details)
@@ -78,7 +80,12 @@ def _companions(sweep: SweepSpec, points: Points, identity: str) -> Document:
     if not gathers(sweep) or sweep.search == "tpe" or points.count > MOST_TOLD:
         return {}
     groups: dict[str | None, list[str]] = {}
+    ids = map(partial(trial_id, identity), itertools.count())
     for number in range(points.count):
-        members = groups.setdefault(company_key(points.spec(points.point(number))), [])
-        members += [trial_id(identity, number * sweep.seeds + seed) for seed in range(sweep.seeds)]
+        try:
+            key = company_key(points.spec(points.point(number)))
+        except InvalidInput:
+            # Drawn values that make no trial together: the sweep leaves them out.
+            continue
+        groups.setdefault(key, []).extend(itertools.islice(ids, sweep.seeds))
     return {"together": [members for key, members in groups.items() if key is not None and len(members) > 1]}

@@ -131,8 +131,8 @@ def _share_done(row: Document) -> float:
 
 
 def was_lost(row: Document) -> bool:
-    """Whether a trial failed by what neither its spec nor its data caused."""
-    return row["state"] == "failed" and (row["error"] or {}).get("kind") in ("infrastructure", "store", "lease")
+    """Whether a trial failed by what neither its spec nor its data caused; a row, or its run's state."""
+    return row["state"] == "failed" and (row.get("error") or {}).get("kind") in ("infrastructure", "store", "lease")
 
 
 def goes_further(record: RunRecord, sweep: SweepSpec) -> bool:

@@ -1,7 +1,7 @@
 """The trials of one sweep: which there are, which wait, what came of them. What the store says is what a new driver goes on from."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from jobs.sweeps.search import Proposer
@@ -9,13 +9,13 @@ from service.errors import InvalidInput
 from service.names import trial_id
 from service.specs import TrainSpec
 from service.storage.records import Document, RunRecord
-from service.sweep_points import Params, Point, Points
+from service.sweep_points import MOST_POINTS, UNBOUNDED, Params, Point, Points
 from service.sweep_specs import SweepSpec
 from service.together import company_key
 from service.trials import OVER, trial_rows, value_of, was_lost
 
 MOST_LEFT_OUT = 1000
-"""Points in a row (assumed: who draws so many in vain means another space)."""
+"""Drawn points in a row (assumed: who draws so many in vain means another space)."""
 BUDGET = "budget"
 """Who stopped a trial, if not a scheduler."""
 
@@ -40,7 +40,8 @@ class SweepBooks:
     @property
     def total(self) -> int:
         """How many trials there will be, seeds counted, unless the sweep is stopped."""
-        return (self._points.count - self._left_out) * self._spec.seeds
+        count = self._points.count
+        return (count if count >= UNBOUNDED else count - self._left_out) * self._spec.seeds
 
     @property
     def left(self) -> int:
@@ -49,7 +50,7 @@ class SweepBooks:
 
     def first(self) -> TrainSpec:
         """The spec of a trial that tells what each takes."""
-        point = self._points.point(0) if self._spec.search != "tpe" else next(self._points.corners())
+        point = self._points.first() if self._spec.search != "tpe" else next(self._points.corners())
         return self._points.spec(point)
 
     def recall(self, has_time: bool) -> int:
@@ -190,25 +191,32 @@ class SweepBooks:
 
         A point whose values make no spec together is left out. Raise InvalidInput where too many are, or all.
         """
-        why: InvalidInput | None = None
-        for _ in range(MOST_LEFT_OUT):
+        first, reasons = self._proposer.proposed, list[InvalidInput]()
+        while len(reasons) < (MOST_LEFT_OUT if self._spec.is_drawn else MOST_POINTS):
             try:
                 point = self._proposer.propose()
                 if point is not None:
                     self._points.spec(point, self._spec.seeds - 1)
             except InvalidInput as error:
-                why = error
-                self._left_out += 1
-                self._tell(f"point {self._proposer.proposed - 1} is left out: {error}")
+                reasons.append(error)
                 continue
+            self._note_left_out(first, reasons)
             if point is None:
-                if why is not None and not self.trials:
-                    raise why
+                if reasons and not self.trials:
+                    raise reasons[0]
                 return False
             self.waiting += [self._add(point, seed) for seed in range(self._spec.seeds)]
             self._record.write_trials(self.trials)
             return True
-        raise InvalidInput(f"{MOST_LEFT_OUT} points in a row make no spec; of the last one: {why}")
+        raise InvalidInput(f"{len(reasons)} points in a row make no spec; of the last one: {reasons[-1]}")
+
+    def _note_left_out(self, first: int, reasons: Sequence[InvalidInput]) -> None:
+        """Of these points, which follow each other."""
+        self._left_out += len(reasons)
+        if len(reasons) == 1:
+            self._tell(f"point {first} is left out: {reasons[0]}")
+        elif reasons:
+            self._tell(f"{len(reasons)} points from {first} on are left out, the first because: {reasons[0]}")
 
     def _add(self, point: Point, seed: int) -> Document:
         """Claim the run of a trial and note it."""

@@ -10,6 +10,7 @@ from service.errors import DelaylineError, InfrastructureFailure
 from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage.records import ENDED, Lease, RunRecord
+from service.trials import was_lost
 
 EVALUATION = "evaluation"
 """The key of Tune's results that counts a trial's evaluations, by which schedulers go."""
@@ -37,9 +38,9 @@ class TrialRun:
 
     @property
     def is_due(self) -> bool:
-        """Whether there is something to do: the run is not over, and its sweep not stopped."""
-        state = self.record.state()["state"]
-        if state in ENDED and state != "cancelled":
+        """Whether there is something to do: the run is not over, or was lost, and its sweep is not stopped."""
+        state = self.record.state()
+        if state["state"] in ENDED and state["state"] != "cancelled" and not was_lost(state):
             return False
         # Tune holds a trial or two ready: one that had not begun when the sweep was stopped does not begin.
         return not RunRecord(self.record.store, self.sweep).cancel_requested()
@@ -63,7 +64,8 @@ class TrialRun:
             lease.release()
             raise
         # A process that lets a run pause may be about to end it until it gives the lease back.
-        anew = self.record.state()["state"] == "cancelled" and not self._paused()
+        state = self.record.state()["state"]
+        anew = state == "failed" or (state == "cancelled" and not self._paused())
         Driver(
             self.record, self.record.spec(), self.settings, lease, self.folder,
             fresh_budget=anew, say=say, make_group=make_group, reports=False,

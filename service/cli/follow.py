@@ -122,7 +122,7 @@ class Companion:
             raise KeyboardInterrupt
         if self._asked is None or now - self._asked > REPEAT_SECONDS:
             with contextlib.suppress(StoreError):
-                if not record.cancel_requested():
+                if not record.person_cancelled():
                     record.request_cancel()
             if self._asked is None:
                 self.display.note("saving a checkpoint and stopping; press Ctrl-C again to stop at once")

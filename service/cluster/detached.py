@@ -51,7 +51,7 @@ def install_signal_handler(record: RunRecord) -> None:
 
     def ask() -> None:
         with contextlib.suppress(StoreError):
-            if record.state()["state"] not in ENDED and not record.cancel_requested():
+            if record.state()["state"] not in ENDED and not record.person_cancelled():
                 record.request_cancel()
 
     signal.signal(signal.SIGTERM, handler)

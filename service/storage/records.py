@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from pydantic import ValidationError
 
 from service.errors import Conflict, Damaged, InvalidInput, LeaseLost, NotFound, UnknownName
 from service.run_paths import RunPaths
@@ -313,3 +314,11 @@ class Lease:
                 "released": released,
             }
         )
+
+
+def as_of_today(stored: Document, kind: type[TrainSpec | SweepSpec]) -> Document:
+    """A stored spec with the keys that this version added, at their defaults."""
+    try:
+        return kind.model_validate(stored).document()
+    except ValidationError:
+        return stored

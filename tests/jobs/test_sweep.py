@@ -6,7 +6,7 @@ import pytest
 
 from jobs import sweep
 from service.storage.base import Store
-from service.storage.records import RunRecord
+from service.storage.records import RunRecord, to_bytes
 
 SWEEP = """
 base: {recipe: lenet5-digits, workers: 1, worker: {cpus: 0.01}}
@@ -74,3 +74,12 @@ def test_a_sweep_that_is_claimed_is_not_checked_again(local_store: Store, capsys
 def test_a_cluster_that_exists_is_not_measured_by_this_machine(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
     assert run(local_store, "-s", "base.worker.cpus=1000") == 0
+
+
+def test_a_sweep_of_an_earlier_version_is_the_same_though_its_spec_lacks_a_key(local_store: Store) -> None:
+    assert run(local_store) == 0
+    record = RunRecord(local_store, "a-sweep")
+    stored = record.submission()
+    assert stored["spec"].pop("order") == "nested"
+    local_store.write(record.paths.spec, to_bytes(stored))
+    assert run(local_store) == 0

@@ -202,3 +202,24 @@ together: {together}
 """
     with pytest.raises(InvalidInput, match=r"dataset_params.delay 30, dataset_params.length 20 make no trial together: .*delay"):
         plan_for(local_store, tmp_path, text=text)
+
+
+DRAWN = """
+base: {recipe: bit-memory-rnn, worker: {cpus: 0.01}}
+space:
+  epochs: {integers: [18, 22]}
+  batch: {expression: 20 + 0 * (1 // (epochs - 20))}
+"""
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_drawn_values_that_make_no_trial_together_do_not_keep_a_sweep_from_its_beginning(
+    local_store: Store, tmp_path: Path, seed: int
+) -> None:
+    """With seed 0 the very first point is such a one."""
+    document = plan_for(local_store, tmp_path, text=f"{DRAWN}search: random\ntrials: 60\nseed: {seed}\n").document()
+    ids = [name for group in document["together"] for name in group]
+    assert len(set(ids)) == len(ids) < 60
+    assert document["first_trial"]["epochs"] != 20
+    with_a_grid = DRAWN.replace("space:", "space:\n  dataset_params.sequences: {grid: [400, 800]}")
+    plan_for(local_store, tmp_path, text=f"{with_a_grid}trials: 60\ntogether: never\nseed: {seed}\n")

@@ -15,6 +15,7 @@ from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage.base import Store
 from service.storage.records import Lease, RunRecord
+from service.sweep_points import Points
 from service.sweep_specs import SweepSpec
 from service.trials import trial_rows
 
@@ -271,7 +272,7 @@ def test_points_whose_values_make_no_spec_together_are_left_out(sweep: Sweep, lo
     record = RunRecord(local_store, "s")
     assert [tuple(trial["params"].values()) for trial in record.trials()] == [(5, 40), (5, 20), (30, 40)]
     messages = [row["message"] for row in record.events()]
-    assert any(message.startswith("point 3 is left out: ") for message in messages)
+    assert sum(message.startswith("point 3 is left out: ") for message in messages) == 1
     assert messages[-1] == "the sweep ended: succeeded (3 succeeded)"
 
 
@@ -326,23 +327,28 @@ def test_the_budget_stops_what_is_under_way_and_the_sweep_has_succeeded(sweep: S
     assert RunRecord(local_store, "s").trials()[0]["stopped"]["by"] == "budget"
 
 
-def divided(values: list[int]) -> SweepSpec:
-    space = {"epochs": {"grid": values}, "batch": {"expression": "64 // (epochs - 2)"}}
-    return SweepSpec.model_validate({"base": [{"name": "b", "values": BASE}], "space": space, "together": "never"})
+def divided(values: dict[str, list[int]], **keys: Any) -> SweepSpec:
+    space = {"epochs": values, "batch": {"expression": "64 // (epochs - 2)"}}
+    return SweepSpec.model_validate({"base": [{"name": "b", "values": BASE}], "space": space, "together": "never", **keys})
 
 
 def test_points_whose_expressions_fail_are_left_out(sweep: Sweep, local_store: Store) -> None:
-    assert sweep(lambda record, order: end(record, "succeeded", 0.5), divided([3, 2, 200, 4])) == 0
-    assert [trial["params"]["batch"] for trial in RunRecord(local_store, "s").trials()] == [64, 32]
+    assert sweep(lambda record, order: end(record, "succeeded", 0.5), divided({"grid": [3, 2, 200, 4]})) == 0
+    record = RunRecord(local_store, "s")
+    assert [trial["params"]["batch"] for trial in record.trials()] == [64, 32]
+    assert any(row["message"].startswith("2 points from 1 on are left out, the first because: ") for row in record.events())
 
 
-def test_a_space_that_hardly_ever_makes_a_spec_ends_the_sweep(
+def test_draws_that_hardly_ever_make_a_spec_end_the_sweep(
     sweep: Sweep, local_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jobs.sweeps.books.MOST_LEFT_OUT", 3)
-    assert sweep(lambda record, order: end(record, "succeeded", 0.5), divided([3, 2, 200, 300, 4])) == 2
-    assert "3 points in a row make no spec; of the last one" in RunRecord(local_store, "s").state()["error"]["message"]
-    assert states(local_store) == ["succeeded"]
+    spec = divided({"choice": [2, 3, 200, 300, 400, 500]}, search="random", budget=100.0)
+    first = next(seed for seed in range(100) if Points(spec.model_copy(update={"seed": seed})).point(0).params["batch"] == 64)
+    assert sweep(lambda record, order: end(record, "succeeded", 0.5), spec.model_copy(update={"seed": first})) == 2
+    state = RunRecord(local_store, "s").state()
+    assert "3 points in a row make no spec; of the last one" in state["error"]["message"]
+    assert RunRecord(local_store, "s").progress()["total"] is None
 
 
 def test_a_budget_is_not_begun_anew_by_a_driver_that_follows_a_killed_one(sweep: Sweep, local_store: Store) -> None:

@@ -57,3 +57,15 @@ def test_a_trial_does_not_begin_once_its_sweep_was_stopped(
     run = TrialRun(record, sweep.run_id, Settings.load(store=local_store.url), str(tmp_path))
     assert run.drive(lambda *_: pytest.fail("no group is made")) is None
     assert not driven
+
+
+@pytest.mark.parametrize(("kind", "fresh"), [("infrastructure", [True]), ("store", [True]), ("lease", [True]), ("user", [])])
+def test_a_trial_that_was_lost_begins_with_new_retries_and_one_that_is_at_fault_does_not(
+    kind: str, fresh: list[bool], local_store: Store, make_spec: Any, driven: list[bool], tmp_path: Path
+) -> None:
+    record = RunRecord(local_store, "a-sweep-0001")
+    record.claim(make_spec(), {})
+    record.write_state({"state": "failed", "attempts": [], "error": {"kind": kind}})
+    run = TrialRun(record, "a-sweep", Settings.load(store=local_store.url), str(tmp_path))
+    assert run.drive(lambda *_: pytest.fail("no group is made")) is None
+    assert driven == fresh
