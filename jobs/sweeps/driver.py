@@ -307,6 +307,9 @@ class SweepDriver(DriverNotes):
         best = best_of(rows, self.spec.metric, self.spec.mode)
         failed = [row for row in rows if row["state"] == "failed"]
         unended = [row for row in rows if row["state"] not in OVER and row["state"] != "cancelled"]
+        if self._why is None and unended and self.record.person_cancelled():
+            # No trial begins once that is asked for: Tune may come to its end before the watch has seen it.
+            self._why = "cancelled"
         result, code = "succeeded", 0
         if self._why == "cancelled":
             result, code = "cancelled", 130

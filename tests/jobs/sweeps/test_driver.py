@@ -313,6 +313,20 @@ def test_a_request_to_stop_reaches_the_trials_and_begins_no_more(sweep: Sweep, l
     assert not RunRecord(local_store, "s").cancel_requested()
 
 
+def test_a_request_to_stop_that_ends_the_trials_before_the_watch_sees_it_is_one_all_the_same(
+    sweep: Sweep, local_store: Store
+) -> None:
+    def the_first_alone(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
+        if order["id"] != "s-0000":
+            return {"over": True}
+        RunRecord(local_store, "s").request_cancel()
+        return learns(record, order)
+
+    assert sweep(the_first_alone) == 130
+    assert RunRecord(local_store, "s").state()["state"] == "cancelled"
+    assert states(local_store) == ["succeeded"] + ["queued"] * 5
+
+
 def test_the_budget_stops_what_is_under_way_and_the_sweep_has_succeeded(sweep: Sweep, local_store: Store) -> None:
     spec = SPEC.model_copy(update={"budget": 0.2})
 
