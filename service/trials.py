@@ -13,6 +13,8 @@ from service.sweep_specs import SweepSpec
 
 STOPPED = "stopped"
 """Of a trial that the sweep ended early: by its scheduler, or when its budget was used up. The run itself is `cancelled`."""
+BUDGET = "budget"
+"""Who stopped a trial, if not a scheduler."""
 PAUSED = "paused"
 """Of a trial that waits for its turn while the sweep goes on. The run itself is `cancelled` until then."""
 OVER = frozenset({*ENDED, STOPPED}) - {"cancelled"}
@@ -149,7 +151,7 @@ def goes_further(record: RunRecord, sweep: SweepSpec) -> bool:
 
 
 def _goes_on(row: Document) -> bool:
-    by_budget = row["state"] == STOPPED and (row.get("stopped") or {}).get("by") == "budget"
+    by_budget = row["state"] == STOPPED and (row.get("stopped") or {}).get("by") == BUDGET
     return by_budget or was_lost(row) or row["state"] not in OVER
 
 

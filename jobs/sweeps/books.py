@@ -12,12 +12,10 @@ from service.storage.records import Document, RunRecord
 from service.sweep_points import MOST_POINTS, UNBOUNDED, Params, Point, Points
 from service.sweep_specs import SweepSpec
 from service.together import company_key
-from service.trials import OVER, trial_rows, value_of, was_lost
+from service.trials import BUDGET, OVER, trial_rows, value_of, was_lost
 
 MOST_LEFT_OUT = 1000
 """Drawn points in a row (assumed: who draws so many in vain means another space)."""
-BUDGET = "budget"
-"""Who stopped a trial, if not a scheduler."""
 
 
 class SweepBooks:

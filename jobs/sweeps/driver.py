@@ -12,7 +12,7 @@ from pathlib import Path
 from jobs.driver_notes import DriverNotes, error_document
 from jobs.heartbeat import Heartbeat
 from jobs.progress import EventLog
-from jobs.sweeps.books import BUDGET, SweepBooks
+from jobs.sweeps.books import SweepBooks
 from jobs.sweeps.tune_run import Capacity, connect, disconnect, run_trials
 from jobs.worker_group import kill_local_ray, local_ray_lives
 from service.errors import DelaylineError, StoreError
@@ -23,7 +23,7 @@ from service.storage.records import Document, Lease, RunRecord
 from service.sweep_points import UNBOUNDED
 from service.sweep_specs import SweepSpec
 from service.together import MOST_MEMBERS, gathers
-from service.trials import OVER, best_of, counts_of, seconds_left, table, trial_rows, value_of
+from service.trials import BUDGET, OVER, best_of, counts_of, seconds_left, table, trial_rows, value_of
 
 LOOK_SECONDS = 0.5
 WATCH_PATIENCE = 60.0
