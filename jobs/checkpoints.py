@@ -10,12 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import ml_dtypes
-import numpy as np
-from numpy.typing import NDArray
-from safetensors import deserialize
-from safetensors.numpy import save as save_contiguous
-
+from jobs.tensors import Tensors, tensors_from_bytes, tensors_to_bytes
 from service.errors import Damaged, InfrastructureFailure, NotFound
 from service.run_paths import RunPaths
 from service.specs import CheckpointPolicy
@@ -23,7 +18,6 @@ from service.storage.base import Store
 from service.storage.records import Document, from_bytes, rows_from_bytes, rows_to_bytes, to_bytes
 
 MANIFEST = "manifest.json"
-Tensors = dict[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
@@ -205,39 +199,6 @@ class CheckpointWriter:
             except BaseException as error:
                 self._error = error
                 return
-
-
-# Beside NumPy's own types, what Keras' variables may be.
-_TYPES = {
-    "F16": np.float16,
-    "F32": np.float32,
-    "F64": np.float64,
-    "BF16": ml_dtypes.bfloat16,
-    "F8_E4M3": ml_dtypes.float8_e4m3fn,
-    "F8_E5M2": ml_dtypes.float8_e5m2,
-    "I8": np.int8,
-    "I16": np.int16,
-    "I32": np.int32,
-    "I64": np.int64,
-    "U8": np.uint8,
-    "U16": np.uint16,
-    "U32": np.uint32,
-    "U64": np.uint64,
-    "BOOL": np.bool_,
-    "C64": np.complex64,
-}
-
-
-def tensors_to_bytes(tensors: Tensors) -> bytes:
-    """A safetensors file."""
-    data: bytes = save_contiguous({name: np.asarray(array, order="C") for name, array in tensors.items()})
-    return data
-
-
-def tensors_from_bytes(data: bytes) -> Tensors:
-    """What `tensors_to_bytes` was given, bit for bit; safetensors' own reader for NumPy knows no bfloat16."""
-    parts: list[tuple[str, Any]] = deserialize(data)  # type: ignore[no-untyped-call]
-    return {name: np.frombuffer(part["data"], _TYPES[part["dtype"]]).reshape(part["shape"]) for name, part in parts}
 
 
 def _digest(manifest: Document) -> str:

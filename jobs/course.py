@@ -10,10 +10,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.checkpoints import Snapshot, Tensors, jsonable
+from jobs.checkpoints import Snapshot, jsonable
 from jobs.early_stopping import score_of, stop_reason
 from jobs.milestones import Milestones
 from jobs.pace import Pace
+from jobs.tensors import Tensors
 from service.errors import BadLoss
 from service.specs import TrainSpec
 from service.storage.records import Document

@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from jobs.checkpoints import Tensors
 from jobs.spaces import Space, WeightSpace
 from jobs.tasks import Task
+from jobs.tensors import Tensors
 from jobs.variables import copy_model, copy_variables, draw_from, global_stream
 from service.specs import TrainSpec
 

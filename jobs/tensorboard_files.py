@@ -13,7 +13,7 @@ from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from jobs.checkpoints import Tensors
+from jobs.tensors import Tensors
 from service.errors import StoreError
 from service.scratch import ScratchFolder
 from service.storage.records import Document, RunRecord

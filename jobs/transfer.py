@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import keras
 from safetensors import SafetensorError
 
-from jobs.checkpoints import tensors_from_bytes
 from jobs.models.user_code import describe
+from jobs.tensors import tensors_from_bytes
 from jobs.variables import GLOBAL_STREAM
 from service.errors import BadData, Damaged, InvalidInput, NotFound
 from service.scratch import ScratchFolder

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras.src.backend.common import global_state
 
-from jobs.checkpoints import Tensors
+from jobs.tensors import Tensors
 from service.errors import UserFailure
 
 GLOBAL_STREAM = "global seed generator"

@@ -35,10 +35,10 @@ from jobs.analysis.predictions import (
     surest_right,
 )
 from jobs.analysis.states import States, hidden_states
-from jobs.checkpoints import Tensors, tensors_to_bytes
 from jobs.datasets import Arrays
 from jobs.replica import Replica
 from jobs.tasks import Task, task_for
+from jobs.tensors import Tensors, tensors_to_bytes
 from service.datasets import Feature
 from service.specs import TrainSpec
 from service.storage.records import Document, RunRecord, to_bytes

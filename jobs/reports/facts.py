@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.checkpoints import tensors_from_bytes
+from jobs.tensors import tensors_from_bytes
 from service.errors import Damaged, NotFound
 from service.storage.records import ENDED, Document, RunRecord, from_bytes
 from service.storage.standing import standing

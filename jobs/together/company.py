@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from jobs.checkpoints import Tensors
 from jobs.course import LoopState
 from jobs.datasets.reading import example_bytes
 from jobs.evaluation import BATCH
 from jobs.pace import Pace
 from jobs.session import Session, attach_optimizer, begin, draw, finish, prepare
+from jobs.tensors import Tensors
 from jobs.together.member import Member, beside, first_weights
 from jobs.together.seat import Seat
 from jobs.together.stack import Stack

@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 
 from jobs.batches import BatchFeeder
-from jobs.checkpoints import CheckpointStore, Tensors
+from jobs.checkpoints import CheckpointStore
 from jobs.course import Course, LoopState
 from jobs.logs import LOG, LogShipper
 from jobs.models import make_model
@@ -19,6 +19,7 @@ from jobs.pace import Pace
 from jobs.session import Examples, Place, Session, load_examples, restore
 from jobs.spaces import Space
 from jobs.spaces.realisation import make_space
+from jobs.tensors import Tensors
 from jobs.together.seat import Seat
 from jobs.together.stack import Held, Stack
 from jobs.variables import assign_variables, copy_model, copy_variables

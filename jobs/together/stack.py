@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from jobs.checkpoints import Tensors
 from jobs.replica import Replica
 from jobs.spaces import Space
+from jobs.tensors import Tensors
 from jobs.together.layers import dropouts, stacked_forward
 from jobs.together.optimizer import StackedOptimizer
 from jobs.together.spaces import split_row, stacked_space

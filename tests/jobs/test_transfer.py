@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
 
-from jobs.checkpoints import CheckpointStore, Snapshot, tensors_to_bytes
+from jobs.checkpoints import CheckpointStore, Snapshot
 from jobs.models import jordan
 from jobs.models.cnn import build
 from jobs.models.context import JordanContext
+from jobs.tensors import tensors_to_bytes
 from jobs.transfer import Start, freeze_layers, frozen_names, load_layers, match, model_layers, start_from
 from jobs.variables import copy_model, copy_variables
 from service.errors import BadData, Damaged, DelaylineError, InvalidInput

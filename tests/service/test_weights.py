@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.checkpoints import CheckpointStore, Snapshot, tensors_to_bytes
+from jobs.checkpoints import CheckpointStore, Snapshot
+from jobs.tensors import tensors_to_bytes
 from service import recipes
 from service.cluster.local_ray import LocalRay
 from service.errors import InvalidInput, UnknownName

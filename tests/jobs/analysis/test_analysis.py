@@ -14,11 +14,11 @@ from keras import layers
 
 from jobs.analysis import Subject, analyse, describe_attempt
 from jobs.analysis.filters import activation_pictures, filter_pictures
-from jobs.checkpoints import tensors_from_bytes
 from jobs.datasets import Arrays
 from jobs.datasets.layout import Layout
 from jobs.evaluation import Evaluator
 from jobs.replica import Replica
+from jobs.tensors import tensors_from_bytes
 from service.datasets import Feature
 from service.errors import NotFound
 from service.specs import TrainSpec

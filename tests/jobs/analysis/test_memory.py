@@ -11,10 +11,10 @@ import pytest
 from jobs.analysis import Subject, analyse, describe_attempt
 from jobs.analysis.memory import NOT_COUNTED, Memory
 from jobs.analysis.states import MOST_STEPS, MOST_UNITS, States, hidden_states, recurrent_layers
-from jobs.checkpoints import tensors_from_bytes
 from jobs.datasets import load_arrays
 from jobs.models import build_model
 from jobs.replica import Replica
+from jobs.tensors import tensors_from_bytes
 from service.specs import TrainSpec
 from service.storage.local import LocalStore
 from service.storage.records import RunRecord, from_bytes
