@@ -142,6 +142,7 @@ class Driver(DriverNotes):
             run_id=self.record.run_id,
             spec=self.spec.document(),
             attempt=number,
+            nonce=self.record.nonce,
             workers=count,
             cpus=self.spec.worker.cpus,
             lease_token=self.lease.token,
@@ -196,7 +197,7 @@ class Driver(DriverNotes):
             return Outcome("cancelled" if phase == "cancelled" else "succeeded")
         failures = [
             from_bytes(self.record.store.read(info.key), info.key)
-            for info in self.record.store.list(self.record.paths.failures_root(number))
+            for info in self.record.store.list(self.record.paths.failures_root(self.record.label(number)))
         ]
         if failures:
             worst = min(failures, key=lambda failure: _WORSE_FIRST.index(failure["kind"]))

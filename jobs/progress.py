@@ -17,7 +17,7 @@ class EventLog:
     def __init__(self, record: RunRecord, attempt: int, writer: str) -> None:
         self._record = record
         self._attempt = attempt
-        self._key = record.paths.events(attempt, writer)
+        self._key = record.paths.events(record.label(attempt), writer)
         self._rows: list[Document] = []
         self._lock = threading.Lock()
 

@@ -36,10 +36,10 @@ def report(order: dict[str, object]) -> None:
     from service.storage.records import RunRecord
 
     settings = Settings.load()
-    record = RunRecord(open_store(settings, patience=settings.store_patience), str(order["run_id"]))
+    record = RunRecord(open_store(settings, patience=settings.store_patience), str(order["run_id"]), str(order["nonce"]))
     attempt, rank = int(str(order["attempt"])), int(str(order["rank"]))
     report_failure(record, attempt, rank, InfrastructureFailure(str(order["message"])))
-    LogShipper(record.store, record.paths.log(attempt, rank), Path(str(order["log"]))).close()
+    LogShipper(record.store, record.paths.log(record.label(attempt), rank), Path(str(order["log"]))).close()
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ class WorkerConfig:
     run_id: str
     spec: Document
     attempt: int
+    nonce: str
+    """With the attempt's number its part of the keys of all that it writes."""
     workers: int
     cpus: float
     lease_token: str
@@ -62,8 +64,8 @@ def run_worker(config: WorkerConfig, rank: int, goes_on: Callable[[Document], bo
     capture_output(log_file)
     settings = config.settings()
     store = open_store(settings, patience=settings.store_patience)
-    record = RunRecord(store, config.run_id)
-    shipper = LogShipper(store, record.paths.log(config.attempt, rank), log_file)
+    record = RunRecord(store, config.run_id, config.nonce)
+    shipper = LogShipper(store, record.paths.log(record.label(config.attempt), rank), log_file)
     say(f"worker {rank} of {config.workers} on {socket.gethostname()}, process {os.getpid()}, attempt {config.attempt}")
     try:
         _run(config, settings, record, rank, log_file, goes_on)
@@ -85,7 +87,7 @@ def _run(
     goes_on: Callable[[Document], bool] | None,
 ) -> None:
     def guard(message: str, seconds: float) -> AbstractContextManager[None]:
-        order = {"run_id": config.run_id, "attempt": config.attempt, "rank": rank, "log": str(log_file)}
+        order = {"run_id": config.run_id, "nonce": config.nonce, "attempt": config.attempt, "rank": rank, "log": str(log_file)}
         return watched({**order, "message": message, "seconds": seconds, "pid": os.getpid()})
 
     limit_threads(config.cpus)
@@ -171,7 +173,7 @@ def report_failure(
         "time": time.time(),
     }
     try:
-        record.store.write(record.paths.failure(attempt, rank), to_bytes(document))
+        record.store.write(record.paths.failure(record.label(attempt), rank), to_bytes(document))
     except StoreError as refused:
         tell(f"the failure could not be written to the store: {refused}")
     return known

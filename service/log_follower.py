@@ -7,7 +7,7 @@ from service import runs
 from service.errors import InfrastructureFailure, NotFound, StoreUnreachable
 from service.run_paths import RunPaths
 from service.storage.base import ObjectInfo, Store
-from service.storage.records import ENDED, Document
+from service.storage.records import ENDED, Document, RunRecord
 
 LOOK_SECONDS = 1.0
 """Between looks at the store (assumed: workers ship every two seconds)."""
@@ -61,11 +61,14 @@ class _Logs:
     rank: int | None
     _tails: dict[str, "_Tail"] = field(default_factory=dict)
     _first: int | None = None
+    _nonce: str | None = None
 
     def news(self, last: bool) -> Iterator[Lines]:
         """The new lines of all logs that are wanted; `last`: also the rest of a line that was not ended."""
         root = RunPaths(self.run_id).logs
-        found = [(info, where) for info in self.store.list(root) if (where := runs.log_of(info.key[len(root) :]))]
+        if self._nonce is None:
+            self._nonce = RunRecord(self.store, self.run_id).nonce
+        found = [(info, where) for info in self.store.list(root) if (where := runs.log_of(info.key[len(root) :], self._nonce))]
         if self._first is None and found:
             # One that only starts to look does not want the attempts that are over.
             self._first = self.attempt if self.attempt is not None else max(number for _, (number, _) in found)

@@ -1,5 +1,7 @@
 """Every key that a run, a sweep or a dataset owns in the store. Keys use `/` and have no leading slash."""
 
+import re
+import secrets
 from dataclasses import dataclass
 
 from service.names import check_label, check_run_id
@@ -7,11 +9,31 @@ from service.names import check_label, check_run_id
 RUNS = "runs/"
 """Runs and sweeps alike, so that an id stands for one of them and the commands for runs work on both."""
 DATASETS = "datasets/"
+_LABEL = re.compile(r"(\d+)(?:-([0-9a-f]{8}))?(?=[-/]|\Z)")
+
+
+def new_nonce() -> str:
+    """What tells a run from those that had its id before it and were deleted: part of the keys of all that its attempts write."""
+    return secrets.token_hex(4)
+
+
+def attempt_label(number: int, nonce: str) -> str:
+    """An attempt's part of its keys, so that no two attempts write to the same one; runs of the first format have no nonce."""
+    return f"{number:04d}-{nonce}" if nonce else f"{number:04d}"
+
+
+def number_of(label: str, nonce: str) -> int | None:
+    """The attempt whose label begins `label`; None where that is no label, or one of another run that had the id before.
+
+    What a run of the first format has written has no nonce, and is named by the attempt's bare number in its logs.
+    """
+    match = _LABEL.match(label)
+    return int(match[1]) if match and (match[2] or "") == nonce else None
 
 
 @dataclass(frozen=True)
 class RunPaths:
-    """The keys of one run. Each document has one writer, named behind it."""
+    """The keys of one run. Each document has one writer, named behind it; `label` is an attempt's, see `attempt_label`."""
 
     run_id: str
 
@@ -52,20 +74,20 @@ class RunPaths:
         """One row a report: rank 0."""
         return f"{self.root}metrics.jsonl"
 
-    def events(self, attempt: int, writer: str) -> str:
+    def events(self, label: str, writer: str) -> str:
         """What happened, in one file for each attempt and writer, merged by time when read."""
-        return f"{self.root}events/{attempt:04d}-{check_label(writer, 'The writer')}.jsonl"
+        return f"{self.root}events/{label}-{check_label(writer, 'The writer')}.jsonl"
 
     @property
     def events_root(self) -> str:
         return f"{self.root}events/"
 
-    def failure(self, attempt: int, rank: int) -> str:
+    def failure(self, label: str, rank: int) -> str:
         """Why a worker ended hard: that worker."""
-        return f"{self.root}failures/{attempt:04d}-rank-{rank}.json"
+        return f"{self.failures_root(label)}rank-{rank}.json"
 
-    def failures_root(self, attempt: int) -> str:
-        return f"{self.root}failures/{attempt:04d}-"
+    def failures_root(self, label: str) -> str:
+        return f"{self.root}failures/{label}-"
 
     @property
     def checkpoints(self) -> str:
@@ -79,8 +101,13 @@ class RunPaths:
     def logs(self) -> str:
         return f"{self.root}logs/"
 
-    def log(self, attempt: int, rank: int) -> str:
-        return f"{self.logs}{attempt}/rank-{rank}.log"
+    def log(self, label: str, rank: int) -> str:
+        """What a worker of an attempt printed: that worker."""
+        return f"{self.logs}{label}/rank-{rank}.log"
+
+    def driver_log(self, label: str) -> str:
+        """What the driver printed up to and in an attempt: its supervisor."""
+        return f"{self.logs}{label}/driver.log"
 
     @property
     def tensorboard(self) -> str:

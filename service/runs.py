@@ -8,7 +8,7 @@ from typing import Any
 
 from service.errors import Damaged, InvalidInput, StoreUnreachable, UnknownName
 from service.names import is_run_id
-from service.run_paths import RUNS, RunPaths
+from service.run_paths import RUNS, RunPaths, number_of
 from service.storage.base import Store
 from service.storage.records import ENDED, LEASE_SECONDS, Document, RunRecord, from_bytes, is_deleted, run_summary
 from service.storage.standing import end_without_driver, standing
@@ -16,7 +16,7 @@ from service.trials import sweep_document
 
 EVENT_SECONDS = 2.0
 """Between looks at the events and the lease while watching (assumed: they matter less often than the step)."""
-_LOG_NAME = re.compile(r"(\d+)/(?:rank-(\d+)|driver)\.log\Z")
+_LOG_NAME = re.compile(r"[^/]+/(?:rank-(\d+)|driver)\.log\Z")
 
 
 def show(store: Store, run_id: str) -> Document:
@@ -209,10 +209,10 @@ class Log:
     text: str
 
 
-def log_of(name: str) -> tuple[int, int | None] | None:
+def log_of(name: str, nonce: str) -> tuple[int, int | None] | None:
     """The attempt and the rank (None: the driver) of a log, by its name below the run's logs; None for another object."""
-    match = _LOG_NAME.fullmatch(name)
-    return (int(match[1]), int(match[2]) if match[2] else None) if match else None
+    match, number = _LOG_NAME.fullmatch(name), number_of(name, nonce)
+    return None if match is None or number is None else (number, int(match[1]) if match[1] else None)
 
 
 def logs(store: Store, run_id: str, attempt: int | None = None, rank: int | None = None) -> list[Log]:
@@ -220,7 +220,7 @@ def logs(store: Store, run_id: str, attempt: int | None = None, rank: int | None
     record = RunRecord(store, run_id)
     record.submission()
     root = record.paths.logs
-    found = [(where, info.key) for info in store.list(root) if (where := log_of(info.key[len(root) :]))]
+    found = [(where, info.key) for info in store.list(root) if (where := log_of(info.key[len(root) :], record.nonce))]
     attempts = sorted({number for (number, _), _ in found})
     if not attempts:
         raise UnknownName(f"The run {run_id!r} has no logs yet; `delayline runs show {run_id}` says how it stands.")

@@ -184,7 +184,7 @@ def _note_changes(record: RunRecord, state: Document, changes: list[str]) -> Non
     attempt = int(state.get("attempt", 0))
     message = f"submitted again with changes ({'; '.join(changes)})"
     row = {"time": time.time(), "attempt": attempt, "event": "changed", "message": message}
-    record.store.write(record.paths.events(attempt, f"submit-{time.time_ns()}"), rows_to_bytes([row]))
+    record.store.write(record.paths.events(record.label(attempt), f"submit-{time.time_ns()}"), rows_to_bytes([row]))
 
 
 def differing(stored: Document, wanted: Document) -> list[tuple[str, str]]:

@@ -123,7 +123,7 @@ def write_sweep(
     times = {"started": START, "finished": attempt["finished"], "used_seconds": 90.0}
     record.write_state({"state": state, "attempts": [attempt], "metrics": {}, "error": None, **times})
     events = [{"time": START + 5, "attempt": 1, "event": "running", "message": "2 trials <run> side by side"}]
-    store.write(record.paths.events(1, "driver"), rows_to_bytes(events))
+    store.write(record.paths.events(record.label(1), "driver"), rows_to_bytes(events))
     return record
 
 

@@ -59,7 +59,7 @@ class Member:
     def __init__(self, seat: Seat, settings: Settings, store: Store) -> None:
         config = seat.config
         self.seat = seat
-        self.record = RunRecord(store, config.run_id)
+        self.record = RunRecord(store, config.run_id, config.nonce)
         self.spec = TrainSpec.model_validate(config.spec)
         self.index = 0
         self.stack: Stack | None = None
@@ -71,7 +71,7 @@ class Member:
         self._first: Held
         self._settings = settings
         self._ending = contextlib.ExitStack()
-        self.log = MemberLog(store, self.record.paths.log(config.attempt, 0))
+        self.log = MemberLog(store, self.record.paths.log(self.record.label(config.attempt), 0))
         self.log.tell(f"{self.record.run_id} in process {os.getpid()} on {socket.gethostname()}, attempt {config.attempt}")
 
     @cached_property

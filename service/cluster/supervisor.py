@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from service.cluster.base import Cluster, Handle, Job
 from service.errors import StoreError
-from service.run_paths import RunPaths
 from service.storage.records import ENDED, Document, RunRecord, rows_to_bytes
 from service.storage.standing import end_without_driver
 
@@ -124,7 +123,7 @@ class Supervisor:
     def _note(self, state: Document, message: str) -> None:
         attempt = int(state.get("attempt", 0))
         row = {"time": time.time(), "attempt": attempt, "event": "driver lost", "message": message}
-        key = self._record.paths.events(attempt, f"supervisor-{self._deaths}")
+        key = self._record.paths.events(self._record.label(attempt), f"supervisor-{self._deaths}")
         self._record.store.write(key, rows_to_bytes([row]))
 
     def _keep_output(self) -> None:
@@ -134,10 +133,5 @@ class Supervisor:
             return
         with contextlib.suppress(StoreError):
             attempt = int(self._record.state().get("attempt", 0))
-            self._record.store.write(driver_log(self._record.paths, attempt), self.last_output.encode())
+            self._record.store.write(self._record.paths.driver_log(self._record.label(attempt)), self.last_output.encode())
             self._handle.forget()
-
-
-def driver_log(paths: RunPaths, attempt: int) -> str:
-    """The key of what the driver printed up to and in an attempt."""
-    return f"{paths.logs}{attempt}/driver.log"

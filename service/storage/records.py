@@ -1,5 +1,6 @@
 """The documents of a run in the store: claimed once, driven under a lease, read by anyone at any time."""
 
+import contextlib
 import json
 import os
 import secrets
@@ -13,7 +14,7 @@ import psutil
 from pydantic import ValidationError
 
 from service.errors import Conflict, Damaged, InvalidInput, LeaseLost, NotFound, UnknownName
-from service.run_paths import RunPaths
+from service.run_paths import RunPaths, attempt_label, new_nonce, number_of
 from service.specs import TrainSpec
 from service.storage.base import Store
 from service.sweep_specs import SweepSpec
@@ -66,25 +67,41 @@ def rows_to_bytes(rows: list[Document]) -> bytes:
 class RunRecord:
     """Typed access to one run's documents."""
 
-    def __init__(self, store: Store, run_id: str) -> None:
+    def __init__(self, store: Store, run_id: str, nonce: str | None = None) -> None:
         self.store = store
         self.run_id = run_id
         self.paths = RunPaths(run_id)
+        self._nonce = nonce
+
+    @property
+    def nonce(self) -> str:
+        """What was drawn when the run was claimed, as this record saw it first; empty for a run of the first format."""
+        if self._nonce is None:
+            with contextlib.suppress(UnknownName):
+                self.submission()
+        return self._nonce or ""
+
+    def label(self, attempt: int) -> str:
+        """The attempt's part of its keys."""
+        return attempt_label(attempt, self.nonce)
 
     def claim(self, spec: TrainSpec | SweepSpec, origin: Document) -> bool:
         """Write spec.json if no run and no sweep has this id yet; return whether it was written.
 
         `origin` says how the run was submitted: `recipe`, `command`, `folder`.
         """
+        nonce = new_nonce()
         try:
-            self.store.write(self.paths.spec, _submission(spec, origin), if_absent=True)
+            self.store.write(self.paths.spec, _submission(spec, {**origin, "nonce": nonce}), if_absent=True)
         except Conflict:
             return False
+        self._nonce = nonce
         return True
 
     def replace_spec(self, spec: TrainSpec | SweepSpec, origin: Document) -> None:
         """Write spec.json anew, for a run that nobody drives."""
-        self.store.write(self.paths.spec, _submission(spec, origin))
+        nonce = {"nonce": self.nonce} if self.nonce else {}
+        self.store.write(self.paths.spec, _submission(spec, {**origin, **nonce}))
 
     def submission(self) -> Document:
         """The spec.json document; raise UnknownName when there is no such run."""
@@ -98,7 +115,10 @@ class RunRecord:
             raise UnknownName(
                 f"The run {self.run_id!r} is deleted, but not to the end yet: `delayline runs prune` deletes the rest; take another id until then."
             )
-        return from_bytes(data, self.paths.spec)
+        document = from_bytes(data, self.paths.spec)
+        if self._nonce is None:
+            self._nonce = str(document.get("nonce", ""))
+        return document
 
     def spec(self) -> TrainSpec:
         """The run's spec; raise InvalidInput for a sweep."""
@@ -160,7 +180,9 @@ class RunRecord:
 
     def events(self) -> list[Document]:
         """What happened, by time: rows of `time`, `event`, `message` and details."""
-        rows = [row for info in self.store.list(self.paths.events_root) for row in rows_from_bytes(self.store.read(info.key))]
+        root, nonce = self.paths.events_root, self.nonce
+        keys = [info.key for info in self.store.list(root) if number_of(info.key[len(root) :], nonce) is not None]
+        rows = [row for key in keys for row in rows_from_bytes(self.store.read(key))]
         return sorted(rows, key=lambda row: float(row["time"]))
 
     def checkpoints(self) -> list[Document]:

@@ -19,8 +19,12 @@ def test_the_default_run(desk: Desk) -> None:
     assert "Total params" in done.err, "the model's summary is shown before the start"
     assert "epoch 20/20" in done.err
     folder = Path(desk.store_url) / "runs" / "first"
-    for name in ("spec.json", "state.json", "metrics.jsonl", "model.keras", "logs/1/rank-0.log", "logs/1/rank-1.log"):
+    for name in ("spec.json", "state.json", "metrics.jsonl", "model.keras"):
         assert (folder / name).stat().st_size, name
+    assert sorted(log.parent.name[:5] + log.name for log in folder.glob("logs/*/rank-*")) == [
+        "0001-rank-0.log",
+        "0001-rank-1.log",
+    ]
     assert list(folder.glob("tensorboard/**/events.out.tfevents.*"))
     again = desk.delayline("train", "--name", "first", "--json")
     assert again.document["finished"] == run["finished"]

@@ -89,7 +89,7 @@ def fails(*kinds: tuple[str, int]) -> Act:
     def act(record: RunRecord, number: int) -> BaseException:
         for rank, (kind, code) in enumerate(kinds):
             document = {"kind": kind, "exit_code": code, "message": f"{kind} of {rank}", "rank": rank, "traceback": "nets.py"}
-            record.store.write(record.paths.failure(number, rank), to_bytes(document))
+            record.store.write(record.paths.failure(record.label(number), rank), to_bytes(document))
         return RuntimeError("Ray's own words")
 
     return act

@@ -175,7 +175,7 @@ import os
 from jobs.ring import form_ring
 from jobs.worker import watched
 
-order = {{"run_id": "late", "attempt": 1, "rank": 0, "log": {str(tmp_path / "log")!r}, "pid": os.getpid()}}
+order = {{"run_id": "late", "nonce": "", "attempt": 1, "rank": 0, "log": {str(tmp_path / "log")!r}, "pid": os.getpid()}}
 form_ring(2, 3.0, lambda message, seconds: watched({{**order, "message": message, "seconds": seconds}}))
 """
     (tmp_path / "log").write_text("what the worker said\n")
@@ -184,8 +184,8 @@ form_ring(2, 3.0, lambda message, seconds: watched({{**order, "message": message
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == -signal.SIGKILL, done.stderr
     record = RunRecord(open_store(Settings.load(store=str(tmp_path / "store"))), "late")
-    failure = json.loads(record.store.read(record.paths.failure(1, 0)))
+    failure = json.loads(record.store.read(record.paths.failure(record.label(1), 0)))
     assert failure["kind"] == "infrastructure"
     assert "The ring of 2 workers did not form within 3 s" in failure["message"]
     assert addresses[1] in failure["message"]
-    assert record.store.read(record.paths.log(1, 0)) == b"what the worker said\n"
+    assert record.store.read(record.paths.log(record.label(1), 0)) == b"what the worker said\n"

@@ -39,7 +39,7 @@ def test_other_errors_are_classified_by_their_stack() -> None:
 def test_a_failure_is_in_the_log_and_in_the_store(record: RunRecord, capsys: pytest.CaptureFixture[str]) -> None:
     error = UserFailure("my own mistake", "nets.py, line 3\n" * 1000)
     assert report_failure(record, 4, 2, error) is error
-    key = record.paths.failure(4, 2)
+    key = record.paths.failure(record.label(4), 2)
     document = from_bytes(record.store.read(key), key)
     assert {name: document[name] for name in ("kind", "exit_code", "message", "rank")} == {
         "kind": "user",
@@ -63,7 +63,7 @@ def test_a_failure_of_unknown_origin_keeps_its_whole_stack(record: RunRecord) ->
     except OSError as error:
         known = report_failure(record, 1, 0, error)
     assert isinstance(known, DelaylineError)
-    key = record.paths.failure(1, 0)
+    key = record.paths.failure(record.label(1), 0)
     document = from_bytes(record.store.read(key), key)
     assert "in fails" in document["traceback"]
     assert "disk" in document["message"]
@@ -93,7 +93,15 @@ def test_a_worker_knows_its_peers_from_the_backend(monkeypatch: pytest.MonkeyPat
 
 def test_a_worker_has_the_drivers_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = WorkerConfig(
-        "a-run", {}, 1, 2, 1.0, "token", str(tmp_path), {"DELAYLINE_STORE": str(tmp_path / "s"), "DELAYLINE_RING_TIMEOUT": "7"}
+        "a-run",
+        {},
+        1,
+        "",
+        2,
+        1.0,
+        "token",
+        str(tmp_path),
+        {"DELAYLINE_STORE": str(tmp_path / "s"), "DELAYLINE_RING_TIMEOUT": "7"},
     )
     for name in config.environment:
         monkeypatch.setenv(name, "9")

@@ -17,7 +17,7 @@ def write_state(record: RunRecord, state: str, *attempts: dict[str, Any]) -> Non
 
 
 def log(record: RunRecord, text: str, attempt: int = 1, rank: int = 0) -> None:
-    record.store.write(record.paths.log(attempt, rank), text.encode())
+    record.store.write(record.paths.log(record.label(attempt), rank), text.encode())
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +96,7 @@ def test_following_one_attempt_ends_with_it(driven: RunRecord) -> None:
 def test_one_rank_may_be_chosen(driven: RunRecord) -> None:
     for rank in (0, 1):
         log(driven, f"rank {rank}\n", 1, rank)
-    driven.store.write(f"{driven.paths.logs}1/driver.log", b"driver\n")
+    driven.store.write(driven.paths.driver_log(driven.label(1)), b"driver\n")
     write_state(driven, "succeeded", ATTEMPT)
     assert [lines.text for lines in follow(driven.store, "fake", rank=1)] == ["rank 1\n"]
     assert [lines.rank for lines in follow(driven.store, "fake")] == [None, 0, 1]

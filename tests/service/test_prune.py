@@ -46,7 +46,7 @@ def make(store: Store) -> Make:
         record.write_state({**document, "state": state, **changes})
         for key in (
             f"{record.paths.checkpoint(3)}manifest.json",
-            record.paths.log(1, 0),
+            record.paths.log(record.label(1), 0),
             record.paths.model,
             record.paths.metrics,
         ):

@@ -60,9 +60,10 @@ def test_shows_a_run_that_lives(submitted: RunRecord) -> None:
     submitted.write_progress({"attempt": 1, "epoch": 2, "step": 12, "steps": 40, "metrics": {"loss": 0.5}, "workers": workers})
     submitted.write_history([{"epoch": 1, "step": 10, "loss": 0.6}])
     submitted.store.write(
-        submitted.paths.events(1, "driver"), rows_to_bytes([{"time": 2.0, "event": "b"}, {"time": 3.0, "event": "c"}])
+        submitted.paths.events(submitted.label(1), "driver"),
+        rows_to_bytes([{"time": 2.0, "event": "b"}, {"time": 3.0, "event": "c"}]),
     )
-    submitted.store.write(submitted.paths.events(1, "rank-0"), rows_to_bytes([{"time": 1.0, "event": "a"}]))
+    submitted.store.write(submitted.paths.events(submitted.label(1), "rank-0"), rows_to_bytes([{"time": 1.0, "event": "a"}]))
     submitted.store.write(submitted.paths.checkpoint(10) + "manifest.json", b"{}")
     submitted.store.write(submitted.paths.checkpoint(12) + "part", b"")
     document = runs.show(submitted.store, "fake")
@@ -166,7 +167,7 @@ def test_watches_until_the_end_and_shows_each_event_once(submitted: RunRecord, m
         for step in range(5):
             time.sleep(0.05)
             rows.append({"time": time.time(), "event": f"event {step}"})
-            submitted.store.write(submitted.paths.events(1, "driver"), rows_to_bytes(rows))
+            submitted.store.write(submitted.paths.events(submitted.label(1), "driver"), rows_to_bytes(rows))
             write_attempt(submitted)
         write_attempt(submitted, "succeeded", finished=9.0)
 
@@ -217,8 +218,8 @@ def test_a_store_that_is_away_is_waited_for(submitted: RunRecord, monkeypatch: p
 def test_reads_the_logs_of_the_latest_attempt_or_of_one(submitted: RunRecord) -> None:
     for attempt in (1, 2):
         for rank in (0, 1, 10, 2):
-            submitted.store.write(submitted.paths.log(attempt, rank), f"log {attempt} {rank}\n".encode())
-    submitted.store.write(f"{submitted.paths.logs}2/driver.log", b"driver \xff")
+            submitted.store.write(submitted.paths.log(submitted.label(attempt), rank), f"log {attempt} {rank}\n".encode())
+    submitted.store.write(submitted.paths.driver_log(submitted.label(2)), b"driver \xff")
     submitted.store.write(f"{submitted.paths.logs}supervisor.log", b"")
     latest = runs.logs(submitted.store, "fake")
     assert [(log.attempt, log.rank) for log in latest] == [(2, None), (2, 0), (2, 1), (2, 2), (2, 10)]

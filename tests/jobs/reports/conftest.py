@@ -191,7 +191,7 @@ class Writer:
             }
         )
         record.write_history(rows)
-        self.store.write(record.paths.events(1, "driver"), rows_to_bytes(EVENTS))
+        self.store.write(record.paths.events(record.label(1), "driver"), rows_to_bytes(EVENTS))
 
     def _facts(self, record: RunRecord, state: str, names: list[str], examples: int, shape: tuple[int, int, int]) -> None:
         counts = {"training": 1293, "validation": 144, "test": examples, "steps_per_epoch": 20, "by_class": [143] * len(names)}

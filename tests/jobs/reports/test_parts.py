@@ -86,7 +86,7 @@ def test_checkpoints_in_a_row_are_told_together_and_many_events_cut(write_run: W
     record = write_run()
     kinds = ["checkpoint"] * 300 + ["early stop"] + ["resumed"] * 100
     rows = [{"time": 2e9 + n, "attempt": 2, "event": kind, "message": f"{kind} {n}", "step": n} for n, kind in enumerate(kinds)]
-    record.store.write(record.paths.events(2, "rank-0"), rows_to_bytes(rows))
+    record.store.write(record.paths.events(record.label(2), "rank-0"), rows_to_bytes(rows))
     shown, left_out = event_rows(gather(record))
     messages = [row["message"] for row in shown]
     assert "300 checkpoints saved, from step 0 to step 299" in messages

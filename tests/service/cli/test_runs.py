@@ -71,7 +71,7 @@ def test_watching_a_failed_run_ends_as_it_did(delayline: Delayline, submitted: R
 
 def test_prints_logs(delayline: Delayline, submitted: RunRecord) -> None:
     for rank in (0, 1):
-        submitted.store.write(submitted.paths.log(1, rank), f"I am {rank} \x1b[2J".encode())
+        submitted.store.write(submitted.paths.log(submitted.label(1), rank), f"I am {rank} \x1b[2J".encode())
     done = delayline("runs", "logs", "fake")
     assert [line[:6] for line in done.out.splitlines()] == ["I am 0", "I am 1"]
     assert "\x1b" not in done.out
@@ -117,7 +117,7 @@ def test_watching_a_lost_run_ends(delayline: Delayline, submitted: RunRecord, mo
 
 def test_follows_logs_to_the_runs_end(delayline: Delayline, submitted: RunRecord) -> None:
     for rank in (0, 1):
-        submitted.store.write(submitted.paths.log(1, rank), f"I am {rank} \x1b[2J\nand end".encode())
+        submitted.store.write(submitted.paths.log(submitted.label(1), rank), f"I am {rank} \x1b[2J\nand end".encode())
     finish(submitted, "failed")
     done = delayline("runs", "logs", "fake", "--follow")
     assert done.code == 0

@@ -7,7 +7,7 @@ import pytest
 from service.cluster import supervisor as module
 from service.cluster.base import Job
 from service.cluster.local_ray import LocalRay
-from service.cluster.supervisor import Supervisor, driver_log
+from service.cluster.supervisor import Supervisor
 from service.storage.records import RunRecord
 
 JobOf = Callable[..., Callable[[bool], Job]]
@@ -43,7 +43,7 @@ def test_what_a_driver_printed_goes_to_the_store_and_leaves_the_machine(
     submitted: RunRecord, job_of: JobOf, tmp_path: Path
 ) -> None:
     wait(supervise(submitted, job_of("succeeds"), tmp_path))
-    assert b"driver 1 is here" in submitted.store.read(driver_log(submitted.paths, 1))
+    assert b"driver 1 is here" in submitted.store.read(submitted.paths.driver_log(submitted.label(1)))
     assert not list((tmp_path / "logs").iterdir())
 
 

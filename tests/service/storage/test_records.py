@@ -92,7 +92,7 @@ def test_documents_come_back(record: RunRecord) -> None:
 def test_events_of_all_writers_are_in_order_of_time(record: RunRecord) -> None:
     for attempt, writer, times in ((1, "driver", [1.0, 4.0]), (1, "rank-0", [2.0, 3.0]), (2, "driver", [0.5])):
         rows = [{"time": moment, "event": writer} for moment in times]
-        record.store.write(record.paths.events(attempt, writer), rows_to_bytes(rows))
+        record.store.write(record.paths.events(record.label(attempt), writer), rows_to_bytes(rows))
     assert [row["time"] for row in record.events()] == [0.5, 1.0, 2.0, 3.0, 4.0]
 
 
