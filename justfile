@@ -33,6 +33,10 @@ benchmark NAME *ARGS:
 pins:
     uv run python tests/tools/refresh_pins.py
 
+# Install the wheel by pip alone into an empty environment, and train there
+wheel:
+    bash tests/tools/try_wheel.sh
+
 # What continuous integration runs
 ci:
     bash .ci/run

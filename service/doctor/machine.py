@@ -43,7 +43,8 @@ def _packages() -> Finding:
             continue
         if not requirement.specifier.contains(here, prereleases=True):
             wrong.append(f"{requirement.name} is {here}, not {requirement.specifier}")
-        if requirement.specifier:
+        if any(specifier.operator == "==" for specifier in requirement.specifier):
+            # The few whose version is exact stand for all in the one line.
             shown.append(f"{requirement.name} {here}")
     if wrong:
         return failed(f"{'; '.join(wrong)}: run `uv sync`, or `pip install delayline` anew.")
