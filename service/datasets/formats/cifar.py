@@ -1,30 +1,34 @@
 """CIFAR-10 and CIFAR-100 as their authors publish them (Krizhevsky 2009): pickled batches, in a folder or a tar file.
 
-A pickle can call any function, so these are read by an unpickler that knows NumPy arrays and plain containers alone.
+A pickle can call any function and work for hours, so these are read as plain data alone (`plain_pickle`).
 """
 
 import functools
 import io
 import lzma
 import os
-import pickle
 import tarfile
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NoReturn
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.datasets.plain_pickle import read_pickle
 from service.datasets.raw import MOST_CLASSES, RawDataset, RawSplit
+from service.datasets.unpacked import Unpacked
 from service.errors import BadData, InvalidInput
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
 MOST_BYTES = 512 * 1024**2
 """A batch file; the largest, CIFAR-100's training set, has 155 MB."""
+MOST_MEMBERS = 10_000
+"""Of a tar file (assumed)."""
+TAR_BUFFER = 1024**2
 READERS = 2
 """Files that are read and brought into order at a time."""
 _TEN = {"train": tuple(f"data_batch_{number}" for number in range(1, 6)), "test": ("test_batch",), "names": ("batches.meta",)}
@@ -110,10 +114,12 @@ def _tar_files(source: Path) -> dict[str, Opener]:
     contents: dict[str, bytes] = {}
     wanted = {name for layout in (_TEN, _HUNDRED) for names in layout.values() for name in names}
     try:
-        with tarfile.open(source, "r:*") as archive:
-            for member in archive:
+        with Unpacked(source) as stream, tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", bufsize=TAR_BUFFER) as archive:
+            for number, member in enumerate(archive):
+                if number >= MOST_MEMBERS:
+                    raise BadData(f"{source.name}: it has more than {MOST_MEMBERS} members, and CIFAR a dozen: fetch it again.")
                 name = PurePosixPath(member.name).name
-                if not member.isfile() or name not in wanted:
+                if not member.isreg() or member.issparse() or name not in wanted:
                     continue
                 if member.size > MOST_BYTES:
                     raise BadData(f"{source.name}: its member {name} claims {member.size} bytes, more than a CIFAR batch has.")
@@ -153,50 +159,10 @@ def _channels_last(pixels: NDArray[np.uint8], images: NDArray[np.uint8]) -> None
         target[:, :, channel] = pixels[:, channel * SIDE * SIDE : (channel + 1) * SIDE * SIDE]
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, data: BinaryIO, name: str) -> None:
-        super().__init__(data, encoding="bytes")
-        self._name = name
-
-    def find_class(self, module: str, name: str) -> Any:
-        module = module.replace("numpy._core", "numpy.core")
-        if module == "numpy.core.multiarray" and name == "_reconstruct":
-            return _reconstruct
-        allowed = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype, ("_codecs", "encode"): _encode}
-        found = allowed.get((module, name))
-        return found if found is not None else self._refuse(module, name)
-
-    def persistent_load(self, pid: Any) -> NoReturn:
-        self._refuse("a persistent object", str(pid)[:40])
-
-    def _refuse(self, module: str, name: str) -> NoReturn:
-        raise BadData(
-            f"{self._name}: the pickle wants to use {module}.{name}, but only NumPy arrays and plain containers are read: do not trust this file."
-        )
-
-
-def _reconstruct(kind: Any, shape: Any, typecode: Any) -> NDArray[Any]:
-    if kind is not np.ndarray or shape != (0,):
-        raise ValueError("not a plain array")
-    return np.ndarray.__new__(np.ndarray, shape, "b")
-
-
-def _encode(text: Any, encoding: Any = "latin1") -> bytes:
-    return str(text).encode("latin1")
-
-
-def _unpickle(name: str, opener: Opener) -> tuple[dict[bytes, Any], int]:
+def _unpickle(name: str, opener: Opener) -> tuple[dict[Any, Any], int]:
     """The dictionary in a pickle, and the pickle's size in bytes."""
     with opener() as stream:
-        try:
-            value = _Unpickler(stream, name).load()
-            size = stream.tell()
-        except BadData:
-            raise
-        except Exception as error:
-            raise BadData(
-                f"{name}: the pickle is damaged near offset {stream.tell()} ({type(error).__name__}): fetch the file again."
-            ) from error
+        value, size = read_pickle(stream, name)
     if not isinstance(value, dict):
         raise BadData(f"{name}: it holds a {type(value).__name__}, not the dictionary of a CIFAR batch.")
     return value, size

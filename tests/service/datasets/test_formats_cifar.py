@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.datasets import unpacked
 from service.datasets.formats.cifar import read
 from service.errors import BadData
 
@@ -202,7 +203,7 @@ def test_an_empty_folder_and_a_missing_one_are_refused(tmp_path: Path, refused: 
 
 
 def test_members_that_lead_out_of_the_tar_file_lead_nowhere(cifar_folder: Path, tmp_path: Path) -> None:
-    archive = packed(cifar_folder, "", "../../outside/")
+    archive = packed(cifar_folder, "", "../../out-of-the-tar/")
     with tarfile.open(archive, "a") as file:
         add(file, "../../../evil", b"evil")
         add(file, str(tmp_path / "absolute"), b"evil")
@@ -213,7 +214,7 @@ def test_members_that_lead_out_of_the_tar_file_lead_nowhere(cifar_folder: Path, 
     assert set(tmp_path.rglob("*")) == before
     for folder in (*tmp_path.parents, Path.cwd(), *Path.cwd().parents):
         assert not (folder / "evil").exists()
-        assert not (folder / "outside").exists()
+        assert not (folder / "out-of-the-tar").exists()
 
 
 def test_links_and_devices_named_as_batches_are_no_batches(cifar_folder: Path, refused: Refused) -> None:
@@ -243,3 +244,34 @@ def test_a_truncated_tar_file_is_named(cifar_folder: Path, refused: Refused, kep
 def test_what_is_no_tar_file_is_named(tmp_path: Path, refused: Refused, data: bytes) -> None:
     (tmp_path / "archive.tar.gz").write_bytes(data)
     refused(tmp_path / "archive.tar.gz", "cifar", 3, "archive.tar.gz")
+
+
+def test_a_pickle_whose_work_doubles_with_each_level_is_refused(cifar_folder: Path, refused: Refused) -> None:
+    levels = b"".join(bytes((0x68, level, 0x68, level, 0x86, 0x71, level + 1)) for level in range(200))
+    (cifar_folder / "test_batch").write_bytes(b"\x80\x02K\x01q\x00" + levels + b"}h\xc8K\x00s.")
+    refused(cifar_folder, "cifar", 3, "test_batch", "key", "do not trust this file")
+    refused(packed(cifar_folder), "cifar", 3, "test_batch", "key", "do not trust this file")
+
+
+@pytest.mark.parametrize("mode", ["gz", "bz2", "xz"])
+def test_a_tar_file_that_unpacks_to_far_more_than_its_size_is_refused(
+    cifar_folder: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setattr(unpacked, "FLOOR", 1024**2)
+    path = cifar_folder.parent / f"bomb.tar.{mode}"
+    with tarfile.open(path, f"w:{mode}") as archive:
+        add(archive, "other", bytes(2**25))
+    assert path.stat().st_size < 2**16
+    refused(path, "cifar", 3, path.name, "unpacks to more than")
+
+
+def test_a_member_full_of_holes_is_no_batch(cifar_folder: Path, refused: Refused) -> None:
+    archive = packed(cifar_folder, "", skip="test_batch")
+    with tarfile.open(archive, "a", format=tarfile.PAX_FORMAT) as file:
+        add(file, "test_batch", b"", pax_headers={"GNU.sparse.map": "0,0", "GNU.sparse.size": str(2**28)})
+    refused(archive, "cifar", 2, "test_batch")
+
+
+def test_a_tar_file_of_endless_members_is_refused(tmp_path: Path, refused: Refused) -> None:
+    (tmp_path / "many.tar").write_bytes(tarfile.TarInfo("x").tobuf() * 10_001)
+    refused(tmp_path / "many.tar", "cifar", 3, "many.tar", "10000 members")
