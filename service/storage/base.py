@@ -6,7 +6,7 @@ An adapter implements `Store`; `tests/service/storage/test_contract.py` holds fo
 import builtins
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -32,6 +32,16 @@ class ObjectInfo:
     key: str
     size: int
     modified: float
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """What a writer that was killed left of one object: its key, who else knows it (`upload`), its age by the store's clock, its bytes."""
+
+    key: str
+    upload: str
+    age: float
+    bytes: int
 
 
 class Store(ABC):
@@ -81,8 +91,32 @@ class Store(ABC):
         return hashlib.sha256(data).hexdigest()
 
     @abstractmethod
-    def upload(self, source: Path, key: str, progress: Progress | None = None) -> str:
-        """Write a file of any size (in parallel parts where that pays); return its sha256 as hex."""
+    def version_of(self, key: str) -> str | None:
+        """The object's version, or None where there is none; the object itself is not read."""
+
+    @abstractmethod
+    def write_stream(self, key: str, pieces: Iterable[memoryview], size: int) -> str:
+        """Write an object of `size` bytes, `pieces` one after the other; return its sha256 as hex.
+
+        Beside the pieces a few parts of 16 MiB are in memory, whatever the size. The pieces are asked for once more where
+        a server forgot what it had.
+        """
+
+    @abstractmethod
+    def upload(
+        self,
+        source: Path,
+        key: str,
+        progress: Progress | None = None,
+        *,
+        if_absent: bool = False,
+        if_version: str | None = None,
+    ) -> str:
+        """Write a file of any size (in parallel parts where that pays); return its sha256 as hex.
+
+        The conditions are those of `write`, and hold for objects in parts too: the server looks at them as it puts the parts
+        together (shown on SeaweedFS and MinIO). A server that ignores them there writes as if they had not been given.
+        """
 
     @abstractmethod
     def download(self, key: str, target: Path, progress: Progress | None = None) -> str:
@@ -117,6 +151,17 @@ class Store(ABC):
             self.delete(info.key)
             count += 1
         return count
+
+    @abstractmethod
+    def unfinished(self, keys: Iterable[str] = ()) -> builtins.list[Unfinished]:
+        """What killed writers left in the store, and what living ones have not finished.
+
+        `keys`: where to look on a server that lists by whole keys alone, as MinIO does.
+        """
+
+    @abstractmethod
+    def forget(self, upload: Unfinished) -> None:
+        """Drop what `unfinished` found; what is gone meanwhile is no error."""
 
     def exists(self, key: str) -> bool:
         """Whether there is such an object."""

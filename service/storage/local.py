@@ -9,11 +9,11 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from service.errors import Conflict, NotFound, StoreError, StoreUnreachable
-from service.storage.base import ObjectInfo, Progress, Store, check_key, copy_hashed
+from service.storage.base import ObjectInfo, Progress, Store, Unfinished, check_key, copy_hashed
 
 CHUNK = 4 * 1024**2
 TEMPORARY = ".delayline-tmp"
@@ -57,11 +57,40 @@ class LocalStore(Store):
                 os.fsync(file.fileno())
             return self._place(temporary, path, key, if_absent, if_version)
 
-    def upload(self, source: Path, key: str, progress: Progress | None = None) -> str:
+    def version_of(self, key: str) -> str | None:
+        try:
+            with self._errors(key), self._path(key).open("rb") as file:
+                return _version(os.fstat(file.fileno()))
+        except NotFound:
+            return None
+
+    def write_stream(self, key: str, pieces: Iterable[memoryview], size: int) -> str:
+        path = self._path(key)
+        digest = hashlib.sha256()
+        with self._errors(key), self._temporary() as temporary:
+            with temporary.open("wb", buffering=0) as file:
+                for chunk in (piece[first : first + CHUNK] for piece in pieces for first in range(0, len(piece), CHUNK)):
+                    digest.update(chunk)
+                    _write_all(file.fileno(), chunk)
+                if file.tell() != size:
+                    raise ValueError(f"{key}: {file.tell()} bytes instead of {size}")
+                os.fsync(file.fileno())
+            self._place(temporary, path, key, False, None)
+        return digest.hexdigest()
+
+    def upload(
+        self,
+        source: Path,
+        key: str,
+        progress: Progress | None = None,
+        *,
+        if_absent: bool = False,
+        if_version: str | None = None,
+    ) -> str:
         path = self._path(key)
         with self._errors(key), self._temporary() as temporary:
             digest = _copy(source, temporary, progress)
-            self._place(temporary, path, key, False, None)
+            self._place(temporary, path, key, if_absent, if_version)
             return digest
 
     def download(self, key: str, target: Path, progress: Progress | None = None) -> str:
@@ -96,6 +125,25 @@ class LocalStore(Store):
 
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
+
+    def unfinished(self, keys: Iterable[str] = ()) -> builtins.list[Unfinished]:
+        folder, found = self._root / TEMPORARY, []
+        if not folder.is_dir():
+            return []
+        # Not this machine's clock: on a shared file system the times are its server's.
+        with self._errors(TEMPORARY), self._temporary() as probe:
+            probe.touch()
+            now = probe.stat().st_mtime
+            for path in sorted(folder.iterdir()):
+                with contextlib.suppress(FileNotFoundError):  # finished while we look
+                    if path != probe and not path.name.startswith("lock-"):
+                        status = path.stat()
+                        found.append(Unfinished(path.name, str(path), now - status.st_mtime, status.st_size))
+        return found
+
+    def forget(self, upload: Unfinished) -> None:
+        with self._errors(upload.key):
+            Path(upload.upload).unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
@@ -234,6 +282,12 @@ def _explain(error: OSError, url: str) -> str:
 def _version(status: os.stat_result) -> str:
     # A file is never changed in place: a new one has another inode or, where that is used again, another time.
     return f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}"
+
+
+def _write_all(descriptor: int, data: memoryview) -> None:
+    """Write all of it: one call may write less."""
+    while len(data):
+        data = data[os.write(descriptor, data) :]
 
 
 def _copy(source: Path, target: Path, progress: Progress | None) -> str:

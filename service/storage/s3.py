@@ -3,8 +3,9 @@
 import builtins
 import contextlib
 import hashlib
+import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,16 @@ from botocore import UNSIGNED
 from botocore.exceptions import ClientError
 
 from service.errors import Conflict, NotFound, StoreError
-from service.storage.base import ObjectInfo, Progress, Store, copy_hashed
+from service.storage.base import ObjectInfo, Progress, Store, Unfinished, copy_hashed
 from service.storage.location import S3Location
-from service.storage.s3_bucket import Bucket
+from service.storage.s3_bucket import THREADS, Bucket
 from service.storage.s3_errors import RangeBeyondEnd
-from service.storage.s3_transfers import PART, download_ranges, upload_parts
+from service.storage.s3_transfers import PART, SINGLE, download_ranges, parts_of_file, parts_of_stream, send_parts
+from service.storage.s3_uploads import abort_upload, unfinished_uploads
 
 DELETE_BATCH = 1000
+STREAM_AHEAD = 4
+"""Parts of a stream on their way at a time (assumed: 80 MiB of memory, half of a link's rate or more)."""
 MANY = 50
 """Reads at once from which a connection of their own pays (assumed)."""
 
@@ -56,7 +60,7 @@ class S3Store(Store):
             return b""
 
     def write(self, key: str, data: bytes, *, if_absent: bool = False, if_version: str | None = None) -> str:
-        condition = {"IfNoneMatch": "*"} if if_absent else {"IfMatch": if_version} if if_version is not None else {}
+        condition = _condition(if_absent, if_version)
         tries = 0
 
         def put() -> str:
@@ -86,6 +90,9 @@ class S3Store(Store):
             self.write(key, bytes(data))
 
     def read_into(self, key: str, target: memoryview) -> str:
+        if len(target) > SINGLE:
+            return self._ranges_into(key, target)
+
         def get() -> str:
             answer = self._bucket.client.get_object(**self._bucket.at(key))
             with contextlib.closing(answer["Body"]) as body:
@@ -97,29 +104,102 @@ class S3Store(Store):
         found = None if signed is None else signed.read_into(self._bucket.at(key)["Key"], target)
         return self._bucket.call(get, key) if found is None else found
 
-    def upload(self, source: Path, key: str, progress: Progress | None = None) -> str:
+    def _ranges_into(self, key: str, target: memoryview) -> str:
+        size, version = self._head(key)
+        if size != len(target):
+            return ""
+
+        def keep(start: int, data: bytes) -> None:
+            target[start : start + len(data)] = data
+
+        return download_ranges(self._bucket, key, size, version, keep)
+
+    def version_of(self, key: str) -> str | None:
+        try:
+            return self._head(key)[1]
+        except NotFound:
+            return None
+
+    def write_stream(self, key: str, pieces: Iterable[memoryview], size: int) -> str:
+        if size > SINGLE:
+            return self._in_parts(key, lambda digest: parts_of_stream(pieces, size, digest), {}, None, STREAM_AHEAD)
+        data = b"".join(pieces)
+        if len(data) != size:
+            raise ValueError(f"{key}: {len(data)} bytes instead of {size}")
+        self.write_large(key, memoryview(data))
+        return hashlib.sha256(data).hexdigest()
+
+    def upload(
+        self,
+        source: Path,
+        key: str,
+        progress: Progress | None = None,
+        *,
+        if_absent: bool = False,
+        if_version: str | None = None,
+    ) -> str:
         try:
             size = source.stat().st_size
             if size <= PART:
                 data = source.read_bytes()
-                self.write(key, data)
+                self.write(key, data, if_absent=if_absent, if_version=if_version)
                 if progress is not None:
                     progress(size)
                 return hashlib.sha256(data).hexdigest()
-            try:
-                return upload_parts(self._bucket, source, size, key, progress)
-            except NotFound:
-                # The upload is not there any more: it was completed, but the answer was lost, or the server forgot it.
-                return upload_parts(self._bucket, source, size, key, None)
+            with source.open("rb") as file:
+
+                def parts(digest: Any) -> Iterator[bytes]:
+                    file.seek(0)
+                    return parts_of_file(file, size, digest)
+
+                return self._in_parts(key, parts, _condition(if_absent, if_version), progress)
         except OSError as error:
             raise StoreError(f"The file {source} cannot be read for the store: {error.strerror}.") from error
+
+    def _in_parts(
+        self,
+        key: str,
+        parts: Callable[[Any], Iterable[bytes | bytearray]],
+        condition: dict[str, str],
+        progress: Progress | None,
+        ahead: int = THREADS,
+    ) -> str:
+        """Send what `parts` gives for a new hash; return its hash."""
+
+        def send(report: Progress | None) -> str:
+            digest = hashlib.sha256()
+
+            def is_ours() -> bool:
+                # Who writes without condition sends it again, which is cheaper than to look.
+                return bool(condition) and self._sha256(key) == digest.hexdigest()
+
+            send_parts(self._bucket, key, parts(digest), condition, is_ours, report, ahead)
+            return digest.hexdigest()
+
+        try:
+            return send(progress)
+        except NotFound:
+            # The upload is not there any more: it was completed, but the answer was lost, or the server forgot it.
+            return send(None)
+
+    def _sha256(self, key: str) -> str | None:
+        """Of an object of any size; None where there is none."""
+        try:
+            size, version = self._head(key)
+            return download_ranges(self._bucket, key, size, version, lambda start, data: None)
+        except NotFound:
+            return None
 
     def download(self, key: str, target: Path, progress: Progress | None = None) -> str:
         partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
         try:
             size, version = self._head(key)
             with partial.open("wb") as file:
-                digest = download_ranges(self._bucket, key, size, version, file.fileno(), progress)
+
+                def keep(start: int, data: bytes) -> None:
+                    os.pwrite(file.fileno(), data, start)
+
+                digest = download_ranges(self._bucket, key, size, version, keep, progress)
             partial.replace(target)
             return digest
         except OSError as error:
@@ -170,6 +250,12 @@ class S3Store(Store):
         except (KeyError, ValueError, TypeError):
             return None
 
+    def unfinished(self, keys: Iterable[str] = ()) -> builtins.list[Unfinished]:
+        return unfinished_uploads(self._bucket, keys)
+
+    def forget(self, upload: Unfinished) -> None:
+        abort_upload(self._bucket, upload)
+
     def exists(self, key: str) -> bool:
         try:
             self._head(key)
@@ -214,3 +300,8 @@ class S3Store(Store):
             if not answer.get("IsTruncated"):
                 return
             token = {"ContinuationToken": answer["NextContinuationToken"]}
+
+
+def _condition(if_absent: bool, if_version: str | None) -> dict[str, str]:
+    """The arguments of a request that writes under a condition."""
+    return {"IfNoneMatch": "*"} if if_absent else {"IfMatch": if_version} if if_version is not None else {}

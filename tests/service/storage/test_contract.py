@@ -1,6 +1,7 @@
 """What every store keeps to, shown on a directory, SeaweedFS and MinIO."""
 
 import hashlib
+import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -144,6 +145,54 @@ def test_files_of_any_size_come_back_with_their_checksum(store: Store, tmp_path:
     assert store.download("big/file", target, moved.append) == hashlib.sha256(data).hexdigest()
     assert target.read_bytes() == data and sum(moved) == size
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+
+
+@pytest.mark.parametrize("size", [0, 1, 5 * MIB, 64 * MIB, 64 * MIB + 1, 83 * MIB + 17])
+def test_a_stream_of_any_size_is_one_object(store: Store, size: int) -> None:
+    data = memoryview(hashlib.shake_128(str(size).encode()).digest(size))
+    ends = sorted({0, min(7, size), min(size, 20 * MIB + 5), size})
+    pieces = [data[first:last] for first, last in itertools.pairwise(ends)]
+    expected = hashlib.sha256(data).hexdigest()
+    store.write("stream", b"of another time")
+    assert store.write_stream("stream", [memoryview(b""), *pieces], size) == expected
+    room = bytearray(size)
+    assert store.read_into("stream", memoryview(room)) == expected and room == data
+    assert store.read_into("stream", memoryview(bytearray(size + 1))) == ""
+    assert [info.size for info in store.list("")] == [size] and store.unfinished(["stream"]) == []
+
+
+@pytest.mark.parametrize("size", [10, 65 * MIB])
+def test_a_stream_that_is_not_as_long_as_was_said_leaves_the_object_as_it_was(store: Store, size: int) -> None:
+    store.write("stream", b"of another time")
+    for announced in (size - 1, size + 1):
+        with pytest.raises(ValueError, match=str(announced)):
+            store.write_stream("stream", [memoryview(bytes(size))], announced)
+    assert store.read("stream") == b"of another time" and store.unfinished(["stream"]) == []
+
+
+@pytest.mark.parametrize("size", [100, 17 * MIB])
+def test_a_file_is_uploaded_under_the_conditions_of_a_write(store: Store, tmp_path: Path, size: int) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"\1" * size)
+    assert store.version_of("file") is None
+    digest = store.upload(source, "file", if_absent=True)
+    assert digest == hashlib.sha256(b"\1" * size).hexdigest()
+    first = store.version_of("file")
+    assert first is not None and store.read_versioned("file")[1] == first
+    source.write_bytes(b"\2" * size)
+    with pytest.raises(Conflict):
+        store.upload(source, "file", if_absent=True)
+    store.upload(source, "file", if_version=first)
+    second = store.version_of("file")
+    assert second not in (None, first)
+    source.write_bytes(b"\3" * size)
+    with pytest.raises(Conflict):
+        store.upload(source, "file", if_version=first)
+    assert store.read_range("file", size - 1, 2) == b"\2" and store.version_of("file") == second
+    store.delete("file")
+    with pytest.raises(Conflict):
+        store.upload(source, "file", if_version=second)
+    assert not store.exists("file") and store.unfinished(["file"]) == []
 
 
 def test_a_download_of_nothing_leaves_nothing(store: Store, tmp_path: Path) -> None:

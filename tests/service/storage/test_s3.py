@@ -238,6 +238,81 @@ def test_lost_answers_do_no_harm(server: s3_servers.S3Server, tmp_path: Path) ->
     assert (tmp_path / "target").read_bytes() == data
 
 
+@pytest.mark.parametrize("condition", ["if_absent", "if_version"])
+def test_a_lost_answer_to_a_conditional_upload_is_no_conflict(
+    server: s3_servers.S3Server, tmp_path: Path, condition: str
+) -> None:
+    (tmp_path / "source").write_bytes(hashlib.shake_128(b"lost").digest(17 * MIB))
+    (tmp_path / "other").write_bytes(hashlib.shake_128(b"other").digest(17 * MIB))
+    store = opened(f"s3://{server.bucket()}")
+    assert isinstance(store, S3Store)
+    options: dict[str, Any] = {"if_absent": True} if condition == "if_absent" else {"if_version": store.write("large", b"0")}
+    whole = store._bucket.client
+    store._bucket.client = LosesAnswers(whole, "complete_multipart_upload")
+    digest = store.upload(tmp_path / "source", "large", **options)
+    assert store.download("large", tmp_path / "target") == digest
+    for client in (LosesAnswers(whole, "complete_multipart_upload"), whole):
+        store._bucket.client = client
+        with pytest.raises(Conflict):
+            store.upload(tmp_path / "other", "large", **options)
+    assert store.download("large", tmp_path / "target") == digest
+
+
+def test_a_lost_answer_to_a_stream_does_no_harm(server: s3_servers.S3Server) -> None:
+    store = opened(f"s3://{server.bucket()}")
+    assert isinstance(store, S3Store)
+    data = memoryview(hashlib.shake_128(b"stream").digest(66 * MIB))
+    names = ("upload_part", "create_multipart_upload", "complete_multipart_upload")
+    store._bucket.client = LosesAnswers(store._bucket.client, *names)
+    digest = store.write_stream("large", [data[:1000], data[1000:]], len(data))
+    room = bytearray(len(data))
+    assert store.read_into("large", memoryview(room)) == digest and room == data
+
+
+def begun(server: s3_servers.S3Server, bucket: str, key: str, count: int = 1) -> None:
+    """What a killed writer leaves: an upload with parts that nobody will put together."""
+    client = server.client()
+    upload = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+    for number in range(1, count + 1):
+        client.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=number, Body=b"x" * 5 * MIB)
+
+
+def test_unfinished_uploads_are_found_below_the_prefix_and_dropped(server: s3_servers.S3Server) -> None:
+    bucket = server.bucket()
+    store, beside = opened(f"s3://{bucket}/team/a"), opened(f"s3://{bucket}/team/b")
+    begun(server, bucket, "team/a/runs/one/model.keras", 2)
+    begun(server, bucket, "team/a/runs/one/model.keras")
+    begun(server, bucket, "team/b/model.keras")
+    begun(server, bucket, "team/ab/model.keras")
+    found = store.unfinished(["runs/one/model.keras", "runs/two/model.keras"])
+    assert [(each.key, each.bytes) for each in sorted(found, key=lambda each: each.bytes)] == [
+        ("runs/one/model.keras", 5 * MIB),
+        ("runs/one/model.keras", 10 * MIB),
+    ]
+    assert all(-2 < each.age < 120 for each in found)
+    for each in [*found, *found]:
+        store.forget(each)
+    assert store.unfinished(["runs/one/model.keras"]) == []
+    assert [each.key for each in beside.unfinished(["model.keras"])] == ["model.keras"]
+
+
+def test_minio_shows_the_uploads_of_known_keys_after_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lists by whole keys, and without a prefix what it remembers; a restarted one remembers nothing."""
+    binary = s3_servers.minio_binary()
+    if binary is None:
+        pytest.skip("MinIO is not on the PATH and not built: run `just minio` (it needs Go)")
+    with s3_servers.running(s3_servers.minio(tmp_path / "server", binary)) as running:
+        use(running, monkeypatch)
+        bucket = running.bucket()
+        begun(running, bucket, "p/runs/one/model.keras")
+        begun(running, bucket, "p/runs/one/checkpoints/0000000010/model.safetensors")
+        store = opened(f"s3://{bucket}/p", patience=20)
+        assert len(store.unfinished()) == 2
+        running.stop()
+        running.start()
+        assert [each.key for each in store.unfinished(["runs/one/model.keras"])] == ["runs/one/model.keras"]
+
+
 def test_a_claim_of_somebody_else_is_not_taken_for_a_lost_answer(server: s3_servers.S3Server) -> None:
     store = opened(f"s3://{server.bucket()}")
     assert isinstance(store, S3Store)
