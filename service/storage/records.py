@@ -8,60 +8,43 @@ import socket
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psutil
 from pydantic import ValidationError
 
-from service.errors import Conflict, Damaged, InvalidInput, LeaseLost, NotFound, UnknownName
+from service.errors import Conflict, InvalidInput, LeaseLost, NotFound, UnknownName
 from service.run_paths import RunPaths, attempt_label, new_nonce, number_of
 from service.specs import TrainSpec
 from service.storage.base import Store
+from service.storage.documents import Document, from_bytes, rows_from_bytes, rows_to_bytes, to_bytes
 from service.sweep_specs import SweepSpec
 
-FORMAT = 1
+__all__ = [
+    "ENDED",
+    "HEARTBEAT_SECONDS",
+    "LEASE_SECONDS",
+    "PERSON",
+    "Document",
+    "Lease",
+    "RunRecord",
+    "as_of_today",
+    "boot_id",
+    "deletion_mark",
+    "from_bytes",
+    "is_deleted",
+    "lease_is_live",
+    "rows_from_bytes",
+    "rows_to_bytes",
+    "run_summary",
+    "to_bytes",
+]
+
 LEASE_SECONDS = 30.0
 """A driver that was silent for so long is taken for lost (assumed: ten heartbeats)."""
 HEARTBEAT_SECONDS = 3.0
 PERSON = "person"
 """Who asks a run to stop, if nobody else is named."""
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
-
-Document = dict[str, Any]
-
-
-def to_bytes(document: Document) -> bytes:
-    """A JSON document of this format, for the store."""
-    return json.dumps({"format": FORMAT, **document}, indent=1, allow_nan=False).encode()
-
-
-def from_bytes(data: bytes, key: str) -> Document:
-    """Parse a JSON document; raise Damaged when it is none, or of a format from the future."""
-    try:
-        document = json.loads(data)
-    except ValueError as error:
-        raise Damaged(f"The store's object {key} is not the JSON that Delayline wrote; restore it or delete it.") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise Damaged(
-            f"The store's object {key} has no format {FORMAT}: it was made by another version of Delayline; use that version."
-        )
-    return document
-
-
-def rows_from_bytes(data: bytes) -> list[Document]:
-    """Parse JSON lines; a last line that was cut off is dropped."""
-    rows = []
-    for line in data.splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
-
-
-def rows_to_bytes(rows: list[Document]) -> bytes:
-    """JSON lines."""
-    return b"".join(json.dumps(row, allow_nan=False).encode() + b"\n" for row in rows)
 
 
 class RunRecord:

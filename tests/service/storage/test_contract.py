@@ -12,29 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.errors import Conflict, InvalidInput, NotFound
-from service.settings import Settings
-from service.storage import open_store
 from service.storage.base import Store
 
 MakeStore = Callable[[], Store]
 MIB = 1024**2
-
-
-@pytest.fixture(params=["local", "seaweedfs", "minio"])
-def make_store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeStore:
-    """Opens the same empty store again and again, as several processes would."""
-    if request.param == "local":
-        return lambda: open_store(Settings.load(store=str(tmp_path / "store")))
-    server = request.getfixturevalue(request.param)
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    url = f"s3://{server.bucket()}/some/prefix"
-    return lambda: open_store(Settings.load(store=url))
-
-
-@pytest.fixture
-def store(make_store: MakeStore) -> Store:
-    return make_store()
 
 
 def test_what_is_written_is_read(store: Store) -> None:
