@@ -106,7 +106,7 @@ def _write(run: FinishedRun, formats: list[str], scratch: Path, settings: Settin
 
 def _copy_curves(record: RunRecord, folder: Path) -> bool:
     """Copy the run's TensorBoard files; return whether it has any."""
-    keys = [info.key for info in record.store.list(record.paths.tensorboard)]
+    keys = record.tensorboard()
     for key in keys:
         folder.mkdir(exist_ok=True)
         record.store.download(key, folder / key.rpartition("/")[2])

@@ -1,6 +1,7 @@
 """TensorBoard's event files of a run: curves, graph and histograms, written locally, copied to the store with each checkpoint."""
 
 import contextlib
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,15 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from jobs.tensors import Tensors
 from service.errors import StoreError
+from service.run_paths import number_of
 from service.scratch import ScratchFolder
 from service.storage.records import Document, RunRecord
 
 _NO_SCALARS = {"epoch", "step", "time"}
+FILE_BYTES = 256 * 1024
+"""A file that has grown so long is copied once more and followed by another one: what is copied with each checkpoint stays small (assumed)."""
 HISTOGRAM_STEPS = 60
-"""At most about so many steps of a run have histograms: each is in the file that is copied again and again (assumed)."""
+"""At most about so many steps of a run have histograms (assumed: more than a person looks at)."""
 HISTOGRAM_VARIABLES = 40
 HISTOGRAM_VALUES = 8192
 """Of a larger variable so many values stand for all: they give 30 buckets (assumed)."""
@@ -28,42 +32,53 @@ GRAPH_BYTES = 8 * 1024**2
 
 
 class TensorBoardFiles:
-    """One file an attempt holds the whole run: it begins with what the checkpoint that the attempt goes on from had.
+    """The files of an attempt hold the whole run: they begin with what the checkpoint that the attempt goes on from had.
 
     Rows come from the training loop's thread, weights from the checkpoints' one: the writer beneath queues both.
     """
 
-    def __init__(self, record: RunRecord) -> None:
+    def __init__(self, record: RunRecord, attempt: int) -> None:
         self._record = record
+        self._attempt = attempt
+        self._root = record.paths.tensorboard(record.label(attempt))
         self._folder = ScratchFolder("tensorboard")
         self._writer = EventFileWriter(self._folder.name)
+        self._exchange = threading.Lock()
+        """Held while an event is handed to the writer, and while another file takes its place."""
+        self._shipped: dict[str, int] = {}
+        """Bytes of each file that are in the store."""
         self._last_histograms: int | None = None
 
     def restart(self, history: list[Document], step: int) -> None:
         """Begin with these rows and the histograms up to `step`; the files of earlier attempts, whose later rows did not last, go."""
         kept = self._earlier_histograms(step)
         for event in kept:
-            self._writer.add_event(event)
+            self._add(event)
             self._last_histograms = event.step
         for row in history:
             self.add(row)
-        if kept:
-            # Only what this file holds may go.
-            self.ship()
-        own = {file.name for file in Path(self._folder.name).iterdir()}
-        for info in list(self._record.store.list(self._record.paths.tensorboard)):
-            if info.key.rpartition("/")[2] not in own:
-                self._record.store.delete(info.key)
+        # Only what these files hold may go.
+        if not kept or self.ship():
+            for key in self._earlier_files():
+                self._record.store.delete(key)
+
+    def _earlier_files(self) -> list[str]:
+        """Those of the attempts before this one. What one after it has written is none of this one's business."""
+        root, nonce = self._record.paths.tensorboard_root, self._record.nonce
+        keys = [info.key for info in self._record.store.list(root)]
+        folders = {key: key[len(root) :].rpartition("/")[0] for key in keys}
+        numbers = {key: number_of(folder, nonce) if folder else 0 for key, folder in folders.items()}
+        return [key for key, number in numbers.items() if number is not None and number < self._attempt]
 
     def _earlier_histograms(self, step: int) -> list[Any]:
         """The histograms of earlier attempts up to `step`, each once, by step; what cannot be read is left out."""
         found: dict[tuple[int, str], Any] = {}
         with ScratchFolder("tensorboard") as folder:
-            for number, info in enumerate(self._record.store.list(self._record.paths.tensorboard)):
+            for number, key in enumerate(self._earlier_files()):
                 path = Path(folder, str(number))
                 # A file that was cut off or damaged costs its histograms, not the attempt.
                 with contextlib.suppress(Exception):
-                    self._record.store.download(info.key, path)
+                    self._record.store.download(key, path)
                     for event in LegacyEventFileLoader(str(path)).Load():
                         for value in event.summary.value:
                             if value.metadata.plugin_data.plugin_name == HISTOGRAMS and event.step <= step:
@@ -81,7 +96,7 @@ class TensorBoardFiles:
     def add_graph(self, graph: bytes) -> None:
         """Write the model's graph, a serialised GraphDef; one that is too large for a file that is copied often is left out."""
         if len(graph) <= GRAPH_BYTES:
-            self._writer.add_event(Event(wall_time=time.time(), graph_def=graph))
+            self._add(Event(wall_time=time.time(), graph_def=graph))
 
     def add_weights(self, step: int, tensors: Tensors, steps: int) -> None:
         """Write histograms of the model's weights at a checkpoint of a run of `steps` steps, where they are due."""
@@ -97,20 +112,36 @@ class TensorBoardFiles:
         self._last_histograms = step
 
     def _add_summary(self, summary: Any, step: int, when: float | None) -> None:
-        self._writer.add_event(Event(wall_time=when or time.time(), step=step, summary=summary))
+        self._add(Event(wall_time=when or time.time(), step=step, summary=summary))
 
-    def ship(self) -> None:
-        """Copy the file to the store; a store that refuses costs the curves, not the run."""
-        self._writer.flush()
-        self._upload()
+    def _add(self, event: Any) -> None:
+        with self._exchange:
+            self._writer.add_event(event)
 
-    def _upload(self) -> None:
-        with contextlib.suppress(StoreError):
-            for file in Path(self._folder.name).iterdir():
-                self._record.store.upload(file, self._record.paths.tensorboard + file.name)
+    def ship(self) -> bool:
+        """Copy what is new to the store, and say whether all is there; a store that refuses costs the curves, not the run."""
+        with self._exchange:
+            self._writer.flush()
+            newest = max(Path(self._folder.name).iterdir(), key=lambda file: file.stat().st_mtime_ns)
+            if newest.stat().st_size >= FILE_BYTES:
+                # The name of the next one follows this one's, as TensorBoard reads them.
+                self._writer.close()
+                self._writer = EventFileWriter(self._folder.name)
+        return self._upload()
+
+    def _upload(self) -> bool:
+        try:
+            for file in sorted(Path(self._folder.name).iterdir()):
+                size = file.stat().st_size
+                if self._shipped.get(file.name) != size:
+                    self._record.store.upload(file, self._root + file.name)
+                    self._shipped[file.name] = size
+        except StoreError:
+            return False
+        return True
 
     def close(self, metrics: Document, step: int) -> None:
-        """Write the test's figures and copy the file for the last time."""
+        """Write the test's figures and copy what is new for the last time."""
         self.add({**{name: value for name, value in metrics.items() if name.startswith("test_")}, "step": step})
         self._writer.close()
         self._upload()

@@ -69,7 +69,7 @@ class LeadWatcher:
         self._reporter = ProgressReporter(record, attempt, {"phase": "starting", "workers": members}, record.history())
         self._writer = CheckpointWriter(checkpoints, self._saved)
         self._cancel = CancelWatch(record)
-        self._tensorboard = TensorBoardFiles(record)
+        self._tensorboard = TensorBoardFiles(record, attempt)
         self._row: Document | None = None
         self._waited = 0.0
         self._steps = 0

@@ -9,7 +9,13 @@ from service.names import check_label, check_run_id
 RUNS = "runs/"
 """Runs and sweeps alike, so that an id stands for one of them and the commands for runs work on both."""
 DATASETS = "datasets/"
+MODEL_FACTS, PICTURES, RESULTS = "model.json", "pictures.safetensors", "results.json"
 _LABEL = re.compile(r"(\d+)(?:-([0-9a-f]{8}))?(?=[-/]|\Z)")
+
+
+def hardware_name(rank: int) -> str:
+    """What the description of a worker's machine is called."""
+    return f"rank-{rank}.json"
 
 
 def new_nonce() -> str:
@@ -110,31 +116,37 @@ class RunPaths:
         return f"{self.logs}{label}/driver.log"
 
     @property
-    def tensorboard(self) -> str:
+    def tensorboard_root(self) -> str:
         return f"{self.root}tensorboard/"
+
+    def tensorboard(self, label: str) -> str:
+        """TensorBoard's files, those of an attempt in a folder, which hold the whole run: rank 0."""
+        return f"{self.tensorboard_root}{label}/"
 
     @property
     def model(self) -> str:
+        """The trained model in Keras' format: rank 0, conditionally."""
         return f"{self.root}model.keras"
 
     @property
-    def model_facts(self) -> str:
+    def analysis_root(self) -> str:
+        return f"{self.root}analysis/"
+
+    def model_facts(self, label: str) -> str:
         """The model's layers, the data's counts, versions: rank 0, before the first step."""
-        return f"{self.root}analysis/model.json"
+        return f"{self.analysis_root}{label}/{MODEL_FACTS}"
 
-    def hardware(self, rank: int) -> str:
-        """The machine of a worker of the newest attempt: that worker."""
-        return f"{self.root}analysis/rank-{rank}.json"
+    def hardware(self, label: str, rank: int) -> str:
+        """The machine of a worker: that worker."""
+        return f"{self.analysis_root}{label}/{hardware_name(rank)}"
 
-    @property
-    def pictures(self) -> str:
+    def pictures(self, label: str) -> str:
         """Mistakes, filters and activations as arrays of bytes, by safetensors: rank 0."""
-        return f"{self.root}analysis/pictures.safetensors"
+        return f"{self.analysis_root}{label}/{PICTURES}"
 
-    @property
-    def results(self) -> str:
+    def results(self, label: str) -> str:
         """What the trained model makes of the test split: rank 0, after the pictures."""
-        return f"{self.root}analysis/results.json"
+        return f"{self.analysis_root}{label}/{RESULTS}"
 
     @property
     def trials(self) -> str:

@@ -154,4 +154,4 @@ def _write_trial(record: RunRecord, state: str, value: float, metric: str, whole
     counts = {"training": 1293, "validation": 144, "test": 360, "steps_per_epoch": 40, "by_class": [143] * 10}
     facts = {"layers": [], "parameters": 61706, "trained": 61706, "classes": list("0123456789"), "features": [], "versions": {}}
     facts |= {"chance": chance}
-    record.store.write(record.paths.model_facts, to_bytes({**facts, "counts": counts}))
+    record.store.write(record.paths.model_facts(record.label(1)), to_bytes({**facts, "counts": counts}))

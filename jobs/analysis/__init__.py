@@ -67,6 +67,11 @@ class Subject:
     """Examples: `training`, `validation`, `test`; and `steps_per_epoch`."""
 
     @property
+    def label(self) -> str:
+        """The attempt's part of the keys of what is written."""
+        return self.record.label(self.attempt)
+
+    @property
     def picture(self) -> Feature | None:
         """The feature whose values are pictures, if there is one."""
         return next((feature for feature in self.arrays.features if is_picture(tuple(feature.shape))), None)
@@ -102,9 +107,9 @@ def describe_attempt(subject: Subject, note: Note) -> None:
     record = subject.record
     try:
         document = {"attempt": subject.attempt, "rank": subject.rank, **hardware(), "cpus": subject.spec.worker.cpus}
-        record.store.write(record.paths.hardware(subject.rank), to_bytes(document))
+        record.store.write(record.paths.hardware(subject.label, subject.rank), to_bytes(document))
         if subject.rank == 0:
-            record.store.write(record.paths.model_facts, to_bytes(_model_facts(subject)))
+            record.store.write(record.paths.model_facts(subject.label), to_bytes(_model_facts(subject)))
     except Exception as error:
         note("not described", f"the report will lack the model's layers: {_short(error)}")
 
@@ -118,8 +123,8 @@ def analyse(subject: Subject, note: Note) -> None:
             document, pictures = _results(subject, looked)
             document["seconds"] = round(time.monotonic() - began, 3)
             record = subject.record
-            record.store.write(record.paths.pictures, tensors_to_bytes(pictures))
-            record.store.write(record.paths.results, to_bytes(document))
+            record.store.write(record.paths.pictures(subject.label), tensors_to_bytes(pictures))
+            record.store.write(record.paths.results(subject.label), to_bytes(document))
     except Exception as error:
         note("not analysed", f"the report will lack what the model makes of the test examples: {_short(error)}")
 

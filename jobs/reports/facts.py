@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from jobs.tensors import tensors_from_bytes
 from service.errors import Damaged, NotFound
+from service.run_paths import MODEL_FACTS, PICTURES, RESULTS, hardware_name
 from service.storage.records import ENDED, Document, RunRecord, from_bytes
 from service.storage.standing import standing
 
@@ -85,7 +86,7 @@ def is_sweep(record: RunRecord) -> bool:
 def gather(record: RunRecord) -> RunFacts:
     """Read all that a report shows; raise UnknownName for a run that is not there."""
     submission, state, progress = record.submission(), record.state(), record.progress()
-    ended = state["state"] in ENDED
+    ended, analysis = state["state"] in ENDED, record.analysis()
     facts = RunFacts(
         run_id=record.run_id,
         store=record.store.url,
@@ -95,26 +96,27 @@ def gather(record: RunRecord) -> RunFacts:
         progress=progress,
         history=[row for row in record.history() if isinstance(row.get("step"), int)],
         events=record.events(),
-        model=_optional(record, record.paths.model_facts),
+        model=_optional(record, analysis.get(MODEL_FACTS)),
         data=manifest(record, submission),
         made=time.time(),
     )
-    machines = [_optional(record, record.paths.hardware(rank)) for rank in range(min(facts.workers, 64))]
+    machines = [_optional(record, analysis.get(hardware_name(rank))) for rank in range(min(facts.workers, 64))]
     # What a run said of its test split before it was resumed and changed is not its result.
-    results = _optional(record, record.paths.results) if state["state"] == "succeeded" else {}
-    pictures = _pictures(record) if results else {}
+    results = _optional(record, analysis.get(RESULTS)) if state["state"] == "succeeded" else {}
+    pictures = _pictures(record, analysis.get(PICTURES)) if results else {}
     return RunFacts(**{**vars(facts), "results": results, "pictures": pictures, "machines": [m for m in machines if m]})
 
 
-def _optional(record: RunRecord, key: str) -> Document:
+def _optional(record: RunRecord, key: str | None) -> Document:
     try:
-        return from_bytes(record.store.read(key), key)
+        return from_bytes(record.store.read(key), key) if key else {}
     except NotFound:
         return {}
 
 
-def _pictures(record: RunRecord) -> dict[str, NDArray[np.uint8]]:
-    key = record.paths.pictures
+def _pictures(record: RunRecord, key: str | None) -> dict[str, NDArray[np.uint8]]:
+    if key is None:
+        return {}
     try:
         return {name: np.asarray(array, np.uint8) for name, array in tensors_from_bytes(record.store.read(key)).items()}
     except NotFound:

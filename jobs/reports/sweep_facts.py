@@ -1,13 +1,14 @@
 """What the store holds of a sweep, read for its report."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from jobs.reports.facts import RunFacts, manifest
 from service.errors import UnknownName
-from service.run_paths import RunPaths
+from service.run_paths import MODEL_FACTS, RunPaths
 from service.storage.base import Store
-from service.storage.records import ENDED, Document, RunRecord, from_bytes, rows_from_bytes
+from service.storage.records import ENDED, Document, RunRecord, from_bytes
 from service.storage.standing import standing
 from service.sweep_specs import SweepSpec
 from service.trials import best_of, counts_of, point_rows, trial_rows, value_of
@@ -16,6 +17,7 @@ MOST_ROWS = 200
 """Of the table of trials (assumed: more is no longer read, and the store is asked for the progress of each)."""
 MOST_CURVES = 40
 """Of the figure of curves (assumed: more hide each other, and the store is asked for the history of each)."""
+READERS = 8
 
 
 @dataclass(frozen=True)
@@ -135,16 +137,19 @@ def _best_run(store: Store, run_id: str) -> RunFacts | None:
 
 
 def _curves(store: Store, trials: list[Document]) -> list[Curve]:
-    paths = {trial["id"]: RunPaths(trial["id"]) for trial in trials}
-    found = store.read_many([key for path in paths.values() for key in (path.metrics, path.model_facts)])
+    with ThreadPoolExecutor(READERS) as pool:
+        found = list(pool.map(lambda trial: _rows_and_model(RunRecord(store, trial["id"])), trials))
     curves = []
-    for trial in trials:
-        path = paths[trial["id"]]
-        rows = [row for row in rows_from_bytes(found.get(path.metrics, b"")) if isinstance(row.get("step"), int)]
-        model = from_bytes(found[path.model_facts], path.model_facts) if path.model_facts in found else {}
+    for trial, (rows, model) in zip(trials, found, strict=True):
         unit = (model.get("counts") or {}).get("steps_per_epoch")
         curves.append(Curve(trial, rows, int(unit) if unit else None, model.get("chance")))
     return [curve for curve in curves if curve.history]
+
+
+def _rows_and_model(record: RunRecord) -> tuple[list[Document], Document]:
+    rows = [row for row in record.history() if isinstance(row.get("step"), int)]
+    key = record.analysis().get(MODEL_FACTS)
+    return rows, from_bytes(record.store.read(key), key) if key else {}
 
 
 def _add_progress(store: Store, trials: list[Document]) -> None:

@@ -168,6 +168,29 @@ class RunRecord:
         rows = [row for key in keys for row in rows_from_bytes(self.store.read(key))]
         return sorted(rows, key=lambda row: float(row["time"]))
 
+    def analysis(self) -> dict[str, str]:
+        """The key of each file of the analysis by its name, as the newest attempt that has it wrote it.
+
+        A run of the first format has them without an attempt in the key.
+        """
+        root, nonce, found = self.paths.analysis_root, self.nonce, dict[str, tuple[int, str]]()
+        for info in self.store.list(root):
+            folder, _, name = info.key[len(root) :].rpartition("/")
+            number = number_of(folder, nonce) if folder else 0
+            if number is not None and number >= found.get(name, (0, ""))[0]:
+                found[name] = (number, info.key)
+        return {name: key for name, (_, key) in found.items()}
+
+    def tensorboard(self) -> list[str]:
+        """The keys of TensorBoard's files, as the newest attempt that has any wrote them."""
+        root, nonce, found = self.paths.tensorboard_root, self.nonce, dict[int, list[str]]()
+        for info in self.store.list(root):
+            folder = info.key[len(root) :].rpartition("/")[0]
+            number = number_of(folder, nonce) if folder else 0
+            if number is not None:
+                found.setdefault(number, []).append(info.key)
+        return found[max(found)] if found else []
+
     def checkpoints(self) -> list[Document]:
         """The complete checkpoints by step: `step`, `path`."""
         names = {info.key for info in self.store.list(self.paths.checkpoints) if info.key.endswith("/manifest.json")}

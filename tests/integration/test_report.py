@@ -8,7 +8,7 @@ import chromium
 import pytest
 from desk import Desk
 
-from service.run_paths import RunPaths
+from service.storage.records import RunRecord
 
 pytestmark = pytest.mark.slow
 
@@ -17,7 +17,7 @@ def test_a_run_by_two_workers_leaves_its_page(calm: Desk, browser: chromium.Page
     file = Path(calm.store_url) / "runs" / "calm" / "report.html"
     page, run = file.read_text(), calm.show("calm")
     assert len(page.encode()) <= 3_000_000
-    results = json.loads(calm.store.read(RunPaths("calm").results))
+    results = json.loads(calm.store.read(RunRecord(calm.store, "calm").analysis()["results.json"]))
     right = sum(row["right"] for row in results["by_class"])
     assert right / results["examples"] == pytest.approx(run["metrics"]["test_accuracy"], abs=1e-6)
     assert results["examples"] == 360

@@ -230,7 +230,7 @@ def test_the_runs_curves_come_along(record: RunRecord, make_spec: MakeSpec, tmp_
     spec = make_spec(model_params={"hidden": []})
     finished(record, spec, tmp_path)
     keep_file(record, trained(spec, tmp_path), tmp_path)
-    record.store.write(f"{record.paths.tensorboard}events.out", b"curves")
+    record.store.write(f"{record.paths.tensorboard(record.label(1))}events.out", b"curves")
     export(record, tmp_path / "new", ["keras"])
     assert (tmp_path / "new" / "tensorboard" / "events.out").read_bytes() == b"curves"
 

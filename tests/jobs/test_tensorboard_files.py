@@ -1,5 +1,6 @@
 """TensorBoard's files, read by TensorBoard's own reader."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.util import tensor_util
 
 from jobs.tensorboard_files import (
+    FILE_BYTES,
     GRAPH_BYTES,
     HISTOGRAM_STEPS,
     HISTOGRAM_VALUES,
@@ -30,8 +32,8 @@ def record(tmp_path: Path) -> RunRecord:
 def read(record: RunRecord, folder: Path) -> EventAccumulator:
     """TensorBoard's reader of the store's files."""
     folder.mkdir()
-    for info in record.store.list(record.paths.tensorboard):
-        record.store.download(info.key, folder / info.key.rsplit("/", 1)[1])
+    for key in record.tensorboard():
+        record.store.download(key, folder / key.rsplit("/", 1)[1])
     accumulator = EventAccumulator(str(folder), {"tensors": 0})
     accumulator.Reload()
     return accumulator
@@ -52,7 +54,7 @@ def row(step: int, **values: float) -> dict[str, Any]:
 
 
 def test_each_metric_is_a_curve_in_its_group(record: RunRecord, tmp_path: Path) -> None:
-    files = TensorBoardFiles(record)
+    files = TensorBoardFiles(record, 1)
     files.restart([], 0)
     files.add(row(1, accuracy=0.25))
     files.add(row(2, val_loss=0.5, val_accuracy=0.75))
@@ -68,7 +70,7 @@ def test_each_metric_is_a_curve_in_its_group(record: RunRecord, tmp_path: Path) 
 
 
 def test_a_shipped_file_holds_all_rows_so_far(record: RunRecord, tmp_path: Path) -> None:
-    files = TensorBoardFiles(record)
+    files = TensorBoardFiles(record, 1)
     files.add(row(1))
     files.ship()
     assert curves(record, tmp_path / "first")["train/loss"] == [(1, 1.0)]
@@ -79,23 +81,23 @@ def test_a_shipped_file_holds_all_rows_so_far(record: RunRecord, tmp_path: Path)
 
 
 def test_another_attempt_begins_with_its_checkpoints_rows_and_drops_later_ones(record: RunRecord, tmp_path: Path) -> None:
-    first = TensorBoardFiles(record)
+    first = TensorBoardFiles(record, 1)
     for step in (1, 2, 4):
         first.add(row(step))
     first.ship()
-    second = TensorBoardFiles(record)
+    second = TensorBoardFiles(record, 2)
     second.restart([row(1), row(2)], 2)
     second.add(row(4, loss=7.0))
     second.close({}, 4)
     assert curves(record, tmp_path / "read")["train/loss"] == [(1, 1.0), (2, 0.5), (4, 7.0)]
-    assert len(list(record.store.list(record.paths.tensorboard))) == 1
+    assert len(list(record.store.list(record.paths.tensorboard_root))) == 1
 
 
 def test_a_store_that_refuses_costs_the_curves_and_not_the_run(record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> str:
         raise StoreError("no space")
 
-    files = TensorBoardFiles(record)
+    files = TensorBoardFiles(record, 1)
     files.add(row(1))
     monkeypatch.setattr(record.store, "upload", refuse)
     files.ship()
@@ -124,7 +126,7 @@ def histograms(accumulator: EventAccumulator) -> dict[str, list[tuple[int, np.nd
 
 
 def test_weights_are_histograms_of_all_their_values(record: RunRecord, tmp_path: Path) -> None:
-    files = TensorBoardFiles(record)
+    files = TensorBoardFiles(record, 1)
     for step in (10, 20):
         files.add_weights(step, weights(step), 20)
     files.close({}, 20)
@@ -140,7 +142,7 @@ def test_weights_are_histograms_of_all_their_values(record: RunRecord, tmp_path:
 
 
 def test_a_large_variable_a_deep_network_and_a_long_run_cost_no_more(record: RunRecord, tmp_path: Path) -> None:
-    files = TensorBoardFiles(record)
+    files = TensorBoardFiles(record, 1)
     large = np.random.default_rng(0).normal(0, 1, HISTOGRAM_VALUES * 3 + 1).astype(np.float32)
     deep = {f"{number:05d} layer-{number}": np.ones(2, np.float32) for number in range(1, 2 * HISTOGRAM_VARIABLES)}
     steps = HISTOGRAM_STEPS * 10
@@ -155,7 +157,7 @@ def test_a_large_variable_a_deep_network_and_a_long_run_cost_no_more(record: Run
 
 
 def test_weights_that_are_no_numbers_do_no_harm(record: RunRecord, tmp_path: Path) -> None:
-    files = TensorBoardFiles(record)
+    files = TensorBoardFiles(record, 1)
     files.add_weights(1, {"00000 a": np.array([np.nan, 1.0, np.inf, 2.0]), "00001 b": np.full(3, np.nan)}, 1)
     files.close({}, 1)
     found = histograms(read(record, tmp_path / "read"))
@@ -163,8 +165,10 @@ def test_weights_that_are_no_numbers_do_no_harm(record: RunRecord, tmp_path: Pat
 
 
 def test_after_a_resume_no_step_stands_twice_and_none_is_lost(record: RunRecord, tmp_path: Path) -> None:
+    numbers = itertools.count(1)
+
     def attempt(first: int, last: int, history: list[int]) -> None:
-        files = TensorBoardFiles(record)
+        files = TensorBoardFiles(record, next(numbers))
         files.restart([row(step) for step in history], history[-1] if history else 0)
         files.add_graph(GraphDef(node=[{"name": f"attempt-{first}"}]).SerializeToString())
         for step in range(first, last + 1):
@@ -185,18 +189,18 @@ def test_after_a_resume_no_step_stands_twice_and_none_is_lost(record: RunRecord,
     for step, buckets in found["weights/dense/kernel"]:
         assert buckets[0, 0] == pytest.approx(weights(step)["00000 dense/kernel"].min())
     assert [node.name for node in accumulator.Graph().node] == ["attempt-6"]
-    assert len(list(record.store.list(record.paths.tensorboard))) == 1
+    assert len(list(record.store.list(record.paths.tensorboard_root))) == 1
 
 
 def test_a_file_that_was_cut_off_costs_its_end_alone(record: RunRecord, tmp_path: Path) -> None:
-    files = TensorBoardFiles(record)
+    files = TensorBoardFiles(record, 1)
     for step in (1, 2):
         files.add_weights(step, weights(step), 4)
     files.ship()
-    (info,) = record.store.list(record.paths.tensorboard)
+    (info,) = record.store.list(record.paths.tensorboard_root)
     record.store.write(info.key, record.store.read(info.key)[:-7])
-    record.store.write(f"{record.paths.tensorboard}other", b"no events at all")
-    again = TensorBoardFiles(record)
+    record.store.write(f"{record.paths.tensorboard_root}other", b"no events at all")
+    again = TensorBoardFiles(record, 2)
     again.restart([], 2)
     again.add_weights(3, weights(3), 4)
     again.close({}, 3)
@@ -206,7 +210,56 @@ def test_a_file_that_was_cut_off_costs_its_end_alone(record: RunRecord, tmp_path
 
 
 def test_a_graph_that_is_too_large_is_left_out(record: RunRecord, tmp_path: Path) -> None:
-    files = TensorBoardFiles(record)
+    files = TensorBoardFiles(record, 1)
     files.add_graph(bytes(GRAPH_BYTES + 1))
     files.close({}, 1)
     assert not read(record, tmp_path / "read").Tags()["graph"]
+
+
+def test_a_long_run_is_copied_once_and_not_with_each_checkpoint(
+    record: RunRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[int] = []
+    upload = record.store.upload
+    monkeypatch.setattr(
+        record.store, "upload", lambda file, key, **more: (copied.append(file.stat().st_size), upload(file, key, **more))[1]
+    )
+    files = TensorBoardFiles(record, 1)
+    for step in range(1, 401):
+        for _ in range(10):
+            files.add(row(step, accuracy=0.5, val_loss=0.25))
+        files.ship()
+    files.close({}, 400)
+    total = sum(len(record.store.read(key)) for key in record.tensorboard())
+    assert len(record.tensorboard()) > 2
+    # Each copy is at most the open file and what came since the last one.
+    assert max(copied) < FILE_BYTES + 2 * total / 400
+    assert sum(copied) <= total + len(copied) * FILE_BYTES
+    assert len(curves(record, tmp_path / "read")["train/loss"]) == 4000
+
+
+def test_a_stale_attempt_takes_nothing_from_the_one_after_it(record: RunRecord, tmp_path: Path) -> None:
+    new, stale = TensorBoardFiles(record, 2), TensorBoardFiles(record, 1)
+    new.restart([], 0)
+    new.add(row(1))
+    new.ship()
+    stale.restart([row(7)], 7)
+    stale.close({}, 7)
+    assert curves(record, tmp_path / "read")["train/loss"] == [(1, 1.0)]
+
+
+def test_a_run_of_the_first_format_goes_on_with_its_histograms(record: RunRecord, tmp_path: Path) -> None:
+    files = TensorBoardFiles(record, 1)
+    files.add_weights(1, weights(1), 2)
+    files.ship()
+    (key,) = record.tensorboard()
+    record.store.write(record.paths.tensorboard_root + key.rpartition("/")[2], record.store.read(key))
+    record.store.delete(key)
+    assert len(record.tensorboard()) == 1
+    again = TensorBoardFiles(record, 2)
+    again.restart([], 1)
+    again.add_weights(2, weights(2), 2)
+    again.close({}, 2)
+    found = histograms(read(record, tmp_path / "read"))
+    assert [step for step, _ in found["weights/dense/kernel"]] == [1, 2]
+    assert {key.split("/")[-2] for key in record.tensorboard()} == {"0002"}

@@ -77,14 +77,14 @@ def test_the_documents_of_a_convolutional_network(make_subject: Callable[..., Su
     describe_attempt(subject, notes)
     analyse(subject, notes)
     assert notes == []
-    paths = subject.record.paths
-    facts, results = document(subject, paths.model_facts), document(subject, paths.results)
-    pictures = tensors_from_bytes(subject.record.store.read(paths.pictures))
+    paths, label = subject.record.paths, subject.label
+    facts, results = document(subject, paths.model_facts(label)), document(subject, paths.results(label))
+    pictures = tensors_from_bytes(subject.record.store.read(paths.pictures(label)))
     assert [row["kind"] for row in facts["layers"]] == ["Conv2D", "Flatten", "Dropout", "Dense"]
     assert facts["parameters"] == subject.replica.model.count_params()
     assert facts["counts"]["by_class"] == np.bincount(subject.arrays.train_labels).tolist()
     assert {"python", "tensorflow", "keras", "ray"} <= set(facts["versions"])
-    assert document(subject, paths.hardware(0))["cores"] >= 1
+    assert document(subject, paths.hardware(label, 0))["cores"] >= 1
     metrics = Evaluator(subject.replica, subject.arrays.test, subject.arrays.test_labels, np.arange(50), 0, 1).evaluate()
     assert results["examples"] == results["of"] == 50
     assert np.trace(results["confusion"]) / 50 == pytest.approx(metrics["accuracy"])
@@ -106,10 +106,10 @@ def test_examples_that_are_no_pictures(make_subject: Callable[..., Subject]) -> 
     describe_attempt(subject, notes)
     analyse(subject, notes)
     assert notes == []
-    results = document(subject, subject.record.paths.results)
+    results = document(subject, subject.record.paths.results(subject.label))
     assert "not pictures" in results["first_layer"]["why_not"]
     assert results["mistakes"]
-    assert tensors_from_bytes(subject.record.store.read(subject.record.paths.pictures)) == {}
+    assert tensors_from_bytes(subject.record.store.read(subject.record.paths.pictures(subject.label))) == {}
 
 
 def test_whatever_fails_is_an_event_and_no_error(make_subject: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_whatever_fails_is_an_event_and_no_error(make_subject: Callable[..., Sub
     assert [event for event, _ in notes] == ["not described", "not analysed"]
     assert notes[1][1].endswith("ValueError: a model that cannot be called so")
     with pytest.raises(NotFound):
-        subject.record.store.read(subject.record.paths.results)
+        subject.record.store.read(subject.record.paths.results(subject.label))
 
 
 def test_a_model_that_does_not_answer_is_left_behind(
@@ -153,4 +153,4 @@ def test_only_rank_0_writes_the_results(make_subject: Callable[..., Subject], mo
     describe_attempt(subject, Notes())
     analyse(subject, Notes())
     keys = {info.key for info in subject.record.store.list(subject.record.paths.root)}
-    assert keys == {subject.record.paths.hardware(1)}
+    assert keys == {subject.record.paths.hardware(subject.label, 1)}

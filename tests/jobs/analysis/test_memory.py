@@ -44,9 +44,9 @@ def test_the_documents_of_a_network_that_remembers(make_subject: Callable[[str],
     describe_attempt(subject, lambda event, message: notes.append((event, message)))
     analyse(subject, lambda event, message: notes.append((event, message)))
     assert notes == []
-    store, paths = subject.record.store, subject.record.paths
-    facts, results = (from_bytes(store.read(key), key) for key in (paths.model_facts, paths.results))
-    pictures = tensors_from_bytes(store.read(paths.pictures))
+    store, paths, label = subject.record.store, subject.record.paths, subject.label
+    facts, results = (from_bytes(store.read(key), key) for key in (paths.model_facts(label), paths.results(label)))
+    pictures = tensors_from_bytes(store.read(paths.pictures(label)))
     assert facts["chance"] == 0.5 and "by_class" not in facts["counts"]
     logits = np.asarray(subject.replica.model(subject.arrays.test["bits"]))[..., 0]
     labels = subject.arrays.test_labels

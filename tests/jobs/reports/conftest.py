@@ -204,7 +204,7 @@ class Writer:
             "counts": counts,
             "versions": {"python": "3.12.1", "tensorflow": "2.21.0"},
         }
-        self.store.write(record.paths.model_facts, to_bytes(document))
+        self.store.write(record.paths.model_facts(record.label(2)), to_bytes(document))
         machine = {
             "processor": "A processor of a long name @ 2.1 GHz",
             "cores": 2,
@@ -213,8 +213,10 @@ class Writer:
             "gpus": [],
         }
         for rank in range(2):
-            self.store.write(record.paths.hardware(rank), to_bytes({"rank": rank, "host": "node-<1>", **machine}))
+            self.store.write(
+                record.paths.hardware(record.label(2), rank), to_bytes({"rank": rank, "host": "node-<1>", **machine})
+            )
         if state == "succeeded":
             found, pictures = results(names, examples, shape)
-            self.store.write(record.paths.pictures, save(pictures))
-            self.store.write(record.paths.results, to_bytes(found))
+            self.store.write(record.paths.pictures(record.label(2)), save(pictures))
+            self.store.write(record.paths.results(record.label(2)), to_bytes(found))

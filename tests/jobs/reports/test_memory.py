@@ -22,8 +22,9 @@ SPEC = {"model": "lstm", "dataset": "bits", "task": "bit-memory", "dataset_param
 def remembered(write_run: WriteRun, run_id: str = "a-run", units: int = 5, **keys: Any) -> RunRecord:
     """A run with one wrong bit in the picture: the last of the second sequence."""
     record = write_run(run_id, classes=["0", "1"], spec={**SPEC, **keys})
-    store, paths = record.store, record.paths
-    store.write(paths.model_facts, to_bytes({**from_bytes(store.read(paths.model_facts), ""), "chance": 0.5}))
+    store, paths, label = record.store, record.paths, record.label(2)
+    facts = paths.model_facts(label)
+    store.write(facts, to_bytes({**from_bytes(store.read(facts), ""), "chance": 0.5}))
     targets = np.random.default_rng(0).integers(0, 2, (12, 8)).astype(np.uint8)
     targets[:, :3] = 255
     outputs = np.where(targets == 1, 200, 20).astype(np.uint8)
@@ -31,9 +32,9 @@ def remembered(write_run: WriteRun, run_id: str = "a-run", units: int = 5, **key
     states = {"name": "lstm", "kind": "LSTM", "units": units, "steps": 8, "reach": 0.75}
     found = {"sequences": 400, "bits": 2000, "right": 1990, "by_step": [None] * 3 + [1.0, 1.0, 1.0, 0.99, 0.98], "shown": [0]}
     document = {"attempt": 2, "of": 400, "classes": ["0", "1"], "memory": found, "states": [states], "all_reduce_seconds": 0.0}
-    store.write(paths.results, to_bytes(document))
+    store.write(paths.results(label), to_bytes(document))
     picture = np.random.default_rng(1).integers(0, 256, (5, 8), np.uint8)
-    store.write(paths.pictures, save({"memory-targets": targets, "memory-outputs": outputs, "states-0": picture}))
+    store.write(paths.pictures(label), save({"memory-targets": targets, "memory-outputs": outputs, "states-0": picture}))
     return record
 
 

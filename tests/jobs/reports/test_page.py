@@ -120,7 +120,7 @@ def test_an_unknown_run_has_no_page(store: LocalStore) -> None:
 
 def test_damaged_pictures_are_named(write_run: WriteRun) -> None:
     record = write_run()
-    record.store.write(record.paths.pictures, b"nothing of the kind")
+    record.store.write(record.paths.pictures(record.label(2)), b"nothing of the kind")
     with pytest.raises(Damaged, match=r"pictures\.safetensors"):
         report(record)
 
