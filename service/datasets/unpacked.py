@@ -1,4 +1,4 @@
-"""Compressed files from outside, whose unpacked size is bounded by their own: a few kilobytes can hold terabytes of zeros."""
+"""What files from outside may grow to: their unpacked size is bounded by their own, for a few kilobytes can hold terabytes of zeros."""
 
 import bz2
 import gzip
@@ -9,15 +9,24 @@ from typing import BinaryIO, cast
 
 from service.errors import BadData
 
-FLOOR = 64 * 1024**2
-RATIO = 20
-"""A file of examples may unpack to FLOOR bytes and RATIO times its size (assumed: CIFAR shrinks by a tenth, MNIST to a fifth)."""
+FLOOR = 256 * 1024**2
+RATIO = 200
+"""A file may hold FLOOR bytes and RATIO times its size (assumed: MNIST shrinks to a fifth, pictures of one colour to a hundredth)."""
 _GZIP, _BZ2, _XZ = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00"
 
 
 def most_unpacked(packed: int) -> int:
-    """The bytes that a compressed file of `packed` bytes may have."""
+    """The bytes that may come out of files of `packed` bytes in all."""
     return FLOOR + RATIO * packed
+
+
+def check_unpacked(claimed: int, packed: int, name: str) -> None:
+    """Raise BadData where `claimed` bytes, or more, are to come out of `packed` ones, and that is far too many."""
+    if claimed > most_unpacked(packed):
+        raise BadData(
+            f"{name}: it unpacks to {claimed} bytes or more out of {packed}, and may to {most_unpacked(packed)} ({FLOOR} and {RATIO} "
+            "times its size): do not trust this file, or unpack it yourself."
+        )
 
 
 class Unpacked(io.RawIOBase):
@@ -29,7 +38,7 @@ class Unpacked(io.RawIOBase):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._name = path.name
-        self._most = most_unpacked(path.stat().st_size)
+        self._size = path.stat().st_size
         self._read = 0
         self._file = path.open("rb")
         self._stream = self._opened()
@@ -52,11 +61,7 @@ class Unpacked(io.RawIOBase):
         view = memoryview(target).cast("B")  # type: ignore[arg-type]
         data = self._stream.read(len(view))
         self._read += len(data)
-        if self._read > self._most:
-            raise BadData(
-                f"{self._name}: it unpacks to more than {self._most} bytes, {FLOOR} and {RATIO} times its own size: "
-                "no file of examples does; do not trust it, or unpack it yourself."
-            )
+        check_unpacked(self._read, self._size, self._name)
         view[: len(data)] = data
         return len(data)
 

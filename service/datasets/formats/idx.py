@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.datasets.raw import RawDataset, RawSplit
+from service.datasets.unpacked import most_unpacked
 from service.errors import BadData, InvalidInput
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _PREFIXES = {"train": ("train",), "test": ("t10k", "test")}
 MOST_BYTES = 64 * 1024**3
 """No idx file of images is larger than that; a header that claims more is wrong (assumed)."""
-BOMB_BYTES, BOMB_RATIO = 1024**3, 200
-"""A file that unpacks to so much, and so many times its size, is made to fill the memory (assumed: MNIST shrinks to a fifth)."""
 
 
 def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
@@ -67,7 +66,7 @@ def read_file(path: Path, progress: Callable[[int], None]) -> NDArray[Any]:
         # The header says how much there is to be: what goes beyond it is never unpacked.
         head = unpacker.decompress(packed, 4 + 4 * 255)
         _, shape, size = _header(head, path.name)
-        if size > BOMB_BYTES and size > BOMB_RATIO * len(packed):
+        if size > most_unpacked(len(packed)):
             raise BadData(
                 f"{path.name}: its header at offset 4 claims the shape {shape}, {size} bytes out of {len(packed)} packed ones: unpack it yourself if so."
             )

@@ -6,15 +6,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from service.datasets.pictures import GREY, to_array
+from service.datasets.pictures import GREY, Refused, open_picture, pixels, room_for
 from service.datasets.raw import RawDataset, RawSplit
 from service.errors import BadData, InvalidInput
 
 _SUFFIXES = {".png", ".jpg", ".jpeg"}
-MOST_PIXELS = 64 * 1024**2
-"""A picture of more is a decompression bomb, or nothing to train on in memory (assumed)."""
 
 
 def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
@@ -29,22 +27,16 @@ def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
         raise BadData(f"{source / 'train'} has no folders: put the pictures of each class into a folder of its name.")
     files = {split: _files(source / split, classes) for split in ("train", "test")}
     grey = all(is_grey(path) for found in files.values() for path, _ in found)
-    splits, size = {}, None
+    packed = sum(path.stat().st_size for found in files.values() for path, _ in found)
+    splits, first = {}, None
     for split, found in files.items():
         if not found:
             raise BadData(f"{source / split} has no PNG or JPEG files: the {split} split is empty.")
-        images = []
-        for path, _ in found:
-            image = decode(path, grey)
-            size = size or (path, image.shape)
-            if image.shape != size[1]:
-                raise BadData(
-                    f"{_short(path)} has {_pixels(image.shape)} pixels, but {_short(size[0])} has {_pixels(size[1])}: make all pictures one size."
-                )
-            images.append(image)
-            progress(path.stat().st_size)
+        first = first or found[0][0]
         splits[split] = RawSplit(
-            {"image": np.stack(images)}, np.array([label for _, label in found], np.int64), str(source / split)
+            {"image": _images(found, first, grey, packed, progress)},
+            np.array([label for _, label in found], np.int64),
+            str(source / split),
         )
     return RawDataset(splits, classes)
 
@@ -68,41 +60,48 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
+def _images(
+    found: list[tuple[Path, int]], first: Path, grey: bool, packed: int, progress: Callable[[int], None]
+) -> NDArray[np.uint8]:
+    """The pictures of a split, each of the size of `first`; `packed`: the bytes of all files."""
+    shape = _shape(first, grey)
+    images = room_for(len(found), shape, packed, "/".join(first.parts[-3:-2]) or first.name)
+    for number, (path, _) in enumerate(found):
+        other = _shape(path, grey)
+        if other != shape:
+            raise BadData(
+                f"{_short(path)} has {_pixels(other)} pixels, but {_short(first)} has {_pixels(shape)}: make all pictures one size."
+            )
+        images[number] = decode(path, grey)
+        progress(path.stat().st_size)
+    return images
+
+
+def _shape(path: Path, grey: bool) -> tuple[int, ...]:
+    with _open(path) as image:
+        return (image.height, image.width, 1 if grey else 3)
+
+
 def _open(path: Path) -> Image.Image:
     try:
-        image = Image.open(path, formats=("PNG", "JPEG"))
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        raise BadData(
-            f"{_short(path)}: it is no PNG or JPEG picture (at offset 0): {type(error).__name__}; replace or remove it."
-        ) from error
-    if image.width * image.height > MOST_PIXELS:
-        raise BadData(
-            f"{_short(path)}: it claims {image.width}x{image.height} pixels, more than {MOST_PIXELS}: replace or remove it."
-        )
-    return image
-
-
-def _mode(path: Path) -> str:
-    with _open(path) as image:
-        return str(image.mode)
+        return open_picture(path)
+    except Refused as error:
+        raise BadData(f"{_short(path)}: {error}: replace or remove it.") from error
 
 
 def is_grey(path: Path) -> bool:
     """Whether a PNG or JPEG file has no colours; raise BadData."""
-    return _mode(path) in GREY
+    with _open(path) as image:
+        return image.mode in GREY
 
 
 def decode(path: Path, grey: bool) -> NDArray[Any]:
     """The pixels of a PNG or JPEG file, uint8 [height, width, 1 or 3]; raise BadData."""
     with _open(path) as image:
         try:
-            return to_array(image, grey)
-        except (OSError, ValueError, SyntaxError) as error:
-            file = getattr(image, "fp", None)
-            offset = file.tell() if file else 0
-            raise BadData(
-                f"{_short(path)}: the picture is damaged near offset {offset} ({error}): replace or remove it."
-            ) from error
+            return pixels(image, grey)
+        except Refused as error:
+            raise BadData(f"{_short(path)}: {error}: replace or remove it.") from error
 
 
 def _short(path: Path) -> str:

@@ -1,6 +1,5 @@
 """Parquet files: `train.parquet` and `test.parquet`, or folders `train` and `test` of them; the column `label` and features."""
 
-import io
 import json
 import math
 from collections.abc import Callable
@@ -9,18 +8,25 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
-from service.datasets.pictures import GREY, to_array
-from service.datasets.raw import RawDataset, RawSplit
+from service.datasets.parquet_files import Tables, dense, read_file
+from service.datasets.pictures import GREY, Refused, open_picture, pixels, room_for
+from service.datasets.raw import STORED_TYPES, RawDataset, RawSplit
 from service.errors import BadData, InvalidInput
 
 
 def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
     """Read both splits. Lists of equal length become arrays, encoded pictures become images, single numbers together `x`."""
-    tables = {split: _table(source, split, progress) for split in ("train", "test")}
+    try:
+        return _read(source, progress)
+    except UnicodeDecodeError as error:
+        raise BadData(f"{source}: it has a text that is not UTF-8 ({_first_line(error)}): write the files again.") from error
+
+
+def _read(source: Path, progress: Callable[[int], None]) -> RawDataset:
+    parts = {split: _tables(source, split, progress) for split in ("train", "test")}
+    tables = {split: part.table for split, part in parts.items()}
     names: list[str] = []
     if not all(pa.types.is_integer(table.schema.field("label").type) for table in tables.values()):
         texts = {str(value) for table in tables.values() for value in table.column("label").to_pylist()}
@@ -29,10 +35,10 @@ def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
                 f"{source}: the column label must hold whole numbers or names, but holds {tables['train'].schema.field('label').type}."
             )
         names = sorted(texts)
-    return RawDataset({split: _split(source, split, table, names) for split, table in tables.items()}, tuple(names) or None)
+    return RawDataset({split: _split(source, split, part, names) for split, part in parts.items()}, tuple(names) or None)
 
 
-def _table(source: Path, split: str, progress: Callable[[int], None]) -> pa.Table:
+def _tables(source: Path, split: str, progress: Callable[[int], None]) -> Tables:
     folder = source / split
     files = (
         sorted(folder.glob("*.parquet"))
@@ -46,16 +52,16 @@ def _table(source: Path, split: str, progress: Callable[[int], None]) -> pa.Tabl
     tables = []
     for path in files:
         try:
-            tables.append(pq.read_table(path))
-        except (pa.ArrowException, OSError) as error:
+            tables.append(read_file(path))
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise BadData(
-                f"{path.name}: it is no intact Parquet file of {path.stat().st_size} bytes: {str(error).splitlines()[0][:200]}."
+                f"{path.name}: it is no intact Parquet file of {path.stat().st_size} bytes: {_first_line(error)}."
             ) from error
         progress(path.stat().st_size)
     try:
         table = pa.concat_tables(tables)
     except pa.ArrowException as error:
-        raise BadData(f"{source}: the files of {split} have different columns: {str(error).splitlines()[0][:200]}.") from error
+        raise BadData(f"{source}: the files of {split} have different columns: {_first_line(error)}.") from error
     if "label" not in table.column_names:
         raise BadData(
             f"{files[0].name}: it has no column label, only {', '.join(table.column_names)}: rename the one that holds the labels."
@@ -66,14 +72,20 @@ def _table(source: Path, split: str, progress: Callable[[int], None]) -> pa.Tabl
     if pa.types.is_dictionary(labels.type):
         index = table.column_names.index("label")
         table = table.set_column(index, "label", labels.cast(labels.type.value_type))
-    return table
+    counts = tuple((path.name, len(part)) for path, part in zip(files, tables, strict=True))
+    return Tables(table, counts, sum(path.stat().st_size for path in files))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def _split(source: Path, split: str, table: pa.Table, names: list[str]) -> RawSplit:
+def _split(source: Path, split: str, tables: Tables, names: list[str]) -> RawSplit:
+    table = tables.table
     labels = table.column("label")
     if names:
         numbers = {name: number for number, name in enumerate(names)}
@@ -93,55 +105,79 @@ def _split(source: Path, split: str, table: pa.Table, names: list[str]) -> RawSp
         if pa.types.is_integer(field.type) or pa.types.is_floating(field.type):
             scalars.append(column.to_numpy())
         else:
-            columns[field.name] = _column(f"{source}, {split}", field, column)
+            columns[field.name] = _column(f"{source}, {split}", field, column, tables)
     if scalars:
         columns["x"] = np.stack(scalars, axis=1).astype(np.float32)
     return RawSplit(columns, target, f"{source}, {split}")
 
 
-def _column(origin: str, field: pa.Field, column: pa.ChunkedArray) -> NDArray[Any]:
-    written = json.loads((field.metadata or {}).get(b"delayline", b"{}"))
-    kind = field.type
+def _column(origin: str, field: pa.Field, column: pa.ChunkedArray, tables: Tables) -> NDArray[Any]:
+    written, kind = _written(field), field.type
     if pa.types.is_fixed_size_binary(kind) and written:
-        flat = np.frombuffer(b"".join(column.to_pylist()), written["dtype"])
-        return flat.reshape(len(column), *written["shape"])
+        dtype, shape = written
+        if np.dtype(dtype).itemsize * math.prod(shape) != kind.byte_width:
+            raise BadData(
+                f"{origin}: the column {field.name} has {kind.byte_width} bytes a row, not {dtype} of the shape {shape}."
+            )
+        return np.frombuffer(b"".join(column.to_pylist()), dtype).reshape(len(column), *shape)
     if pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return _pictures(origin, field.name, column.to_pylist())
+        return _pictures(field.name, column, tables)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return _lists(origin, field.name, column, written.get("shape"))
+        return _lists(origin, field.name, column, written[1] if written else None)
     raise BadData(
         f"{origin}: the column {field.name} has the type {kind}, but numbers, lists of numbers or pictures are expected."
     )
 
 
-def _lists(origin: str, name: str, column: pa.ChunkedArray, shape: list[int] | None) -> NDArray[Any]:
+def _written(field: pa.Field) -> tuple[str, tuple[int, ...]] | None:
+    """The type and the shape that Delayline's own shards name; None where nothing of that kind stands."""
     try:
-        array = np.asarray(column.to_pylist() if not pa.types.is_fixed_size_list(column.type) else _flat(column))
+        found = json.loads((field.metadata or {}).get(b"delayline", b"{}"))
+        dtype, shape = str(found["dtype"]), tuple(found["shape"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    plain = dtype in STORED_TYPES and len(shape) <= 32 and all(type(size) is int and 0 < size < 2**40 for size in shape)
+    return (dtype, shape) if plain else None
+
+
+def _lists(origin: str, name: str, column: pa.ChunkedArray, shape: tuple[int, ...] | None) -> NDArray[Any]:
+    try:
+        parts = [dense(chunk) for chunk in column.chunks]
+        array = np.concatenate(parts) if len(parts) != 1 else parts[0]
+    except pa.ArrowTypeError as error:
+        raise BadData(
+            f"{origin}: the lists of the column {name} hold {error}: values must be one of {', '.join(STORED_TYPES)}."
+        ) from error
     except ValueError as error:
-        raise BadData(f"{origin}: the lists of the column {name} differ in length; make them one length.") from error
-    if array.dtype == object:
-        raise BadData(f"{origin}: the lists of the column {name} differ in length or hold no numbers.")
+        raise BadData(
+            f"{origin}: the lists of the column {name} differ in length or hold no numbers; make them one length."
+        ) from error
+    if not pa.types.is_fixed_size_list(column.type):
+        # As Python's numbers, which these were, become arrays.
+        array = array.astype({"i": np.int64, "u": np.int64, "f": np.float32}.get(array.dtype.kind, array.dtype), copy=False)
     if shape and math.prod(shape) == math.prod(array.shape[1:]):
         return array.reshape(len(column), *shape)
     return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
-def _flat(column: pa.ChunkedArray) -> NDArray[Any]:
-    values = np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks])
-    return values.reshape(len(column), -1)
-
-
-def _pictures(origin: str, name: str, values: list[Any]) -> NDArray[Any]:
-    images = []
-    for row, value in enumerate(values):
-        data = value.get("bytes") if isinstance(value, dict) else value
+def _pictures(name: str, column: pa.ChunkedArray, tables: Tables) -> NDArray[Any]:
+    """The pictures of a column, all of one size."""
+    images = np.zeros((0, 1, 1, 1), np.uint8)
+    for row, scalar in enumerate(value for chunk in column.chunks for value in chunk):
         try:
-            with Image.open(io.BytesIO(data or b""), formats=("PNG", "JPEG")) as image:
-                images.append(to_array(image, image.mode in GREY))
-        except (UnidentifiedImageError, OSError, ValueError, TypeError) as error:
-            raise BadData(f"{origin}: row {row} of the column {name} is no PNG or JPEG picture.") from error
-        if images[-1].shape != images[0].shape:
-            raise BadData(
-                f"{origin}: the picture of row {row} of {name} has the shape {images[-1].shape}, but row 0 has {images[0].shape}."
-            )
-    return np.stack(images) if images else np.zeros((0, 1, 1, 1), np.uint8)
+            value = scalar.as_py()
+            data = value.get("bytes") if isinstance(value, dict) else value
+            with open_picture(data if isinstance(data, bytes) else b"") as image:
+                grey = image.mode in GREY
+                shape = (image.height, image.width, 1 if grey else 3)
+                if row == 0:
+                    images = room_for(len(column), shape, tables.packed, f"{tables.files[0][0]}, column {name}")
+                if shape != images.shape[1:]:
+                    raise BadData(
+                        f"{tables.place(row)} of the column {name} has the shape {shape}, but row 0 has {images.shape[1:]}: "
+                        "make all pictures one size."
+                    )
+                images[row] = pixels(image, grey)
+        except Refused as error:
+            raise BadData(f"{tables.place(row)} of the column {name}: {error}: replace or remove it.") from error
+    return images

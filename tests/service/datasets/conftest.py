@@ -1,7 +1,9 @@
 """Original files of every format, small."""
 
+import functools
 import pickle
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,23 @@ def idx_folder(tmp_path: Path) -> Path:
         (folder / f"{prefix}-images-idx3-ubyte").write_bytes(idx(pixels.astype(np.uint8)))
         (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(idx((np.arange(rows) % 10).astype(np.uint8)))
     return folder
+
+
+def png_of_one_colour(width: int, height: int, rows: int | None = None, colour: bool = False) -> bytes:
+    """A small PNG of any number of pixels, of which it holds those of `rows` lines, made without its pixels in memory."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    packer, line = zlib.compressobj(9), bytes(1 + width * (3 if colour else 1))
+    pixels = b"".join(packer.compress(line) for _ in range(height if rows is None else rows)) + packer.flush()
+    head = chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 2 if colour else 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+@pytest.fixture(scope="session")
+def flat_png() -> Callable[..., bytes]:
+    return functools.cache(png_of_one_colour)
 
 
 @pytest.fixture

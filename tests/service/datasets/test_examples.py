@@ -1,5 +1,6 @@
 """Single files as a network takes them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -184,3 +185,11 @@ def test_a_picture_is_nothing_for_a_run_of_other_features(tmp_path: Path) -> Non
     for features in (TOKENS, (Feature("x", "float32", (4, 6, 1)),), (Feature("image", "uint8", (4, 6, 4), 255.0),)):
         with pytest.raises(BadData, match=r"is a picture, but the run was trained on .*give an \.npz"):
             read_examples(path, features)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("side", [9000, 12_000, 30_000])
+def test_a_picture_of_too_many_pixels_is_refused(tmp_path: Path, flat_png: Callable[..., bytes], side: int) -> None:
+    (tmp_path / "a.png").write_bytes(flat_png(side, side, rows=1))
+    with pytest.raises(BadData, match=f"a.png: it claims {side * side} pixels.*more than 67108864: replace or remove it"):
+        read_examples(tmp_path / "a.png", GREY)

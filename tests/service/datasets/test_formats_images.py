@@ -1,7 +1,5 @@
 """Folders of pictures: PNG and JPEG, grey and colour, and files that are no pictures."""
 
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,14 +102,30 @@ def test_a_flipped_byte_in_a_png_is_noticed(pictures: Path, refused: Refused) ->
 
 
 @pytest.mark.parametrize("side", [9000, 100_000])
-def test_a_picture_that_claims_to_be_huge_is_refused(pictures: Path, refused: Refused, side: int) -> None:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+def test_a_picture_that_claims_to_be_huge_is_refused(
+    pictures: Path, refused: Refused, flat_png: Callable[..., bytes], side: int
+) -> None:
+    (pictures / "train" / "dog" / "1.png").write_bytes(flat_png(side, side, rows=1))
+    refused(pictures, "images", 3, "train/dog/1.png", f"{side * side} pixels", "more than 67108864")
 
-    head = chunk(b"IHDR", struct.pack(">2I5B", side, side, 8, 0, 0, 0, 0))
-    path = pictures / "train" / "dog" / "1.png"
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b""))
-    refused(pictures, "images", 3, "train/dog/1.png")
+
+def test_small_files_of_many_pixels_together_are_refused(
+    tmp_path: Path, refused: Refused, flat_png: Callable[..., bytes]
+) -> None:
+    for split, count in (("train", 3), ("test", 1)):
+        (tmp_path / "in" / split / "a").mkdir(parents=True)
+        for number in range(count):
+            (tmp_path / "in" / split / "a" / f"{number}.png").write_bytes(flat_png(8000, 8000))
+    refused(tmp_path / "in", "images", 3, "3 pictures of 8000x8000 pixels", "192000000 bytes")
+
+
+def test_a_jpeg_of_endless_scans_is_refused(pictures: Path, refused: Refused) -> None:
+    path = pictures / "train" / "dog" / "1.jpg"
+    Image.new("L", (6, 4)).save(path, progressive=True)
+    data = path.read_bytes()
+    last = data.rindex(b"\xff\xda")
+    path.write_bytes(data[:-2] + data[last:-2] * 200 + data[-2:])
+    refused(pictures, "images", 3, "train/dog/1.jpg", "scans")
 
 
 def test_pictures_of_unequal_sizes_are_named(pictures: Path, refused: Refused) -> None:

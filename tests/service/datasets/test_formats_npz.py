@@ -198,3 +198,29 @@ def test_an_archive_that_claims_too_much_is_refused(tmp_path: Path, refused: Ref
 def test_a_bare_array_is_no_archive(tmp_path: Path, refused: Refused) -> None:
     np.save(tmp_path / "a.npy", np.zeros(3))
     refused(tmp_path / "a.npy", "npz", 3, "a.npy")
+
+
+def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused(
+    tmp_path: Path, npz_arrays: Arrays, refused: Refused
+) -> None:
+    np.savez_compressed(tmp_path / "a.npz", **npz_arrays, more_train=np.zeros(400 * 2**20, np.uint8))
+    refused(tmp_path / "a.npz", "npz", 3, "a.npz", "it unpacks to 4194", "do not trust this file")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_of_another_packing_is_refused_before_it_is_unpacked(
+    tmp_path: Path, npz_arrays: Arrays, refused: Refused, method: int
+) -> None:
+    # Python unpacks these by whole blocks, whatever size they claim.
+    np.savez(tmp_path / "plain.npz", **npz_arrays)
+    with zipfile.ZipFile(tmp_path / "plain.npz") as plain, zipfile.ZipFile(tmp_path / "a.npz", "w", method) as packed:
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    refused(tmp_path / "a.npz", "npz", 3, "a.npz", "np.savez")
+
+
+def test_an_archive_of_endless_arrays_is_refused(tmp_path: Path, refused: Refused) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        for number in range(1001):
+            archive.writestr(f"{number}.npy", b"")
+    refused(tmp_path / "a.npz", "npz", 3, "a.npz", "1001 arrays")

@@ -1,6 +1,8 @@
 """Parquet files as others write them: pictures, lists and numbers in columns, and files that are damaged."""
 
 import io
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from service.datasets.formats.parquet import read
 from service.datasets.importer import import_dataset
 from service.datasets.manifest import Manifest
+from service.errors import BadData
 from service.storage.base import Store
 
 Refused = Callable[..., str]
@@ -29,11 +34,11 @@ def picture(value: int, mode: str = "L", size: tuple[int, int] = (6, 4), kind: s
     return stream.getvalue()
 
 
-def write(folder: Path, columns: dict[str, Any], **test: Any) -> Path:
+def write(folder: Path, columns: dict[str, Any], schema: pa.Schema | None = None, **test: Any) -> Path:
     """The same columns as train.parquet and, with changes, as test.parquet."""
     folder.mkdir(exist_ok=True)
-    pq.write_table(pa.table(columns), folder / "train.parquet")
-    pq.write_table(pa.table({**columns, **test}), folder / "test.parquet")
+    pq.write_table(pa.table(columns, schema=schema), folder / "train.parquet")
+    pq.write_table(pa.table({**columns, **test}, schema=schema), folder / "test.parquet")
     return folder
 
 
@@ -189,3 +194,95 @@ def test_files_of_one_split_with_other_columns_are_told(folder: Path, refused: R
     (folder / "train.parquet").rename(folder / "train-0.parquet")
     pq.write_table(pa.table({"a": [1.0], "label": [0]}), folder / "train-1.parquet")
     refused(folder, "parquet", 3, "different columns")
+
+
+BOMB = """
+import sys
+from pathlib import Path
+from service.datasets.formats.parquet import read
+from service.errors import BadData
+def memory(name):
+    return int(Path("/proc/self/status").read_text().split(name)[1].split()[0]) // 1024
+before = memory("VmRSS:")
+try:
+    read(Path(sys.argv[1]), lambda _: None)
+except BadData as error:
+    print(error)
+print(memory("VmHWM:") - before)
+"""
+
+
+def refused_in_little_memory(folder: Path) -> str:
+    """What a process says that reads the folder; it may take 400 MiB for it."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", BOMB, str(folder)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    message, _, used = done.stdout.strip().rpartition("\n")
+    assert message and "\n" not in message and int(used) < 400, done.stdout
+    return message
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is measured as Linux tells it")
+@pytest.mark.parametrize(("side", "struct"), [(9000, False), (12_000, True), (30_000, False)])
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(
+    tmp_path: Path, flat_png: Callable[..., bytes], side: int, struct: bool
+) -> None:
+    # Pillow itself warns of 9500 x 9500 pixels, and refuses 13400 x 13400.
+    column: list[Any] = [picture(0), flat_png(side, side, rows=10)]
+    folder = write(tmp_path / "p", {"image": [{"bytes": one} for one in column] if struct else column, "label": [0, 1]})
+    message = refused_in_little_memory(folder)
+    assert "train.parquet: row 1 of the column image: " in message
+    assert f"{side * side} pixels" in message and "more than 67108864" in message and (tmp_path / "p").stat().st_size < 10_000
+
+
+def repeated(rows: int, size: int) -> pa.Table:
+    """One text in all rows, as Parquet's own dictionaries hold it once."""
+    texts = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([bytes(size)]))
+    return pa.table({"image": texts, "label": pa.array(np.zeros(rows, np.int64))})
+
+
+def long_lists(rows: int, length: int) -> pa.Table:
+    return pa.table({"v": pa.FixedSizeListArray.from_arrays(np.zeros(rows * length, np.uint8), length), "label": [0] * rows})
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is measured as Linux tells it")
+@pytest.mark.parametrize("what", ["a text again and again", "a long text again and again", "numbers", "lists", "pictures"])
+def test_a_small_file_of_much_is_refused_in_little_memory(tmp_path: Path, flat_png: Callable[..., bytes], what: str) -> None:
+    made = {
+        "a text again and again": lambda: repeated(1_000_000, 10_000),
+        "a long text again and again": lambda: repeated(2_000, 4_000_000),
+        "numbers": lambda: pa.table(
+            {"a": np.zeros(20_000_000), "b": np.zeros(20_000_000), "label": np.zeros(20_000_000, np.int8)}
+        ),
+        "lists": lambda: long_lists(400, 100_000),
+        "pictures": lambda: pa.table({"image": [flat_png(6000, 6000)] * 5, "label": [0] * 5}),
+    }[what]()
+    # Without the schema of Arrow, in which a column that is a dictionary here would be one there too.
+    pq.write_table(made, tmp_path / "train.parquet", compression="zstd", store_schema=False)
+    pq.write_table(made.slice(0, 1), tmp_path / "test.parquet")
+    assert (tmp_path / "train.parquet").stat().st_size < 300_000
+    message = refused_in_little_memory(tmp_path)
+    assert "train.parquet" in message and "do not trust" in message
+
+
+@pytest.mark.parametrize(
+    "metadata", [b"no JSON", b"[]", b'{"dtype": "O", "shape": [1]}', b'{"dtype": "uint8", "shape": [-1, 7]}', b"{}"]
+)
+def test_what_a_field_says_of_itself_is_not_trusted(tmp_path: Path, refused: Refused, metadata: bytes) -> None:
+    field = pa.field("x", pa.binary(4), metadata={"delayline": metadata})
+    schema = pa.schema([field, pa.field("label", pa.int64())])
+    refused(write(tmp_path / "p", {"x": [b"abcd"], "label": [0]}, schema=schema), "parquet", 3, "column x")
+
+
+@given(st.data())
+def test_a_changed_byte_of_a_parquet_file_is_a_dataset_or_a_refusal(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "changed"
+    write(folder, {"a": [1.0, 2.0], "v": [[1, 2], [3, 4]], "image": [picture(1), picture(2)], "label": [0, 1]})
+    content = bytearray((folder / "train.parquet").read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    (folder / "train.parquet").write_bytes(content)
+    try:
+        read(folder, silent).check()
+    except BadData as error:
+        assert "\n" not in str(error)
