@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from jobs.loss_scale import LossScale
 from jobs.spaces import Space, WeightSpace
 from jobs.tasks import Task
 from jobs.tensors import Tensors
@@ -65,7 +66,8 @@ class Replica:
         self._inputs = inputs
         self._stream = global_stream()
         self._trainable = list(model.trainable_variables)
-        self._scaled_loss = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+        scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+        self._loss_scale = LossScale(optimizer, model, self._trainable) if scaled else None
         self._forward_backward = tf.function(self._gradients, jit_compile=True) if spec.jit_compile else self._gradients
         self._train = tf.function(self._train_chunk, reduce_retracing=True)
         self._evaluate = tf.function(self._evaluate_chunk, reduce_retracing=True)
@@ -171,22 +173,19 @@ class Replica:
         return self._all_reduce_vector(tf.concat([flags, tf.reshape(rows.stack(), [-1])], axis=0))
 
     def _step(self, features: dict[str, Any], labels: Any) -> Any:
-        if self._scaled_loss:
-            return self._local(self._strategy.run(self._step_with_loss_scale, args=(features, labels)))
         pull_back = self.space.realise()
         gradients, row = self._strategy.run(self._summed_gradients, args=(features, labels))
+        summed = [self._local(gradient) for gradient in gradients]
         # Outside the replica context Keras does not sum the gradients once more, and clips what is the global gradient.
-        self.optimizer.apply(pull_back([self._local(gradient) for gradient in gradients]), self.space.variables)
+        if self._loss_scale is None:
+            self.optimizer.apply(pull_back(summed), self.space.variables)
+        else:
+            self._loss_scale.apply(summed, pull_back, self.space.variables)
         return self._local(row)
 
     def _summed_gradients(self, features: dict[str, Any], labels: Any) -> tuple[list[Any], Any]:
         gradients, row = self._forward_backward(features, labels)
         return self._sum_in_packs(gradients), row
-
-    def _step_with_loss_scale(self, features: dict[str, Any], labels: Any) -> Any:
-        gradients, row = self._gradients(features, labels)
-        self.optimizer.apply(gradients, self._trainable)
-        return row
 
     def _gradients(self, features: dict[str, Any], labels: Any) -> tuple[list[Any], Any]:
         with tf.GradientTape() as tape:
@@ -194,7 +193,7 @@ class Replica:
             loss = tf.reduce_sum(losses) / self._batch
             if self._model.losses:
                 loss += tf.add_n([tf.cast(extra, tf.float32) for extra in self._model.losses]) / self._workers
-            if self._scaled_loss:
+            if self._loss_scale is not None:
                 loss = self.optimizer.scale_loss(loss)
         variables = [variable.value for variable in self._trainable]
         gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
@@ -219,16 +218,21 @@ class Replica:
         return tf.cast(array, tf.float32) * tf.constant(1.0 / scale, tf.float32)
 
     def _sum_in_packs(self, gradients: list[Any]) -> list[Any]:
-        """Sum over the workers in a few flat packs: latency, not bytes, is what small networks wait for."""
+        """Sum over the workers in a few flat packs: latency, not bytes, is what small networks wait for.
+
+        In float32, or in float64 where a gradient has that: one worker too rounds to a smaller type only what is the whole.
+        """
         if self._workers == 1:
             return gradients
         context = tf.distribute.get_replica_context()
+        kind = tf.float64 if any(gradient.dtype == tf.float64 for gradient in gradients) else tf.float32
         summed: list[Any] = []
         for pack in packs([int(np.prod(g.shape)) * 4 for g in gradients], LEAST_PACKED_BYTES):
             members = [gradients[index] for index in pack]
-            flat = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.concat([tf.reshape(g, [-1]) for g in members], axis=0))
+            flat = tf.concat([tf.cast(tf.reshape(gradient, [-1]), kind) for gradient in members], axis=0)
+            flat = context.all_reduce(tf.distribute.ReduceOp.SUM, flat)
             parts = tf.split(flat, [int(np.prod(g.shape)) for g in members])
-            summed += [tf.reshape(part, g.shape) for part, g in zip(parts, members, strict=True)]
+            summed += [tf.cast(tf.reshape(part, g.shape), g.dtype) for part, g in zip(parts, members, strict=True)]
         return summed
 
     def _all_reduce_vector(self, vector: Any) -> Any:

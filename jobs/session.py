@@ -21,7 +21,7 @@ from jobs.evaluation import Evaluator
 from jobs.kept_model import keep_model
 from jobs.milestones import Milestones
 from jobs.model_graph import model_graph
-from jobs.models import build_model, model_inputs, synchronise_batch_normalisation
+from jobs.models import build_model, model_inputs, refuse_compiled_sums, synchronise_batch_normalisation
 from jobs.optimizers import make_optimizer, set_precision
 from jobs.pace import Pace
 from jobs.replica import Replica
@@ -155,6 +155,8 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
         freeze_layers(model, spec.freeze)
         if place.workers > 1:
             synchronise_batch_normalisation(model)
+            if spec.jit_compile:
+                refuse_compiled_sums(model)
         space = make_space(spec, model, arrays, examples.plan.examples)
         optimizer = make_optimizer(spec, examples.milestones.total)
         optimizer.build(space.variables)

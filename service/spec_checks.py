@@ -63,6 +63,7 @@ def check_names(spec: TrainSpec, folder: Path) -> None:
         _check_steps(spec)
         _check_recurrence(spec)
         _check_space(spec)
+        _check_compiled(spec)
     made = generated(spec.dataset, spec.dataset_params)
     if made is not None:
         _check_bits(spec, made)
@@ -110,6 +111,15 @@ def _check_space(spec: TrainSpec) -> None:
         raise InvalidInput(
             "Target space cannot solve the batch normalisation that model_params.batch_norm asks for: "
             "use -s model_params.batch_norm=false, or space=weight."
+        )
+
+
+def _check_compiled(spec: TrainSpec) -> None:
+    # Frozen layers keep their statistics, and the worker looks at each layer.
+    if spec.jit_compile and spec.model_params.get("batch_norm") and spec.worker_counts[0] > 1 and not spec.freeze:
+        raise InvalidInput(
+            "jit_compile cannot compile the batch normalisation that model_params.batch_norm asks for with more than one worker, "
+            "whose statistics are those of all workers' examples: use -s jit_compile=false, or workers=1."
         )
 
 

@@ -17,7 +17,14 @@ from service.errors import InvalidInput, UnknownName, UserFailure
 from service.generated import suggested_parameters
 from service.specs import TrainSpec
 
-__all__ = ["build_model", "make_model", "model_inputs", "registered_models", "synchronise_batch_normalisation"]
+__all__ = [
+    "build_model",
+    "make_model",
+    "model_inputs",
+    "refuse_compiled_sums",
+    "registered_models",
+    "synchronise_batch_normalisation",
+]
 
 Shape = tuple[int, ...]
 _NO_MODELS = {"context", "parameters", "recurrence", "user_code"}
@@ -154,3 +161,15 @@ def synchronise_batch_normalisation(model: keras.Model) -> None:
     for layer in model._flatten_layers(include_self=True):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
+
+
+def refuse_compiled_sums(model: keras.Model) -> None:
+    """Raise InvalidInput for a layer that sums over the workers within its call: XLA compiles no such sum, to be called for more than one worker."""
+    for layer in model._flatten_layers(include_self=True):
+        normalises = isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+        averages = any(variable.aggregation not in (None, "none") for variable in layer._non_trainable_variables)
+        if normalises or averages:
+            raise InvalidInput(
+                f"jit_compile cannot compile the layer {layer.name!r}, a {type(layer).__name__}, whose statistics are those of all "
+                "workers' examples: use -s jit_compile=false, or workers=1."
+            )

@@ -1,24 +1,20 @@
 """Two real workers on this machine, without Ray: they train as one, draw differently and go on bit for bit."""
 
-import inspect
 import json
 import os
-import pickle
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from rings import ROOT, work
 
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.records import RunRecord
-
-ROOT = Path(__file__).parents[2]
 
 WORKER = """
 import contextlib, pickle, sys
@@ -108,36 +104,10 @@ out["resumed"] = copies(resumed)[0]
 """
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [made.getsockname()[1] for made in sockets]
-    for made in sockets:
-        made.close()
-    return ports
-
-
-def work(folder: Path, workers: int) -> list[dict[str, Any]]:
-    """What each rank found."""
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
-    processes = []
-    for rank in range(workers):
-        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
-        environment = {**os.environ, "TF_CONFIG": json.dumps(config), "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
-        command = [sys.executable, "-c", inspect.cleandoc(WORKER), str(rank), str(workers), str(folder)]
-        processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
-    try:
-        outputs = [process.communicate(timeout=150)[0].decode() for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0] * workers, "\n".join(outputs)[-4000:]
-    return [pickle.loads((folder / f"out-{workers}-{rank}").read_bytes()) for rank in range(workers)]
-
-
 @pytest.mark.slow
 def test_two_workers_train_as_one_draw_differently_and_go_on_bit_for_bit(tmp_path: Path) -> None:
-    (alone,) = work(tmp_path, 1)
-    lead, other = work(tmp_path, 2)
+    (alone,) = work(tmp_path, 1, WORKER)
+    lead, other = work(tmp_path, 2, WORKER)
 
     np.testing.assert_allclose(lead["sums"], alone["sums"], rtol=1e-4)
     np.testing.assert_allclose(lead["evaluated"], alone["evaluated"], rtol=1e-4)

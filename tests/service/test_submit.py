@@ -139,6 +139,15 @@ def test_target_space_is_planned_without_batch_normalisation_that_learns(tmp_pat
     check_names(spec_of(*normalised, "space.initial=weights", "init_from=base", "freeze=all-but-head"), tmp_path)
 
 
+@pytest.mark.parametrize("workers", ["2", "1-2"])
+def test_batch_normalisation_of_several_workers_is_not_compiled(tmp_path: Path, workers: str) -> None:
+    normalised = ("model=cnn", "model_params.batch_norm=true", "jit_compile=true")
+    with pytest.raises(InvalidInput, match="use -s jit_compile=false, or workers=1"):
+        check_names(spec_of(*normalised, f"workers={workers}"), tmp_path)
+    check_names(spec_of(*normalised, "workers=1"), tmp_path)
+    check_names(spec_of("model=cnn", "jit_compile=true", f"workers={workers}"), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.models import build_model, model_inputs, registered_models, synchronise_batch_normalisation
+from jobs.models import build_model, model_inputs, refuse_compiled_sums, registered_models, synchronise_batch_normalisation
 from service.errors import InvalidInput, UnknownName, UserFailure
 from service.specs import TrainSpec
 
@@ -267,3 +267,31 @@ def test_a_softmax_at_the_end_is_warned_of(make_spec: MakeSpec, user_folder: Pat
     )
     build_model(make_spec(model="soft:build"), (5,), 3, str(user_folder))
     assert "warning: the model 'soft:build' ends with a softmax" in capsys.readouterr().out
+
+
+class RunningMean(keras.layers.Layer):
+    def build(self, shape: Any) -> None:
+        self.mean = self.add_weight(shape=shape[1:], initializer="zeros", trainable=False, aggregation="mean", name="mean")
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        return x - self.mean
+
+
+@pytest.mark.parametrize(
+    ("layer", "refused"),
+    [
+        (lambda: keras.layers.BatchNormalization(name="sums"), True),
+        (lambda: keras.Sequential([keras.layers.BatchNormalization(name="sums")]), True),
+        (lambda: keras.layers.BatchNormalization(trainable=False), False),
+        (lambda: RunningMean(name="sums"), True),
+        (keras.layers.LayerNormalization, False),
+        (lambda: keras.layers.Dropout(0.5), False),
+    ],
+)
+def test_a_layer_that_sums_over_the_workers_is_not_compiled(layer: Callable[[], keras.layers.Layer], refused: bool) -> None:
+    model = keras.Sequential([keras.Input((4,)), layer(), keras.layers.Dense(2)])
+    if refused:
+        with pytest.raises(InvalidInput, match=r"cannot compile the layer 'sums'.*use -s jit_compile=false, or workers=1"):
+            refuse_compiled_sums(model)
+    else:
+        refuse_compiled_sums(model)
