@@ -38,6 +38,12 @@ class Settings(BaseSettings):
     """An existing Ray cluster to join; None starts one on this machine."""
     ray_token: SecretStr | None = Field(default=None, validation_alias=AliasChoices("RAY_AUTH_TOKEN", "ray_token"))
     ray_token_path: Path | None = Field(default=None, validation_alias=AliasChoices("RAY_AUTH_TOKEN_PATH", "ray_token_path"))
+    insecure_token: bool = False
+    """Whether the token of a Ray cluster may go by http to another machine."""
+    kubernetes_service_host: str | None = Field(
+        default=None, validation_alias=AliasChoices("KUBERNETES_SERVICE_HOST", "kubernetes_service_host")
+    )
+    """Set by Kubernetes in every pod."""
     ray_auth_mode: str | None = Field(default=None, validation_alias=AliasChoices("RAY_AUTH_MODE", "ray_auth_mode"))
 
     @field_validator(
@@ -63,6 +69,11 @@ class Settings(BaseSettings):
             raise InvalidInput(
                 f"The setting {name} is not valid: {first['msg']}; correct its environment variable or flag."
             ) from error
+
+    @property
+    def in_kubernetes(self) -> bool:
+        """Whether this process runs in a pod of a Kubernetes cluster."""
+        return bool(self.kubernetes_service_host)
 
     def cluster_token(self) -> SecretStr | None:
         """The token of a Ray cluster, found as Ray finds it; None where there is none. Raise InvalidInput.

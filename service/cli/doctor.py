@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from service.cli.console import print_json, printable
-from service.cli.options import AsJson, StoreUrl
+from service.cli.options import AsJson, InsecureToken, StoreUrl
 from service.errors import StoreError
 from service.settings import Settings
 
@@ -19,6 +19,7 @@ def doctor(
         str | None,
         typer.Option(metavar="URL", help="A cluster's dashboard, http://HOST:8265; without it RAY_ADDRESS or Ray here."),
     ] = None,
+    insecure_token: InsecureToken = False,
     as_json: AsJson = False,
 ) -> None:
     """Check store, cluster, token, packages and GPUs within ten seconds; nothing is left in the store.
@@ -27,7 +28,7 @@ def doctor(
     """
     from service.doctor import diagnose
 
-    lines = diagnose(Settings.load(store=store, cluster=cluster))
+    lines = diagnose(Settings.load(store=store, cluster=cluster, insecure_token=insecure_token or None))
     wrong = [line for line in lines if line.status == "failed"]
     if as_json:
         print_json({"ok": not wrong, "checks": [line.document() for line in lines]})

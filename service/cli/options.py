@@ -12,5 +12,12 @@ StoreUrl = Annotated[
         "--store", metavar="URL", help="A folder, file:///folder or s3://bucket/prefix. [DELAYLINE_STORE, ./delayline-store]"
     ),
 ]
+InsecureToken = Annotated[
+    bool,
+    typer.Option(
+        "--insecure-token",
+        help="Send the Ray cluster's token by http to another machine too. [DELAYLINE_INSECURE_TOKEN]",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", autocompletion=run_ids)]

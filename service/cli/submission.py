@@ -86,13 +86,14 @@ def carry_out(
     make: Callable[[Settings, Store, Cluster, Path], Plan],
     store: str | None,
     cluster: str | None,
+    insecure_token: bool,
     *,
     detach: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Make the plan, submit it, and stay with it until its end, unless it is to be shown alone, or detached."""
-    settings = Settings.load(store=store, cluster=cluster)
+    settings = Settings.load(store=store, cluster=cluster, insecure_token=insecure_token or None)
     place, opened = open_cluster(settings), open_store(settings)
     planned = make(settings, opened, place, Path.cwd())
     if dry_run:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from service.cli.options import AsJson, StoreUrl
+from service.cli.options import AsJson, InsecureToken, StoreUrl
 from service.cli.submission import Changes, ClusterUrl, Detach, DryRun, Name, Request, Resume, Spec, Workers, carry_out
 from service.cluster.base import Cluster
 from service.settings import Settings
@@ -23,6 +23,7 @@ def train(
     resume: Resume = False,
     store: StoreUrl = None,
     cluster: ClusterUrl = None,
+    insecure_token: InsecureToken = False,
     detach: Detach = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -39,4 +40,4 @@ def train(
             chosen, settings, opened, place, stem=stem, folder=folder, run_id=name, resume=resume, command=request.command
         )
 
-    carry_out(make, store, cluster, detach=detach, dry_run=dry_run, as_json=as_json)
+    carry_out(make, store, cluster, insecure_token, detach=detach, dry_run=dry_run, as_json=as_json)

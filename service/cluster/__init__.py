@@ -16,7 +16,7 @@ def open_cluster(settings: Settings) -> Cluster:
         from service.cluster.jobs_api import JobsApi
         from service.cluster.ray_jobs import RayJobs
 
-        return RayJobs(JobsApi(settings.cluster, settings.cluster_token()), settings)
+        return RayJobs(JobsApi(settings.cluster, settings.cluster_token(), settings), settings)
     if settings.cluster.startswith("kube://"):
         raise InvalidInput(
             f"This version cannot submit to {settings.cluster[:100]!r}: leave --cluster out to run on this machine, or give "

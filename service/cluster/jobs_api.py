@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from service.cluster.dashboard_http import DashboardHttp
 from service.errors import ClusterUnreachable, InfrastructureFailure, InvalidInput
+from service.settings import Settings
 
 ANSWER_SECONDS = 4.0
 """For one answer (assumed: a dashboard on a busy machine takes one second)."""
@@ -25,10 +26,11 @@ class JobsApi:
     is none, and InfrastructureFailure when it fails.
     """
 
-    def __init__(self, url: str, token: SecretStr | None) -> None:
+    def __init__(self, url: str, token: SecretStr | None, settings: Settings | None = None) -> None:
+        """`settings` say where the token may go; raise InvalidInput where it may not."""
         self.url = check_url(url)
         self._token = token
-        self._http = DashboardHttp(self.url, token)
+        self._http = DashboardHttp(self.url, token, settings)
 
     def version(self) -> str:
         """Ray's version on the cluster."""

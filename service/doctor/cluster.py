@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from service.cluster.dashboard_http import DashboardHttp
+from service.cluster.dashboard_http import DashboardHttp, check_token_is_safe
 from service.doctor.findings import Check, Finding, failed, ok, skipped
 from service.machine import this_machine
 from service.settings import Settings
@@ -29,10 +29,12 @@ _USAGE = re.compile(r"([\d.]+)/([\d.]+) (CPU|GPU)\b")
 
 
 def cluster_checks(settings: Settings) -> list[Check]:
-    """The checks of the cluster that the settings name."""
+    """The checks of the cluster that the settings name; raise InvalidInput where --cluster would carry a token in the clear."""
     address = settings.cluster or settings.ray_address
     if address is None:
         return [("Ray", _installed), ("token", lambda: _token_for_this_machine(settings)), ("resources", _this_machine)]
+    if settings.cluster is not None and settings.cluster_token() is not None:
+        check_token_is_safe(settings.cluster, settings)
     patient = _Dashboard(settings, address)
     return [("cluster", patient.reach), ("token", patient.token), ("Ray", patient.version), ("resources", patient.resources)]
 
@@ -137,7 +139,7 @@ class _Dashboard:
 
     def _get(self, path: str) -> tuple[int, Any]:
         """The status and the JSON of an answer; raise OSError without one."""
-        http = DashboardHttp(self._url, self.settings.cluster_token())
+        http = DashboardHttp(self._url, self.settings.cluster_token(), self.settings)
         status, body = http.request("GET", path, seconds=ANSWER_SECONDS, most=MOST_BYTES)
         try:
             return status, json.loads(body) if status == 200 else None

@@ -25,3 +25,11 @@ def test_what_is_wrong_ends_with_5_and_says_the_remedy(delayline: Delayline) -> 
     assert any(line.startswith("failed       cluster") and "write http://HOST:8265" in line for line in lines)
     document = delayline("doctor", "--store", "s3://bucket?endpoint_override=host:9000", "--json").document
     assert document["ok"] is False
+
+
+def test_a_token_does_not_go_to_a_cluster_by_http(delayline: Delayline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "t0ken")
+    for command in (("doctor",), ("train", "--dry-run"), ("sweep", "--dry-run")):
+        done = delayline(*command, "--cluster", "http://192.0.2.1:8265")
+        assert done.code == 2 and "--insecure-token" in done.err and "t0ken" not in done.err + done.out
+        assert len(done.err.splitlines()) == 1

@@ -9,8 +9,12 @@ import pytest
 import s3_servers
 from pydantic import SecretStr
 
+from service.cluster import open_cluster
+from service.cluster.dashboard_http import DashboardHttp
 from service.cluster.jobs_api import JobsApi, check_url
+from service.doctor.cluster import cluster_checks
 from service.errors import ClusterUnreachable, InfrastructureFailure, InvalidInput
+from service.settings import Settings
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -109,3 +113,68 @@ def test_addresses_that_cannot_be(url: str) -> None:
 
 def test_an_address_loses_its_last_slash() -> None:
     assert check_url("https://head/ray/") == "https://head/ray"
+
+
+REFUSED = [
+    "http://head:8265", "http://10.0.0.1:8265", "http://localhost.example.com:8265", "http://127.0.0.1.example.com",
+    "http://ray-head.team.svc:8265", "http://ray-head.team.svc.cluster.local", "http://[2001:db8::1]:8265", "http://0.0.0.0:8265",
+]  # fmt: skip
+SAFE = [
+    "https://head:8265",
+    "http://localhost:8265",
+    "http://127.0.0.1:8265",
+    "http://127.9.9.9",
+    "http://[::1]:8265",
+    "HTTP://LOCALHOST:8265",
+]
+
+
+def settings(monkeypatch: pytest.MonkeyPatch, inside: bool = False, **flags: Any) -> Settings:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "t0ken")
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.delenv("DELAYLINE_INSECURE_TOKEN", raising=False)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    if inside:
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    return Settings.load(**flags)
+
+
+@pytest.mark.parametrize("url", REFUSED)
+def test_a_token_does_not_go_to_another_machine_in_the_clear(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for attempt in (
+        lambda: JobsApi(url, SecretStr("t0ken")),
+        lambda: DashboardHttp(url, SecretStr("t0ken")),
+        lambda: open_cluster(settings(monkeypatch, cluster=url)),
+        lambda: cluster_checks(settings(monkeypatch, cluster=url)),
+    ):
+        with pytest.raises(
+            InvalidInput, match="https://, or `kubectl port-forward` and http://localhost:8265, or --insecure-token"
+        ) as raised:
+            attempt()
+        assert "t0ken" not in str(raised.value) and "\n" not in str(raised.value)
+    assert open_cluster(settings(monkeypatch, cluster=url, insecure_token=True)).description.endswith(url)
+    assert JobsApi(url, None).url == url
+
+
+@pytest.mark.parametrize("url", SAFE)
+def test_a_token_goes_by_https_and_to_this_machine(url: str) -> None:
+    assert JobsApi(url, SecretStr("t0ken"))
+
+
+@pytest.mark.parametrize("url", REFUSED)
+def test_from_a_pod_a_token_goes_to_a_service_of_its_cluster(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = settings(monkeypatch, inside=True)
+    if ".svc" in url:
+        assert JobsApi(f"{url}", SecretStr("t0ken"), inside)
+    else:
+        with pytest.raises(InvalidInput, match="by http"):
+            JobsApi(url, SecretStr("t0ken"), inside)
+
+
+def test_a_token_that_goes_by_http_passes_no_proxy(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    (port,) = s3_servers.free_ports(1)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("no_proxy", "")
+    server.answers["/api/version"] = (200, {}, b'{"ray_version": "1"}')
+    assert JobsApi(server.url, SecretStr("t0ken")).version() == "1"

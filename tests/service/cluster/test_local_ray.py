@@ -86,7 +86,8 @@ def test_a_cluster_that_exists_is_not_measured_by_this_machine(tmp_path: Path) -
     LocalRay(tmp_path, "ray://head:10001").check_resources(100_000, Resources())
 
 
-def test_a_dashboards_address_opens_a_ray_cluster_and_is_asked_nothing_yet() -> None:
+def test_a_dashboards_address_opens_a_ray_cluster_and_is_asked_nothing_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     assert open_cluster(Settings.load(cluster="http://head:8265/")).description == "the Ray cluster at http://head:8265"
 
 
