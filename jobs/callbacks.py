@@ -1,18 +1,13 @@
-"""Keras callbacks by name or of the user's own, and their state in a checkpoint."""
+"""Keras callbacks by name or of the user's own."""
 
 import inspect
-import json
-import math
-from types import FunctionType
 from typing import Any
 
 import keras
-import numpy as np
 
 from jobs.models.user_code import describe, load_user_function, user_traceback
 from service.errors import InvalidInput, UserFailure
 from service.specs import TrainSpec
-from service.storage.records import Document
 from service.vocabulary import REFUSED_CALLBACKS
 
 _BATCH_METHODS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
@@ -68,41 +63,3 @@ def observes_batches(callbacks: list[keras.callbacks.Callback]) -> bool:
     """Whether a callback wants to be called for each batch; then one call of the compiled function does one step."""
     base = keras.callbacks.Callback
     return any(getattr(type(callback), name) is not getattr(base, name) for callback in callbacks for name in _BATCH_METHODS)
-
-
-def callback_state(callback: keras.callbacks.Callback) -> Document:
-    """The attributes of a callback that JSON can hold; infinity, NaN and functions of keras.ops as text."""
-    state = {}
-    for name, value in vars(callback).items():
-        encoded = _encode(value)
-        if not name.startswith("_") and name not in ("model", "params") and encoded is not None:
-            state[name] = encoded
-    return state
-
-
-def restore_callback_state(callback: keras.callbacks.Callback, state: Document) -> None:
-    """Put back what `callback_state` gave."""
-    for name, encoded in state.items():
-        setattr(callback, name, _decode(encoded))
-
-
-def _encode(value: Any) -> Any:
-    """`[value]`, or None for what JSON cannot hold."""
-    if isinstance(value, (np.generic, np.ndarray)):
-        value = value.tolist()
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"float": repr(value)}
-    if isinstance(value, FunctionType) and vars(keras.ops).get(value.__name__) is value:
-        # How callbacks of Keras compare, once they know; to choose again would change more than that.
-        return {"ops": value.__name__}
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        return None
-    return [value]
-
-
-def _decode(encoded: Any) -> Any:
-    if isinstance(encoded, dict):
-        return float(encoded["float"]) if "float" in encoded else getattr(keras.ops, encoded["ops"])
-    return encoded[0]

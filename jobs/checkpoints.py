@@ -31,6 +31,8 @@ class Snapshot:
     history: list[Document]
     position: Document
     """JSON values: sums since the last row of metrics, callbacks' state."""
+    callbacks: Tensors = field(default_factory=dict)
+    """Large arrays of the callbacks' state."""
     space: Tensors = field(default_factory=dict)
     """Variables of the optimizer that are not the model's: targets."""
     score: float | None = None
@@ -60,6 +62,7 @@ class CheckpointStore:
             "optimizer.safetensors": tensors_to_bytes(snapshot.optimizer),
             "history.jsonl": rows_to_bytes(snapshot.history),
             **({"space.safetensors": tensors_to_bytes(snapshot.space)} if snapshot.space else {}),
+            **({"callbacks.safetensors": tensors_to_bytes(snapshot.callbacks)} if snapshot.callbacks else {}),
         }
         for name, data in contents.items():
             self.store.write(folder + name, data)
@@ -99,6 +102,7 @@ class CheckpointStore:
             history=rows_from_bytes(contents["history.jsonl"]),
             position=manifest["position"],
             space=tensors_from_bytes(contents["space.safetensors"]) if "space.safetensors" in contents else {},
+            callbacks=tensors_from_bytes(contents["callbacks.safetensors"]) if "callbacks.safetensors" in contents else {},
             score=manifest["score"],
         )
 

@@ -171,7 +171,8 @@ class Course:
     validation: Judge | None
     watcher: Watcher
     callbacks: keras.callbacks.CallbackList
-    callback_states: Callable[[], list[Document]]
+    callback_states: Callable[[], tuple[Document, Tensors]]
+    """What a checkpoint keeps of the callbacks: JSON, and large arrays."""
     state: LoopState
     _saved: int | None = None
 
@@ -284,6 +285,7 @@ class Course:
         """A copy of everything that the run needs to go on from here; `scored`: its newest row has an evaluation."""
         state = self.state
         model, optimizer, space = self.replica.copies()
+        callbacks, arrays = self.callback_states()
         return Snapshot(
             step=state.step,
             epoch=self.milestones.epoch(state.step),
@@ -291,7 +293,8 @@ class Course:
             optimizer=optimizer,
             space=space,
             history=list(state.history),
-            position=jsonable({**state.position(), "callbacks": self.callback_states()}),
+            position=jsonable({**state.position(), "callbacks": callbacks}),
+            callbacks=arrays,
             score=score_of(state.history[-1], self.spec.early_stopping) if scored else None,
         )
 

@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from jobs.analysis import Subject, analyse, describe_attempt
 from jobs.batches import BatchFeeder, BatchPlan, choose_examples, split_validation
-from jobs.callbacks import callback_state, make_callbacks, observes_batches, restore_callback_state
+from jobs.callback_state import CallbackStates
+from jobs.callbacks import make_callbacks, observes_batches
 from jobs.checkpoints import CheckpointStore, Snapshot
 from jobs.course import Course, Judge, LoopState, judged, latest_metrics
 from jobs.datasets import Arrays, load_arrays
@@ -105,9 +106,10 @@ def run_session(
         snapshot = restore(session, watcher)
         if session.arrays.streamed:
             watcher.event("streaming", "the examples are read from the dataset's shards while it trains")
-        loop = make_loop(session, watcher, snapshot)
+        callbacks = CallbackStates(make_callbacks(spec, place.folder), watcher.event)
+        loop = make_loop(session, watcher, snapshot, callbacks)
         loop.callbacks.on_train_begin()
-        _restore_callbacks(loop, snapshot)
+        callbacks.begin(snapshot)
         begin(session, watcher, loop, lambda: draw(session))
         outcome = loop.run()
         loop.feeder.close()
@@ -236,10 +238,11 @@ def _take_first_weights(session: Session, watcher: LeadWatcher | SilentWatcher) 
     watcher.event("initialised", start.message, **start.document())
 
 
-def make_loop(session: Session, watcher: LeadWatcher | SilentWatcher, snapshot: Snapshot | None) -> TrainingLoop:
+def make_loop(
+    session: Session, watcher: LeadWatcher | SilentWatcher, snapshot: Snapshot | None, callbacks: CallbackStates
+) -> TrainingLoop:
     """The training loop at the snapshot's step, or at the first."""
     spec, replica, arrays, examples = session.spec, session.replica, session.arrays, session.examples
-    callbacks = make_callbacks(spec, session.place.folder)
     attach_optimizer(replica)
     feeder = BatchFeeder(examples.plan, arrays.train, arrays.train_labels, make_augmenter(spec.augment, spec.seed))
     return TrainingLoop(
@@ -250,20 +253,14 @@ def make_loop(session: Session, watcher: LeadWatcher | SilentWatcher, snapshot: 
         pace=Pace(
             example_bytes(arrays.train) * examples.plan.local_batch,
             proposes=session.place.rank == 0,
-            single_steps=observes_batches(callbacks),
+            single_steps=observes_batches(callbacks.callbacks),
         ),
         validation=session.evaluator("train", examples.validation_rows) if len(examples.validation_rows) else None,
         watcher=watcher,
-        callbacks=keras.callbacks.CallbackList(callbacks, model=replica.model, add_history=False),
-        callback_states=lambda: [callback_state(callback) for callback in callbacks],
+        callbacks=keras.callbacks.CallbackList(callbacks.callbacks, model=replica.model, add_history=False),
+        callback_states=callbacks.take,
         state=LoopState.restored(snapshot) if snapshot else LoopState.fresh(1 + len(replica.metric_names)),
     )
-
-
-def _restore_callbacks(loop: TrainingLoop, snapshot: Snapshot | None) -> None:
-    states = snapshot.position["callbacks"] if snapshot else []
-    for callback, state in zip(loop.callbacks.callbacks, states, strict=bool(states)):
-        restore_callback_state(callback, state)
 
 
 def attach_optimizer(replica: Replica) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 
 from jobs.batches import BatchFeeder
+from jobs.callback_state import CallbackStates
 from jobs.checkpoints import CheckpointStore
 from jobs.course import Course, LoopState
 from jobs.logs import LOG, LogShipper
@@ -109,7 +110,7 @@ class Member:
             validation=None,
             watcher=self.watcher,
             callbacks=keras.callbacks.CallbackList([], model=replica.model, add_history=False),
-            callback_states=list,
+            callback_states=CallbackStates([]).take,
             state=LoopState.restored(snapshot) if snapshot else LoopState.fresh(1 + len(replica.metric_names)),
         )
 

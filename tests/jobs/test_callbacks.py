@@ -1,19 +1,14 @@
-"""Callbacks by name and of the user's own, and their state."""
+"""Callbacks by name and of the user's own."""
 
-import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import keras
-import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
-from hypothesis import strategies as st
 
-from jobs.callbacks import callback_state, make_callbacks, observes_batches, restore_callback_state
+from jobs.callbacks import make_callbacks, observes_batches
 from service import vocabulary
 from service.errors import InvalidInput, UserFailure
 from service.specs import Named, TrainSpec
@@ -113,44 +108,11 @@ def test_batches_are_observed_only_where_a_callback_asks_for_them(mine: Callable
     assert observes_batches([keras.callbacks.TerminateOnNaN()])
 
 
-def feed(callback: keras.callbacks.Callback, losses: list[float], first: int = 0) -> list[tuple[bool, float]]:
-    """After each epoch: whether the callback wants to stop, and the learning rate."""
-    seen = []
-    for epoch, loss in enumerate(losses, start=first):
-        callback.on_epoch_end(epoch, {"val_loss": loss, "loss": loss})
-        seen.append((bool(callback.model.stop_training), float(callback.model.optimizer.learning_rate)))
-    return seen
-
-
 def started(make: Callable[[], keras.callbacks.Callback]) -> keras.callbacks.Callback:
     callback = make()
     callback.set_model(SimpleNamespace(stop_training=False, optimizer=keras.optimizers.SGD(0.5)))
     callback.on_train_begin()
     return callback
-
-
-ENTRIES = [
-    {"name": "EarlyStopping", "patience": 2, "min_delta": 0.5},
-    {"name": "EarlyStopping", "patience": 1, "start_from_epoch": 3, "mode": "max"},
-    {"name": "ReduceLROnPlateau", "patience": 1, "factor": 0.5, "cooldown": 1, "min_delta": 0.5},
-]
-
-
-@pytest.mark.parametrize("entry", ENTRIES, ids=str)
-@settings(max_examples=25, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
-@given(losses=st.lists(st.integers(0, 3).map(float), min_size=1, max_size=8), cut=st.integers(0, 8))
-def test_a_restored_callback_decides_as_one_that_never_stopped(entry: dict[str, Any], losses: list[float], cut: int) -> None:
-    def make() -> keras.callbacks.Callback:
-        return make_callbacks(TrainSpec(model="dense", dataset="digits", epochs=1, callbacks=(entry,)), None)[0]
-
-    whole, before, after = (started(make) for _ in range(3))
-    wanted = feed(whole, losses)
-    feed(before, losses[:cut])
-    restore_callback_state(after, json.loads(json.dumps(callback_state(before), allow_nan=False)))
-    after.model.optimizer.learning_rate.assign(before.model.optimizer.learning_rate)
-    after.model.stop_training = before.model.stop_training
-    assert feed(after, losses[cut:], cut) == wanted[cut:]
-    assert callback_state(after) == callback_state(whole)
 
 
 @pytest.mark.parametrize(("monitor", "values"), [("val_loss", [3.0, 2.0, 1.0]), ("val_accuracy", [0.1, 0.2, 0.3])])
@@ -161,33 +123,3 @@ def test_what_improves_is_told_from_the_metrics_name(make_spec: MakeSpec, monito
         for epoch, value in enumerate(rows):
             callback.on_epoch_end(epoch, {monitor: value})
         assert callback.model.stop_training is stops
-
-
-def test_state_is_what_json_holds_and_not_what_begins_with_an_underscore(mine: Callable[..., list[Any]]) -> None:
-    (made,) = mine({"name": "mine:make", "start": 3})
-    made.array, made.number, made.nan = np.arange(3), np.float32(0.5), math.nan
-    state = json.loads(json.dumps(callback_state(made), allow_nan=False))
-    assert {"count", "best", "names", "array", "number", "nan"} <= set(state)
-    assert not {"tool", "_hidden", "model", "_model", "params"} & set(state)
-    (other,) = mine({"name": "mine:make"})
-    restore_callback_state(other, state)
-    assert (other.count, other.best, other.names, other._hidden) == (3, math.inf, ["a"], 7)
-    assert (list(other.array), other.number) == ([0, 1, 2], 0.5)
-    assert math.isnan(other.nan)
-
-
-@settings(max_examples=50)
-@given(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text()
-    | st.lists(st.floats(allow_nan=False, allow_infinity=False))
-    | st.dictionaries(st.text(), st.integers())
-)
-def test_every_value_that_json_can_hold_comes_back(value: Any) -> None:
-    callback, other = keras.callbacks.Callback(), keras.callbacks.Callback()
-    callback.value = value
-    restore_callback_state(other, json.loads(json.dumps(callback_state(callback), allow_nan=False)))
-    assert other.value == value or (math.isnan(other.value) and math.isnan(value))

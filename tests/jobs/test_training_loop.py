@@ -1,5 +1,6 @@
 """The loop on random data: the same run however it is cut, stopped and restored."""
 
+import collections
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 from keras import layers
 
 from jobs.batches import BatchFeeder, BatchPlan, split_validation
-from jobs.callbacks import callback_state, make_callbacks, observes_batches, restore_callback_state
+from jobs.callback_state import CallbackStates
+from jobs.callbacks import make_callbacks, observes_batches
 from jobs.checkpoints import CheckpointStore, Snapshot
 from jobs.course import LoopState, judged, latest_metrics
 from jobs.evaluation import Evaluator
@@ -107,6 +109,7 @@ def make_loop(
     training, held_out = split_validation(spec.seed, COUNT, spec.evaluate.validation)
     plan = BatchPlan(training, spec.batch, spec.seed)
     callbacks = [*make_callbacks(spec, None), *more]
+    states = CallbackStates(callbacks, watcher.event)
     pace = Pace(1, proposes=True, single_steps=observes_batches(callbacks))
     if most is not None:
         pace = FixedPace(1, proposes=True)
@@ -125,12 +128,11 @@ def make_loop(
         validation=Evaluator(replica, features, labels, held_out, 0, 1) if len(held_out) else None,
         watcher=watcher,
         callbacks=keras.callbacks.CallbackList(callbacks, model=replica.model, add_history=False),
-        callback_states=lambda: [callback_state(callback) for callback in callbacks],
+        callback_states=states.take,
         state=LoopState.restored(snapshot) if snapshot else LoopState.fresh(1 + len(replica.metric_names)),
     )
     loop.callbacks.on_train_begin()
-    for callback, state in zip(callbacks, snapshot.position["callbacks"] if snapshot else [], strict=False):
-        restore_callback_state(callback, state)
+    states.begin(snapshot)
     return loop
 
 
@@ -374,9 +376,41 @@ def test_callbacks_hear_of_epochs_once_also_when_the_run_was_restored_in_the_mid
     whole = [("begin", 0), ("end", 0, NAMES), ("begin", 1), ("end", 1, NAMES), ("begin", 2), ("end", 2, NAMES)]
     assert recorder.calls == whole
     recorder = Recorder()
-    watcher.snapshots[0].position["callbacks"].clear()
+    watcher.snapshots[0].position["callbacks"] = []
     run(spec, replica, Watcher(), watcher.snapshots[0], more=(recorder,))
     assert recorder.calls == whole[3:]
+
+
+class Chooser(keras.callbacks.Callback):
+    """Changes the learning rate by what it remembers, in forms that JSON does not have, and draws."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._recent: collections.deque[Any] = collections.deque(maxlen=2)
+        self.rng, self.by_epoch, self.weights = np.random.default_rng(1), {}, np.zeros(WIDTH, np.float32)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._recent.append(np.float32(logs["loss"]))
+        self.by_epoch[epoch] = self.model.get_weights()[0][:, 0]
+        self.weights += self.by_epoch[epoch] * self.rng.normal()
+        earlier = self.by_epoch[max(0, epoch - 1)]
+        change = float(abs(self.weights @ earlier) + sum(self._recent))
+        self.model.optimizer.learning_rate.assign(0.01 / (1 + change))
+
+
+def test_a_run_whose_callback_remembers_more_than_json_holds_is_restored_bit_for_bit(
+    make_spec: MakeSpec, make_replica: MakeReplica, tmp_path: Path
+) -> None:
+    spec = make_spec(**LENGTH, checkpoint={"every_steps": 3, "keep_last": 100})
+    watcher, replica = Watcher(), make_replica(spec, plain)
+    _, whole = run(spec, replica, watcher, more=(Chooser(),))
+    wanted = result(whole)
+    checkpoints = CheckpointStore(LocalStore(tmp_path / "store"), RunPaths("a-run"), spec.checkpoint)
+    for snapshot in watcher.snapshots[:-1]:
+        checkpoints.save(snapshot)
+        _, loop = run(spec, replica, Watcher(), checkpoints.load(snapshot.step), more=(Chooser(),))
+        assert result(loop) == wanted, f"restored at step {snapshot.step}"
+    assert "callback state" not in watcher.events
 
 
 def test_callbacks_that_want_batches_hear_of_each(make_spec: MakeSpec, make_replica: MakeReplica) -> None:
