@@ -6,18 +6,16 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jobs.tensors import Tensors, tensors_from_bytes, tensors_to_bytes
 from service.errors import Damaged, InfrastructureFailure, NotFound
-from service.run_paths import RunPaths
 from service.specs import CheckpointPolicy
 from service.storage.base import Store
-from service.storage.records import Document, from_bytes, rows_from_bytes, rows_to_bytes, to_bytes
-
-MANIFEST = "manifest.json"
+from service.storage.checkpoint_index import MANIFEST, CheckpointIndex, Kept
+from service.storage.records import Document, RunRecord, from_bytes, rows_from_bytes, rows_to_bytes, to_bytes
 
 
 @dataclass(frozen=True)
@@ -43,19 +41,39 @@ class Snapshot:
 class CheckpointStore:
     """Saves, verifies, restores and prunes the checkpoints of one run.
 
+    `label` is that of the attempt that saves, and stands in the keys of all that it writes; whoever only reads has none.
     `fence` raises LeaseLost when this attempt no longer owns the run; it is asked before each manifest is written.
     """
 
-    store: Store
-    paths: RunPaths
+    record: RunRecord
     policy: CheckpointPolicy
+    label: str = ""
     fence: Callable[[], None] = lambda: None
-    _scores: dict[int, float | None] = field(default_factory=dict)
+    _index: CheckpointIndex = field(init=False)
 
-    def save(self, snapshot: Snapshot) -> None:
-        """Write a checkpoint, manifest last, then delete those that the policy does not keep."""
-        folder = self.paths.checkpoint(snapshot.step)
-        self.store.delete(folder + MANIFEST)
+    def __post_init__(self) -> None:
+        record = self.record
+        self._index = CheckpointIndex(record.store, record.paths, record.nonce, self.label, record.check_claim)
+
+    @property
+    def store(self) -> Store:
+        """Where they are kept."""
+        return self.record.store
+
+    def save(self, snapshot: Snapshot, *, drop_later: bool = False) -> None:
+        """Write a checkpoint, manifest last, and note it in the index; then delete those that the policy does not keep.
+
+        `drop_later`: those of later steps go too. Raise LeaseLost, having taken nothing away, when another attempt has the index.
+        """
+        before = self._index.kept()
+        folder = self._index.new_folder(snapshot.step)
+        self._write(self._path(folder), snapshot)
+        others = [each for each in before if each.step != snapshot.step and not (drop_later and each.step > snapshot.step)]
+        kept = self._retained([*others, Kept(snapshot.step, folder, snapshot.score)])
+        self._index.replace(kept)
+        self._delete(each.folder for each in before if each not in kept)
+
+    def _write(self, path: str, snapshot: Snapshot) -> None:
         files = {}
         contents = {
             "model.safetensors": tensors_to_bytes(snapshot.model),
@@ -65,7 +83,7 @@ class CheckpointStore:
             **({"callbacks.safetensors": tensors_to_bytes(snapshot.callbacks)} if snapshot.callbacks else {}),
         }
         for name, data in contents.items():
-            self.store.write(folder + name, data)
+            self.store.write(path + name, data)
             files[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         manifest = {
             "step": snapshot.step,
@@ -76,24 +94,28 @@ class CheckpointStore:
             "position": snapshot.position,
         }
         self.fence()
-        self.store.write(folder + MANIFEST, to_bytes({**manifest, "sha256": _digest(manifest)}))
-        self._scores[snapshot.step] = snapshot.score
-        self._retain()
+        self.store.write(path + MANIFEST, to_bytes({**manifest, "sha256": _digest(manifest)}))
 
     def load_newest(self, damaged: Callable[[int, str], None]) -> Snapshot | None:
         """The newest checkpoint whose checksums hold, or None; `damaged(step, why)` is called for each that is not."""
-        for step in sorted(self._complete(), reverse=True):
+        for kept in reversed(self._index.found()):
             try:
-                return self.load(step)
+                return self._load(kept)
             except (Damaged, NotFound) as error:
-                damaged(step, str(error))
+                damaged(kept.step, str(error))
         return None
 
     def load(self, step: int) -> Snapshot:
-        """The checkpoint at `step`; raise Damaged when a checksum differs, NotFound when a file is missing."""
-        folder = self.paths.checkpoint(step)
-        manifest = self._manifest(step)
-        contents = {name: self._verified(folder + name, entry) for name, entry in manifest["files"].items()}
+        """The checkpoint at `step`; raise Damaged when a checksum differs, NotFound when it or a file of it is missing."""
+        for kept in self._index.found():
+            if kept.step == step:
+                return self._load(kept)
+        raise NotFound(f"The run {self.record.run_id!r} has no checkpoint at step {step}.")
+
+    def _load(self, kept: Kept) -> Snapshot:
+        path = self._path(kept.folder)
+        manifest = self._manifest(kept)
+        contents = {name: self._verified(path + name, entry) for name, entry in manifest["files"].items()}
         return Snapshot(
             step=int(manifest["step"]),
             epoch=int(manifest["epoch"]),
@@ -108,42 +130,45 @@ class CheckpointStore:
 
     def best_kept(self) -> int | None:
         """The step of the best checkpoint in the store, the earlier of two equals; None when none was evaluated."""
-        scores = ((self._manifest(step)["score"], step) for step in self._complete())
+        scores = ((self._manifest(kept)["score"], kept.step) for kept in self._index.found())
         return min(((score, step) for score, step in scores if score is not None), default=(None, None))[1]
 
     def adopt(self, step: int) -> None:
-        """Begin to go on from `step`: drop later checkpoints and whatever a crash left without a manifest; learn the scores."""
-        complete = self._complete()
-        for name in self.store.list_folders(self.paths.checkpoints):
-            if not name.isdigit() or int(name) > step or int(name) not in complete:
-                self.store.delete_prefix(f"{self.paths.checkpoints}{name}/")
-        for kept in complete:
-            if kept <= step:
-                try:
-                    self._scores[kept] = self._manifest(kept)["score"]
-                except (Damaged, NotFound):
-                    self.store.delete_prefix(self.paths.checkpoint(kept))
+        """Begin to go on from `step`: take the index, drop later checkpoints, damaged ones and whatever a crash left.
 
-    def _retain(self) -> None:
-        newest = sorted(self._scores)[-self.policy.keep_last :]
-        scored = sorted((score, step) for step, score in self._scores.items() if score is not None)
-        kept = {*newest, *(step for _, step in scored[: self.policy.keep_best])}
-        for step in set(self._scores) - kept:
-            folder = self.paths.checkpoint(step)
+        Raise LeaseLost, having taken nothing away, when a later attempt has the index.
+        """
+        self.fence()
+        self._index.take(lambda found: [intact for kept in found if kept.step <= step and (intact := self._intact(kept))])
+        self._delete(self._index.left_over())
+
+    def _intact(self, kept: Kept) -> Kept | None:
+        """With its score, as its manifest has it; None where that is damaged."""
+        try:
+            return replace(kept, score=self._manifest(kept)["score"])
+        except (Damaged, NotFound):
+            return None
+
+    def _retained(self, kept: list[Kept]) -> list[Kept]:
+        newest = sorted(kept, key=lambda each: each.step)[-self.policy.keep_last :]
+        scored = sorted((each.score, each.step, each) for each in kept if each.score is not None)
+        best = [each for *_, each in scored[: self.policy.keep_best]]
+        return [each for each in kept if each in newest or each in best]
+
+    def _delete(self, folders: Iterable[str]) -> None:
+        for folder in folders:
             # The manifest goes first, so that a half-deleted checkpoint is none.
-            self.store.delete(folder + MANIFEST)
-            self.store.delete_prefix(folder)
-            del self._scores[step]
+            self.store.delete(self._path(folder) + MANIFEST)
+            self.store.delete_prefix(self._path(folder))
 
-    def _complete(self) -> set[int]:
-        keys = (info.key.split("/") for info in self.store.list(self.paths.checkpoints))
-        return {int(parts[-2]) for parts in keys if parts[-1] == MANIFEST and parts[-2].isdigit()}
+    def _path(self, folder: str) -> str:
+        return self.record.paths.checkpoint(folder)
 
-    def _manifest(self, step: int) -> dict[str, Any]:
-        key = self.paths.checkpoint(step) + MANIFEST
+    def _manifest(self, kept: Kept) -> dict[str, Any]:
+        key = self._path(kept.folder) + MANIFEST
         document = from_bytes(self.store.read(key), key)
         manifest = {name: value for name, value in document.items() if name not in ("format", "sha256")}
-        if document.get("sha256") != _digest(manifest) or manifest.get("step") != step:
+        if document.get("sha256") != _digest(manifest) or manifest.get("step") != kept.step:
             raise Damaged(f"The checkpoint's manifest {key} is not as Delayline wrote it.")
         return manifest
 

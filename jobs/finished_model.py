@@ -79,7 +79,7 @@ class FinishedRun:
         from jobs.checkpoints import CheckpointStore
         from jobs.variables import assign_variables
 
-        checkpoints = CheckpointStore(self.record.store, self.record.paths, self.spec.checkpoint)
+        checkpoints = CheckpointStore(self.record, self.spec.checkpoint)
         stopping = self.spec.early_stopping
         best = checkpoints.best_kept() if stopping and stopping.restore_best else None
         snapshot = (

@@ -172,7 +172,7 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
         lambda features: model_inputs(model, features),
         space,
     )
-    checkpoints = CheckpointStore(record.store, record.paths, spec.checkpoint, fence)
+    checkpoints = CheckpointStore(record, spec.checkpoint, record.label(place.attempt), fence)
     return Session(spec, place, record, checkpoints, examples, strategy, replica)
 
 

@@ -99,9 +99,14 @@ class RunPaths:
     def checkpoints(self) -> str:
         return f"{self.root}checkpoints/"
 
-    def checkpoint(self, step: int) -> str:
-        """The folder of the checkpoint at `step`; complete once it holds `manifest.json`."""
-        return f"{self.checkpoints}{step:010d}/"
+    @property
+    def checkpoint_index(self) -> str:
+        """Which checkpoints count, and whose they are to replace: rank 0 of the attempt at work, by compare-and-swap."""
+        return f"{self.root}checkpoints.json"
+
+    def checkpoint(self, folder: str) -> str:
+        """A checkpoint by its folder's name, `<step>-<label>`; complete once it holds `manifest.json`."""
+        return f"{self.checkpoints}{folder}/"
 
     @property
     def logs(self) -> str:

@@ -97,7 +97,8 @@ def _of_run(record: RunRecord) -> FirstWeights:
         raise UnknownName(_absent(record)) from error
     state = record.state()["state"]
     if state != "succeeded":
-        example = f"runs/{record.run_id}/checkpoints/STEP/model.safetensors"
+        newest = next(reversed(record.checkpoints()), {"path": f"runs/{record.run_id}/checkpoints/FOLDER/"})
+        example = f"{newest['path']}model.safetensors"
         raise InvalidInput(
             f"init_from names the run {record.run_id!r}, which is {state}: only a run that succeeded has weights to start from, "
             f"or give the key of one of its checkpoints, such as {example}."
@@ -121,14 +122,15 @@ def _absent(record: RunRecord) -> str:
 
 
 def _checkpoint(record: RunRecord, best: bool) -> dict[str, Any] | None:
-    manifests = [from_bytes(record.store.read(f"{c['path']}manifest.json"), c["path"]) for c in record.checkpoints()]
-    if not manifests:
+    paths = [str(checkpoint["path"]) for checkpoint in record.checkpoints()]
+    if not paths:
         return None
-    scored = [manifest for manifest in manifests if manifest["score"] is not None]
-    chosen = min(scored, key=lambda manifest: (manifest["score"], manifest["step"])) if best and scored else manifests[-1]
-    step = int(chosen["step"])
+    manifests = [(path, from_bytes(record.store.read(f"{path}manifest.json"), path)) for path in paths]
+    scored = [(path, manifest) for path, manifest in manifests if manifest["score"] is not None]
+    order = min(scored, key=lambda each: (each[1]["score"], each[1]["step"])) if best and scored else manifests[-1]
+    path, chosen = order
     file = "model.safetensors"
-    return {"key": record.paths.checkpoint(step) + file, "step": step, "sha256": chosen["files"][file]["sha256"]}
+    return {"key": path + file, "step": int(chosen["step"]), "sha256": chosen["files"][file]["sha256"]}
 
 
 def _classes(store: Store, submission: Document) -> tuple[str, ...] | None:

@@ -16,11 +16,11 @@ import psutil
 
 from jobs.checkpoints import CheckpointStore
 from service import runs
-from service.run_paths import RunPaths
 from service.settings import Settings
 from service.specs import CheckpointPolicy
 from service.storage import open_store
 from service.storage.base import Store
+from service.storage.records import RunRecord
 
 BIN = Path(sys.executable).parent
 COMMAND_SECONDS = 280
@@ -190,7 +190,7 @@ def kill(processes: list[psutil.Process]) -> None:
 
 def tensors(desk: Desk, run_id: str) -> dict[str, np.ndarray]:
     """Every variable of the run's last checkpoint, of the model and of the optimizer."""
-    checkpoints = CheckpointStore(desk.store, RunPaths(run_id), CheckpointPolicy())
+    checkpoints = CheckpointStore(RunRecord(desk.store, run_id), CheckpointPolicy())
     snapshot = checkpoints.load(desk.show(run_id)["checkpoints"][-1]["step"])
     return {f"model/{name}": array for name, array in snapshot.model.items()} | {
         f"optimizer/{name}": array for name, array in snapshot.optimizer.items()

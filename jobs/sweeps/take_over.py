@@ -1,5 +1,6 @@
 """A run gives up its weights for another trial's and goes on with other values: how population based training exploits and explores."""
 
+import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,7 +10,6 @@ import numpy as np
 from jobs.checkpoints import CheckpointStore, Snapshot
 from jobs.progress import EventLog
 from service.errors import Damaged, NotFound
-from service.run_paths import RunPaths
 from service.specs import TrainSpec
 from service.storage.records import Document, RunRecord
 
@@ -30,16 +30,16 @@ def take_over(record: RunRecord, mutation: Document) -> int | None:
         found: int | None = submission["taken"]
         return found
     spec = TrainSpec.model_validate(mutation["spec"])
-    own = CheckpointStore(record.store, record.paths, spec.checkpoint)
-    donor = CheckpointStore(record.store, RunPaths(mutation["from"]), spec.checkpoint)
-    taken = _newest_from(donor, RunRecord(record.store, mutation["from"]), mutation["step"])
+    own = CheckpointStore(record, spec.checkpoint, _label(record))
+    other = RunRecord(record.store, mutation["from"])
+    donor = CheckpointStore(other, spec.checkpoint)
+    taken = _newest_from(donor, other, mutation["step"])
     snapshot = taken or own.load_newest(lambda step, why: None)
     if snapshot is not None:
         rows = [row for row in record.history() if int(row["step"]) <= snapshot.step]
-        own.save(_with_rate(replace(snapshot, history=rows), spec))
         # What the run had reached beyond that is no longer its own.
+        own.save(_with_rate(replace(snapshot, history=rows), spec), drop_later=True)
         record.write_history(rows)
-        own.adopt(snapshot.step)
     step = taken.step if taken else None
     # Last: from here on it counts as done.
     origin = {name: value for name, value in submission.items() if name not in ("format", "kind", "spec")}
@@ -76,13 +76,22 @@ def _with_rate(snapshot: Snapshot, spec: TrainSpec) -> Snapshot:
     return replace(snapshot, optimizer=changed)
 
 
+def _label(record: RunRecord) -> str:
+    """What this process writes belongs to no attempt yet, and a process before it may have been killed in the midst of the same."""
+    return f"{record.label(_next_attempt(record))}-population-{secrets.token_hex(4)}"
+
+
+def _next_attempt(record: RunRecord) -> int:
+    return len(record.state()["attempts"]) + 1
+
+
 def _tell(record: RunRecord, mutation: Document, step: int | None, before: Document) -> None:
     """Note it among the run's events."""
     donor = mutation["from"]
     kept = f"keeps its weights, for {donor} has no checkpoint left"
     where = kept if step is None else f"took over from {donor} at step {step}"
     changes = ", ".join(_changes(before, mutation["params"])) or "with the same values"
-    log = EventLog(record, len(record.state()["attempts"]) + 1, "population")
+    log = EventLog(record, _next_attempt(record), "population")
     log.add("took over", f"{where}; {changes}", **{"from": donor, "step": step, "params": mutation["params"]})
     log.flush()
 

@@ -174,7 +174,7 @@ def beside(like: Session, member: Member) -> Session:
     """A session of another run of the same shapes that borrows the replica of `like`."""
     spec, replica = member.spec, like.replica
     examples: Examples = load_examples(spec, member.place, member.record, replica.task)
-    checkpoints = CheckpointStore(member.record.store, member.record.paths, spec.checkpoint, member.fence)
+    checkpoints = CheckpointStore(member.record, spec.checkpoint, member.record.label(member.place.attempt), member.fence)
     with like.strategy.scope():
         replica.space = make_space(spec, replica.model, examples.arrays, examples.plan.examples)
     return Session(spec, member.place, member.record, checkpoints, examples, like.strategy, replica)

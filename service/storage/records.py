@@ -16,6 +16,7 @@ from service.errors import Conflict, InvalidInput, LeaseLost, NotFound, UnknownN
 from service.run_paths import RunPaths, attempt_label, new_nonce, number_of
 from service.specs import TrainSpec
 from service.storage.base import Store
+from service.storage.checkpoint_index import kept_checkpoints
 from service.storage.documents import Document, from_bytes, rows_from_bytes, rows_to_bytes, to_bytes
 from service.sweep_specs import SweepSpec
 
@@ -193,9 +194,17 @@ class RunRecord:
 
     def checkpoints(self) -> list[Document]:
         """The complete checkpoints by step: `step`, `path`."""
-        names = {info.key for info in self.store.list(self.paths.checkpoints) if info.key.endswith("/manifest.json")}
-        steps = sorted(int(key.split("/")[-2]) for key in names if key.split("/")[-2].isdigit())
-        return [{"step": step, "path": self.paths.checkpoint(step)} for step in steps]
+        found = kept_checkpoints(self.store, self.paths, self.nonce)
+        return [{"step": each.step, "path": self.paths.checkpoint(each.folder)} for each in found]
+
+    def check_claim(self) -> None:
+        """Raise LeaseLost when the run was deleted, also where its id is another run's by now."""
+        try:
+            found = RunRecord(self.store, self.run_id).submission().get("nonce", "")
+        except UnknownName:
+            found = None
+        if self.nonce and found != self.nonce:
+            raise LeaseLost(f"The run {self.run_id} was deleted from the store; this process stops.")
 
     def request_cancel(self, reason: str = PERSON) -> None:
         """Ask the run's driver and workers to stop at the next step."""

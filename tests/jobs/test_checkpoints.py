@@ -19,7 +19,7 @@ from service.run_paths import RunPaths
 from service.specs import CheckpointPolicy
 from service.storage.base import Store
 from service.storage.local import LocalStore
-from service.storage.records import from_bytes, to_bytes
+from service.storage.records import RunRecord, from_bytes, to_bytes
 
 FILES = ("model.safetensors", "optimizer.safetensors", "history.jsonl", MANIFEST)
 PATHS = RunPaths("a-run")
@@ -31,8 +31,13 @@ def store(tmp_path: Path) -> Store:
     return LocalStore(tmp_path / "store")
 
 
-def checkpoints(store: Store, policy: CheckpointPolicy = KEEP_ALL, **more: Any) -> CheckpointStore:
-    return CheckpointStore(store, PATHS, policy, **more)
+def checkpoints(store: Store, policy: CheckpointPolicy = KEEP_ALL, label: str = "0001", **more: Any) -> CheckpointStore:
+    return CheckpointStore(RunRecord(store, "a-run"), policy, label, **more)
+
+
+def path_of(store: Store, step: int) -> str:
+    (name,) = (name for name in store.list_folders(PATHS.checkpoints) if name.startswith(f"{step:010d}"))
+    return PATHS.checkpoint(name)
 
 
 def snapshot(step: int, score: float | None = None, **values: Any) -> Snapshot:
@@ -48,7 +53,7 @@ def snapshot(step: int, score: float | None = None, **values: Any) -> Snapshot:
 
 
 def steps_there(store: Store) -> list[int]:
-    return [int(name) for name in store.list_folders(PATHS.checkpoints)]
+    return [int(name.partition("-")[0]) for name in store.list_folders(PATHS.checkpoints)]
 
 
 def never(step: int, why: str) -> None:
@@ -56,7 +61,7 @@ def never(step: int, why: str) -> None:
 
 
 def flip(store: Store, step: int, name: str) -> None:
-    key = PATHS.checkpoint(step) + name
+    key = path_of(store, step) + name
     data = bytearray(store.read(key))
     data[len(data) // 2] ^= 0xFF
     store.write(key, bytes(data))
@@ -143,7 +148,7 @@ def test_a_flipped_byte_is_noticed_and_the_one_before_is_loaded(store: Store, na
 def test_no_flipped_bit_gives_another_snapshot(store: Store, name: str, place: float, bit: int) -> None:
     saved = snapshot(10, 0.25)
     checkpoints(store).save(saved)
-    key = PATHS.checkpoint(10) + name
+    key = path_of(store, 10) + name
     data = bytearray(store.read(key))
     data[int(place * len(data))] ^= 1 << bit
     store.write(key, bytes(data))
@@ -160,13 +165,13 @@ def test_no_flipped_bit_gives_another_snapshot(store: Store, name: str, place: f
 def test_a_file_that_is_not_the_one_that_was_written_is_noticed(store: Store, name: str, how: str) -> None:
     for step in (10, 20):
         checkpoints(store).save(snapshot(step))
-    key = PATHS.checkpoint(20) + name
+    key = path_of(store, 20) + name
     if how == "cut off":
         store.write(key, store.read(key)[:-1])
     elif how == "missing":
         store.delete(key)
     else:
-        store.write(key, store.read(PATHS.checkpoint(10) + name))
+        store.write(key, store.read(path_of(store, 10) + name))
     seen: list[int] = []
     newest = checkpoints(store).load_newest(lambda step, why: seen.append(step))
     assert newest is not None
@@ -177,7 +182,7 @@ def test_a_file_that_is_not_the_one_that_was_written_is_noticed(store: Store, na
 def test_a_manifest_that_is_none_is_noticed(store: Store, content: bytes) -> None:
     for step in (10, 20):
         checkpoints(store).save(snapshot(step, 1.0))
-    store.write(PATHS.checkpoint(20) + MANIFEST, content)
+    store.write(path_of(store, 20) + MANIFEST, content)
     seen: list[int] = []
     newest = checkpoints(store).load_newest(lambda step, why: seen.append(step))
     assert newest is not None
@@ -197,7 +202,7 @@ def test_a_manifest_that_is_none_is_noticed(store: Store, content: bytes) -> Non
 )
 def test_a_manifest_that_was_changed_is_noticed(store: Store, change: dict[str, Any]) -> None:
     checkpoints(store).save(snapshot(10))
-    key = PATHS.checkpoint(10) + MANIFEST
+    key = path_of(store, 10) + MANIFEST
     store.write(key, to_bytes({**from_bytes(store.read(key), key), **change}))
     with pytest.raises(Damaged, match=key):
         checkpoints(store).load(10)
@@ -206,10 +211,11 @@ def test_a_manifest_that_was_changed_is_noticed(store: Store, change: dict[str, 
 def test_without_its_manifest_a_checkpoint_is_none(store: Store) -> None:
     for step in (10, 20):
         checkpoints(store).save(snapshot(step))
-    store.delete(PATHS.checkpoint(20) + MANIFEST)
-    newest = checkpoints(store).load_newest(never)
+    store.delete(path_of(store, 20) + MANIFEST)
+    seen: list[int] = []
+    newest = checkpoints(store).load_newest(lambda step, why: seen.append(step))
     assert newest is not None
-    assert newest.step == 10
+    assert (newest.step, seen) == (10, [20])
 
 
 def test_a_store_that_cannot_be_read_is_not_taken_for_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +231,7 @@ def test_a_store_that_cannot_be_read_is_not_taken_for_damage(store: Store, monke
 
 def test_the_manifest_is_written_last_and_a_fence_leaves_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def fence() -> None:
-        written = {info.key.rsplit("/", 1)[1] for info in store.list(PATHS.checkpoint(20))}
+        written = {info.key.rsplit("/", 1)[1] for info in store.list(path_of(store, 20))}
         assert written == set(FILES) - {MANIFEST}
         raise LeaseLost("another driver")
 
@@ -237,7 +243,7 @@ def test_the_manifest_is_written_last_and_a_fence_leaves_none(store: Store, monk
     assert newest.step == 10
 
 
-def test_saving_a_step_again_first_takes_the_old_manifest_away(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saving_a_step_again_takes_nothing_away_before_it_is_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     made = checkpoints(store)
     made.save(snapshot(10))
     write = store.write
@@ -251,13 +257,18 @@ def test_saving_a_step_again_first_takes_the_old_manifest_away(store: Store, mon
     with pytest.raises(StoreError, match="crashed"):
         made.save(snapshot(10, model={"a": np.ones(2)}))
     monkeypatch.undo()
-    assert checkpoints(store).load_newest(never) is None
+    kept = checkpoints(store).load_newest(never)
+    assert kept is not None and "a" not in kept.model
+    made.save(snapshot(10, model={"a": np.ones(2)}))
+    kept = checkpoints(store).load_newest(never)
+    assert kept is not None and "a" in kept.model
+    assert steps_there(store) == [10]
 
 
 def test_going_on_drops_later_checkpoints_and_what_a_crash_left(store: Store) -> None:
     for step in (10, 20, 30, 40):
         checkpoints(store).save(snapshot(step))
-    store.delete(PATHS.checkpoint(10) + MANIFEST)
+    store.delete(path_of(store, 10) + MANIFEST)
     store.write(f"{PATHS.checkpoints}nonsense/file", b"")
     flip(store, 20, MANIFEST)
     checkpoints(store).adopt(30)
@@ -284,7 +295,7 @@ SCORES = st.none() | st.integers(0, 4).map(float)
 def test_the_last_and_the_best_are_kept(
     store: Store, scores: list[float | None], keep_last: int, keep_best: int, adopt_at: int | None
 ) -> None:
-    store.delete_prefix(PATHS.checkpoints)
+    store.delete_prefix(PATHS.root)
     policy = CheckpointPolicy(every_steps=1, keep_last=keep_last, keep_best=keep_best)
     made, kept = checkpoints(store, policy), dict[int, float | None]()
     for step, score in enumerate(scores, start=1):
@@ -316,7 +327,7 @@ def test_a_half_deleted_checkpoint_is_none(store: Store, monkeypatch: pytest.Mon
     with pytest.raises(StoreError, match="crashed"):
         made.save(snapshot(20))
     monkeypatch.undo()
-    assert {info.key.rsplit("/", 1)[1] for info in store.list(PATHS.checkpoint(10))} == set(FILES) - {MANIFEST}
+    assert {info.key.rsplit("/", 1)[1] for info in store.list(path_of(store, 10))} == set(FILES) - {MANIFEST}
     newest = checkpoints(store).load_newest(never)
     assert newest is not None
     assert newest.step == 20

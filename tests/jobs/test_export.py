@@ -71,7 +71,7 @@ def keep_file(record: RunRecord, model: keras.Model, folder: Path) -> None:
 
 
 def keep_checkpoint(record: RunRecord, spec: TrainSpec, model: keras.Model, step: int, score: float | None = None) -> None:
-    checkpoints = CheckpointStore(record.store, record.paths, spec.checkpoint)
+    checkpoints = CheckpointStore(record, spec.checkpoint, record.label(1))
     checkpoints.adopt(step)
     checkpoints.save(Snapshot(step, 1, copy_model(model), {"00000 a": np.zeros(1)}, [], {}, score=score))
 

@@ -22,9 +22,9 @@ from jobs.replica import Replica
 from jobs.training_loop import TrainingLoop
 from jobs.variables import assign_variables, copy_model, copy_variables
 from service.errors import BadLoss
-from service.run_paths import RunPaths
 from service.specs import TrainSpec
 from service.storage.local import LocalStore
+from service.storage.records import RunRecord
 
 MakeSpec = Callable[..., TrainSpec]
 MakeReplica = Callable[..., Replica]
@@ -177,7 +177,7 @@ def test_a_run_that_is_restored_at_any_step_ends_bit_for_bit_as_one_that_never_s
     _, saving = run(spec, replica, watcher)
     assert result(saving) == wanted
     assert [snapshot.step for snapshot in watcher.snapshots] == list(range(1, 14))
-    checkpoints = CheckpointStore(LocalStore(tmp_path / "store"), RunPaths("a-run"), spec.checkpoint)
+    checkpoints = CheckpointStore(RunRecord(LocalStore(tmp_path / "store"), "a-run"), spec.checkpoint, "0001")
     for snapshot in watcher.snapshots:
         checkpoints.save(snapshot)
     for step in range(1, 14):
@@ -196,7 +196,7 @@ def test_a_run_in_target_space_is_restored_bit_for_bit(make_spec: MakeSpec, make
     realisation = arrays()[0]["x"][:10]
     watcher = Watcher()
     _, whole = run(spec, make_replica(spec, build, realisation=realisation), watcher)
-    checkpoints = CheckpointStore(LocalStore(tmp_path / "store"), RunPaths("a-run"), spec.checkpoint)
+    checkpoints = CheckpointStore(RunRecord(LocalStore(tmp_path / "store"), "a-run"), spec.checkpoint, "0001")
     checkpoints.save(watcher.snapshots[0])
     other = make_replica(spec.model_copy(update={"seed": 77}), build, realisation=realisation)
     _, loop = run(spec, other, Watcher(), checkpoints.load(5))

@@ -55,8 +55,8 @@ def keep(store: LocalStore, model: keras.Model, form: str, folder: Path) -> Firs
     """The model's weights in the store: in a checkpoint, in Keras' own file, or in a file of plain Keras paths."""
     if form == "checkpoint":
         record = RunRecord(store, "base")
-        CheckpointStore(store, record.paths, CheckpointPolicy()).save(Snapshot(7, 1, copy_model(model), {}, [], {}))
-        return FirstWeights(record.paths.checkpoint(7) + "model.safetensors", "base", 7, None, TEN)
+        CheckpointStore(record, CheckpointPolicy(), record.label(1)).save(Snapshot(7, 1, copy_model(model), {}, [], {}))
+        return FirstWeights(record.checkpoints()[0]["path"] + "model.safetensors", "base", 7, None, TEN)
     if form == "keras":
         model.save(folder / "kept.keras")
         store.upload(folder / "kept.keras", "nets/kept.keras")

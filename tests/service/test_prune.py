@@ -45,7 +45,7 @@ def make(store: Store) -> Make:
         document = {"attempts": [], "error": None, "metrics": {}, "finished": ended, "summary": summary}
         record.write_state({**document, "state": state, **changes})
         for key in (
-            f"{record.paths.checkpoint(3)}manifest.json",
+            f"{record.paths.checkpoints}0000000003-{record.label(1)}/manifest.json",
             record.paths.log(record.label(1), 0),
             record.paths.model,
             record.paths.metrics,

@@ -64,12 +64,12 @@ def test_shows_a_run_that_lives(submitted: RunRecord) -> None:
         rows_to_bytes([{"time": 2.0, "event": "b"}, {"time": 3.0, "event": "c"}]),
     )
     submitted.store.write(submitted.paths.events(submitted.label(1), "rank-0"), rows_to_bytes([{"time": 1.0, "event": "a"}]))
-    submitted.store.write(submitted.paths.checkpoint(10) + "manifest.json", b"{}")
-    submitted.store.write(submitted.paths.checkpoint(12) + "part", b"")
+    submitted.store.write(submitted.paths.checkpoint(f"0000000010-{submitted.label(1)}") + "manifest.json", b"{}")
+    submitted.store.write(submitted.paths.checkpoint(f"0000000012-{submitted.label(1)}") + "part", b"")
     document = runs.show(submitted.store, "fake")
     assert (document["state"], document["epoch"], document["step"], document["steps"]) == ("running", 2, 12, 40)
     assert document["attempts"][0]["workers"] == workers
-    assert document["checkpoints"] == [{"step": 10, "path": submitted.paths.checkpoint(10)}]
+    assert document["checkpoints"] == [{"step": 10, "path": submitted.paths.checkpoint(f"0000000010-{submitted.label(1)}")}]
     assert [row["event"] for row in document["events"]] == ["a", "b", "c"]
     assert document["metrics"] == {"loss": 0.5}
     assert document["history"] == [{"epoch": 1, "step": 10, "loss": 0.6}]

@@ -32,7 +32,7 @@ def finished(store: Store, run_id: str = "base", *overrides: str, state: str = "
 
 
 def keep(record: RunRecord, scores: dict[int, float | None]) -> None:
-    checkpoints = CheckpointStore(record.store, record.paths, record.spec().checkpoint.model_copy(update={"keep_last": 9}))
+    checkpoints = CheckpointStore(record, record.spec().checkpoint.model_copy(update={"keep_last": 9}), record.label(1))
     for step, score in scores.items():
         checkpoints.save(Snapshot(step, 1, {"00000 a/b": np.full(1, step)}, {"00000 c": np.zeros(1)}, [], {}, score=score))
 
@@ -47,7 +47,11 @@ def test_of_a_run_it_is_what_the_run_ended_with(local_store: Store, tmp_path: Pa
     keep(record, {10: 0.5, 20: 0.25, 30: 0.25})
     local_store.write(record.paths.model, b"PK")
     found = find_weights(local_store, "base")
-    assert (found.run, found.step, found.key) == ("base", step, f"runs/base/checkpoints/{step:010d}/model.safetensors")
+    assert (found.run, found.step, found.key) == (
+        "base",
+        step,
+        f"runs/base/checkpoints/{step:010d}-{record.label(1)}/model.safetensors",
+    )
     assert found.sha256 == sha256_of(local_store, found.key, tmp_path)
     assert found.classes == tuple("0123456789")
     assert FirstWeights.from_document(found.document()) == found
@@ -68,10 +72,11 @@ def test_without_checkpoints_it_is_the_model(local_store: Store) -> None:
 
 @pytest.mark.parametrize("state", ["running", "failed", "cancelled", "queued"])
 def test_only_a_run_that_succeeded_is_a_source(local_store: Store, state: str) -> None:
-    keep(finished(local_store, state=state), {10: None})
+    record = finished(local_store, state=state)
+    keep(record, {10: None})
     with pytest.raises(InvalidInput, match=f"'base', which is {state}: only a run that succeeded"):
         find_weights(local_store, "base")
-    key = "runs/base/checkpoints/0000000010/model.safetensors"
+    key = record.checkpoints()[0]["path"] + "model.safetensors"
     assert find_weights(local_store, key) == FirstWeights(key)
 
 

@@ -47,7 +47,7 @@ def write_run(store: Store, run_id: str, rate: float, steps: list[int]) -> RunRe
 
 
 def checkpoints(record: RunRecord) -> CheckpointStore:
-    return CheckpointStore(record.store, record.paths, spec(1).checkpoint)
+    return CheckpointStore(record, spec(1).checkpoint, record.label(1))
 
 
 def mutation(step: int, number: int = 1, rate: float = 0.06) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def test_what_was_taken_over_is_not_taken_over_again(local_store: Store) -> None
     assert newest(bad).step == 20
 
 
-@pytest.mark.parametrize(("where", "what"), [(RunRecord, "replace_spec"), (CheckpointStore, "adopt")])
+@pytest.mark.parametrize(("where", "what"), [(RunRecord, "replace_spec"), (RunRecord, "write_history")])
 def test_a_process_that_was_killed_in_between_does_it_all_once_more(
     local_store: Store, monkeypatch: pytest.MonkeyPatch, where: type, what: str
 ) -> None:
@@ -150,7 +150,8 @@ def test_a_checkpoint_that_is_on_its_way_is_waited_for(local_store: Store) -> No
 
 def test_a_damaged_checkpoint_is_not_taken(local_store: Store) -> None:
     good, bad = write_run(local_store, GOOD, 0.05, [20, 30]), write_run(local_store, BAD, 1e-7, [20])
-    local_store.write(good.paths.checkpoint(20) + "model.safetensors", b"nonsense")
+    path = next(str(each["path"]) for each in good.checkpoints() if each["step"] == 20)
+    local_store.write(path + "model.safetensors", b"nonsense")
     take_over(bad, mutation(20))
     assert newest(bad).step == 30
 

@@ -62,7 +62,7 @@ def rows(run: TrialRun) -> list[dict[str, Any]]:
 
 
 def weights(run: TrialRun) -> dict[str, Any]:
-    snapshot = CheckpointStore(run.record.store, run.record.paths, CheckpointPolicy()).load_newest(lambda step, why: None)
+    snapshot = CheckpointStore(run.record, CheckpointPolicy()).load_newest(lambda step, why: None)
     assert snapshot is not None
     return {**snapshot.model, **snapshot.optimizer, **{f"space {key}": array for key, array in snapshot.space.items()}}
 
