@@ -22,9 +22,9 @@ from jobs.callback_state import CallbackStates
 from jobs.callbacks import make_callbacks
 from jobs.checkpoints import CheckpointStore, Snapshot
 from service.errors import UserFailure
-from service.run_paths import RunPaths
 from service.specs import CheckpointPolicy, TrainSpec
 from service.storage.local import LocalStore
+from service.storage.records import RunRecord
 
 
 def model_of(callback: keras.callbacks.Callback) -> None:
@@ -335,7 +335,7 @@ def test_large_arrays_are_a_file_of_the_checkpoint(tmp_path: Path) -> None:
     before.rows = [np.arange(100_000.0), np.arange(3)]
     model_of(before)
     model_of(after)
-    checkpoints = CheckpointStore(LocalStore(tmp_path / "store"), RunPaths("a-run"), CheckpointPolicy())
+    checkpoints = CheckpointStore(RunRecord(LocalStore(tmp_path / "store"), "a-run"), CheckpointPolicy(), "0001")
     checkpoints.save(snapshot_of(CallbackStates([before])))
     files = {path.name: path.stat().st_size for path in tmp_path.rglob("*.*")}
     assert files["manifest.json"] < 30_000

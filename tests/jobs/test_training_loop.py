@@ -405,7 +405,7 @@ def test_a_run_whose_callback_remembers_more_than_json_holds_is_restored_bit_for
     watcher, replica = Watcher(), make_replica(spec, plain)
     _, whole = run(spec, replica, watcher, more=(Chooser(),))
     wanted = result(whole)
-    checkpoints = CheckpointStore(LocalStore(tmp_path / "store"), RunPaths("a-run"), spec.checkpoint)
+    checkpoints = CheckpointStore(RunRecord(LocalStore(tmp_path / "store"), "a-run"), spec.checkpoint, "0001")
     for snapshot in watcher.snapshots[:-1]:
         checkpoints.save(snapshot)
         _, loop = run(spec, replica, Watcher(), checkpoints.load(snapshot.step), more=(Chooser(),))
