@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from jobs.entry_point import add_trust_folder
 from jobs.worker_group import in_ray_job
 from service.errors import Cancelled, DelaylineError, InvalidInput
 from service.machine import this_machine
@@ -22,6 +23,7 @@ from service.storage.base import Store
 from service.storage.records import ENDED, Document, Lease, RunRecord, as_of_today
 from service.sweep_specs import SweepSpec
 from service.trials import goes_further
+from service.user_folder import folder_of_modules
 
 ATTACH_SECONDS = 1.0
 
@@ -58,6 +60,7 @@ def parser(verb: str, default: str) -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("--run", help=f"drive this {noun}, which is in the store already")
     parser.add_argument("--folder", default=None, help=argparse.SUPPRESS)
+    add_trust_folder(parser)
     parser.add_argument("--spec-changes", help=argparse.SUPPRESS)
     parser.add_argument("--lease-token", help=argparse.SUPPRESS)
     return parser
@@ -83,6 +86,7 @@ def take_and_drive(arguments: argparse.Namespace, submit: Submit, drive: Drive) 
     try:
         state = record.state()
         over = state["state"] in ENDED and not (arguments.resume and _goes_on(arguments, record, submission, state))
+        arguments.folder = arguments.folder or ("" if over else _folder(arguments, record, submission))
     except BaseException:
         lease.release()
         raise
@@ -90,6 +94,12 @@ def take_and_drive(arguments: argparse.Namespace, submit: Submit, drive: Drive) 
         lease.release()
         return report_end(run_id, state, arguments.resume)
     return drive(arguments, record, submission, settings, lease)
+
+
+def _folder(arguments: argparse.Namespace, record: RunRecord, submission: Document) -> str:
+    """Where the run's own modules are imported from; raise InvalidInput where that is another folder than it was submitted in."""
+    here = str(Path.cwd())
+    return here if submission.get("folder") == here else folder_of_modules(record.run_id, submission, arguments.trust_folder)
 
 
 def _goes_on(arguments: argparse.Namespace, record: RunRecord, submission: Document, state: Document) -> bool:

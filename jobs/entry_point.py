@@ -14,6 +14,13 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
+def add_trust_folder(parser: argparse.ArgumentParser) -> None:
+    """Add `--trust-folder`, for those that import a user's own module."""
+    parser.add_argument(
+        "--trust-folder", action="store_true", help="import your own module from the folder that the store names, not from here"
+    )
+
+
 def exit_code_of(work: Callable[[], object], debug: bool) -> int:
     """Do the work; 0, or the exit code of what went wrong, which is told on standard error."""
     try:

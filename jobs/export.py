@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.answers import answering, hushed
-from jobs.entry_point import add_common_options, exit_code_of
+from jobs.entry_point import add_common_options, add_trust_folder, exit_code_of
 from jobs.finished_model import FinishedRun, finished_run
 from service.errors import InvalidInput
 from service.settings import Settings
@@ -34,6 +34,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--format", action="append", choices=sorted(EXPORT_FORMATS), help="may be given again")
     parser.add_argument("--no-check", action="store_true", help="do not compare what was written with the run's model")
     parser.add_argument("--json", action="store_true", help="print a JSON document on standard output")
+    add_trust_folder(parser)
     add_common_options(parser)
     arguments = parser.parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -42,7 +43,8 @@ def main(argv: list[str]) -> int:
         with answering() as answer:
             settings = Settings.load(store=arguments.store)
             record = RunRecord(open_store(settings), arguments.run)
-            done = export(record, arguments.to, arguments.format or DEFAULT_FORMATS, None if arguments.no_check else settings)
+            chosen, checked = arguments.format or DEFAULT_FORMATS, None if arguments.no_check else settings
+            done = export(record, arguments.to, chosen, checked, arguments.trust_folder)
             _tell(done)
             if arguments.json:
                 answer(done)
@@ -60,14 +62,19 @@ def _tell(done: Document) -> None:
 
 
 def export(
-    record: RunRecord, target: Path, formats: Sequence[str] = DEFAULT_FORMATS, settings: Settings | None = None
+    record: RunRecord,
+    target: Path,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    settings: Settings | None = None,
+    trust_folder: bool = False,
 ) -> Document:
     """Write all `formats` into `target`, whole or not at all; what stands there already is not replaced.
 
     `settings`: where the node's cache is, for the comparison with the run's model on its test split; without them there is none.
+    `trust_folder`: import a user's own module from the folder that the store names, not from the current one.
     Raise UserFailure where a format is not possible or answers otherwise than the run's model.
     """
-    run = finished_run(record, "to export")
+    run = finished_run(record, "to export", trust_folder)
     names = [EXPORT_FORMATS[name] for name in dict.fromkeys(formats)]
     standing = [name for name in (*names, TENSORBOARD) if (target / name).exists()]
     if standing or (target.exists() and not target.is_dir()):

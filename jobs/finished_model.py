@@ -11,6 +11,7 @@ from service.datasets import Manifest
 from service.errors import InvalidInput, NotFound
 from service.specs import TrainSpec
 from service.storage.records import Document, RunRecord
+from service.user_folder import folder_of_modules
 
 if TYPE_CHECKING:
     import keras
@@ -23,6 +24,8 @@ class FinishedRun:
     record: RunRecord
     submission: Document
     state: Document
+    folder: str
+    """Where a user's own module is found."""
 
     @cached_property
     def spec(self) -> TrainSpec:
@@ -33,11 +36,6 @@ class FinishedRun:
     def dataset(self) -> Manifest:
         """The dataset, in the version that the run was trained on."""
         return find_run_dataset(self.spec, self.record.store, self.submission.get("dataset_version"))
-
-    @property
-    def folder(self) -> str:
-        """Where a user's own module is found."""
-        return self.submission.get("folder") or str(Path.cwd())
 
     def model(self, scratch: Path) -> "keras.Model":
         """The model with its weights, by way of a file in the folder `scratch`.
@@ -92,9 +90,12 @@ class FinishedRun:
         return model
 
 
-def finished_run(record: RunRecord, purpose: str) -> FinishedRun:
-    """The run, or InvalidInput for one that has not succeeded; `purpose` ends the sentence: `to export`."""
+def finished_run(record: RunRecord, purpose: str, trust_folder: bool = False) -> FinishedRun:
+    """The run, or InvalidInput for one that has not succeeded; `purpose` ends the sentence: `to export`.
+
+    A user's own module must be in the current folder, or where `trust_folder` in the one that the store names.
+    """
     submission, state = record.submission(), record.state()
     if state["state"] != "succeeded":
         raise InvalidInput(f"The run {record.run_id!r} is {state['state']}: only a run that succeeded has a model {purpose}.")
-    return FinishedRun(record, submission, state)
+    return FinishedRun(record, submission, state, folder_of_modules(record.run_id, submission, trust_folder))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.answers import answering, hushed
-from jobs.entry_point import add_common_options, exit_code_of
+from jobs.entry_point import add_common_options, add_trust_folder, exit_code_of
 from jobs.finished_model import FinishedRun, finished_run
 from service.datasets.examples import Examples, bits_as_signs, read_examples
 from service.errors import UserFailure
@@ -27,6 +27,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs.predict", description="Let a run's model classify files.")
     parser.add_argument("--run", required=True, help="the run's id")
     parser.add_argument("--top", type=int, default=1, help="how many classes to name, the likeliest first")
+    add_trust_folder(parser)
     add_common_options(parser)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="PNG, JPEG or .npz")
     arguments = parser.parse_args(argv)
@@ -35,7 +36,7 @@ def main(argv: list[str]) -> int:
     def work() -> None:
         with answering() as answer:
             record = RunRecord(open_store(Settings.load(store=arguments.store)), arguments.run)
-            answer(predict(finished_run(record, "to predict with"), arguments.files, arguments.top))
+            answer(predict(finished_run(record, "to predict with", arguments.trust_folder), arguments.files, arguments.top))
 
     return exit_code_of(work, arguments.debug)
 

@@ -24,8 +24,7 @@ def main(argv: list[str]) -> int:
 def drive(arguments: argparse.Namespace, record: RunRecord, submission: Document, settings: Settings, lease: Lease) -> int:
     """Drive a sweep whose lease is held."""
     spec = SweepSpec.model_validate(json.loads(arguments.spec_changes) if arguments.spec_changes else submission["spec"])
-    folder = arguments.folder or submission.get("folder") or str(Path.cwd())
-    driver = SweepDriver(record, spec, settings, lease, folder, say=driving.say)
+    driver = SweepDriver(record, spec, settings, lease, arguments.folder, say=driving.say)
     driving.install_signal_handlers(record)
     return driver.run()
 

@@ -29,8 +29,7 @@ def main(argv: list[str]) -> int:
 def drive(arguments: argparse.Namespace, record: RunRecord, submission: Document, settings: Settings, lease: Lease) -> int:
     """Drive a run whose lease is held."""
     spec = TrainSpec.model_validate(json.loads(arguments.spec_changes) if arguments.spec_changes else submission["spec"])
-    folder = arguments.folder or submission.get("folder") or str(Path.cwd())
-    driver = Driver(record, spec, settings, lease, folder, fresh_budget=arguments.resume, say=driving.say)
+    driver = Driver(record, spec, settings, lease, arguments.folder, fresh_budget=arguments.resume, say=driving.say)
     driving.install_signal_handlers(record)
     return driver.run()
 

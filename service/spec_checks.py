@@ -2,12 +2,9 @@
 
 import ast
 import functools
-import importlib.machinery
 import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from service.datasets import find_dataset
 from service.errors import InvalidInput, UnknownName
@@ -16,6 +13,7 @@ from service.recipes.validation import nearest
 from service.specs import TrainSpec
 from service.storage.base import Store
 from service.storage.records import Document
+from service.user_folder import module_exists
 
 TARGET_SPACE_MODELS = ("cnn", "dense", "lenet5", "simple-rnn")
 """Those of Delayline's models whose layers target space can solve."""
@@ -69,7 +67,7 @@ def check_names(spec: TrainSpec, folder: Path) -> None:
         _check_bits(spec, made)
     _among(registered("tasks"), spec.task, "task")
     for module in user_modules(spec):
-        if not _module_exists(module, folder):
+        if not module_exists(module, folder):
             raise InvalidInput(
                 f"The module {module[:80]!r} of the spec is not found from {folder}: start the command in the folder "
                 f"that holds {module.split('.')[0][:80]}, or install it."
@@ -145,17 +143,6 @@ def _among(known: dict[str, tuple[str, ...]], name: str, what: str, own: str = "
     if name.replace("_", "-") not in known:
         raise UnknownName(f"There is no {what} {name[:80]!r}{nearest(name, known)}; use {' or '.join(known)}{own}.")
     return known[name.replace("_", "-")]
-
-
-def _module_exists(name: str, folder: Path) -> bool:
-    path: Any = [str(folder), *sys.path]
-    for part in name.split("."):
-        found = importlib.machinery.PathFinder.find_spec(part, path)
-        if found is None:
-            # An editable installation has a finder of its own; at the top level it imports nothing.
-            return "." not in name and importlib.util.find_spec(name) is not None
-        path = found.submodule_search_locations
-    return True
 
 
 def check_dataset(spec: TrainSpec, store: Store) -> Document:

@@ -7,7 +7,7 @@ import typer
 
 from service.cli.completion import export_formats
 from service.cli.jobs_process import run_job
-from service.cli.options import AsJson, RunId, StoreUrl
+from service.cli.options import AsJson, RunId, StoreUrl, TrustFolder
 from service.errors import InvalidInput
 from service.settings import Settings
 from service.storage import open_store
@@ -33,6 +33,7 @@ def export(
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="Compare what was written with the run's model on its test split.")
     ] = True,
+    trust_folder: TrustFolder = False,
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
@@ -46,5 +47,6 @@ def export(
     arguments = ["--run", run, "--to", str(folder.absolute()), "--store", opened.url]
     arguments += [word for name in formats or () for word in ("--format", name)]
     arguments += [] if check else ["--no-check"]
+    arguments += ["--trust-folder"] if trust_folder else []
     arguments += ["--json"] if as_json else []
     run_job(settings, "export", *arguments)

@@ -12,6 +12,13 @@ StoreUrl = Annotated[
         "--store", metavar="URL", help="A folder, file:///folder or s3://bucket/prefix. [DELAYLINE_STORE, ./delayline-store]"
     ),
 ]
+TrustFolder = Annotated[
+    bool,
+    typer.Option(
+        "--trust-folder",
+        help="Import the run's own module from the folder that the store names; else from the current one alone.",
+    ),
+]
 InsecureToken = Annotated[
     bool,
     typer.Option(

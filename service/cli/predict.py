@@ -8,7 +8,7 @@ import typer
 
 from service.cli.console import print_json, print_table, say
 from service.cli.jobs_process import run_job
-from service.cli.options import AsJson, RunId, StoreUrl
+from service.cli.options import AsJson, RunId, StoreUrl, TrustFolder
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.records import RunRecord
@@ -23,6 +23,7 @@ def predict(
         list[Path], typer.Argument(metavar="FILE...", help="PNG, JPEG or .npz files (the array x, or the feature's name).")
     ],
     top: Annotated[int, typer.Option(metavar="K", min=1, help="Name the K likeliest classes.")] = 1,
+    trust_folder: TrustFolder = False,
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
@@ -30,7 +31,8 @@ def predict(
     settings = Settings.load(store=store)
     opened = open_store(settings)
     RunRecord(opened, run).submission()
-    arguments = ("--run", run, "--top", str(top), "--store", opened.url, "--", *map(str, files))
+    trust = ("--trust-folder",) if trust_folder else ()
+    arguments = ("--run", run, "--top", str(top), *trust, "--store", opened.url, "--", *map(str, files))
     document = json.loads(run_job(settings, "predict", *arguments, capture=True))
     if as_json:
         print_json(document)

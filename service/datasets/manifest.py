@@ -1,11 +1,16 @@
 """What a dataset is: its features, classes, splits and shards, as the manifest in the store says it."""
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from service.errors import Damaged
 from service.storage.records import Document
+
+STORED_TYPES = ("uint8", "int8", "int16", "uint16", "int32", "int64", "float16", "float32", "float64")
+FEATURE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+"""A name becomes a column, a file of the cache and an input of the network."""
 
 
 @dataclass(frozen=True)
@@ -81,16 +86,44 @@ class Manifest:
         """Read a manifest; raise Damaged when it is not one."""
         try:
             return cls(
-                name=document["name"],
-                version=document["version"],
-                features=tuple(
-                    Feature(f["name"], f["dtype"], tuple(f["shape"]), float(f["scale"])) for f in document["features"]
-                ),
-                classes=tuple(document["classes"]),
-                splits={name: int(rows) for name, rows in document["splits"].items()},
-                shards=tuple(Shard(s["split"], s["key"], s["rows"], s["bytes"], s["sha256"]) for s in document["shards"]),
-                source=document["source"],
+                name=_text(document["name"]),
+                version=_text(document["version"]),
+                features=tuple(map(_feature, document["features"])),
+                classes=tuple(map(_text, document["classes"])),
+                splits={name: _count(rows) for name, rows in document["splits"].items()},
+                shards=tuple(map(_shard, document["shards"])),
+                source=_text(document["source"]),
                 imported=float(document["imported"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Damaged(f"The manifest {key} is not one that Delayline wrote: import the dataset again.") from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**53:
+        raise ValueError("no number of things")
+    return value
+
+
+def _feature(document: dict[str, Any]) -> Feature:
+    """A feature whose name and type can be a file's and an array's: the store may hold what somebody else wrote."""
+    name, dtype, scale = document["name"], document["dtype"], float(document["scale"])
+    if not FEATURE_NAME.fullmatch(name) or dtype not in STORED_TYPES or not 0 < scale < math.inf:
+        raise ValueError("no feature")
+    return Feature(name, dtype, tuple(map(_count, document["shape"])), scale)
+
+
+def _shard(document: dict[str, Any]) -> Shard:
+    return Shard(
+        _text(document["split"]),
+        _text(document["key"]),
+        _count(document["rows"]),
+        _count(document["bytes"]),
+        _text(document["sha256"]),
+    )

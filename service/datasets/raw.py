@@ -1,20 +1,16 @@
 """A dataset as its original files hold it, in memory, checked before anything is written."""
 
 import math
-import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.datasets.manifest import Feature
+from service.datasets.manifest import FEATURE_NAME, STORED_TYPES, Feature
 from service.errors import BadData
 
 MOST_CLASSES = 1_000_000
-STORED_TYPES = ("uint8", "int8", "int16", "uint16", "int32", "int64", "float16", "float32", "float64")
-_FEATURE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
-"""A name becomes a column, a file of the cache and an input of the network."""
 
 
 @dataclass
@@ -37,7 +33,7 @@ class RawDataset:
         """The features of all splits; raise BadData where the splits differ or a type cannot be stored."""
         found = []
         for name, array in self.splits["train"].columns.items():
-            if not _FEATURE.fullmatch(name) or name == "label":
+            if not FEATURE_NAME.fullmatch(name) or name == "label":
                 raise BadData(
                     f"{self.splits['train'].origin}: the feature name {name[:60]!r} is not valid: use letters, digits, '_', '-' and '.', but not 'label'."
                 )

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from jobs.datasets.bits import bit_columns
 from jobs.export import export, main
 from jobs.exported import TFLite
 from jobs.models import build_model
+from jobs.predict import main as predict_main
 from jobs.variables import copy_model
 from service.datasets.catalogue import embedded_arrays
 from service.errors import Damaged, InvalidInput, UserFailure
@@ -51,6 +53,11 @@ def build(shape, classes, odd=False):
 @pytest.fixture
 def record(tmp_path: Path) -> RunRecord:
     return RunRecord(LocalStore(tmp_path / "store"), "a-run")
+
+
+@pytest.fixture(autouse=True)
+def _in_the_users_folder(user_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(user_folder)
 
 
 def finished(record: RunRecord, spec: TrainSpec, folder: Path, state: str = "succeeded") -> None:
@@ -334,3 +341,38 @@ def test_recurrent_models_are_exported_and_checked_on_generated_sequences(
     assert done["examples"] == 30
     for each in done["formats"].values():
         assert each["metrics"]["test_accuracy"] == pytest.approx(accuracy, abs=1e-6)
+
+
+def test_a_users_module_is_imported_from_the_current_folder_or_from_one_that_is_trusted(
+    record: RunRecord,
+    make_spec: MakeSpec,
+    user_folder: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    marker = tmp_path / "marker"
+    (user_folder / "far_nets.py").write_text(f"open({str(marker)!r}, 'w').close()\n{inspect.cleandoc(NETS)}")
+    spec = make_spec(model="far_nets:build")
+    finished(record, spec, user_folder)
+    keep_file(record, trained(spec, user_folder), tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(user_folder)])
+    del sys.modules["far_nets"]
+    marker.unlink()
+    np.savez(tmp_path / "a.npz", x=np.zeros((1, 8, 8), np.uint8))
+    common = ["--run", "a-run", "--store", record.store.url]
+    for verb in ([*common, "--to", str(tmp_path / "new"), "--no-check"], [*common, str(tmp_path / "a.npz")]):
+        call = main if "--to" in verb else predict_main
+        assert call(verb) == 2
+        said = capfd.readouterr().err
+        assert len(said.splitlines()) == 1 and "'far_nets'" in said
+        assert str(tmp_path / "elsewhere") in said and str(user_folder) in said and "--trust-folder" in said
+        assert not marker.exists() and list((tmp_path / "elsewhere").iterdir()) == []
+        assert call([*verb[:4], "--trust-folder", *verb[4:]]) == 0, capfd.readouterr().err
+        assert marker.exists()
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(user_folder)])
+        del sys.modules["far_nets"]
+        marker.unlink()

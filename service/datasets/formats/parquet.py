@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from service.datasets.manifest import STORED_TYPES
 from service.datasets.parquet_files import Tables, dense, read_file
 from service.datasets.pictures import GREY, Refused, open_picture, pixels, room_for
-from service.datasets.raw import STORED_TYPES, RawDataset, RawSplit
+from service.datasets.raw import RawDataset, RawSplit
 from service.errors import BadData, InvalidInput
 
 

@@ -165,3 +165,24 @@ def test_a_dataset_in_a_bucket_is_imported_verified_and_loaded(
     np.testing.assert_array_equal(load_split(store, manifest, "train", cache)["x"], npz_arrays["x_train"])
     flip(store, manifest.shards[0].key)
     assert len(verify_dataset(store, manifest)) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"features": [{"name": "../x", "dtype": "float32", "shape": [6], "scale": 1}]},
+        {"features": [{"name": "x", "dtype": "O", "shape": [6], "scale": 1}]},
+        {"features": [{"name": "x", "dtype": "float32", "shape": ["touch", "x"], "scale": 1}]},
+        {"features": [{"name": "x", "dtype": "float32", "shape": [-1], "scale": 1}]},
+        {"features": [{"name": "x", "dtype": "float32", "shape": [6], "scale": 0}]},
+        {"shards": [{"split": "train", "key": 3, "rows": 1, "bytes": 1, "sha256": ""}]},
+        {"shards": [{"split": "train", "key": "k", "rows": 1, "bytes": -1, "sha256": ""}]},
+        {"classes": [1]},
+        {"splits": {"train": 1e999}},
+        {"name": ["x"]},
+    ],
+)
+def test_a_manifest_of_other_values_is_damaged(imported: Manifest, change: dict[str, Any]) -> None:
+    assert Manifest.from_document(imported.document(), "key") == imported
+    with pytest.raises(Damaged, match="key"):
+        Manifest.from_document({**imported.document(), **change}, "key")
