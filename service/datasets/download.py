@@ -1,30 +1,38 @@
 """Fetches the original files of a dataset: time limits, a size limit, checksums, nothing half-written."""
 
+import functools
 import hashlib
 import http.client
+import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from service.datasets.known import Known
 from service.errors import BadData, InvalidInput
 
-SILENCE_SECONDS = 30.0
+SILENCE_SECONDS = 60.0
+"""Without a byte."""
+WHOLE_SECONDS = 3600.0
+"""For all files of a dataset, addresses and headers included, however steadily bytes drip (derived: 16 GiB at 5 MB/s)."""
 MOST_BYTES = 16 * 1024**3
 CHUNK = 1024**2
 
 
 def fetch_known(name: str, known: Known, folder: Path, progress: Callable[[int], None]) -> Path:
     """Fetch a known dataset's files into `folder` and return what its format reads; raise InvalidInput when offline."""
+    began = time.monotonic()
     for remote in known.files:
-        digest = _fetch(
-            remote.url, folder / remote.name, progress, f"give the files with `delayline data import {name} --from FOLDER`"
-        )
-        if digest != remote.md5:
+        remedy = f"give the files with `delayline data import {name} --from FOLDER`"
+        digest = _fetch(remote.url, folder / remote.name, progress, remedy, remote.size, began)
+        if digest != remote.sha256:
             raise BadData(
-                f"{remote.url} has the checksum {digest}, but {remote.md5} is the published one: fetch it from elsewhere and use --from."
+                f"{remote.url} has the sha256 checksum {digest}, but {remote.sha256} is the published one: fetch it from elsewhere "
+                "and use --from."
             )
     return folder if len(known.files) > 1 else folder / known.files[0].name
 
@@ -50,30 +58,96 @@ def shown(url: str) -> str:
     return urllib.parse.urlunsplit((parts.scheme, host, parts.path, "", ""))[:200]
 
 
-def _fetch(url: str, target: Path, progress: Callable[[int], None], remedy: str) -> str:
-    name = shown(url)
-    digest = hashlib.md5(usedforsecurity=False)
+def _fetch(
+    url: str,
+    target: Path,
+    progress: Callable[[int], None],
+    remedy: str,
+    size: int | None = None,
+    began: float | None = None,
+) -> str:
+    """Fetch a file, of `size` bytes where that is known; return its sha256. Raise InvalidInput, or BadData for other bytes than promised.
+
+    `began`: when the time for all files began, by the monotonic clock; now if it is not given.
+    """
+    name, used = shown(url), 0.0 if began is None else time.monotonic() - began
     try:
-        with urllib.request.urlopen(url, timeout=SILENCE_SECONDS) as answer, target.open("wb") as file:  # noqa: S310  # checked above
-            promised = int(answer.headers.get("Content-Length") or 0)
-            if promised > MOST_BYTES:
-                raise BadData(
-                    f"{name} promises {promised} bytes, more than {MOST_BYTES}: fetch it yourself and use --from FOLDER."
-                )
-            received = 0
-            while chunk := answer.read(CHUNK):
-                received += len(chunk)
-                if received > MOST_BYTES:
-                    raise BadData(f"{name} sends more than {MOST_BYTES} bytes: fetch it yourself and use --from FOLDER.")
-                digest.update(chunk)
-                file.write(chunk)
-                progress(len(chunk))
+        return _within(max(0.0, WHOLE_SECONDS - used), functools.partial(_receive, url, target, progress, size))
     except urllib.error.HTTPError as error:
         raise InvalidInput(f"{name} answered {error.code} {error.reason}: {remedy}.") from error
     except (OSError, http.client.HTTPException) as error:
         # A wrong address stands in the text of its error.
         reason = type(error).__name__ if isinstance(error, http.client.InvalidURL) else getattr(error, "reason", error)
+        if isinstance(reason, TimeoutError) and not isinstance(reason, _TooSlow):
+            reason = f"nothing came for {SILENCE_SECONDS:g} s"
         raise InvalidInput(f"{name} cannot be fetched ({reason}): {remedy}.") from error
+
+
+class _TooSlow(TimeoutError):
+    pass
+
+
+def _within(seconds: float, work: Callable[[threading.Event], str]) -> str:
+    """What `work` gives in a thread; raise _TooSlow when that takes longer: a server can drip its headers, too."""
+    over = threading.Event()
+    results: list[str] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work(over))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True, name="download")
+    thread.start()
+    try:
+        deadline = time.monotonic() + seconds
+        while thread.is_alive() and time.monotonic() < deadline:
+            thread.join(min(1.0, max(0.0, deadline - time.monotonic())))
+    finally:
+        # It writes nothing more; where it waits for a byte it ends by its own limit, or with this process.
+        over.set()
+    if errors:
+        raise errors[0]
+    if not results:
+        raise _TooSlow(f"it has not come whole within {WHOLE_SECONDS:g} s")
+    return results[0]
+
+
+def _receive(url: str, target: Path, progress: Callable[[int], None], size: int | None, over: threading.Event) -> str:
+    name, digest, most = shown(url), hashlib.sha256(), MOST_BYTES if size is None else size
+    opener = urllib.request.build_opener(_SafeRedirects)
+    with opener.open(url, timeout=SILENCE_SECONDS) as answer:
+        promised = int(answer.headers.get("Content-Length") or 0)
+        if promised > most or (size is not None and promised not in (0, size)):
+            raise BadData(f"{name} promises {promised} bytes, {_than(size)}: fetch it yourself and use --from FOLDER.")
+        received = 0
+        with target.open("wb") as file:
+            while not over.is_set() and (chunk := answer.read1(CHUNK)):
+                received += len(chunk)
+                if received > most:
+                    raise BadData(
+                        f"{name} sends {received} bytes or more, {_than(size)}: fetch it yourself and use --from FOLDER."
+                    )
+                digest.update(chunk)
+                file.write(chunk)
+                progress(len(chunk))
+    promised = promised or size or 0
     if promised and received != promised:
         raise BadData(f"{name} ended after {received} of {promised} bytes: try again.")
     return digest.hexdigest()
+
+
+def _than(size: int | None) -> str:
+    return f"more than {MOST_BYTES} bytes" if size is None else f"but the published file has {size}"
+
+
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to https, and from http to http; what was to come by https comes by nothing less."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        scheme = urllib.parse.urlsplit(newurl).scheme
+        if scheme != "https" and (scheme, req.type) != ("http", "http"):
+            raise urllib.error.URLError(f"it redirects from {req.type} to {shown(newurl)}, which is not safe")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)

@@ -3,16 +3,18 @@
 from dataclasses import dataclass
 
 _MNIST = "https://storage.googleapis.com/cvdf-datasets/mnist"
-_FASHION = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+_FASHION = "https://storage.googleapis.com/tensorflow/tf-keras-datasets"
+"""The authors' own address has no https; these are the same files, as their checksums say."""
 _TORONTO = "https://www.cs.toronto.edu/~kriz"
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A file at a public address with its published checksum."""
+    """A file at a public address, the sha256 of the published one, and its size in bytes."""
 
     url: str
-    md5: str
+    sha256: str
+    size: int
 
     @property
     def name(self) -> str:
@@ -28,9 +30,11 @@ class Known:
     classes: tuple[str, ...] | None = None
 
 
-def _idx(base: str, sums: tuple[str, str, str, str]) -> tuple[Remote, ...]:
-    names = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
-    return tuple(Remote(f"{base}/{name}", md5) for name, md5 in zip(names, sums, strict=True))
+_IDX = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
+
+
+def _idx(base: str, *files: tuple[str, int]) -> tuple[Remote, ...]:
+    return tuple(Remote(f"{base}/{name}", sha256, size) for name, (sha256, size) in zip(_IDX, files, strict=True))
 
 
 KNOWN = {
@@ -38,12 +42,10 @@ KNOWN = {
         "idx",
         _idx(
             _MNIST,
-            (
-                "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-                "d53e105ee54ea40749a09fcbcd1e9432",
-                "9fb629c4189551a2d022fa330f9573f3",
-                "ec29112dd5afa0611ce80d1b7f02629c",
-            ),
+            ("440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609", 9912422),
+            ("3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c", 28881),
+            ("8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6", 1648877),
+            ("f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6", 4542),
         ),
         tuple("0123456789"),
     ),
@@ -51,15 +53,31 @@ KNOWN = {
         "idx",
         _idx(
             _FASHION,
-            (
-                "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-                "25c81989df183df01b3e8a0aad5dffbe",
-                "bef4ecab320f06d8554ea6380940ec79",
-                "bb300cfdad3c16e7a12a480ee83cd310",
-            ),
+            ("3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84", 26421880),
+            ("a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845", 29515),
+            ("346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073", 4422102),
+            ("67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5", 5148),
         ),
         ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
     ),
-    "cifar10": Known("cifar", (Remote(f"{_TORONTO}/cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),)),
-    "cifar100": Known("cifar", (Remote(f"{_TORONTO}/cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"),)),
+    "cifar10": Known(
+        "cifar",
+        (
+            Remote(
+                f"{_TORONTO}/cifar-10-python.tar.gz",
+                "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+                170498071,
+            ),
+        ),
+    ),
+    "cifar100": Known(
+        "cifar",
+        (
+            Remote(
+                f"{_TORONTO}/cifar-100-python.tar.gz",
+                "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+                169001437,
+            ),
+        ),
+    ),
 }

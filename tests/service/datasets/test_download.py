@@ -3,7 +3,10 @@
 import contextlib
 import gzip
 import hashlib
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +36,7 @@ class Site:
         self.url = url
         self.files: dict[str, bytes] = {}
         self.behave: dict[str, str] = {}
+        self.over = threading.Event()
 
 
 @pytest.fixture
@@ -53,13 +57,21 @@ def site() -> Iterator[Site]:
                 self.end_headers()
                 return
             self.send_response(200)
-            if how != "unsized":
+            while how == "drip headers" and not made.over.wait(0.05):
+                with contextlib.suppress(OSError):
+                    self.wfile.write(b"x")
+                    self.wfile.flush()
+            if how not in ("unsized", "drip"):
                 self.send_header("Content-Length", str(2**50 if how == "huge" else len(data) * (2 if how == "short" else 1)))
             self.end_headers()
             self.wfile.write(data)
             self.wfile.flush()
             if how == "silent":
                 time.sleep(3)
+            while how == "drip" and not made.over.wait(0.05):
+                with contextlib.suppress(OSError):
+                    self.wfile.write(b"x")
+                    self.wfile.flush()
 
         def log_message(self, *_: object) -> None:
             return
@@ -68,6 +80,7 @@ def site() -> Iterator[Site]:
     made = Site(f"http://127.0.0.1:{server.server_port}")
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     yield made
+    made.over.set()
     server.shutdown()
     server.server_close()
 
@@ -183,7 +196,7 @@ def known(site: Site, folder: Path) -> Known:
     remotes = []
     for path in sorted(folder.iterdir()):
         data = site.files[f"{path.name}.gz"] = gzip.compress(path.read_bytes())
-        remotes.append(Remote(f"{site.url}/{path.name}.gz", hashlib.md5(data).hexdigest()))
+        remotes.append(Remote(f"{site.url}/{path.name}.gz", hashlib.sha256(data).hexdigest(), len(data)))
     return Known("idx", tuple(remotes))
 
 
@@ -201,8 +214,14 @@ def test_a_known_file_of_other_bytes_is_refused(
     site: Site, refused: Refused, idx_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(KNOWN, "mnist", known(site, idx_folder))
-    site.files["train-labels-idx1-ubyte.gz"] += b"\0"
-    refused(None, None, 3, "train-labels-idx1-ubyte.gz", "checksum", "--from", name="mnist")
+    good = site.files["train-labels-idx1-ubyte.gz"]
+    site.files["train-labels-idx1-ubyte.gz"] = good[:-1] + b"\1"
+    refused(None, None, 3, "train-labels-idx1-ubyte.gz", "sha256 checksum", "--from", name="mnist")
+    for other in (good + b"\0", good[:-1]):
+        site.files["train-labels-idx1-ubyte.gz"] = other
+        for how in ("", "unsized"):
+            site.behave["train-labels-idx1-ubyte.gz"] = how
+            refused(None, None, 3, "train-labels-idx1-ubyte.gz", f"{len(good)}", f"{len(other)}", name="mnist")
 
 
 def test_a_known_dataset_without_a_network_asks_for_the_files(
@@ -216,8 +235,76 @@ def test_a_known_dataset_without_a_network_asks_for_the_files(
 def test_every_known_dataset_has_a_format_and_whole_checksums(tmp_path: Path) -> None:
     for name, entry in KNOWN.items():
         assert importer.reader(entry.format) and len({remote.name for remote in entry.files}) == len(entry.files), name
-        assert all(len(remote.md5) == 32 and remote.url.startswith("http") for remote in entry.files)
-    single = Known("cifar", (Remote((tmp_path / "a.tar.gz").as_uri(), hashlib.md5(b"x").hexdigest()),))
+        assert all(len(bytes.fromhex(remote.sha256)) == 32 and remote.size > 1000 for remote in entry.files)
+        assert all(remote.url.startswith("https://") for remote in entry.files)
+    single = Known("cifar", (Remote((tmp_path / "a.tar.gz").as_uri(), hashlib.sha256(b"x").hexdigest(), 1),))
     (tmp_path / "a.tar.gz").write_bytes(b"x")
     (tmp_path / "in").mkdir()
     assert fetch_known("cifar10", single, tmp_path / "in", silent) == tmp_path / "in" / "a.tar.gz"
+
+
+@pytest.mark.parametrize("how", ["drip", "drip headers"])
+def test_a_server_that_drips_is_given_up(site: Site, refused: Refused, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    monkeypatch.setattr(download, "WHOLE_SECONDS", 1.0)
+    site.files["a.npz"], site.behave["a.npz"] = b"x", how
+    began = time.monotonic()
+    refused(f"{site.url}/a.npz", "npz", 2, "a.npz", "has not come whole within 1 s")
+    assert time.monotonic() - began < 5
+
+
+def test_all_files_of_a_dataset_share_one_hour(
+    site: Site, refused: Refused, idx_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(KNOWN, "mnist", known(site, idx_folder))
+    monkeypatch.setattr(download, "WHOLE_SECONDS", 1.0)
+    monkeypatch.setattr(
+        download, "_receive", lambda url, *_: time.sleep(0.7) or hashlib.sha256(site.files[url.rsplit("/", 1)[1]]).hexdigest()
+    )
+    refused(None, None, 2, "has not come whole within 1 s", name="mnist")
+
+
+def test_the_limits_are_an_hour_in_all_and_a_minute_of_silence() -> None:
+    assert (download.WHOLE_SECONDS, download.SILENCE_SECONDS) == (3600, 60)
+
+
+@pytest.fixture
+def https_site(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An address by https that sends on to the same file of the site, by http, and answers for `own.npz` itself."""
+    subprocess.run(
+        "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=localhost "
+        "-addext subjectAltName=DNS:localhost,IP:127.0.0.1".split(),
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            data = site.files.get(self.path.strip("/")) if "own" in self.path else None
+            self.send_response(302 if data is None else 200)
+            if data is None:
+                self.send_header("Location", f"{site.url}{self.path}")
+            self.end_headers()
+            self.wfile.write(data or b"")
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"https://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate by openssl")
+def test_what_is_to_come_by_https_comes_by_nothing_less(https_site: str, site: Site, refused: Refused, tmp_path: Path) -> None:
+    site.files["own.npz"] = site.files["a.npz"] = b"x"
+    assert fetch_url(f"{https_site}/own.npz", tmp_path, silent).read_bytes() == b"x"
+    site.behave["b.npz"] = f"to {https_site}/own.npz"
+    site.files["b.npz"] = b""
+    assert fetch_url(f"{site.url}/b.npz", tmp_path, silent).read_bytes() == b"x"
+    refused(f"{https_site}/a.npz", "npz", 2, "a.npz", "redirects from https", "not safe")
