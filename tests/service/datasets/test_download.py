@@ -270,9 +270,23 @@ def test_the_limits_are_an_hour_in_all_and_a_minute_of_silence() -> None:
 @pytest.fixture
 def https_site(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """An address by https that sends on to the same file of the site, by http, and answers for `own.npz` itself."""
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     subprocess.run(
-        "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=localhost "
-        "-addext subjectAltName=DNS:localhost,IP:127.0.0.1".split(),
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "cert.pem",
+            "-days",
+            "2",
+            *names,
+        ],
         cwd=tmp_path,
         check=True,
         capture_output=True,
