@@ -8,17 +8,18 @@ from jobs.driver_notes import DriverNotes, error_document
 from jobs.groups import Attempt, Group
 from jobs.heartbeat import Heartbeat
 from jobs.progress import EventLog
+from jobs.retries import failures_in_a_row, pause_after
+from jobs.stops import SAVE_SECONDS, SIGNAL, Stops
 from jobs.worker import WorkerConfig
 from jobs.worker_group import WorkerGroup
-from service.errors import Cancelled, InfrastructureFailure, StoreError
+from service.errors import InfrastructureFailure, StoreError
 from service.settings import Settings
 from service.specs import TrainSpec
-from service.storage.records import ENDED, Document, Lease, RunRecord, from_bytes
+from service.storage.records import Document, Lease, RunRecord, from_bytes
 
 WATCH_SECONDS = 0.5
 CANCEL_PATIENCE = 90.0
 """Seconds that a cancelled attempt may take to save and end (assumed: a slow epoch's evaluation and an upload)."""
-LONGEST_PAUSE = 30.0
 _WORSE_FIRST = ("lease", "user", "invalid", "store", "infrastructure")
 
 
@@ -48,6 +49,8 @@ class Driver(DriverNotes):
     of a run that its sweep let pause."""
     say: Callable[[str], None]
     make_group: Callable[[Settings, TrainSpec], Group] | None = None
+    stops: Stops = field(default_factory=Stops)
+    """What signals have asked of this process."""
     reports: bool = True
     """Whether the run's page is made at its end; that of a trial waits until somebody asks for it."""
     state: Document = field(default_factory=dict)
@@ -62,21 +65,10 @@ class Driver(DriverNotes):
         group = (self.make_group or WorkerGroup)(self.settings, self.spec)
         try:
             return self._finish(self._attempts(group))
-        except Cancelled as stop:
-            self.say(str(stop))
-            return self._stop_at_once()
         finally:
             self._heartbeat.stop()
-            group.disconnect()
-
-    def _stop_at_once(self) -> int:
-        """End the run in the middle of whatever was going on."""
-        if self.state["state"] in ENDED:
-            return int(self.state["exit_code"])
-        for attempt in self.state["attempts"]:
-            if attempt["finished"] is None:
-                attempt |= {"finished": time.time(), "reason": "stopped at once"}
-        return self._finish(Outcome("cancelled"))
+            if not self.stops.at_once.is_set():
+                group.disconnect()
 
     def _take_over(self) -> None:
         previous = self.record.state()
@@ -87,7 +79,10 @@ class Driver(DriverNotes):
 
     def _attempts(self, group: Group) -> Outcome:
         while not self._used_up():
-            outcome = self._attempt(group)
+            room = self._room(group)
+            if isinstance(room, Outcome):
+                return room
+            outcome = self._attempt(group, room)
             if not outcome.retryable:
                 return outcome
             if self._stop_wanted():
@@ -101,7 +96,7 @@ class Driver(DriverNotes):
         return Outcome("failed", error_document("infrastructure", 4, f"{last}. The {self.spec.retries} retries are used up."))
 
     def _failures(self) -> int:
-        return sum(attempt["reason"] != "cancelled" for attempt in self._counted())
+        return failures_in_a_row(self.state["attempts"], int(self.state["first_attempt"]))
 
     def _counted(self) -> list[Document]:
         """The attempts since a person last asked for the run."""
@@ -111,22 +106,34 @@ class Driver(DriverNotes):
     def _used_up(self) -> bool:
         return self._failures() > self.spec.retries
 
-    def _attempt(self, group: Group) -> Outcome:
+    def _room(self, group: Group) -> "int | Outcome":
+        """How many workers the next attempt has, once Ray stands and there is room for them; or why none begins."""
+
+        def enter() -> int:
+            group.connect()
+            return group.size()
+
+        try:
+            count = self._wait_for(enter, group.wait_limit, lambda: self._stop_wanted() or self._out_of_time())
+        except InfrastructureFailure as error:
+            return Outcome("failed", error_document("infrastructure", error.exit_code, str(error)))
+        return Outcome("cancelled") if count is None else count
+
+    def _attempt(self, group: Group, count: int) -> Outcome:
         number = len(self.state["attempts"]) + 1
         attempt: Document = {"number": number, "workers": [], "started": time.time(), "finished": None, "reason": None}
-        self._events = EventLog(self.record, number, "driver")
+        self._begin_events(number)
         self.state["attempts"].append(attempt)
         self.state["attempt"] = number
         self._save()
+        self._event("attempt", f"attempt {number} starts {count} worker{'s' * (count != 1)}", attempt=number, workers=count)
         try:
-            group.connect()
-            count = group.size()
-            self._event("attempt", f"attempt {number} starts {count} worker{'s' * (count != 1)}", attempt=number, workers=count)
             outcome = self._watch(group, group.start(self._worker_config(number, count)), number)
         except InfrastructureFailure as error:
             outcome = Outcome("failed", error_document("infrastructure", error.exit_code, str(error)))
-        attempt |= {"finished": time.time(), "reason": outcome.error["message"] if outcome.error else outcome.result}
-        attempt |= self._members(number)
+        reason = outcome.error["message"] if outcome.error else outcome.result
+        attempt |= {"finished": time.time(), "reason": SIGNAL if reason == "cancelled" and self.stops.by_system else reason}
+        attempt |= {**self._members(number), "saved": self._newest_checkpoint()}
         if outcome.error:
             self._event("attempt failed", f"attempt {number} failed: {outcome.error['message']}", kind=outcome.error["kind"])
         self._save()
@@ -155,8 +162,10 @@ class Driver(DriverNotes):
         deadline: float | None = None
         while not attempt.wait(WATCH_SECONDS):
             self._note_phase(number)
+            if self.stops.at_once.is_set():
+                return Outcome("cancelled")
             if deadline is None and (self._stop_wanted() or self._out_of_time()):
-                deadline = time.monotonic() + CANCEL_PATIENCE
+                deadline = time.monotonic() + (SAVE_SECONDS if self.stops.by_system else CANCEL_PATIENCE)
             if deadline is not None and (time.monotonic() > deadline or self.state["state"] == "starting"):
                 return Outcome("cancelled")
             if not group.is_alive():
@@ -164,7 +173,7 @@ class Driver(DriverNotes):
         return self._judge(attempt, number)
 
     def _stop_wanted(self) -> bool:
-        if self._stop_reason is not None:
+        if self._stop_reason is not None or self.stops.wanted.is_set():
             return True
         try:
             return self.record.cancel_requested()
@@ -213,6 +222,7 @@ class Driver(DriverNotes):
         error, result = outcome.error, outcome.result
         if result == "cancelled" and self._stop_reason:
             result, error = "failed", error_document("time limit", 3, self._stop_reason)
+        interrupted = result == "cancelled" and self.stops.by_system and not self.record.person_cancelled()
         code = 0 if result == "succeeded" else 130 if result == "cancelled" else int(error["exit_code"]) if error else 4
         self.state |= {
             "state": result,
@@ -222,21 +232,29 @@ class Driver(DriverNotes):
             "error": error,
             "exit_code": code,
         }
-        self._event("ended", f"the run ended: {result}", state=result)
+        if interrupted:
+            code = InfrastructureFailure.exit_code
+            self.state |= {"state": "retrying", "reason": SIGNAL, "finished": None, "exit_code": None}
+            self._event(
+                "interrupted", "the system stopped the driver: any submission of this run goes on from its last checkpoint"
+            )
+        else:
+            self._event("ended", f"the run ended: {result}", state=result)
         self.record.clear_cancel()
         self._save()
         if self._heartbeat is not None:
             self._heartbeat.release()
-        if self.reports:
+        self.stops.ended.set()
+        if self.reports and not interrupted and not self.stops.at_once.is_set():
             self._report()
         return code
 
     def _pause(self, failures: int) -> None:
-        seconds = min(LONGEST_PAUSE, 2.0**failures / 2)
+        seconds = pause_after(failures)
         self.state["state"] = "retrying"
         self._event("retrying", f"tries again from the last checkpoint in {seconds:g} s", seconds=seconds)
         self._save()
-        time.sleep(seconds)
+        self.stops.wait(seconds)
 
 
 def _describe(error: BaseException) -> str:

@@ -6,11 +6,17 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from jobs.progress import EventLog
-from service.errors import StoreError
+from jobs.stops import Stops
+from service.errors import InfrastructureFailure, StoreError
 from service.storage.records import Document, Lease, RunRecord, run_summary
+
+LONGEST_WAIT = 5.0
+"""Between looks for room (assumed: short beside what a node takes to come)."""
+
+Entered = TypeVar("Entered")
 
 
 class DriverNotes:
@@ -21,13 +27,50 @@ class DriverNotes:
     folder: str
     say: Callable[[str], None]
     state: Document
+    stops: Stops
     _events: EventLog | None
+    _next_event = 1
+    """What is told between attempts belongs to the next one."""
 
     def _event(self, event: str, message: str, **details: Any) -> None:
         self.say(message)
         if self._events is not None:
             self._events.add(event, message, **details)
             self._events.flush()
+
+    def _begin_events(self, number: int) -> None:
+        """The events of an attempt, or of the wait for it, go to one object."""
+        if self._events is None or self._events.attempt != number:
+            self._events = EventLog(self.record, number, "driver")
+
+    def _wait_for(self, enter: Callable[[], Entered], limit: float, stopped: Callable[[], bool]) -> Entered | None:
+        """What `enter` gives, once Ray stands and there is room; None when it is `stopped` before. Raise InfrastructureFailure.
+
+        Waiting is no failure: it costs no retry, is told, and ends after `limit` seconds.
+        """
+        began, pause, told = time.monotonic(), 0.5, ""
+        while True:
+            try:
+                entered = enter()
+            except InfrastructureFailure as error:
+                why, waited = str(error), time.monotonic() - began
+            else:
+                self.state.pop("waiting", None)
+                return entered
+            if stopped():
+                return None
+            if waited >= limit:
+                raise InfrastructureFailure(
+                    f"{why.rstrip('.')}. It was waited for {waited:.0f} s; DELAYLINE_WAIT_LIMIT says for how long."
+                )
+            if why != told:
+                told = why
+                self._begin_events(len(self.state["attempts"]) + self._next_event)
+                self.state["waiting"] = {"since": time.time(), "message": why}
+                self._event("waiting", f"waits, {limit:.0f} s at most: {why}")
+                self._save()
+            self.stops.wait(min(pause, max(0.0, limit - waited)))
+            pause = min(2 * pause, LONGEST_WAIT)
 
     def _save(self) -> None:
         self.record.write_state(self.state)
@@ -36,7 +79,8 @@ class DriverNotes:
         """The state of a run that begins or goes on; attempts that another driver left open are ended."""
         for attempt in previous["attempts"]:
             if attempt.get("finished") is None:
-                attempt |= {"finished": time.time(), "reason": "the driver was lost", **self._members(attempt["number"])}
+                attempt |= {"finished": time.time(), "reason": "the driver was lost"}
+                attempt |= {**self._members(attempt["number"]), "saved": self._newest_checkpoint()}
         return {
             "state": "starting",
             "attempts": previous["attempts"],
@@ -46,6 +90,11 @@ class DriverNotes:
             "error": None,
             "summary": run_summary(self.record.submission()),
         }
+
+    def _newest_checkpoint(self) -> int | None:
+        """The step of the newest checkpoint in the store."""
+        found = self.record.checkpoints()
+        return int(found[-1]["step"]) if found else None
 
     def _members(self, number: int) -> Document:
         """What is known of the workers of an attempt."""

@@ -2,19 +2,16 @@
 
 import argparse
 import json
-import os
-import signal
-import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 from jobs.entry_point import add_trust_folder
-from jobs.worker_group import in_ray_job
-from service.errors import Cancelled, DelaylineError, InvalidInput
+from jobs.stops import SignalWatch, Stops
+from jobs.worker_group import in_ray_job, kill_local_ray
+from service.errors import DelaylineError, InvalidInput
 from service.machine import this_machine
 from service.settings import Settings
 from service.specs import TrainSpec
@@ -144,34 +141,14 @@ def report_end(run_id: str, state: Document, resume: bool) -> int:
     return int(state.get("exit_code", 0))
 
 
-def install_signal_handlers(record: RunRecord) -> None:
-    """SIGINT and SIGTERM ask the run to save and stop; one that comes when it was asked already ends it at once."""
-    asked = False
+def listen(record: RunRecord, settings: Settings) -> Stops:
+    """Let SIGINT and SIGTERM ask the run to save and stop from now on; a second signal ends this process at once."""
 
-    def handler(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked or record.person_cancelled():
-            raise Cancelled(f"The run {record.run_id} was stopped at once; continue it with --resume.")
-        asked = True
-        say("stopping at the next step; a second signal stops at once")
-        record.request_cancel()
-        if in_ray_job():
-            start_afterwards(record)
+    def leave() -> None:
+        if settings.ray_address in (None, "local"):
+            kill_local_ray()
 
-    signal.signal(signal.SIGINT, handler)
-    signal.signal(signal.SIGTERM, handler)
-
-
-def start_afterwards(record: RunRecord) -> None:
-    """Ray kills the processes of a job that it stops after 3 s, saved or not: another one writes the run's end then."""
-    argv = [sys.executable, "-m", "jobs.afterwards", "--run", record.run_id, "--store", record.store.url]
-    subprocess.Popen(
-        [*argv, "--driver", str(os.getpid())],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    return SignalWatch(record, say, leave, in_ray_job()).listen()
 
 
 def say(message: str) -> None:

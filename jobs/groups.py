@@ -20,6 +20,9 @@ class Attempt(Protocol):
 class Group(Protocol):
     """Where the workers of a run come from."""
 
+    wait_limit: float
+    """Seconds for which `connect` and `size` are tried again: Ray may be slow to start, and room may come."""
+
     def connect(self) -> None:
         """Be ready to start workers; raise InfrastructureFailure."""
 
@@ -41,6 +44,8 @@ class Group(Protocol):
 
 class InProcess:
     """One worker in a thread of this process, which has imported TensorFlow: how a trial runs in a warm process."""
+
+    wait_limit = 0.0
 
     def __init__(self, goes_on: Callable[[Document], bool] | None = None) -> None:
         self._goes_on = goes_on

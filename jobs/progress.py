@@ -16,14 +16,14 @@ class EventLog:
 
     def __init__(self, record: RunRecord, attempt: int, writer: str) -> None:
         self._record = record
-        self._attempt = attempt
+        self.attempt = attempt
         self._key = record.paths.events(record.label(attempt), writer)
         self._rows: list[Document] = []
         self._lock = threading.Lock()
 
     def add(self, event: str, message: str, **details: Any) -> None:
         """Note what happened; `flush` writes it."""
-        row = {"time": time.time(), "attempt": self._attempt, "event": event, "message": message, **details}
+        row = {"time": time.time(), "attempt": self.attempt, "event": event, "message": message, **details}
         with self._lock:
             self._rows.append(row)
 

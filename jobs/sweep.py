@@ -24,9 +24,8 @@ def main(argv: list[str]) -> int:
 def drive(arguments: argparse.Namespace, record: RunRecord, submission: Document, settings: Settings, lease: Lease) -> int:
     """Drive a sweep whose lease is held."""
     spec = SweepSpec.model_validate(json.loads(arguments.spec_changes) if arguments.spec_changes else submission["spec"])
-    driver = SweepDriver(record, spec, settings, lease, arguments.folder, say=driving.say)
-    driving.install_signal_handlers(record)
-    return driver.run()
+    stops = driving.listen(record, settings)
+    return SweepDriver(record, spec, settings, lease, arguments.folder, say=driving.say, stops=stops).run()
 
 
 def submit(arguments: argparse.Namespace, settings: Settings, store: Store) -> str:

@@ -29,9 +29,9 @@ def main(argv: list[str]) -> int:
 def drive(arguments: argparse.Namespace, record: RunRecord, submission: Document, settings: Settings, lease: Lease) -> int:
     """Drive a run whose lease is held."""
     spec = TrainSpec.model_validate(json.loads(arguments.spec_changes) if arguments.spec_changes else submission["spec"])
-    driver = Driver(record, spec, settings, lease, arguments.folder, fresh_budget=arguments.resume, say=driving.say)
-    driving.install_signal_handlers(record)
-    return driver.run()
+    stops = driving.listen(record, settings)
+    resumed = arguments.resume
+    return Driver(record, spec, settings, lease, arguments.folder, fresh_budget=resumed, say=driving.say, stops=stops).run()
 
 
 def submit(arguments: argparse.Namespace, settings: Settings, store: Store) -> str:

@@ -32,6 +32,8 @@ RAY_DATA_ACTORS = 2
 
 DRIVER_CPUS = 0.01
 """Of the process that waits for a distributed trial's workers: Ray takes no less, and 1 by itself (its issue 54305)."""
+LOCAL_WAIT = 300.0
+"""For Ray to start on this machine, where no room will come (assumed: ten times what a busy machine takes)."""
 NODE_SECONDS = 2.0
 """For a node to accept a connection (assumed: within one data centre it takes milliseconds)."""
 
@@ -71,6 +73,7 @@ class WorkerGroup:
         self._settings = settings
         self._spec = spec
         self.local = settings.ray_address in (None, "local")
+        self.wait_limit = min(settings.wait_limit, LOCAL_WAIT) if self.local else settings.wait_limit
 
     def connect(self) -> None:
         """Start or join the cluster; raise InfrastructureFailure."""
@@ -279,11 +282,11 @@ def fit(spec: TrainSpec, config: WorkerConfig, local: bool, spared_cpus: float =
                 resources_per_worker=resources,
                 placement_strategy="PACK",
             ),
-            # Retries are the driver's: it knows whose failure it was.
+            # Retries are the driver's: it knows whose failure it was. Of nodes that are drained Ray would make any number by itself.
             run_config=RunConfig(
                 name=f"{config.run_id}-{config.attempt}",
                 storage_path=folder,
-                failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
+                failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
             ),
         )
         trainer.fit()

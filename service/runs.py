@@ -10,8 +10,8 @@ from service.errors import Damaged, InvalidInput, StoreUnreachable, UnknownName
 from service.names import is_run_id
 from service.run_paths import RUNS, RunPaths, number_of
 from service.storage.base import Store
-from service.storage.records import ENDED, LEASE_SECONDS, Document, RunRecord, from_bytes, is_deleted, run_summary
-from service.storage.standing import end_without_driver, standing
+from service.storage.records import ENDED, LEASE_SECONDS, Document, RunRecord, from_bytes, is_deleted, lease_is_live, run_summary
+from service.storage.standing import end_without_driver, is_driven, standing
 from service.trials import sweep_document
 
 EVENT_SECONDS = 2.0
@@ -185,7 +185,7 @@ class _Watcher:
 
     def _note_whether_alone(self, document: Document) -> None:
         # A driver that was killed is started again within seconds: only a run that stays alone is lost.
-        if standing(self._submission, document, self._record.lease()) != "lost":
+        if document["state"] in ENDED or is_driven(self._submission, document, self._record.lease()):
             self._alone_since = None
         elif self._alone_since is None:
             self._alone_since = time.monotonic()
@@ -239,10 +239,11 @@ def cancel(store: Store, run_id: str) -> str:
     Raise InvalidInput when it has ended.
     """
     record = RunRecord(store, run_id)
-    submission, state = record.submission(), record.state()
+    record.submission()
+    state = record.state()
     if state["state"] in ENDED:
         raise InvalidInput(f"The run {run_id!r} has ended already ({state['state']}): there is nothing to cancel.")
     record.request_cancel()
-    if standing(submission, state, record.lease()) in ("lost", "queued") and end_without_driver(record, "cancelled", None, 130):
+    if not lease_is_live(record.lease()) and end_without_driver(record, "cancelled", None, 130):
         return "cancelled"
     return "requested"

@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     """Seconds for which a running job waits for a store that is away (assumed: five times the minute promised)."""
     ring_timeout: Annotated[float, Field(gt=0, le=86400)] = 120.0
     """Seconds in which all workers must have started TensorFlow and found each other (assumed)."""
+    wait_limit: Annotated[float, Field(ge=0, le=7 * 86400)] = 1800.0
+    """Seconds for which a run waits for room in its cluster, and for Ray to start (assumed: a node comes within minutes, a queue
+    moves within half an hour). Ray on this machine is waited for 300 s at most."""
     ray_address: str | None = Field(default=None, validation_alias=AliasChoices("RAY_ADDRESS", "ray_address"))
     """An existing Ray cluster to join; None starts one on this machine."""
     ray_token: SecretStr | None = Field(default=None, validation_alias=AliasChoices("RAY_AUTH_TOKEN", "ray_token"))
@@ -106,6 +109,7 @@ class Settings(BaseSettings):
             "DELAYLINE_CACHE_BYTES": str(self.cache_bytes),
             "DELAYLINE_STORE_PATIENCE": str(self.store_patience),
             "DELAYLINE_RING_TIMEOUT": str(self.ring_timeout),
+            "DELAYLINE_WAIT_LIMIT": str(self.wait_limit),
         }
         return {**values, "DELAYLINE_S3_ENDPOINT": self.s3_endpoint} if self.s3_endpoint else values
 

@@ -12,14 +12,15 @@ from pathlib import Path
 from jobs.driver_notes import DriverNotes, error_document
 from jobs.heartbeat import Heartbeat
 from jobs.progress import EventLog
+from jobs.stops import SIGNAL, Stops
 from jobs.sweeps.books import SweepBooks
 from jobs.sweeps.tune_run import Capacity, connect, disconnect, run_trials
-from jobs.worker_group import kill_local_ray, local_ray_lives
-from service.errors import DelaylineError, StoreError
+from jobs.worker_group import LOCAL_WAIT, kill_local_ray, local_ray_lives
+from service.errors import DelaylineError, InfrastructureFailure, StoreError
 from service.scratch import ScratchFolder
 from service.settings import Settings
 from service.specs import TrainSpec
-from service.storage.records import Document, Lease, RunRecord
+from service.storage.records import ENDED, Document, Lease, RunRecord
 from service.sweep_points import UNBOUNDED
 from service.sweep_specs import SweepSpec
 from service.together import MOST_MEMBERS, gathers
@@ -42,6 +43,7 @@ class SweepDriver(DriverNotes):
     lease: Lease
     folder: str
     say: Callable[[str], None]
+    stops: Stops = field(default_factory=Stops)
     state: Document = field(default_factory=dict)
     _ended_rows: dict[str, Document] = field(default_factory=dict)
     _live: set[str] = field(default_factory=set)
@@ -54,6 +56,7 @@ class SweepDriver(DriverNotes):
     _why: str | None = None
     """Why no more trials begin: `cancelled`, `budget`, or None."""
     _events: EventLog | None = None
+    _next_event = 0
     _home: int = -1
     """The folder in which the driver was started, opened."""
 
@@ -68,10 +71,12 @@ class SweepDriver(DriverNotes):
             disconnect()
             code = self._finish(error)
             heartbeat.release()
+            self.stops.ended.set()
         finally:
             self._over.set()
             heartbeat.stop()
-        self._report()
+        if self.state["state"] in ENDED:
+            self._report()
         return code
 
     def _take_over(self) -> None:
@@ -90,7 +95,10 @@ class SweepDriver(DriverNotes):
         try:
             self._recall()
             first = self._books.first()
-            capacity = connect(self.settings, self.spec, first)
+            capacity = self._wait_for(lambda: connect(self.settings, self.spec, first), self._wait_limit(), self._stop_wanted)
+            if capacity is None:
+                self._why = "cancelled"
+                return None
             self._share = self._share_of(capacity)
             self._event("running", f"{capacity.parallel} trials run side by side", parallel=capacity.parallel)
             self.state["state"] = "running"
@@ -106,6 +114,14 @@ class SweepDriver(DriverNotes):
         except DelaylineError as error:
             return error_document("infrastructure", error.exit_code, str(error))
         return None
+
+    def _wait_limit(self) -> float:
+        local = self.settings.ray_address in (None, "local")
+        return min(self.settings.wait_limit, LOCAL_WAIT) if local else self.settings.wait_limit
+
+    def _stop_wanted(self) -> bool:
+        """Whether a person or the system wants the sweep to stop; raise StoreError."""
+        return self.stops.wanted.is_set() or self.record.person_cancelled()
 
     def _share_of(self, capacity: Capacity) -> int:
         """An equal share of the trials for each process, so that none is idle while another trains many."""
@@ -227,7 +243,7 @@ class SweepDriver(DriverNotes):
         while not self._over.wait(LOOK_SECONDS):
             self.state["used_seconds"] = used + time.monotonic() - began
             with contextlib.suppress(StoreError):
-                if self._why is None and self.record.person_cancelled():
+                if self._why is None and self._stop_wanted():
                     self._stop_all("cancelled")
                 elif self._why is None and self.spec.budget is not None and self.state["used_seconds"] > self.spec.budget:
                     self._stop_all(BUDGET)
@@ -307,7 +323,7 @@ class SweepDriver(DriverNotes):
         best = best_of(rows, self.spec.metric, self.spec.mode)
         failed = [row for row in rows if row["state"] == "failed"]
         unended = [row for row in rows if row["state"] not in OVER and row["state"] != "cancelled"]
-        if self._why is None and unended and self.record.person_cancelled():
+        if self._why is None and unended and self._stop_wanted():
             # No trial begins once that is asked for: Tune may come to its end before the watch has seen it.
             self._why = "cancelled"
         result, code = "succeeded", 0
@@ -329,10 +345,17 @@ class SweepDriver(DriverNotes):
         attempt = self.state["attempts"][-1]
         attempt |= {"finished": time.time(), "reason": error["message"] if error else result}
         self.state |= {"state": result, "finished": time.time(), "metrics": metrics, "error": error, "exit_code": code}
+        if result == "cancelled" and self.stops.by_system and not self.record.person_cancelled():
+            result, code = "retrying", InfrastructureFailure.exit_code
+            self.state |= {"state": result, "reason": SIGNAL, "finished": None, "exit_code": None}
+            attempt["reason"] = SIGNAL
         counts = ", ".join(f"{count} {name}" for name, count in sorted(counts_of(rows).items())) or "no trials"
         if len(rows) < self._books.total < UNBOUNDED:
             counts += f"; {self._books.total - len(rows)} were not begun"
-        self._event("ended", f"the sweep ended: {result} ({counts})", state=result)
+        if result == "retrying":
+            self._event("interrupted", f"the system stopped the driver: any submission of this sweep goes on with it ({counts})")
+        else:
+            self._event("ended", f"the sweep ended: {result} ({counts})", state=result)
         self.record.clear_cancel()
         self._save()
         return code

@@ -18,6 +18,10 @@ from service.sweep_specs import SweepSpec
 if TYPE_CHECKING:
     from jobs.sweeps.population import Members
 
+MOST_LOSSES = 1000
+"""Processes of one trial that may be lost: its own driver counts which losses were failures, and ends it (assumed: more than any
+run that gets on loses)."""
+
 _TUNE_ENVIRONMENT = {
     # The sweep's own records hold all that these would write.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -135,7 +139,7 @@ def run_trials(
             name="sweep",
             storage_path=str(folder),
             verbose=0,
-            failure_config=tune.FailureConfig(max_failures=trial.retries),
+            failure_config=tune.FailureConfig(max_failures=MOST_LOSSES),
         ),
     )
     try:

@@ -1,11 +1,13 @@
 """Stays with a run until its end: shows it, keeps its driver alive, and passes on the wish to stop."""
 
 import contextlib
+import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 
 from service import runs
@@ -30,6 +32,9 @@ CANCEL_SECONDS = 120.0
 """How long a cancelled run may take to save and end (assumed: more than its driver allows its workers)."""
 REPEAT_SECONDS = 5.0
 """Between repeats of the wish to stop: a driver that was just starting may have missed it."""
+LISTEN_SECONDS = 0.1
+SYSTEM_SECONDS = 27.0
+"""After SIGTERM this process is gone by then (derived: its driver is after 25 s, and 30 s are the shortest common grace)."""
 EXIT_SECONDS = 30.0
 """How long a driver may take to leave Ray after its run has ended (assumed)."""
 
@@ -40,11 +45,16 @@ def make_display(run_id: str, kind: str = "train") -> Display:
     return live(run_id) if is_live(sys.stderr) else plain(run_id)
 
 
+class StoppedAtOnce(Cancelled):
+    """A person pressed Ctrl-C twice: nothing is waited for any more, the store included."""
+
+
 class Interrupts:
-    """Within it the first Ctrl-C (or SIGTERM) is remembered in `since`, the second raises KeyboardInterrupt."""
+    """Within it the first Ctrl-C is remembered in `since`, the second raises KeyboardInterrupt; SIGTERM is remembered in `terminated`."""
 
     def __init__(self) -> None:
         self.since: float | None = None
+        self.terminated: float | None = None
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Interrupts":
@@ -55,10 +65,14 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        if self.since is not None:
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        # No more than this: what it interrupts may hold any lock.
+        if number == signal.SIGTERM:
+            self.terminated = self.terminated or time.monotonic()
+        elif self.since is not None:
             raise KeyboardInterrupt
-        self.since = time.monotonic()
+        else:
+            self.since = time.monotonic()
 
 
 @dataclass
@@ -78,20 +92,28 @@ class Companion:
     earlier_end: float | None = None
     patience: float = 300.0
     take_over: Callable[[], Supervisor] | None = None
-    _asked: float | None = None
+    _left: threading.Event = field(default_factory=threading.Event)
+    _driver_told: bool | None = None
+    """Once the system stops this command: whether it has a driver that stops as well."""
 
     def stay(self) -> None:
         """Return when the run has succeeded; raise the error that stands for any other end."""
+        threading.Thread(target=self._listen, name="wishes", daemon=True).start()
         with contextlib.closing(self.display):
             try:
                 document = self._until_end()
             except KeyboardInterrupt:
+                self._left.set()
                 if self.supervisor is None:
                     raise Cancelled(f"Stopped watching the run {self.run_id}, which was asked to stop.") from None
                 self.display.note("stopping the driver at once")
                 self.supervisor.stop()
                 again = again_command(self.run_id, self.display.noun)
-                raise Cancelled(f"The {self.display.noun} {self.run_id} was stopped at once; continue it with: {again}") from None
+                raise StoppedAtOnce(
+                    f"The {self.display.noun} {self.run_id} was stopped at once; continue it with: {again}"
+                ) from None
+            finally:
+                self._left.set()
         raise_for(self.run_id, document)
 
     def _until_end(self) -> Document:
@@ -100,7 +122,10 @@ class Companion:
             self.display.show(update)
             if update.problem is None and update.state in ENDED:
                 break
-            self._pass_on_interrupt(record)
+            if self.interrupts.terminated is not None:
+                raise self._hand_over()
+            if self.interrupts.since is not None and time.monotonic() - self.interrupts.since > CANCEL_SECONDS:
+                raise KeyboardInterrupt
             self._look_after_driver(record)
             if self.supervisor is None and update.state == "lost":
                 if self.take_over is not None:
@@ -113,20 +138,39 @@ class Companion:
         self._wait_for_exit()
         return update.document
 
-    def _pass_on_interrupt(self, record: RunRecord) -> None:
-        """Ask the run to stop once Ctrl-C was pressed; ask again, for a driver that was just starting may have missed it."""
-        since, now = self.interrupts.since, time.monotonic()
-        if since is None:
-            return
-        if now - since > CANCEL_SECONDS:
-            raise KeyboardInterrupt
-        if self._asked is None or now - self._asked > REPEAT_SECONDS:
+    def _listen(self) -> None:
+        """In a thread, for a store that is away holds up the one that looks at the run: pass on what signals want."""
+        record, asked = RunRecord(self.store, self.run_id), 0.0
+        while not self._left.wait(LISTEN_SECONDS):
+            if self.interrupts.terminated is not None:
+                self._terminate()
+                return
+            # Again and again: a driver that was just starting may have missed it.
+            if self.interrupts.since is None or (asked and time.monotonic() - asked < REPEAT_SECONDS):
+                continue
+            if not asked:
+                self.display.note("saving a checkpoint and stopping; press Ctrl-C again to stop at once")
+            asked = time.monotonic()
             with contextlib.suppress(StoreError):
                 if not record.person_cancelled():
                     record.request_cancel()
-            if self._asked is None:
-                self.display.note("saving a checkpoint and stopping; press Ctrl-C again to stop at once")
-            self._asked = now
+
+    def _terminate(self) -> None:
+        """The system stops this command: its driver saves; nothing may keep this process for longer than the system waits."""
+        self._driver_told = self.supervisor is not None and self.supervisor.leave()
+        if not self._left.wait(SYSTEM_SECONDS):
+            os._exit(InfrastructureFailure.exit_code)
+
+    def _hand_over(self) -> InfrastructureFailure:
+        """Wait for the driver that was told that the system stops it; what there is to say then."""
+        deadline = time.monotonic() + SYSTEM_SECONDS
+        while self._driver_told is None and time.monotonic() < deadline:
+            time.sleep(LISTEN_SECONDS)
+        while self._driver_told and self.supervisor and self.supervisor.poll() is None and time.monotonic() < deadline:
+            time.sleep(LISTEN_SECONDS)
+        noun = self.display.noun
+        goes_on = "the same command goes on with it" if self._driver_told else f"the {noun} goes on without this command"
+        return InfrastructureFailure(f"The system stopped this command, which followed the {noun} {self.run_id}: {goes_on}.")
 
     def _look_after_driver(self, record: RunRecord) -> None:
         """Start the driver again if need be; once it has left, see whether the run goes on without it."""

@@ -10,11 +10,11 @@ import typer
 from service import recipes, runs
 from service.cli.completion import recipe_names, run_ids
 from service.cli.console import print_json, print_yaml, say
-from service.cli.follow import Companion, Interrupts, make_display, result_line
+from service.cli.follow import Companion, Interrupts, StoppedAtOnce, make_display, result_line
 from service.cluster import open_cluster
 from service.cluster.base import Cluster, Handle, Job
 from service.cluster.local_ray import supervisor_job
-from service.cluster.supervisor import Supervisor
+from service.cluster.supervisor import Supervisor, within
 from service.errors import DelaylineError, InvalidInput
 from service.recipes import sweeps as sweep_recipes
 from service.settings import Settings
@@ -40,6 +40,10 @@ Spec = Annotated[
     str | None,
     typer.Argument(metavar="SPEC", help="A recipe's name or a YAML file.", autocompletion=recipe_names),
 ]
+
+
+SHOW_SECONDS = 0.3
+"""For the document of a run that was stopped at once (derived: all that follows Ctrl-C is to take less than 2 s)."""
 
 
 @dataclass(frozen=True)
@@ -140,12 +144,23 @@ def stay(planned: Plan, submission: Submission, place: Cluster, store: Store, in
 
         try:
             Companion(store, planned.run_id, display, interrupts, supervisor, submission.earlier_end, patience, take_over).stay()
-        except DelaylineError:
+        except DelaylineError as error:
             if as_json:
-                print_json(runs.show(store, planned.run_id))
+                _print_document(store, planned.run_id, isinstance(error, StoppedAtOnce))
             raise
     if not as_json:
         print(result_line(runs.show(store, planned.run_id)))
+
+
+def _print_document(store: Store, run_id: str, hurried: bool) -> None:
+    """Print the run's document; for somebody in a hurry only if the store gives it at once."""
+    found: list[dict[str, object]] = []
+    if not hurried:
+        found.append(runs.show(store, run_id))
+    else:
+        within(SHOW_SECONDS, lambda: found.append(runs.show(store, run_id)))
+    if found:
+        print_json(found[0])
 
 
 def supervise(planned: Plan, submission: Submission, place: Cluster, store: Store, handle: Handle | None = None) -> Supervisor:

@@ -26,13 +26,22 @@ class Job:
 class Handle(ABC):
     """A job that was started."""
 
+    @property
+    def pid(self) -> int:
+        """Its process, if it is one of this machine, else 0."""
+        return 0
+
     @abstractmethod
     def poll(self) -> int | None:
         """The exit code (negative: the signal that killed it) once the job has ended, else None."""
 
     @abstractmethod
-    def stop(self, grace: float = 5.0) -> None:
+    def stop(self, grace: float = 0.9) -> None:
         """End the job, politely and after `grace` seconds by force, and all that it started; also after its own end."""
+
+    def terminate(self) -> bool:
+        """Tell the job that the system stops it; False where it lives on without the process that started it."""
+        return False
 
     @abstractmethod
     def output(self) -> str:

@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import signal
 import sys
-import threading
 import time
 import traceback
 from pathlib import Path
@@ -16,14 +15,14 @@ from types import FrameType
 from service.cluster import open_cluster
 from service.cluster.local_ray import DRIVERS, driver_job
 from service.cluster.supervisor import Supervisor
-from service.errors import DelaylineError, StoreError
+from service.errors import DelaylineError, InfrastructureFailure, StoreError
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.records import ENDED, RunRecord
 
 POLL_SECONDS = 0.5
-ASK_SECONDS = 1.0
-"""After a signal, for a driver that got it as well to ask first (assumed)."""
+SAVE_SECONDS = 26.0
+"""For a driver that was told that the system stops it (derived: it is gone by itself after 25 s)."""
 
 
 def main(argv: list[str]) -> int:
@@ -31,9 +30,8 @@ def main(argv: list[str]) -> int:
     options = parser().parse_args(argv)
     settings = Settings.load(store=options.store)
     record = RunRecord(open_store(settings), options.run)
-    install_signal_handler(record)
     try:
-        return supervise(options, settings, record)
+        return supervise(options, settings, record, Termination().listen())
     except Exception as error:
         # Nobody watches this process: what it has to say goes to the store.
         with contextlib.suppress(StoreError):
@@ -41,20 +39,19 @@ def main(argv: list[str]) -> int:
         return error.exit_code if isinstance(error, DelaylineError) else 4
 
 
-def install_signal_handler(record: RunRecord) -> None:
-    """The first SIGTERM asks the run to save and stop, and its end is waited for; a second one ends this process."""
+class Termination:
+    """Within it, SIGTERM is remembered in `asked`; the system sends it, or `ray job stop`, which the driver tells apart."""
 
-    def handler(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        # `ray job stop` tells the driver too, which takes a request that stands already for the second one.
-        threading.Timer(ASK_SECONDS, ask).start()
+    def __init__(self) -> None:
+        self.asked = False
 
-    def ask() -> None:
-        with contextlib.suppress(StoreError):
-            if record.state()["state"] not in ENDED and not record.person_cancelled():
-                record.request_cancel()
+    def listen(self) -> "Termination":
+        """Install the handler; this must be the main thread."""
+        signal.signal(signal.SIGTERM, self._handle)
+        return self
 
-    signal.signal(signal.SIGTERM, handler)
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
 
 
 def parser() -> argparse.ArgumentParser:
@@ -70,8 +67,8 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def supervise(options: argparse.Namespace, settings: Settings, record: RunRecord) -> int:
-    """Start the driver and keep it alive."""
+def supervise(options: argparse.Namespace, settings: Settings, record: RunRecord, termination: Termination) -> int:
+    """Start the driver and keep it alive; once the system stops this process, only until it has saved."""
     state = record.state()
     earlier_end = state.get("finished") if state["state"] in ENDED else None
     supervisor = Supervisor(
@@ -84,7 +81,12 @@ def supervise(options: argparse.Namespace, settings: Settings, record: RunRecord
         resume=options.resume,
         earlier_end=earlier_end,
     )
+    deadline: float | None = None
     while (code := supervisor.poll()) is None:
+        if termination.asked and deadline is None:
+            deadline = time.monotonic() + (SAVE_SECONDS if supervisor.leave() else 0.0)
+        if deadline is not None and time.monotonic() > deadline:
+            return InfrastructureFailure.exit_code
         time.sleep(POLL_SECONDS)
     return code
 

@@ -70,14 +70,18 @@ class DriverProcess(Handle):
     def poll(self) -> int | None:
         return self._process.poll()
 
-    def stop(self, grace: float = 5.0) -> None:
+    def terminate(self) -> bool:
+        self._process.send_signal(signal.SIGTERM)
+        return True
+
+    def stop(self, grace: float = 0.9) -> None:
         # Some of Ray's processes lead groups or sessions of their own: those are found as children while the driver lives.
         children: list[psutil.Process] = []
         with contextlib.suppress(psutil.Error):
             children = psutil.Process(self.pid).children(recursive=True)
         # A driver takes the first signal for a request to save; the second one ends it.
-        for wait in (0.2, grace):
-            self._process.send_signal(signal.SIGTERM)
+        for wait in (0.1, grace):
+            self._process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(wait)
         self._process.kill()

@@ -30,7 +30,7 @@ OUTPUT_BYTES = 64 * 1024
 LIVING = frozenset({"PENDING", "RUNNING"})
 DIED = -9
 """The exit code that stands for a job of which Ray lost the process."""
-_SENT = ("store_patience", "ring_timeout")
+_SENT = ("store_patience", "ring_timeout", "wait_limit")
 """The settings that a user may give for a run on a cluster; the others are the cluster's own."""
 _SUPERVISES = "service.cluster.detached"
 

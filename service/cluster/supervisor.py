@@ -1,18 +1,26 @@
 """Keeps a run's driver alive: one that was killed is started again, as often as the run may be retried."""
 
 import contextlib
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable
 
 from service.cluster.base import Cluster, Handle, Job
 from service.errors import StoreError
 from service.storage.records import ENDED, Document, RunRecord, rows_to_bytes
-from service.storage.standing import end_without_driver
+from service.storage.standing import end_without_driver, was_interrupted
 
 OWN_EXITS = frozenset({0, 2, 3, 4, 5, 130})
 """The exit codes with which a driver ends on purpose."""
 PAUSE_SECONDS = 1.0
 """Between a driver's death and the next one's start, for its workers to notice (assumed)."""
+
+
+STOP_SECONDS = 1.1
+STORE_SECONDS = 0.7
+"""For the driver to end at once, and for that to be written (derived: both are to take less than 2 s)."""
 
 
 class Supervisor:
@@ -39,6 +47,8 @@ class Supervisor:
         self._resume = resume
         self._earlier_end = earlier_end
         self._deaths = 0
+        self._saved = 0
+        self._leaving = False
         self._next_start: float | None = None
         self._exit_code: int | None = None
         self.last_output = ""
@@ -57,17 +67,34 @@ class Supervisor:
         if code is None:
             return None
         self._keep_output()
-        self._exit_code = code if code in OWN_EXITS else self._after_death(code)
+        died = code not in OWN_EXITS or (code == 4 and not self._leaving and self._was_interrupted())
+        self._exit_code = self._after_death(code) if died else code
         return self._exit_code
 
     def stop(self) -> None:
-        """End the driver at once and call the run cancelled."""
+        """End the driver at once and call the run cancelled; a store that does not answer hears of it later, from another process."""
         if self._exit_code is None:
-            self._handle.stop()
-            self._keep_output()
+            within(STOP_SECONDS, self._handle.stop)
             self._exit_code = 130
-            with contextlib.suppress(StoreError):
-                end_without_driver(self._record, "cancelled", None, 130)
+            if not within(STORE_SECONDS, self._note_stop):
+                call_cancelled_later(self._record, self._handle)
+
+    def _note_stop(self) -> None:
+        self._keep_output()
+        with contextlib.suppress(StoreError):
+            end_without_driver(self._record, "cancelled", None, 130)
+
+    def leave(self) -> bool:
+        """The system stops this process: tell the driver, which saves; False where the driver lives on without this process."""
+        self._leaving = True
+        return self._next_start is None and self._handle.terminate()
+
+    def _was_interrupted(self) -> bool:
+        """Whether the system stopped the driver, which ended in good order and left the rest of the run to a next one."""
+        try:
+            return was_interrupted(self._record.state())
+        except StoreError:
+            return False
 
     def _restart(self) -> None:
         self._next_start = None
@@ -86,10 +113,11 @@ class Supervisor:
 
     def _after_death(self, code: int) -> int | None:
         """Decide what follows a driver that did not end on purpose: an exit code, or None and another start."""
-        self._deaths += 1
+        self._count_death()
         # What it left behind would share the processors with its successor.
         self._handle.stop()
         how = f"was killed by signal {-code}" if code < 0 else f"ended with the unexpected exit code {code}"
+        how = "was stopped by the system" if code == 4 else how
         try:
             state = self._record.state()
             if state["state"] in ENDED and state.get("finished") != self._earlier_end:
@@ -105,6 +133,14 @@ class Supervisor:
                 return 5
         self._next_start = time.monotonic() + PAUSE_SECONDS
         return None
+
+    def _count_death(self) -> None:
+        """Deaths count that have no new checkpoint between them."""
+        with contextlib.suppress(StoreError):
+            found = self._record.checkpoints()
+            if found and int(found[-1]["step"]) > self._saved:
+                self._deaths, self._saved = 0, int(found[-1]["step"])
+        self._deaths += 1
 
     def _ended_as_cancelled(self) -> bool:
         """End the run if somebody asked for it while no driver was there to do so."""
@@ -135,3 +171,27 @@ class Supervisor:
             attempt = int(self._record.state().get("attempt", 0))
             self._record.store.write(self._record.paths.driver_log(self._record.label(attempt)), self.last_output.encode())
             self._handle.forget()
+
+
+def within(seconds: float, action: Callable[[], object]) -> bool:
+    """Do something in a thread; return whether it was done in time. Raise nothing: who is left behind has nobody to tell."""
+    done = threading.Event()
+
+    def act() -> None:
+        with contextlib.suppress(Exception):
+            action()
+        done.set()
+
+    threading.Thread(target=act, name="within", daemon=True).start()
+    return done.wait(seconds)
+
+
+def call_cancelled_later(record: RunRecord, handle: Handle) -> None:
+    """Let a process of its own write that a person stopped the run, as soon as the store answers."""
+    argv = [sys.executable, "-m", "jobs.afterwards", "--run", record.run_id, "--store", record.store.url, "--cancelled"]
+    nowhere = subprocess.DEVNULL
+    with contextlib.suppress(OSError):
+        subprocess.Popen(
+            [*argv, "--driver", str(handle.pid)],
+            stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True,
+        )  # fmt: skip

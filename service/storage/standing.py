@@ -16,8 +16,20 @@ def standing(submission: Document, state: Document, lease: Document, now: float 
     name = str(state["state"])
     if name in ENDED or lease_is_live(lease, now):
         return name
+    if was_interrupted(state):
+        return name
     age = (time.time() if now is None else now) - float(submission.get("submitted", 0.0))
     return name if name == "queued" and age < QUEUED_SECONDS else "lost"
+
+
+def is_driven(submission: Document, state: Document, lease: Document) -> bool:
+    """Whether somebody drives a run that has not ended, or is about to."""
+    return lease_is_live(lease) or standing(submission, state, lease) == "queued"
+
+
+def was_interrupted(state: Document) -> bool:
+    """Whether the system stopped the run's last driver, which saved and left the rest to the next one."""
+    return bool(state["state"] == "retrying" and state.get("reason") == "signal")
 
 
 def end_without_driver(record: RunRecord, state: str, error: Document | None, exit_code: int) -> bool:

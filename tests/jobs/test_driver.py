@@ -10,10 +10,12 @@ import pytest
 
 from jobs import driver as driver_module
 from jobs import heartbeat
+from jobs.checkpoints import CheckpointStore, Snapshot
 from jobs.driver import Driver, _describe
-from service.errors import Cancelled, InfrastructureFailure
+from jobs.stops import SIGNAL, Stops
+from service.errors import InfrastructureFailure
 from service.settings import Settings
-from service.specs import TrainSpec
+from service.specs import CheckpointPolicy, TrainSpec
 from service.storage.local import LocalStore
 from service.storage.records import Lease, RunRecord, lease_is_live, to_bytes
 
@@ -23,6 +25,8 @@ Act = Callable[[RunRecord, int], BaseException | None]
 
 class Stage:
     """Plays the worker group: attempt by attempt, the next of `acts`; the last one stays."""
+
+    wait_limit = 60.0
 
     def __init__(self, record: RunRecord, acts: list[Act]) -> None:
         self.record, self.acts = record, acts
@@ -112,8 +116,7 @@ def record(tmp_path: Path) -> RunRecord:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses before retries, which are not made."""
     made: list[float] = []
-    sleep = time.sleep
-    monkeypatch.setattr(driver_module.time, "sleep", lambda seconds: made.append(seconds) if seconds >= 0.5 else sleep(seconds))
+    monkeypatch.setattr(Stops, "wait", lambda stops, seconds: made.append(seconds))
     return made
 
 
@@ -124,7 +127,9 @@ def play(
     """Drives the run with these acts to its end."""
     monkeypatch.setattr(driver_module, "WATCH_SECONDS", 0.01)
 
-    def drive(*acts: Act, fresh: bool = False, stage: Stage | None = None, **keys: Any) -> tuple[int, Stage]:
+    def drive(
+        *acts: Act, fresh: bool = False, stage: Stage | None = None, stops: Stops | None = None, **keys: Any
+    ) -> tuple[int, Stage]:
         stage = stage or Stage(record, list(acts))
         monkeypatch.setattr(driver_module, "WorkerGroup", stage)
         spec = make_spec(**keys)
@@ -132,7 +137,8 @@ def play(
         lease = Lease(record)
         assert lease.acquire()
         settings = Settings.load(store=str(tmp_path / "store"))
-        return Driver(record, spec, settings, lease, str(tmp_path), fresh, lambda message: None).run(), stage
+        driver = Driver(record, spec, settings, lease, str(tmp_path), fresh, lambda message: None, stops=stops or Stops())
+        return driver.run(), stage
 
     yield drive
 
@@ -193,6 +199,89 @@ def test_lost_workers_are_replaced_as_often_as_retries_say(
     assert all(attempt["finished"] for attempt in state["attempts"])
 
 
+def saves(step: int, act: Act) -> Act:
+    """Saves a checkpoint before it ends."""
+
+    def saving(record: RunRecord, number: int) -> BaseException | None:
+        save_checkpoint(record, step)
+        return act(record, number)
+
+    return saving
+
+
+def save_checkpoint(record: RunRecord, step: int) -> None:
+    CheckpointStore(record.store, record.paths, CheckpointPolicy(keep_last=9)).save(
+        Snapshot(step=step, epoch=1, model={}, optimizer={}, history=[], position={}, space={}, score=None)
+    )
+
+
+def test_losses_with_a_new_checkpoint_between_them_are_not_counted_together(play: Callable[..., Any], record: RunRecord) -> None:
+    code, stage = play(*(saves(4000 * number, is_lost) for number in range(1, 6)), succeeds, retries=1)
+    assert (code, len(stage.configs)) == (0, 6)
+    assert [attempt["saved"] for attempt in record.state()["attempts"]] == [4000, 8000, 12000, 16000, 20000, 20000]
+
+
+def test_losses_behind_the_same_checkpoint_are_counted(play: Callable[..., Any], record: RunRecord, pauses: list[float]) -> None:
+    code, stage = play(saves(4000, is_lost), saves(8000, is_lost), is_lost, is_lost, is_lost, retries=2)
+    assert (code, len(stage.configs)) == (4, 4)
+    assert pauses == [0.5, 0.5, 1.0]
+
+
+def test_waiting_for_room_costs_no_retry_and_has_an_end(play: Callable[..., Any], record: RunRecord) -> None:
+    stage = Stage(record, [is_lost, succeeds])
+    refusals = iter(range(12))
+
+    def size() -> int:
+        if next(refusals, None) is not None:
+            assert record.state()["state"] in ("starting", "retrying")
+            raise InfrastructureFailure("The cluster holds 0 CPUs.")
+        return 2
+
+    stage.size = size  # type: ignore[method-assign]
+    assert play(stage=stage, retries=1)[0] == 0
+    assert [row["event"] for row in record.events()].count("waiting") == 1
+    stage.wait_limit = 0.0
+    refusals = iter(range(12))
+    record.write_state({"state": "queued", "attempts": [], "error": None})
+    assert play(stage=stage)[0] == 4
+    error = record.state()["error"]
+    assert error["kind"] == "infrastructure"
+    assert "The cluster holds 0 CPUs. It was waited for 0 s" in error["message"]
+
+
+def test_a_request_to_stop_ends_the_wait_for_room(play: Callable[..., Any], record: RunRecord) -> None:
+    stage = Stage(record, [])
+
+    def size() -> int:
+        record.request_cancel()
+        raise InfrastructureFailure("The cluster holds 0 CPUs.")
+
+    stage.size = size  # type: ignore[method-assign]
+    assert play(stage=stage)[0] == 130
+
+
+def test_a_driver_that_the_system_stops_leaves_a_run_that_anybody_goes_on_with(
+    play: Callable[..., Any], record: RunRecord
+) -> None:
+    stops = Stops()
+
+    def terminated(record: RunRecord, number: int) -> None:
+        if record.progress():
+            stops.by = SIGNAL
+            stops.wanted.set()
+            record.request_cancel(reason=SIGNAL)
+        obeys(record, number)
+
+    code, _ = play(terminated, stops=stops)
+    state = record.state()
+    assert (code, state["state"], state["reason"], state["error"], state["finished"]) == (4, "retrying", "signal", None, None)
+    assert not lease_is_live(record.lease())
+    assert stops.ended.is_set()
+    assert reasons(record) == ["signal"]
+    code, _ = play(is_lost, succeeds, retries=1)
+    assert (code, record.state()["state"], "reason" in record.state()) == (0, "succeeded", False)
+
+
 def test_pauses_between_retries_double_up_to_a_limit(play: Callable[..., Any], pauses: list[float]) -> None:
     play(is_lost, retries=8)
     assert pauses[:8] == [0.5, 1, 2, 4, 8, 16, 30, 30]
@@ -242,7 +331,9 @@ def test_a_cluster_that_cannot_be_joined_is_tried_again(
     monkeypatch.setattr(stage, "connect", connect)
     code, _ = play(stage=stage)
     assert code == 0
-    assert reasons(record) == ["Ray did not start", "succeeded"]
+    assert reasons(record) == ["succeeded"]
+    assert "waits, 60 s at most: Ray did not start" in [row["message"] for row in record.events()]
+    assert "waiting" not in record.state()
 
 
 def lost_attempts(count: int, first: int = 1) -> dict[str, Any]:
@@ -411,15 +502,19 @@ def test_the_heartbeat_is_renewed_while_the_run_goes_on(
 
 
 def test_a_stop_at_once_is_written_too(play: Callable[..., Any], record: RunRecord) -> None:
-    def stopped(record: RunRecord, number: int) -> None:
-        raise Cancelled("A second signal came.")
+    stops = Stops()
 
-    code, stage = play(stopped)
+    def stopped(record: RunRecord, number: int) -> None:
+        stops.wanted.set()
+        stops.at_once.set()
+        raise StillRunning
+
+    code, _ = play(stopped, stops=stops)
     state = record.state()
     assert (code, state["state"], state["exit_code"]) == (130, "cancelled", 130)
-    assert state["attempts"][-1]["reason"] == "stopped at once"
+    assert state["attempts"][-1]["reason"] == "cancelled"
     assert not lease_is_live(record.lease())
-    assert stage.left
+    assert stops.ended.is_set()
 
 
 class Lost(Exception):

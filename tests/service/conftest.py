@@ -52,12 +52,23 @@ if mode == "forgets":
     mode = "waits"
 if mode in ("waits", "stubborn"):
     if mode == "stubborn":
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     end = time.time() + 30
     while time.time() < end and (mode == "stubborn" or not record.cancel_requested()):
         lease.renew()
         time.sleep(0.05)
     mode = "cancelled"
+if mode == "interrupted":
+    asked = []
+    signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+    end = time.time() + 30
+    while time.time() < end and not asked:
+        lease.renew()
+        time.sleep(0.05)
+    attempts[-1] |= {"finished": time.time(), "reason": "signal"}
+    record.write_state({**state, "state": "retrying", "reason": "signal"})
+    lease.release()
+    sys.exit(4)
 results = {"succeeds": ("succeeded", 0), "fails": ("failed", 3), "cancelled": ("cancelled", 130)}
 result, code = results[mode]
 error = {"kind": "user", "exit_code": 3, "message": "ValueError: my own mistake", "traceback": "nets.py, line 3"}

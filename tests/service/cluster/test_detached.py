@@ -1,5 +1,6 @@
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 
@@ -31,18 +32,22 @@ def test_its_own_mistake_goes_to_the_store(submitted: RunRecord, monkeypatch: py
     assert b"ZeroDivisionError" in submitted.store.read(f"{submitted.paths.logs}supervisor.log")
 
 
-def test_a_first_signal_asks_the_run_to_save_and_a_second_one_is_the_systems(
-    submitted: RunRecord, monkeypatch: pytest.MonkeyPatch
+def test_a_stop_by_the_system_is_passed_on_to_the_driver_and_no_other_one_is_started(
+    submitted: RunRecord, job_of: Callable[..., Callable[[bool], Job]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(detached, "ASK_SECONDS", 0.05)
+    monkeypatch.setattr(detached, "driver_job", lambda *arguments: job_of("interrupted", "succeeds")(False))
     before = signal.getsignal(signal.SIGTERM)
-    try:
-        detached.install_signal_handler(submitted)
-        os.kill(os.getpid(), signal.SIGTERM)
-        end = time.monotonic() + 10
-        while not submitted.cancel_requested() and time.monotonic() < end:
+
+    def terminate() -> None:
+        while not submitted.progress():
             time.sleep(0.02)
-        assert submitted.cancel_requested()
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=terminate, daemon=True)
+    thread.start()
+    try:
+        code = detached.main(["--run", "fake", "--store", submitted.store.url, "--folder", "/", "--retries", "3"])
     finally:
         signal.signal(signal.SIGTERM, before)
+    state = submitted.state()
+    assert (code, state["state"], len(state["attempts"])) == (4, "retrying", 1)

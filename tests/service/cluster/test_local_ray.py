@@ -41,7 +41,7 @@ def test_a_job_has_a_session_of_its_own(tmp_path: Path) -> None:
 
 
 def test_stop_ends_a_job_that_will_not_and_its_children(tmp_path: Path) -> None:
-    code = "import signal, subprocess, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    code = "import signal, subprocess, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
     code += "child = subprocess.Popen(['sleep', '60'], start_new_session=True)\nprint(child.pid, flush=True)\ntime.sleep(60)"
     handle = LocalRay(tmp_path / "logs").start(job(tmp_path, code))
     while not handle.output().strip():

@@ -96,6 +96,25 @@ def test_stop_ends_the_driver_and_calls_the_run_cancelled(submitted: RunRecord, 
     assert submitted.state()["state"] == "cancelled"
 
 
+def test_a_driver_that_the_system_stopped_is_replaced(submitted: RunRecord, job_of: JobOf, tmp_path: Path) -> None:
+    supervisor = supervise(submitted, job_of("interrupted", "succeeds"), tmp_path)
+    while not submitted.progress():
+        time.sleep(0.05)
+    time.sleep(0.3)
+    supervisor._handle.terminate()
+    assert wait(supervisor) == 0
+    assert submitted.state()["state"] == "succeeded"
+    assert "the driver was stopped by the system; another one is started" in [row["message"] for row in submitted.events()]
+
+
+def test_deaths_with_a_new_checkpoint_between_them_are_not_counted_together(
+    submitted: RunRecord, job_of: JobOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = iter(range(100, 1000, 100))
+    monkeypatch.setattr(submitted, "checkpoints", lambda: [{"step": next(steps), "path": ""}])
+    assert wait(supervise(submitted, job_of(*["killed"] * 4, "succeeds"), tmp_path, retries=1)) == 0
+
+
 def test_an_earlier_end_is_not_taken_for_the_end_of_a_resumed_run(submitted: RunRecord, job_of: JobOf, tmp_path: Path) -> None:
     attempts = [{"number": 1, "started": 1.0, "finished": 2.0, "reason": "failed"}]
     submitted.write_state({"state": "failed", "attempts": attempts, "error": None, "finished": 2.0, "exit_code": 4})
