@@ -203,16 +203,17 @@ def saves(step: int, act: Act) -> Act:
     """Saves a checkpoint before it ends."""
 
     def saving(record: RunRecord, number: int) -> BaseException | None:
-        save_checkpoint(record, step)
+        save_checkpoint(record, number, step)
         return act(record, number)
 
     return saving
 
 
-def save_checkpoint(record: RunRecord, step: int) -> None:
-    CheckpointStore(record.store, record.paths, CheckpointPolicy(keep_last=9)).save(
-        Snapshot(step=step, epoch=1, model={}, optimizer={}, history=[], position={}, space={}, score=None)
-    )
+def save_checkpoint(record: RunRecord, number: int, step: int) -> None:
+    checkpoints = CheckpointStore(record, CheckpointPolicy(keep_last=9), record.label(number))
+    found = record.checkpoints()
+    checkpoints.adopt(found[-1]["step"] if found else 0)
+    checkpoints.save(Snapshot(step=step, epoch=1, model={}, optimizer={}, history=[], position={}))
 
 
 def test_losses_with_a_new_checkpoint_between_them_are_not_counted_together(play: Callable[..., Any], record: RunRecord) -> None:
