@@ -33,7 +33,9 @@ from jobs.training_loop import TrainingLoop
 from jobs.transfer import freeze_layers, start_from
 from jobs.variables import assign_variables, draw_differently
 from jobs.watchers import GoesOn, LeadWatcher, SilentWatcher
+from service.container import UNLIMITED
 from service.errors import Damaged, InfrastructureFailure, NotFound
+from service.machine import this_machine
 from service.specs import TrainSpec
 from service.storage.records import Document, RunRecord
 from service.weights import weights_of
@@ -295,8 +297,9 @@ def _subject(session: Session) -> Subject:
         "test": len(session.arrays.test_labels),
         "steps_per_epoch": plan.steps_per_epoch,
     }
+    memory = min(session.spec.worker.memory or UNLIMITED, this_machine().memory // max(1, place.neighbours))
     return Subject(
-        session.spec, session.record, session.replica, session.arrays, place.rank, place.workers, place.attempt, counts
+        session.spec, session.record, session.replica, session.arrays, place.rank, place.workers, place.attempt, counts, memory
     )
 
 

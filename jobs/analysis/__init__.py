@@ -3,16 +3,31 @@
 Nothing here may end a run: what fails is an event, and the report leaves that section out.
 """
 
+import hashlib
+import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.analysis.estimate import (
+    ALL_REDUCE,
+    FIRST,
+    JUDGED,
+    REMEMBERED,
+    STATES,
+    Budget,
+    agree_on_budget,
+    all_reduce_bytes,
+    first_layer_bytes,
+    judged_bytes,
+    remembered_bytes,
+    states_bytes,
+)
 from jobs.analysis.filters import (
     FirstLayer,
     activation_pictures,
@@ -25,17 +40,10 @@ from jobs.analysis.filters import (
 from jobs.analysis.hardware import hardware, versions
 from jobs.analysis.layers import layer_rows
 from jobs.analysis.memory import Memory, remember
-from jobs.analysis.predictions import (
-    MOST_CLASSES_OF_A_MATRIX,
-    Predictions,
-    class_rows,
-    confusion,
-    mistakes,
-    predict,
-    surest_right,
-)
+from jobs.analysis.predictions import Predictions, mistakes, pairs, predict, surest_right
 from jobs.analysis.states import States, hidden_states
 from jobs.datasets import Arrays
+from jobs.datasets.reading import example_bytes
 from jobs.replica import Replica
 from jobs.tasks import Task, task_for
 from jobs.tensors import Tensors, tensors_to_bytes
@@ -45,6 +53,8 @@ from service.storage.records import Document, RunRecord, to_bytes
 
 MOST_SECONDS = 120.0
 """For all that the model is asked, compiling included (assumed: several times what it takes on a slow machine)."""
+MOST_NAMED = 1000
+"""Classes that a document names all of (assumed: some tens of kilobytes)."""
 REPEATS = 10
 """All-reduces that are timed (assumed: enough for a mean, over in a second)."""
 
@@ -65,6 +75,8 @@ class Subject:
     attempt: int
     counts: Document
     """Examples: `training`, `validation`, `test`; and `steps_per_epoch`."""
+    memory: int
+    """Bytes that this worker has."""
 
     @property
     def label(self) -> str:
@@ -95,11 +107,11 @@ class _Looked:
 
 @dataclass(frozen=True)
 class _Answers:
-    """What the model said: of classes, or of the bits of sequences; `states` of one example."""
+    """What the model said: of classes, or of the bits of sequences; `states` of one example. Nothing of what was left out."""
 
-    found: _Looked | Memory
+    found: _Looked | Memory | None
     states: list[States]
-    all_reduce_seconds: float
+    all_reduce_seconds: float | None
 
 
 def describe_attempt(subject: Subject, note: Note) -> None:
@@ -118,7 +130,7 @@ def analyse(subject: Subject, note: Note) -> None:
     """Look at what the trained model makes of the test split; rank 0 writes it. Every worker makes the same model calls."""
     began = time.monotonic()
     try:
-        looked = _within(MOST_SECONDS, lambda: _look(subject))
+        looked = _within(MOST_SECONDS, lambda: _look(subject, note))
         if subject.rank == 0:
             document, pictures = _results(subject, looked)
             document["seconds"] = round(time.monotonic() - began, 3)
@@ -161,7 +173,7 @@ def _model_facts(subject: Subject) -> Document:
         "parameters": int(model.count_params()),
         "trained": int(sum(np.prod(variable.shape) for variable in model.trainable_variables)),
         "features": [{"name": f.name, "dtype": f.dtype, "shape": list(f.shape), "scale": f.scale} for f in arrays.features],
-        "classes": list(arrays.classes),
+        **named(arrays.classes),
         "chance": subject.task.chance,
         "counts": {**subject.counts, **({} if subject.task.every_step else _by_class(arrays))},
         "versions": versions(),
@@ -169,30 +181,50 @@ def _model_facts(subject: Subject) -> Document:
 
 
 def _by_class(arrays: Arrays) -> Document:
-    return {"by_class": np.bincount(arrays.train_labels, minlength=len(arrays.classes)).tolist()}
+    counts = np.bincount(arrays.train_labels, minlength=len(arrays.classes))
+    few = {"by_class": counts.tolist()} if len(counts) <= MOST_NAMED else {}
+    return {**few, "fewest_of_a_class": int(counts.min()), "most_of_a_class": int(counts.max())}
 
 
-def _look(subject: Subject) -> _Answers:
+def _look(subject: Subject, note: Note) -> _Answers:
     replica, arrays = subject.replica, subject.arrays
-    found: _Looked | Memory
+    budget = agree_on_budget(replica, subject.memory, subject.rank, subject.workers, note)
+    found: _Looked | Memory | None
     if subject.task.every_step:
-        found = remember(replica, arrays.test, arrays.test_labels, subject.rank, subject.workers)
-        row = int(found.rows[0])
+        found = _remember(subject, budget)
+        row = int(found.rows[0]) if found else 0
     else:
-        found = _look_at_classes(subject)
-        row = int(found.predictions.rows[found.example])
-    states = hidden_states(replica, {name: array[row : row + 1] for name, array in arrays.test.items()})
-    return _Answers(found, states, replica.all_reduce_seconds(REPEATS))
+        found = _look_at_classes(subject, budget)
+        row = int(found.predictions.rows[found.example]) if found else 0
+    states: list[States] = []
+    if budget.holds(STATES, states_bytes(replica.model)):
+        states = hidden_states(replica, {name: array[row : row + 1] for name, array in arrays.test.items()})
+    timed = budget.holds(ALL_REDUCE, all_reduce_bytes(replica.model, subject.workers))
+    return _Answers(found, states, replica.all_reduce_seconds(REPEATS) if timed else None)
 
 
-def _look_at_classes(subject: Subject) -> _Looked:
-    replica, arrays = subject.replica, subject.arrays
-    predictions = predict(replica, arrays.test, arrays.test_labels, len(arrays.classes), subject.rank, subject.workers)
+def _remember(subject: Subject, budget: Budget) -> Memory | None:
+    arrays = subject.arrays
+    count, steps = arrays.test_labels.shape
+    needed = remembered_bytes(count, steps, example_bytes(arrays.test), subject.workers)
+    if not budget.holds(REMEMBERED, needed):
+        return None
+    return remember(subject.replica, arrays.test, arrays.test_labels, subject.rank, subject.workers)
+
+
+def _look_at_classes(subject: Subject, budget: Budget) -> _Looked | None:
+    replica, arrays, classes = subject.replica, subject.arrays, len(subject.arrays.classes)
+    needed = judged_bytes(len(arrays.test_labels), classes, example_bytes(arrays.test), subject.workers)
+    if not budget.holds(JUDGED, needed):
+        return None
+    predictions = predict(replica, arrays.test, arrays.test_labels, classes, subject.rank, subject.workers)
     example = surest_right(predictions) or 0
     first: FirstLayer | str = "The dataset has several features."
     activations = None
     if len(arrays.features) == 1:
         first = first_layer(replica.model, tuple(arrays.features[0].shape))
+    if isinstance(first, FirstLayer) and not budget.holds(FIRST, first_layer_bytes(first)):
+        first = "It is left out: it would have taken too much of the worker's memory."
     if isinstance(first, FirstLayer):
         row = predictions.rows[example : example + 1]
         shown = first
@@ -203,33 +235,41 @@ def _look_at_classes(subject: Subject) -> _Looked:
 
 def _results(subject: Subject, answers: _Answers) -> tuple[Document, Tensors]:
     """What is written: a document, and the pictures by name."""
-    found, classes = answers.found, list(subject.arrays.classes)
+    found = answers.found
     document: Document = {
         "attempt": subject.attempt,
         "of": len(subject.arrays.test_labels),
-        "classes": classes,
         "states": [states.document() for states in answers.states],
         "all_reduce_seconds": answers.all_reduce_seconds,
         "all_reduce_workers": subject.workers,
     }
     pictures: Tensors = {f"states-{place}": states.picture() for place, states in enumerate(answers.states)}
+    if found is None:
+        return {**document, **named(subject.arrays.classes)}, pictures
     if isinstance(found, Memory):
-        return {**document, "memory": found.document()}, {**pictures, **found.pictures()}
+        return {**document, **named(subject.arrays.classes), "memory": found.document()}, {**pictures, **found.pictures()}
     judged, shown = _judged(subject, found)
     return {**document, **judged}, {**pictures, **shown}
 
 
+def named(classes: Sequence[str], used: Iterable[int] = ()) -> Document:
+    """The classes of a document: their number, what tells them from others, and their names; of many those of `used` alone."""
+    digest = hashlib.sha256(json.dumps(list(classes)).encode()).hexdigest()
+    document: Document = {"class_count": len(classes), "classes_sha256": digest}
+    if len(classes) <= MOST_NAMED:
+        return {**document, "classes": list(classes)}
+    return {**document, "names": {str(number): classes[number] for number in sorted(set(used))}}
+
+
 def _judged(subject: Subject, looked: _Looked) -> tuple[Document, Tensors]:
-    predictions, classes = looked.predictions, len(subject.arrays.classes)
-    matrix = confusion(predictions, classes)
-    wrong = mistakes(predictions)
+    predictions = looked.predictions
+    counted, wrong = pairs(predictions), mistakes(predictions)
     document: Document = {
+        **named(subject.arrays.classes, (number for true, predicted, _ in counted for number in (true, predicted))),
         "examples": len(predictions.rows),
-        "by_class": class_rows(matrix),
-        "confused": _confused(matrix),
-        "confusion": matrix.tolist() if classes <= MOST_CLASSES_OF_A_MATRIX else None,
+        "pairs": counted,
         "mistakes": wrong,
-        "wrong": int(len(predictions.rows) - np.trace(matrix)),
+        "wrong": sum(count for true, predicted, count in counted if true != predicted),
     }
     pictures: Tensors = {}
     if (feature := subject.picture) is not None:
@@ -252,17 +292,9 @@ def _first_layer(looked: _Looked, predictions: Predictions, pictures: Tensors) -
         "name": first.layer.name,
         "kind": type(first.layer).__name__,
         "convolves": first.convolves,
-        "filters": int(first.weights.shape[-1]),
+        "filters": first.filters,
         "size": list(first.weights.shape[:3]),
         "true": int(predictions.labels[index]),
         "predicted": int(predictions.predicted[index]),
-        "probability": round(float(predictions.probabilities[index].max()), 6),
+        "probability": round(float(predictions.probability[index]), 6),
     }
-
-
-def _confused(matrix: NDArray[np.int64], most: int = 15) -> list[dict[str, Any]]:
-    """The pairs of classes that were confused most often: `true`, `predicted`, `count`."""
-    off = matrix - np.diag(np.diag(matrix))
-    order = np.argsort(-off, axis=None, kind="stable")[:most]
-    pairs = [divmod(int(index), len(matrix)) for index in order]
-    return [{"true": row, "predicted": column, "count": int(off[row, column])} for row, column in pairs if off[row, column]]

@@ -17,10 +17,15 @@ _PASSED_OVER = ("InputLayer", "Rescaling", "Flatten", "Dropout", "ZeroPadding2D"
 
 @dataclass(frozen=True)
 class FirstLayer:
-    """The layer, and its weights as pictures of the input: [height, width, 1 or 3, filters]."""
+    """The layer, and its first weights as pictures of the input: [height, width, 1 or 3, at most MOST_FILTERS]."""
 
     layer: Any
     weights: NDArray[np.float32]
+
+    @property
+    def filters(self) -> int:
+        """How many there are in all."""
+        return int(self.layer.kernel.shape[-1])
 
     @property
     def convolves(self) -> bool:
@@ -55,8 +60,9 @@ def activations_model(model: keras.Model, first: FirstLayer) -> keras.Model:
     return keras.Model(inputs, first.layer.output)
 
 
-def _floats(variable: Any) -> NDArray[np.float32]:
-    return np.asarray(keras.ops.convert_to_numpy(variable), np.float32)
+def _floats(kernel: Any) -> NDArray[np.float32]:
+    # What is not shown is not copied: of a dense layer on large pictures that may be gigabytes.
+    return np.asarray(keras.ops.convert_to_numpy(kernel[..., :MOST_FILTERS]), np.float32)
 
 
 def filter_pictures(weights: NDArray[np.float32]) -> Bytes:
@@ -79,10 +85,10 @@ def activation_pictures(values: NDArray[np.float32]) -> Bytes:
 
 def example_pictures(examples: NDArray[np.generic], scale: float) -> Bytes:
     """Examples [n, h, w, 1 or 3] as they are stored, as bytes; values that go below zero are spread from lowest to highest."""
-    values = thinned(np.asarray(examples, np.float32)) / scale
+    values = np.asarray(thinned(examples), np.float32) / scale
     if values.size and float(values.min()) < 0:
         values = (values - values.min()) / (float(values.max() - values.min()) or 1.0)
-    return np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)
+    return np.asarray(np.rint(255 * np.clip(values, 0, 1)), np.uint8)
 
 
 def thinned(pictures: NDArray[Any]) -> NDArray[Any]:

@@ -52,6 +52,11 @@ def remember(
     replica: Replica, features: Mapping[str, NDArray[np.generic]], labels: NDArray[np.int32], rank: int, workers: int
 ) -> Memory:
     """Ask the model about as many test sequences as time allows. Every worker takes part."""
-    rows, logits = ask(replica, features, len(labels), (labels.shape[1], 1), rank, workers)
-    chances = 1 / (1 + np.exp(-np.clip(logits[..., 0].astype(np.float64), -60, 60)))
+    steps = labels.shape[1]
+
+    def keep(rows: NDArray[np.int64], logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        return logits.reshape(len(rows), steps)
+
+    rows, logits = ask(replica, features, len(labels), (steps, 1), (steps, keep), rank, workers)
+    chances = 1 / (1 + np.exp(-np.clip(logits.astype(np.float64), -60, 60)))
     return Memory(rows, np.asarray(labels[rows]), chances.astype(np.float32))

@@ -10,6 +10,7 @@ from jobs.reports.breakdown import break_down
 from jobs.reports.curves import Chart, Line, draw, points, spans_decades
 from jobs.reports.facts import RunFacts
 from jobs.reports.headline import headline
+from jobs.reports.judged import LONGEST_NAME, MOST_LISTED, judged
 from jobs.reports.memory import given
 from jobs.reports.overfitting import judge
 from jobs.reports.page import environment, run_rates
@@ -42,6 +43,7 @@ def render_comparison(runs: list[RunFacts], sweeps: Mapping[str, str | None] | N
     """The whole page; `sweeps`: by run, the sweep that it stands for."""
     template = environment().get_template("compare.html.j2")
     rows, best = results(runs)
+    classes, classes_note = class_table(runs)
     return template.render(
         runs=runs,
         sweeps={run_id: sweep for run_id, sweep in (sweeps or {}).items() if sweep is not None},
@@ -52,7 +54,8 @@ def render_comparison(runs: list[RunFacts], sweeps: Mapping[str, str | None] | N
         differences=differences(runs),
         figures=[figure for name, title in _CURVES if (figure := overlay(runs, name, title))],
         judgements=[(run.run_id, headline(run), judge(run.history).sentence) for run in runs],
-        classes=class_table(runs),
+        classes=classes,
+        classes_note=classes_note,
     )
 
 
@@ -162,14 +165,25 @@ def overlay(runs: list[RunFacts], name: str, title: str) -> Markup | None:
     )
 
 
-def class_table(runs: list[RunFacts]) -> list[tuple[str, list[float | None]]]:
-    """The accuracy of each class by each run, where at least two were tested on the same classes."""
-    tested = [run.results.get("classes") if "by_class" in run.results else None for run in runs]
-    known = [classes for classes in tested if classes]
-    if len(known) < 2 or any(classes != known[0] for classes in known):
-        return []
-    rows = []
-    for index, name in enumerate(known[0]):
-        counts = [run.results["by_class"][index] if "by_class" in run.results else None for run in runs]
-        rows.append((name, [count["right"] / count["examples"] if count and count["examples"] else None for count in counts]))
-    return rows
+def class_table(runs: list[RunFacts]) -> tuple[list[tuple[str, list[float | None]]], str]:
+    """The accuracy of each class by each run, where at least two were tested on the same classes, and what to say of it.
+
+    Of many classes those between which the runs differ most.
+    """
+    tested = [judged(run.results) for run in runs]
+    known = [found for found in tested if found]
+    if len(known) < 2 or any(found.digest != known[0].digest for found in known):
+        return [], ""
+    numbers = range(known[0].classes) if known[0].classes <= MOST_LISTED else sorted({n for found in known for n in found.rows})
+    rows = {number: [None if found is None else found.row(number).recall for found in tested] for number in numbers}
+    names = {number: name for found in reversed(known) for number, name in found.names.items()}
+    shown, note = list(rows), ""
+    if len(rows) > MOST_LISTED:
+        shown = sorted(sorted(rows, key=lambda number: (-_apart(rows[number]), number))[:MOST_LISTED])
+        note = f"These are the {MOST_LISTED} of {known[0].classes:,} classes in which the runs differ most."
+    return [(short(names.get(number, str(number)), LONGEST_NAME), rows[number]) for number in shown], note
+
+
+def _apart(values: list[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return max(known) - min(known) if known else -1.0

@@ -16,10 +16,15 @@ _BLUE = (58, 130, 200)
 """Seen on light and on dark paper alike."""
 
 
-def draw_matrix(counts: NDArray[np.int64], classes: list[str], description: str) -> Markup:
-    """Rows are true classes, columns predicted ones; the colour is the share of the row, the number the count."""
+def draw_matrix(
+    counts: NDArray[np.int64], classes: list[str], description: str, examples: NDArray[np.int64] | None = None
+) -> Markup:
+    """Rows are true classes, columns predicted ones; the colour is the share of the row, the number the count.
+
+    `examples` [n] of each row where these classes are not all.
+    """
     n = len(counts)
-    rows = np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    rows = np.maximum(counts.sum(axis=1) if examples is None else examples, 1)[:, np.newaxis]
     names = [short(name, 14) for name in classes]
     upright = max(len(name) for name in names) > 2
     with drawing(WIDTH + (20 if upright else 0)) as (figure, axes):

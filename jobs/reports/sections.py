@@ -7,16 +7,19 @@ from markupsafe import Markup
 
 from jobs.reports.curves import Chart, Line, draw, points, spans_decades
 from jobs.reports.facts import RunFacts
+from jobs.reports.judged import LONGEST_NAME, MOST_LISTED, Judged, judged
 from jobs.reports.matrix import MOST_DRAWN, draw_matrix, matrix_picture
 from jobs.reports.overfitting import Verdict, judge
 from jobs.reports.pictures import heat, png, wide
 from jobs.reports.timeline import outcome_of
-from jobs.reports.words import duration, metric, moment, percent, plural, size
+from jobs.reports.words import duration, metric, moment, percent, plural, short, size
 from service.storage.records import Document
 
 Section = dict[str, Any]
 NOT_FINISHED = "This comes with the end of a run that succeeds: the model is then asked about the test examples."
 NOT_MADE = "The run did not write it: it was made by another version of Delayline, or its events below say why."
+MOST_OF_A_PICTURE = 200
+"""Classes up to which the whole matrix is a picture, a pixel or more for each cell; of more the most confused are drawn."""
 LEFT_OUT = "The pictures are left out: with them the page would be larger than 3 MB."
 
 
@@ -70,71 +73,98 @@ def _curve(facts: RunFacts, name: str, unit: int | None, verdict: Verdict) -> Ma
 
 def why_missing(facts: RunFacts) -> str:
     """Why a section that needs the trained model is left out."""
-    return NOT_MADE if facts.standing == "succeeded" else NOT_FINISHED
+    if facts.standing != "succeeded":
+        return NOT_FINISHED
+    left = [str(event["message"]) for event in facts.events if event.get("event") == "left out of the analysis"]
+    return f"It was left out: {'; '.join(dict.fromkeys(left))}." if left and facts.results else NOT_MADE
 
 
 def judgement(facts: RunFacts) -> Section:
     """The confusion matrix, each class's accuracy, and the most confident mistakes."""
-    results = facts.results
-    if not results:
+    results, found = facts.results, judged(facts.results)
+    if found is None:
         return {"missing": why_missing(facts)}
-    classes, rows = results["classes"], results["by_class"]
-    right = sum(row["right"] for row in rows)
-    table = [
-        {
-            "name": name,
-            "examples": row["examples"],
-            "right": row["right"],
-            "recall": row["right"] / row["examples"] if row["examples"] else None,
-            "precision": row["right"] / row["taken"] if row["taken"] else None,
-        }
-        for name, row in zip(classes, rows, strict=True)
+    shown = shown_classes(found)
+    rows = [
+        {"name": short(found.name(number), LONGEST_NAME), **{name: getattr(found.row(number), name) for name in _COLUMNS}}
+        for number in shown
     ]
-    pairs = [f"{classes[pair['true']]} for {classes[pair['predicted']]} ({pair['count']})" for pair in results["confused"][:3]]
+    right, examples = found.right, results["examples"]
+    pairs = [(short(found.name(t), LONGEST_NAME), short(found.name(p), LONGEST_NAME), n) for (t, p), n in found.confused]
     return {
-        "summary": f"{right:,} of {results['examples']:,} test examples right, {percent(right / max(1, results['examples']))}.",
-        "sampled": results["examples"] < results["of"],
+        "summary": f"{right:,} of {examples:,} test examples right, {percent(right / max(1, examples))}.",
+        "sampled": examples < results["of"],
         "of": results["of"],
-        "confused": pairs,
-        "classes": table,
-        "many": len(classes) > MOST_DRAWN,
-        **_matrix(results),
-        **_mistakes(facts),
+        "confused": [f"{true} for {predicted} ({count})" for true, predicted, count in pairs[:3]],
+        "confused_table": pairs,
+        "classes": rows,
+        "many": found.classes > MOST_DRAWN,
+        "classes_note": _classes_note(found, len(shown)),
+        **_matrix(found),
+        **_mistakes(facts, found),
     }
 
 
-def _matrix(results: Document) -> Section:
-    if results["confusion"] is None:
-        return {"matrix_missing": f"With {len(results['classes'])} classes a matrix would not be readable."}
-    counts, classes = np.array(results["confusion"]), results["classes"]
-    wrong = int(counts.sum() - np.trace(counts))
-    description = (
-        f"Confusion matrix of {plural(len(classes), 'class')}: {np.trace(counts):,} right, on the diagonal; {wrong:,} wrong."
+_COLUMNS = ("examples", "right", "recall", "precision")
+
+
+def shown_classes(found: Judged) -> list[int]:
+    """The classes of the table: all of few, in their order; of many those with examples, the lowest accuracy first."""
+    if found.classes <= MOST_DRAWN:
+        return list(range(found.classes))
+    tested = {number: row.recall for number, row in found.rows.items() if row.recall is not None}
+    return sorted(tested, key=lambda number: (tested[number], number))[:MOST_LISTED]
+
+
+def _classes_note(found: Judged, shown: int) -> str:
+    if found.classes <= MOST_DRAWN:
+        return ""
+    tested = sum(row.examples > 0 for row in found.rows.values())
+    without = (
+        "" if tested == found.classes else f" {found.classes - tested:,} of the {found.classes:,} classes have no example here."
     )
-    if len(classes) > MOST_DRAWN:
-        return {"matrix_picture": png(matrix_picture(counts)), "matrix_description": description}
-    return {"matrix": draw_matrix(counts, classes, description)}
+    return f"The lowest first{'' if shown == tested else f', {shown:,} of {tested:,}'}.{without}"
 
 
-def _mistakes(facts: RunFacts) -> Section:
+def _matrix(found: Judged) -> Section:
+    if found.pairs is None:
+        return {"matrix_missing": f"With {found.classes} classes a matrix would not be readable."}
+    wrong = sum(count for (true, predicted), count in found.pairs.items() if true != predicted)
+    totals = f"{found.right:,} right, on the diagonal; {wrong:,} wrong"
+    if found.classes <= MOST_OF_A_PICTURE:
+        counts = found.matrix(list(range(found.classes)))
+        description = f"Confusion matrix of {plural(found.classes, 'class')}: {totals}."
+        if found.classes > MOST_DRAWN:
+            return {"matrix_picture": png(matrix_picture(counts)), "matrix_description": description}
+        names = [found.name(number) for number in range(found.classes)]
+        return {"matrix": draw_matrix(counts, names, description), "matrix_note": ""}
+    chosen = sorted(found.most_confused[:MOST_DRAWN])
+    if not chosen:
+        return {
+            "matrix_missing": f"No example was taken for a class that it is not of; the {found.classes:,} classes are not drawn."
+        }
+    note = f"These are the {len(chosen)} of {found.classes:,} classes with most mistakes; what a row was taken for beyond them is not shown."
+    description = f"Confusion matrix of the {len(chosen)} most confused of {found.classes:,} classes. In all {totals}."
+    rows = np.array([found.row(number).examples for number in chosen])
+    return {
+        "matrix": draw_matrix(found.matrix(chosen), [found.name(number) for number in chosen], description, rows),
+        "matrix_note": note,
+    }
+
+
+def _mistakes(facts: RunFacts, found: Judged) -> Section:
     results = facts.results
     if not results["mistakes"]:
         return {"mistakes_missing": f"There is none: all {results['examples']:,} test examples are right."}
-    if "mistakes" not in facts.pictures:
-        why = LEFT_OUT if "mistakes" in facts.left_out else "The examples are not pictures of one or three channels."
-        return {"mistakes_missing": why, "mistakes_table": _named(results)}
-    shown = [
-        {**mistake, "picture": png(array)} for mistake, array in zip(_named(results), facts.pictures["mistakes"], strict=False)
-    ]
-    return {"mistakes": shown, "wrong": results["wrong"]}
-
-
-def _named(results: Document) -> list[Document]:
-    classes = results["classes"]
-    return [
-        {**mistake, "true": classes[mistake["true"]], "predicted": classes[mistake["predicted"]]}
+    named = [
+        {**mistake, **{each: short(found.name(mistake[each]), LONGEST_NAME) for each in ("true", "predicted")}}
         for mistake in results["mistakes"]
     ]
+    if "mistakes" not in facts.pictures:
+        why = LEFT_OUT if "mistakes" in facts.left_out else "The examples are not pictures of one or three channels."
+        return {"mistakes_missing": why, "mistakes_table": named}
+    shown = [{**mistake, "picture": png(array)} for mistake, array in zip(named, facts.pictures["mistakes"], strict=False)]
+    return {"mistakes": shown, "wrong": results["wrong"]}
 
 
 def first_layer(facts: RunFacts) -> Section:
@@ -142,7 +172,9 @@ def first_layer(facts: RunFacts) -> Section:
     results = facts.results
     if not results:
         return {"missing": why_missing(facts)}
-    first = results["first_layer"]
+    found, first = judged(results), results.get("first_layer")
+    if found is None or first is None:
+        return {"missing": why_missing(facts)}
     if "filters" in facts.left_out:
         return {"missing": LEFT_OUT}
     if "why_not" in first or "filters" not in facts.pictures:
@@ -150,8 +182,8 @@ def first_layer(facts: RunFacts) -> Section:
     filters, activations = facts.pictures["filters"], facts.pictures.get("activations")
     section: Section = {
         **first,
-        "true": results["classes"][first["true"]],
-        "predicted": results["classes"][first["predicted"]],
+        "true": short(found.name(first["true"]), LONGEST_NAME),
+        "predicted": short(found.name(first["predicted"]), LONGEST_NAME),
         "shown": len(filters),
         "colour": filters.shape[-1] == 3,
         "pictures": [png(array) for array in filters],
@@ -169,13 +201,18 @@ def data(facts: RunFacts) -> list[tuple[str, str]]:
     manifest, counts = facts.data, facts.model.get("counts") or {}
     features = manifest.get("features") or facts.model.get("features") or []
     shapes = ", ".join(f"{f['name']} {'×'.join(map(str, f['shape']))} {f['dtype']}" for f in features)
-    classes = facts.model.get("classes") or manifest.get("classes") or []
+    classes = manifest.get("classes") or facts.model.get("classes") or []
     rows = [
         ("dataset", f"{manifest['name']}, version {manifest['version']}"),
         ("examples", ", ".join(f"{counts[name]:,} {name}" for name in ("training", "validation", "test") if name in counts)),
         ("features", shapes),
-        ("classes", f"{len(classes)}: {', '.join(classes[:12])}{' …' if len(classes) > 12 else ''}" if classes else ""),
-        ("training examples of a class", _spread(counts.get("by_class"))),
+        (
+            "classes",
+            f"{len(classes)}: {', '.join(short(name, LONGEST_NAME) for name in classes[:12])}{' …' if len(classes) > 12 else ''}"
+            if classes
+            else "",
+        ),
+        ("training examples of a class", _spread(counts)),
         ("size in the store", size(manifest["bytes"]) if manifest.get("bytes") else ""),
         ("imported", moment(manifest["imported"]) if manifest.get("imported") else ""),
         ("source", str(manifest.get("source") or "")),
@@ -183,10 +220,13 @@ def data(facts: RunFacts) -> list[tuple[str, str]]:
     return [(name, value) for name, value in rows if value]
 
 
-def _spread(by_class: list[int] | None) -> str:
-    if not by_class:
+def _spread(counts: Document) -> str:
+    if by_class := counts.get("by_class"):
+        fewest, most = min(by_class), max(by_class)
+    elif "most_of_a_class" in counts:
+        fewest, most = counts["fewest_of_a_class"], counts["most_of_a_class"]
+    else:
         return ""
-    fewest, most = min(by_class), max(by_class)
     return f"{fewest:,} each" if fewest == most else f"{fewest:,} to {most:,} (before the validation split)"
 
 

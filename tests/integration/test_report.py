@@ -18,7 +18,7 @@ def test_a_run_by_two_workers_leaves_its_page(calm: Desk, browser: chromium.Page
     page, run = file.read_text(), calm.show("calm")
     assert len(page.encode()) <= 3_000_000
     results = json.loads(calm.store.read(RunRecord(calm.store, "calm").analysis()["results.json"]))
-    right = sum(row["right"] for row in results["by_class"])
+    right = sum(count for true, predicted, count in results["pairs"] if true == predicted)
     assert right / results["examples"] == pytest.approx(run["metrics"]["test_accuracy"], abs=1e-6)
     assert results["examples"] == 360
     assert 0 < results["all_reduce_seconds"] < 1

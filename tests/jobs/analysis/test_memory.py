@@ -33,7 +33,7 @@ def make_subject(make_replica: MakeReplica, tmp_path: Path) -> Callable[[str], S
         replica = make_replica(spec, lambda: build_model(spec, (LENGTH, 1), 1, None, True))
         replica._scales = {"bits": 1.0}
         counts = {"training": 18, "validation": 2, "test": 20, "steps_per_epoch": 4}
-        return Subject(spec, RunRecord(store, "a-run"), replica, arrays, 0, 1, 1, counts)
+        return Subject(spec, RunRecord(store, "a-run"), replica, arrays, 0, 1, 1, counts, 10**12)
 
     return make
 

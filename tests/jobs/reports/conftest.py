@@ -1,5 +1,8 @@
 """Runs in a local store as workers and drivers leave them, without training any."""
 
+import hashlib
+import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,22 +75,41 @@ EVENTS = [
 ]
 
 
-def results(classes: list[str], examples: int, shape: tuple[int, int, int]) -> tuple[Document, dict[str, Any]]:
-    """What the analysis writes, for random predictions that are mostly right."""
+def matrix_of(classes: list[str], truth: Any, guess: Any) -> Document:
+    """How runs up to November 2026 said it."""
+    n = len(classes)
+    matrix = np.bincount(truth * n + guess, minlength=n * n).reshape(n, n)
+    sums = zip(matrix.sum(axis=1), np.diag(matrix), matrix.sum(axis=0), strict=True)
+    off = matrix - np.diag(np.diag(matrix))
+    most = [divmod(int(index), n) for index in np.argsort(-off, axis=None, kind="stable")[:15]]
+    return {
+        "classes": classes,
+        "by_class": [{"examples": int(a), "right": int(b), "taken": int(c)} for a, b, c in sums],
+        "confused": [{"true": a, "predicted": b, "count": int(off[a, b])} for a, b in most if off[a, b]],
+        "confusion": matrix.tolist() if n <= 200 else None,
+    }
+
+
+def pairs_of(classes: list[str], truth: Any, guess: Any) -> Document:
+    """How today's runs say it."""
+    found = Counter(zip(truth.tolist(), guess.tolist(), strict=True))
+    document = {"class_count": len(classes), "classes_sha256": hashlib.sha256(json.dumps(classes).encode()).hexdigest()}
+    used = {number for pair in found for number in pair}
+    names = {"classes": classes} if len(classes) <= 1000 else {"names": {str(number): classes[number] for number in used}}
+    return {**document, **names, "pairs": [[*pair, count] for pair, count in sorted(found.items())]}
+
+
+def results(classes: list[str], examples: int, shape: tuple[int, int, int], earlier: bool) -> tuple[Document, dict[str, Any]]:
+    """What the analysis writes, for random predictions that are mostly right; `earlier`: as of the time of whole matrices."""
     random, n = np.random.default_rng(0), len(classes)
     truth = random.integers(0, n, examples)
     guess = np.where(random.random(examples) < 0.9, truth, random.integers(0, n, examples))
-    matrix = np.bincount(truth * n + guess, minlength=n * n).reshape(n, n)
     wrong = np.flatnonzero(truth != guess)[:24]
-    sums = zip(matrix.sum(axis=1), np.diag(matrix), matrix.sum(axis=0), strict=True)
     document = {
         "attempt": 2,
         "examples": examples,
         "of": examples,
-        "classes": classes,
-        "by_class": [{"examples": int(a), "right": int(b), "taken": int(c)} for a, b, c in sums],
-        "confused": [{"true": int(truth[i]), "predicted": int(guess[i]), "count": 1} for i in wrong[:3]],
-        "confusion": matrix.tolist() if n <= 200 else None,
+        **(matrix_of(classes, truth, guess) if earlier else pairs_of(classes, truth, guess)),
         "mistakes": [
             {"row": int(i), "true": int(truth[i]), "predicted": int(guess[i]), "probability": 0.98, "of_true": 0.01}
             for i in wrong
@@ -143,6 +165,7 @@ class Writer:
         spec: Document | None = None,
         facts: bool = True,
         error: Document | None = None,
+        earlier: bool = False,
     ) -> RunRecord:
         record = RunRecord(self.store, run_id)
         keys = {"model": "cnn", "dataset": "digits", "epochs": 10, "batch": 64, "workers": 2, "worker": {"cpus": 0.5}}
@@ -153,7 +176,7 @@ class Writer:
             return record
         self._documents(record, state, history() if rows is None else rows, error)
         if facts:
-            self._facts(record, state, CLASSES if classes is None else classes, examples, shape)
+            self._facts(record, state, CLASSES if classes is None else classes, examples, shape, earlier)
         return record
 
     def _documents(self, record: RunRecord, state: str, rows: list[Document], error: Document | None) -> None:
@@ -193,7 +216,9 @@ class Writer:
         record.write_history(rows)
         self.store.write(record.paths.events(record.label(1), "driver"), rows_to_bytes(EVENTS))
 
-    def _facts(self, record: RunRecord, state: str, names: list[str], examples: int, shape: tuple[int, int, int]) -> None:
+    def _facts(
+        self, record: RunRecord, state: str, names: list[str], examples: int, shape: tuple[int, int, int], earlier: bool
+    ) -> None:
         counts = {"training": 1293, "validation": 144, "test": examples, "steps_per_epoch": 20, "by_class": [143] * len(names)}
         document = {
             "layers": [LAYER],
@@ -217,6 +242,6 @@ class Writer:
                 record.paths.hardware(record.label(2), rank), to_bytes({"rank": rank, "host": "node-<1>", **machine})
             )
         if state == "succeeded":
-            found, pictures = results(names, examples, shape)
+            found, pictures = results(names, examples, shape, earlier)
             self.store.write(record.paths.pictures(record.label(2)), save(pictures))
             self.store.write(record.paths.results(record.label(2)), to_bytes(found))

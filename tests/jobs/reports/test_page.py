@@ -11,7 +11,7 @@ from jobs.reports import compare, report, write_report
 from jobs.reports.sections import NOT_FINISHED
 from service.errors import Damaged, InvalidInput, UnknownName
 from service.storage.local import LocalStore
-from service.storage.records import RunRecord
+from service.storage.records import RunRecord, from_bytes, rows_to_bytes, to_bytes
 
 WriteRun = Callable[..., RunRecord]
 
@@ -71,15 +71,81 @@ def test_a_run_that_has_only_begun(write_run: WriteRun) -> None:
     assert "No metrics have been written yet" in report(write_run("b-run", state="running", rows=[]))
 
 
-def test_many_classes(write_run: WriteRun) -> None:
+@pytest.mark.parametrize("earlier", [True, False])
+def test_many_classes(write_run: WriteRun, earlier: bool) -> None:
     names = [f"class {n}" for n in range(100)]
-    outline = check(report(write_run(classes=names, examples=3000)))
+    page = report(write_run(classes=names, examples=3000, earlier=earlier))
+    outline = check(page)
     assert any(
         "Confusion matrix of 100 classes" in str(attributes.get("alt")) for tag, attributes in outline.tags if tag == "img"
     )
-    outline = check(report(write_run("more", classes=[f"class {n}" for n in range(300)], examples=3000)))
+    assert "<th>taken for</th>" in page
+
+
+@pytest.mark.parametrize("count", [201, 10_000])
+def test_of_very_many_classes_the_most_confused_are_drawn(write_run: WriteRun, count: int) -> None:
+    """Here those of which the numbers end in 7 are taken for their neighbours, twice as often as others."""
+    record = write_run(classes=[f"class {n}" for n in range(count)], examples=300)
+    key = record.paths.results(record.label(2))
+    found = from_bytes(record.store.read(key), key)
+    wrong = [[number, number + 1, 40] for number in range(7, 77, 10)]
+    named = {str(number): f"class {number}" for number in range(100)}
+    document = {**found, "names": named, "pairs": sorted([*[[n, n, 3] for n in range(99)], [50, 60, 2], *wrong]), "examples": 579}
+    record.store.write(key, to_bytes(document))
+    page = report(record)
+    outline = check(page)
+    assert len(page.encode()) < 400_000
+    (label,) = [str(a["aria-label"]) for tag, a in outline.tags if tag == "svg" and "onfusion" in str(a.get("aria-label"))]
+    assert label.startswith(f"Confusion matrix of the 16 most confused of {count:,} classes") and "282 wrong" in label
+    text = re.sub(r"\s+", " ", outline.text)
+    assert f"These are the 16 of {count:,} classes with most mistakes" in text
+    assert f"The lowest first. {count - 99:,} of the {count:,} classes have no example here." in text
+
+
+def test_many_classes_of_an_earlier_run_have_no_matrix(write_run: WriteRun) -> None:
+    outline = check(report(write_run(classes=[f"class {n}" for n in range(300)], examples=3000, earlier=True)))
     assert "With 300 classes a matrix would not be readable" in outline.text
-    assert "class 299" in outline.text
+    assert "The lowest first, 200 of 300." in outline.text
+
+
+def test_a_class_without_test_examples_is_no_fault(write_run: WriteRun) -> None:
+    text = check(report(write_run(classes=[f"class {n}" for n in range(30)], examples=20))).text
+    assert "classes have no example here" in text
+
+
+@pytest.mark.parametrize("count", [3, 10, 150])
+def test_an_earlier_run_has_the_page_of_todays(write_run: WriteRun, count: int) -> None:
+    names = [f"class {n}" for n in range(count)]
+    made = [report(write_run(f"run-{earlier:d}", classes=names, examples=400, earlier=earlier)) for earlier in (True, False)]
+
+    def section(page: str) -> str:
+        return page[page.index('id="test"') : page.index("Most confident mistakes")]
+
+    assert section(made[0]) == section(made[1])
+
+
+@pytest.mark.parametrize("count", [10, 5000])
+def test_runs_of_different_times_are_compared_class_by_class(write_run: WriteRun, store: LocalStore, count: int) -> None:
+    names = [f"class {n}" for n in range(count)]
+    write_run("old", classes=names, examples=300, earlier=True)
+    write_run("new", classes=names, examples=300)
+    outline = check(compare(store, ["old", "new"]))
+    assert "Accuracy of each class" in outline.text and "class 9" in outline.text
+    assert ("These are the 200 of 5,000 classes in which the runs differ most" in outline.text) == (count == 5000)
+    write_run("other", classes=[f"sort {n}" for n in range(count)], examples=300)
+    assert "Accuracy of each class" not in check(compare(store, ["old", "other"])).text
+
+
+def test_what_was_left_out_of_the_analysis_is_said_where_it_is_missed(write_run: WriteRun) -> None:
+    record = write_run()
+    key = record.paths.results(record.label(2))
+    found = from_bytes(record.store.read(key), key)
+    names = ("pairs", "mistakes", "wrong", "first_layer", "examples")
+    record.store.write(key, to_bytes({name: value for name, value in found.items() if name not in names}))
+    why = "the report will lack what the model makes of the test examples: it would take 9 GiB"
+    row = {"time": 1.0, "attempt": 2, "event": "left out of the analysis", "message": why}
+    record.store.write(record.paths.events(record.label(2), "rank-0"), rows_to_bytes([row]))
+    assert f"It was left out: {why}." in check(report(record)).text
 
 
 def test_a_page_that_would_be_too_heavy_leaves_pictures_out(write_run: WriteRun, monkeypatch: pytest.MonkeyPatch) -> None:
