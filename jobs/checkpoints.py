@@ -33,8 +33,15 @@ class Snapshot:
     """Large arrays of the callbacks' state."""
     space: Tensors = field(default_factory=dict)
     """Variables of the optimizer that are not the model's: targets."""
+    averaged: Tensors = field(default_factory=dict)
+    """The model's variables with the averages of its weights, where the optimizer keeps any: what is evaluated and handed on."""
     score: float | None = None
     """How good the run was at this step, lower is better; None where it was not evaluated."""
+
+    @property
+    def result(self) -> Tensors:
+        """The model's variables as a run that ends here leaves them."""
+        return self.averaged or self.model
 
 
 @dataclass
@@ -81,6 +88,7 @@ class CheckpointStore:
             "history.jsonl": rows_to_bytes(snapshot.history),
             **({"space.safetensors": tensors_to_bytes(snapshot.space)} if snapshot.space else {}),
             **({"callbacks.safetensors": tensors_to_bytes(snapshot.callbacks)} if snapshot.callbacks else {}),
+            **({"averaged.safetensors": tensors_to_bytes(snapshot.averaged)} if snapshot.averaged else {}),
         }
         for name, data in contents.items():
             self.store.write(path + name, data)
@@ -125,6 +133,7 @@ class CheckpointStore:
             position=manifest["position"],
             space=tensors_from_bytes(contents["space.safetensors"]) if "space.safetensors" in contents else {},
             callbacks=tensors_from_bytes(contents["callbacks.safetensors"]) if "callbacks.safetensors" in contents else {},
+            averaged=tensors_from_bytes(contents["averaged.safetensors"]) if "averaged.safetensors" in contents else {},
             score=manifest["score"],
         )
 

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.checkpoints import Snapshot, jsonable
-from jobs.early_stopping import score_of, stop_reason
+from jobs.early_stopping import is_new_best, score_of, stop_reason
 from jobs.milestones import Milestones
 from jobs.pace import Pace
 from jobs.tensors import Tensors
@@ -137,6 +138,10 @@ class Trained(Protocol):
 
     def copies(self) -> tuple[Tensors, Tensors, Tensors]: ...
 
+    def averages(self) -> Tensors: ...
+
+    def averaged(self) -> AbstractContextManager[bool]: ...
+
 
 class Judge(Protocol):
     """Evaluates the validation examples."""
@@ -174,7 +179,10 @@ class Course:
     callback_states: Callable[[], tuple[Document, Tensors]]
     """What a checkpoint keeps of the callbacks: JSON, and large arrays."""
     state: LoopState
+    agreement: Callable[[int], None] = lambda step: None
+    """Raises UserFailure, on all workers alike, where they hold different models: called before an evaluation and a checkpoint."""
     _saved: int | None = None
+    _agreed: int | None = None
 
     def begin(self) -> bool:
         """Whether there is a step to do; early stopping may have ended the run at the checkpoint that it goes on from."""
@@ -211,7 +219,7 @@ class Course:
             self.watcher.event("early stop", f"{why}: the run ends at step {state.step}", step=state.step)
             stop = True
         state.ended = stop
-        if stop or due.checkpoint_due(state.step):
+        if stop or due.checkpoint_due(state.step) or (evaluated and self._is_best()):
             self._save(scored=bool(evaluated))
         if not stop:
             self._begin_epoch()
@@ -221,7 +229,19 @@ class Course:
         if self.validation is None:
             return {}
         self.pace.pause()
-        return judged(self.validation, "val", self.milestones.epoch(self.state.step), self.state.step)
+        self._agree()
+        with self.replica.averaged():
+            return judged(self.validation, "val", self.milestones.epoch(self.state.step), self.state.step)
+
+    def _agree(self) -> None:
+        if self._agreed != self.state.step:
+            self.agreement(self.state.step)
+            self._agreed = self.state.step
+
+    def _is_best(self) -> bool:
+        """Whether the run would end with the weights of now, which have to be kept."""
+        policy = self.spec.early_stopping
+        return policy is not None and policy.restore_best and is_new_best(self.state.history, policy)
 
     def _begin_epoch(self) -> None:
         if self.milestones.begins_epoch(self.state.step):
@@ -276,6 +296,7 @@ class Course:
 
     def _save(self, scored: bool) -> None:
         began = time.monotonic()
+        self._agree()
         self.watcher.save(lambda: self.snapshot(scored))
         self.state.spent.checkpoint += time.monotonic() - began
         self._saved = self.state.step
@@ -292,6 +313,7 @@ class Course:
             model=model,
             optimizer=optimizer,
             space=space,
+            averaged=self.replica.averages(),
             history=list(state.history),
             position=jsonable({**state.position(), "callbacks": callbacks}),
             callbacks=arrays,

@@ -20,6 +20,15 @@ def score_of(row: Document, policy: EarlyStopping | None) -> float | None:
     return float(value) if lower_is_better(chosen) else -float(value)
 
 
+def is_new_best(history: list[Document], policy: EarlyStopping) -> bool:
+    """Whether the newest row is of an evaluation that is better than all before."""
+    evaluated = [row for row in history if any(name.startswith("val_") for name in row)]
+    if not history or evaluated[-1:] != history[-1:]:
+        return False
+    *before, newest = (score_of(row, policy) for row in evaluated)
+    return newest is not None and all(score is None or newest < score for score in before)
+
+
 def early_stop_reached(history: list[Document], policy: EarlyStopping) -> bool:
     """Whether there is a reason to stop."""
     return stop_reason(history, policy) is not None

@@ -86,7 +86,7 @@ class FinishedRun:
         if snapshot is None:
             raise InvalidInput(f"The run {self.record.run_id!r} has neither a model nor a checkpoint in {self.record.store.url}.")
         model = self.built()
-        assign_variables(model.variables, snapshot.model)
+        assign_variables(model.variables, snapshot.result)
         return model
 
 

@@ -1,7 +1,8 @@
 """One worker's copy of the model and the compiled functions that train and evaluate it, many steps a call."""
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -10,11 +11,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from jobs.averages import Averages
 from jobs.loss_scale import LossScale
 from jobs.spaces import Space, WeightSpace
 from jobs.tasks import Task
 from jobs.tensors import Tensors
-from jobs.variables import copy_model, copy_variables, draw_from, global_stream
+from jobs.variables import assign_variables, copy_model, copy_variables, draw_from, global_stream
 from service.specs import TrainSpec
 
 Floats = NDArray[np.float32]
@@ -74,6 +76,8 @@ class Replica:
         self._sum = tf.function(self._all_reduce_vector, reduce_retracing=True)
         self._realise = tf.function(self._realise_weights)
         self._behind = False
+        self._averages = Averages(optimizer, self.space.variables)
+        self._ended = False
         self._made: dict[str, Any] = {}
 
     @property
@@ -101,10 +105,18 @@ class Replica:
         result: Floats = self._evaluate(dict(features), labels, weights).numpy()
         return result
 
-    def sum_over_workers(self, values: Floats) -> Floats:
+    def sum_over_workers(self, values: NDArray[Any]) -> NDArray[Any]:
         """The sum of a vector over all workers."""
-        result: Floats = self._sum(tf.constant(values)).numpy()
+        result: NDArray[Any] = self._sum(tf.constant(values)).numpy()
         return result
+
+    def alike(self, numbers: Sequence[int]) -> list[bool]:
+        """Which of the numbers, below 2³², all workers give; every worker is told the same."""
+        halves = np.array([(number >> 16, number & 0xFFFF) for number in numbers], np.float64).reshape(-1)
+        # Sums of squares below 2⁵³, so exact: n Σx² = (Σx)² where all x are equal, and there alone.
+        count, *sums = (int(total) for total in self.sum_over_workers(np.concatenate([[1.0], halves, halves**2])))
+        same = [count * square == total**2 for total, square in zip(sums[: len(halves)], sums[len(halves) :], strict=True)]
+        return [high and low for high, low in zip(same[::2], same[1::2], strict=True)]
 
     @property
     def learning_rate(self) -> float:
@@ -114,6 +126,35 @@ class Replica:
     def copies(self) -> tuple[Tensors, Tensors, Tensors]:
         """Copies in host memory of the model's, the optimizer's and the space's variables."""
         return copy_model(self.model), copy_variables(self.optimizer.variables), copy_variables(self.space.kept)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[bool]:
+        """Within it the model holds the averages of its weights, if the optimizer keeps any: it gives whether it does."""
+        there = self._averages.there and not self._ended
+        if there:
+            self._exchange()
+        try:
+            yield there
+        finally:
+            if there:
+                self._exchange()
+
+    def averages(self) -> Tensors:
+        """Copies of the model's variables with the averages of its weights; nothing where the optimizer keeps none."""
+        with self.averaged() as there:
+            return copy_model(self.model) if there else {}
+
+    def end_with(self, weights: Tensors | None) -> None:
+        """Give the model these weights, else its averages, for good: no more steps are done."""
+        if weights is not None:
+            assign_variables(self.model.variables, weights)
+        elif self._averages.there and not self._ended:
+            self._exchange()
+        self._ended = True
+
+    def _exchange(self) -> None:
+        self._averages.exchange()
+        self._behind = bool(self.space.kept)
 
     @property
     def traces(self) -> int:

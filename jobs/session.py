@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from jobs.agreement import Agreement
 from jobs.analysis import Subject, analyse, describe_attempt
 from jobs.batches import BatchFeeder, BatchPlan, choose_examples, split_validation
 from jobs.callback_state import CallbackStates
@@ -137,7 +138,7 @@ def finish(
     metrics = dict(latest_metrics(course.state.history))
     if outcome == "succeeded":
         watcher.update(phase="testing")
-        _restore_best(session, watcher)
+        metrics |= _end_with_best(session, watcher)
         step = course.state.step
         metrics |= judged(test or _test(session), "test", course.milestones.epoch(step), step)
         keep_model(session.replica.model, session.record, session.place.rank, watcher.event)
@@ -210,8 +211,7 @@ def restore(session: Session, watcher: LeadWatcher | SilentWatcher) -> Snapshot 
 
     snapshot = session.checkpoints.load_newest(damaged)
     step = snapshot.step if snapshot else 0
-    found = session.replica.sum_over_workers(np.array([step, 1], np.float64))
-    if found[0] != step * found[1]:
+    if not all(session.replica.alike([step])):
         raise InfrastructureFailure(
             f"This worker found the checkpoint of step {step}, others found another one; the attempt starts again."
         )
@@ -233,9 +233,7 @@ def _take_first_weights(session: Session, watcher: LeadWatcher | SilentWatcher) 
     """Before the first step: put another run's or a file's weights into the model, the same on all workers."""
     weights = weights_of(session.record, session.spec)
     start = start_from(session.replica.model, weights, session.record.store, session.spec.freeze, session.arrays.classes)
-    number = int(start.sha256[:8], 16)
-    found = session.replica.sum_over_workers(np.array([number, 1], np.float64))
-    if found[0] != number * found[1]:
+    if not all(session.replica.alike([int(start.sha256[:8], 16)])):
         raise InfrastructureFailure(f"The workers found {weights} with different contents; the attempt starts again.")
     watcher.event("initialised", start.message, **start.document())
 
@@ -262,6 +260,7 @@ def make_loop(
         callbacks=keras.callbacks.CallbackList(callbacks.callbacks, model=replica.model, add_history=False),
         callback_states=callbacks.take,
         state=LoopState.restored(snapshot) if snapshot else LoopState.fresh(1 + len(replica.metric_names)),
+        agreement=Agreement(replica, session.place.rank, session.place.workers).check,
     )
 
 
@@ -270,19 +269,30 @@ def attach_optimizer(replica: Replica) -> None:
     object.__setattr__(replica.model, "optimizer", replica.optimizer)
 
 
-def _restore_best(session: Session, watcher: LeadWatcher | SilentWatcher) -> None:
+def _end_with_best(session: Session, watcher: LeadWatcher | SilentWatcher) -> dict[str, float]:
+    """Give the model the weights that the run ends with: the best ones if it asks for them; return what their evaluation found."""
+    replica = session.replica
+    # Every worker looks for the best checkpoint: not before rank 0 has written the last one.
+    replica.alike([0])
     policy = session.spec.early_stopping
-    if policy is None or not policy.restore_best:
-        return
+    best = _best(session, watcher) if policy is not None and policy.restore_best else None
+    if not all(replica.alike([best.step if best else 0])):
+        raise InfrastructureFailure("The workers found different best checkpoints; the attempt starts again.")
+    replica.end_with(best.result if best else None)
+    if policy is None or best is None:
+        return {}
+    message = f"the run ends with the weights of step {best.step}, the best by {policy.metric}"
+    watcher.event("restored best", message, step=best.step)
+    return {name: value for name, value in latest_metrics(best.history).items() if name.startswith("val_")}
+
+
+def _best(session: Session, watcher: LeadWatcher | SilentWatcher) -> Snapshot | None:
     try:
         best = session.checkpoints.best_kept()
-        snapshot = None if best is None else session.checkpoints.load(best)
+        return None if best is None else session.checkpoints.load(best)
     except (Damaged, NotFound) as error:
         watcher.event("checkpoint damaged", f"the run ends with its last weights, for the best are damaged: {error}")
-        return
-    if snapshot is not None:
-        assign_variables(session.replica.model.variables, snapshot.model)
-        watcher.event("restored best", f"the run ends with the weights of step {best}, the best by {policy.metric}", step=best)
+        return None
 
 
 def _test(session: Session) -> Evaluator:

@@ -70,7 +70,8 @@ def assign_variables(variables: list[Any], tensors: Tensors) -> None:
         global_stream().state.assign(tensors[GLOBAL_STREAM])
 
 
-def _seed_states(model: keras.Model) -> list[Any]:
+def seed_states(model: keras.Model) -> list[Any]:
+    """What the layers' random generators count."""
     return [
         variable
         for variable in model.variables
@@ -84,7 +85,7 @@ def draw_differently(model: keras.Model, rank: int) -> None:
     A Keras SeedGenerator is (seed, counter). The counters are equal on all workers; a checkpoint holds rank 0's
     pair, from which every rank's follows, whatever the number of workers that goes on.
     """
-    states = [*_seed_states(model), global_stream().state]
+    states = [*seed_states(model), global_stream().state]
     if rank == 0:
         return
     for state in states:

@@ -126,7 +126,7 @@ class EarlyStopping(Frozen):
     min_delta: Annotated[float, Field(ge=0)] = 0.0
     goal: float | None = None
     restore_best: bool = False
-    """End with the weights of the best evaluation; needs checkpoints at the evaluations and `keep_best` of at least 1."""
+    """End with the weights of the best evaluation, which is saved whenever checkpoints are due; needs `keep_best` of at least 1."""
 
     @model_validator(mode="before")
     @classmethod

@@ -129,7 +129,8 @@ def _checkpoint(record: RunRecord, best: bool) -> dict[str, Any] | None:
     scored = [(path, manifest) for path, manifest in manifests if manifest["score"] is not None]
     order = min(scored, key=lambda each: (each[1]["score"], each[1]["step"])) if best and scored else manifests[-1]
     path, chosen = order
-    file = "model.safetensors"
+    # Of a run whose optimizer averages weights these are the averages.
+    file = next(name for name in ("averaged.safetensors", "model.safetensors") if name in chosen["files"])
     return {"key": path + file, "step": int(chosen["step"]), "sha256": chosen["files"][file]["sha256"]}
 
 

@@ -138,6 +138,14 @@ class Member:
         """The same, as a run apart gives them."""
         return self.held
 
+    def averages(self) -> Tensors:
+        """None: optimizers that average weights train apart."""
+        return {}
+
+    def averaged(self) -> contextlib.AbstractContextManager[bool]:
+        """The weights are what is evaluated."""
+        return contextlib.nullcontext(False)
+
     def is_asked_to_stop(self) -> bool:
         """Whether somebody cancelled the run, as the store says now, or its driver waits no more."""
         if self.watcher.stop_requested() or self.seat.given_up:

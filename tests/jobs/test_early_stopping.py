@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.early_stopping import early_stop_reached, score_of, stop_reason
+from jobs.early_stopping import early_stop_reached, is_new_best, score_of, stop_reason
 from service.specs import EarlyStopping
 
 # Small whole numbers tie often.
@@ -90,3 +90,12 @@ def test_a_run_never_stops_before_an_evaluation_or_at_the_first() -> None:
 )
 def test_a_score_is_lower_for_the_better_row(policy: EarlyStopping | None, row: dict[str, Any], score: float | None) -> None:
     assert score_of(row, policy) == score
+
+
+@given(values=st.lists(VALUES, max_size=8), metric=st.sampled_from(["val_loss", "val_accuracy"]))
+def test_a_row_is_a_new_best_where_its_value_beats_all_before(values: list[float | None], metric: str) -> None:
+    policy = EarlyStopping(metric=metric)
+    *before, newest = values or [None]
+    seen = [value for value in before if value is not None]
+    beats = newest is not None and all(newest < value if metric == "val_loss" else newest > value for value in seen)
+    assert is_new_best(history_of(metric, values), policy) == beats

@@ -162,6 +162,7 @@ PLATEAU = {"name": "ReduceLROnPlateau", "patience": 1, "factor": 0.5, "min_delta
         {"optimizer": {"name": "sgd", "learning_rate": {"name": "one-cycle", "peak": 0.5}, "momentum": 0.9}},
         {"callbacks": [PLATEAU]},
         {"evaluate": {"validation": 0}, "batch": 8},
+        {"optimizer": {"name": "sgd", "learning_rate": 0.5, "use_ema": True, "ema_momentum": 0.8}, "precision": "float16"},
     ],
     ids=str,
 )
@@ -342,6 +343,86 @@ def test_a_checkpoints_score_is_that_of_its_evaluation(make_spec: MakeSpec, make
     scores = {snapshot.step: snapshot.score for snapshot in watcher.snapshots}
     assert {step for step, score in scores.items() if score is not None} == {5, 10, 13}
     assert all(scores[row["step"]] == row["val_loss"] for row in watcher.rows if "val_loss" in row)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"ema_momentum": 0.5},
+        {"ema_momentum": 0.5, "ema_overwrite_frequency": 3},
+        {"ema_momentum": 0.9, "gradient_accumulation_steps": 2},
+        {"ema_momentum": 0.9, "precision": "float16"},
+    ],
+    ids=str,
+)
+def test_evaluations_are_of_the_averages_and_the_training_goes_on_from_the_weights(
+    make_spec: MakeSpec, make_replica: MakeReplica, keys: dict[str, Any]
+) -> None:
+    precision = {name: value for name, value in keys.items() if name == "precision"}
+    arguments = {"name": "sgd", "learning_rate": 0.5, **{name: value for name, value in keys.items() if name not in precision}}
+    averaging = make_spec(**LENGTH, **precision, checkpoint={"every_steps": 1}, optimizer={**arguments, "use_ema": True})
+    replica, watcher = make_replica(averaging, plain), Watcher()
+    _, loop = run(averaging, replica, watcher)
+    features, labels = arrays()
+    held_out = split_validation(0, COUNT, averaging.evaluate.validation)[1]
+    for snapshot in watcher.snapshots:
+        averages = [array for name, array in sorted(snapshot.optimizer.items()) if name.endswith("average")]
+        assert [array.tobytes() for array in averages] == [snapshot.averaged[name].tobytes() for name in list(snapshot.model)[:2]]
+        for row in (row for row in watcher.rows if row["step"] == snapshot.step and "val_loss" in row):
+            logits = features["x"][held_out] @ averages[0] + averages[1]
+            losses = np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(held_out)), labels[held_out]]
+            assert row["val_loss"] == pytest.approx(losses.mean(), rel=1e-4)
+    if "ema_overwrite_frequency" not in keys:
+        # Keras' own numbers without averages are those that the training goes on from.
+        alone, weights = (
+            make_spec(**LENGTH, **precision, optimizer={k: v for k, v in arguments.items() if k != "ema_momentum"}),
+            Watcher(),
+        )
+        _, unaveraged = run(alone, make_replica(alone, plain), weights)
+        assert result(loop)[0][:2] == result(unaveraged)[0][:2]
+        assert [row["val_loss"] for row in watcher.rows if "val_loss" in row] != [
+            row["val_loss"] for row in weights.rows if "val_loss" in row
+        ]
+
+
+def test_averages_of_targets_are_what_the_weights_follow_from(make_spec: MakeSpec, make_replica: MakeReplica) -> None:
+    def build() -> keras.Model:
+        return keras.Sequential([keras.Input((WIDTH,)), layers.Dense(6, "tanh"), layers.Dense(CLASSES)])
+
+    arguments = {"name": "sgd", "learning_rate": 0.5, "use_ema": True, "ema_momentum": 0.5}
+    spec = make_spec(**LENGTH, space={"name": "target", "ridge": 0.01}, checkpoint={"every_steps": 13}, optimizer=arguments)
+    replica, watcher = make_replica(spec, build, realisation=arrays()[0]["x"][:10]), Watcher()
+    run(spec, replica, watcher)
+    (snapshot,) = watcher.snapshots
+    targets = [array for name, array in sorted(snapshot.optimizer.items()) if name.endswith("average")]
+    for variable, value in zip(replica.space.variables, targets, strict=True):
+        variable.assign(value)
+    replica.space.realise()
+    wanted = copy_variables(replica.model.variables)
+    for got, value in zip(snapshot.averaged.values(), wanted.values(), strict=False):
+        np.testing.assert_allclose(got, value, rtol=1e-5, atol=1e-6)
+
+
+def test_before_the_first_step_there_are_no_averages(make_spec: MakeSpec, make_replica: MakeReplica) -> None:
+    # Each step overflows float16, so that none is done.
+    spec = make_spec(**LENGTH, precision="float16", optimizer={"name": "sgd", "use_ema": True})
+    replica, watcher = make_replica(spec, plain), Watcher()
+    replica.optimizer.dynamic_scale.assign(np.inf)
+    run(spec, replica, watcher)
+    assert int(np.asarray(replica.optimizer.iterations.value)) == 0
+    assert watcher.snapshots[-1].averaged == {}
+    assert watcher.rows[-1]["val_loss"] == watcher.rows[1]["val_loss"]
+
+
+def test_a_new_best_is_saved_if_the_run_ends_with_the_best(make_spec: MakeSpec, make_replica: MakeReplica) -> None:
+    falling = {"name": "piecewise", "boundaries": [5], "values": [0.1, 20.0]}
+    keys = {**LENGTH, "checkpoint": {"every_steps": 7}, "optimizer": {"name": "sgd", "learning_rate": falling}}
+    for restore_best, wanted in ((True, [5, 7, 13]), (False, [7, 13])):
+        spec = make_spec(**keys, early_stopping={"restore_best": restore_best, "patience": 9})
+        watcher = Watcher()
+        run(spec, make_replica(spec, plain), watcher)
+        assert [snapshot.step for snapshot in watcher.snapshots] == wanted
+        assert watcher.snapshots[0].score == (watcher.rows[1]["val_loss"] if restore_best else None)
 
 
 class Recorder(keras.callbacks.Callback):

@@ -1,0 +1,132 @@
+"""Runs in this process, from their claim to their end: which weights a run ends with, and what it says of them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from jobs import ring, worker
+from jobs.checkpoints import CheckpointStore, Snapshot
+from jobs.finished_model import finished_run
+from jobs.groups import InProcess
+from jobs.sweeps.company_trial import CompanyTrial
+from jobs.sweeps.trial_runs import TrialRun
+from service.settings import Settings
+from service.specs import CheckpointPolicy, TrainSpec
+from service.storage.base import Store
+from service.storage.records import RunRecord
+from service.weights import find_weights
+
+RUN: dict[str, Any] = {
+    "model": "dense",
+    "model_params": {"hidden": [6]},
+    "dataset": "digits",
+    "optimizer": {"name": "sgd", "learning_rate": 0.1},
+    "epochs": 3,
+    "batch": 64,
+    "training_examples": 320,
+    "evaluate": {"validation": 0.2},
+}
+# 5 steps an epoch: no checkpoint falls on an evaluation but the last.
+BEST: dict[str, Any] = {
+    "optimizer": {"name": "sgd", "learning_rate": {"name": "piecewise", "boundaries": [10], "values": [0.1, 30.0]}},
+    "checkpoint": {"every_steps": 4, "keep_last": 1},
+    "early_stopping": {"restore_best": True, "patience": 9},
+}
+Make = Callable[..., TrialRun]
+
+
+@pytest.fixture
+def make_run(local_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Claims a run with the keys of a spec; this process keeps its own output, and its threads, which other tests have used."""
+    monkeypatch.setattr(worker, "capture_output", lambda file: (file.parent.mkdir(parents=True, exist_ok=True), file.touch()))
+    monkeypatch.setattr(ring, "limit_threads", lambda cpus: None)
+    settings = Settings.load(store=local_store.url)
+
+    def make(run_id: str, **keys: Any) -> TrialRun:
+        record = RunRecord(local_store, run_id)
+        record.claim(TrainSpec.model_validate({**RUN, **keys}), {})
+        return TrialRun(record, "a-sweep", settings, str(tmp_path))
+
+    yield make
+    keras.mixed_precision.set_dtype_policy("float32")
+
+
+def trained(run: TrialRun) -> RunRecord:
+    assert run.drive(lambda *_: InProcess()) is None
+    assert run.record.state()["state"] == "succeeded", run.record.state()["error"]
+    return run.record
+
+
+def checkpoint(record: RunRecord, step: int | None = None) -> Snapshot:
+    kept = CheckpointStore(record, CheckpointPolicy())
+    snapshot = kept.load_newest(lambda step, why: None) if step is None else kept.load(step)
+    assert snapshot is not None
+    return snapshot
+
+
+def weights_of(record: RunRecord, folder: Path) -> list[np.ndarray]:
+    """Those of the run's model, as export and predict have them."""
+    return [np.asarray(value) for value in finished_run(record, "to look at").model(folder).get_weights()]
+
+
+def ordered(tensors: dict[str, Any], end: str = "") -> list[np.ndarray]:
+    """Arrays in the order of the variables, without the states of random generators."""
+    return [np.asarray(tensors[name]) for name in sorted(tensors) if name.endswith(end) and "seed" not in name]
+
+
+def same(ours: list[np.ndarray], theirs: list[np.ndarray]) -> bool:
+    return all((a == b).all() for a, b in zip(ours, theirs, strict=True))
+
+
+def assert_ends_with_best(record: RunRecord) -> int:
+    evaluated = [row for row in record.history() if "val_loss" in row]
+    best = min(evaluated, key=lambda row: row["val_loss"])
+    assert best["step"] < evaluated[-1]["step"]
+    told = {name: value for name, value in record.state()["metrics"].items() if name.startswith("val_")}
+    assert told == {name: value for name, value in best.items() if name.startswith("val_")}
+    assert [event["step"] for event in record.events() if event["event"] == "restored best"] == [best["step"]]
+    return int(best["step"])
+
+
+def test_the_best_is_kept_though_no_checkpoint_was_due_and_its_metrics_are_told(make_run: Make, tmp_path: Path) -> None:
+    record = trained(make_run("best", **BEST))
+    step = assert_ends_with_best(record)
+    assert step % 4
+    assert same(weights_of(record, tmp_path), ordered(checkpoint(record, step).model))
+
+
+def test_so_it_is_for_runs_that_train_together(make_run: Make) -> None:
+    rates = ((0.1, 30.0), (0.05, 20.0))
+    stepped = [{"name": "piecewise", "boundaries": [10], "values": list(values)} for values in rates]
+    runs = [make_run(f"m-{i}", **{**BEST, "optimizer": {"name": "sgd", "learning_rate": each}}) for i, each in enumerate(stepped)]
+    assert list(CompanyTrial(runs).reports())[-1]["done"]
+    for run in runs:
+        assert_ends_with_best(run.record)
+
+
+AVERAGED: dict[str, Any] = {"name": "sgd", "learning_rate": 0.2, "use_ema": True, "ema_momentum": 0.9}
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_run_that_averages_its_weights_ends_with_the_averages(
+    make_run: Make, local_store: Store, tmp_path: Path, precision: str
+) -> None:
+    record = trained(make_run("averaged", optimizer=AVERAGED, precision=precision))
+    snapshot = checkpoint(record)
+    averages = ordered(snapshot.optimizer, "average")
+    assert same(averages, ordered(snapshot.averaged))
+    assert not same(averages, ordered(snapshot.model))
+    assert same(weights_of(record, tmp_path), averages)
+    local_store.delete(record.paths.model)
+    assert same(weights_of(record, tmp_path), averages)
+    assert find_weights(local_store, "averaged").key.endswith("averaged.safetensors")
+
+
+def test_the_best_averages_are_what_a_run_ends_with(make_run: Make, tmp_path: Path) -> None:
+    record = trained(make_run("best", **{**BEST, "optimizer": {**BEST["optimizer"], "use_ema": True, "ema_momentum": 0.5}}))
+    best = checkpoint(record, assert_ends_with_best(record))
+    assert same(weights_of(record, tmp_path), ordered(best.averaged))
