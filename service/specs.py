@@ -178,6 +178,9 @@ class TrainSpec(Frozen):
     """`weight`, or `target`, or a mapping with the keys of target space."""
     callbacks: tuple[Named, ...] = ()
     """Keras callbacks by name, or `my_package.module:make`, with their arguments."""
+    package_data: Patterns = ()
+    """Files that your own modules need beside their code, which alone travels to a cluster: paths and patterns relative to the folder
+    in which the command is started, such as `my_package/words.txt` or `my_package/**/*.json`."""
     augment: tuple[Named, ...] = ()
     """Random changes of the training images, by name: `{name: flip}`, `{name: shift, pixels: 4}`."""
     label_smoothing: Fraction = 0.0
@@ -247,6 +250,8 @@ class TrainSpec(Frozen):
             )
 
     def _check_names(self) -> None:
+        for pattern in self.package_data:
+            _check_package_data(pattern)
         if canonical_optimizer(self.optimizer.name) not in OPTIMIZERS:
             raise ValueError(f"there is no optimizer {self.optimizer.name[:60]!r}; use {', '.join(sorted(OPTIMIZERS))}")
         _check_learning_rate(self.optimizer_arguments.get("learning_rate", 0.001))
@@ -314,6 +319,14 @@ def _check_learning_rate(rate: Any) -> None:
     if name not in SCHEDULES | KERAS_SCHEDULES:
         known = ", ".join([*sorted(SCHEDULES), *sorted(KERAS_SCHEDULES)])
         raise ValueError(f"there is no learning rate schedule {str(name)[:60]!r}; use one of {known}")
+
+
+def _check_package_data(pattern: str) -> None:
+    if not pattern.strip() or "\\" in pattern or not pattern.isprintable() or ".." in pattern.split("/") or pattern[0] in "/~":
+        raise ValueError(
+            f"package_data has {pattern[:60]!r}: write files or patterns relative to the folder of the command, "
+            "such as my_package/words.txt or my_package/**/*.json"
+        )
 
 
 def _check_callback(name: str) -> None:

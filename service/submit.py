@@ -22,7 +22,7 @@ from service.trials import goes_further
 from service.weights import origin_of_weights
 
 CHANGEABLE = {
-    "train": ("workers", "worker", "retries", "time_limit", "input"),
+    "train": ("workers", "worker", "retries", "time_limit", "input", "package_data"),
     "sweep": ("workers", "parallel", "trials", "budget", "together"),
 }
 """Keys that a resumed run of each kind may change: the run is the same, or goes further, with other values."""
@@ -46,6 +46,8 @@ class Plan:
     """How the run was asked for: `recipe`, `command`, `folder`, `dataset_version`, `init_from`."""
     modules: tuple[str, ...]
     """Of the user's own."""
+    data: tuple[str, ...]
+    """The patterns of the files that travel with them to a cluster."""
     retries: int
     details: Document
     """What is shown of the plan beside the spec: dataset, resources, a sweep's trials."""
@@ -64,7 +66,7 @@ class Plan:
         """The driver's job; `changed`: this plan's spec differs from the stored one."""
         changes = json.dumps(self.spec.document()) if changed else None
         job = driver_job(self.settings, self.kind, self.run_id, self.store_url, self.folder, resume, changes)
-        return replace(job, modules=self.modules)
+        return replace(job, modules=self.modules, data=self.data)
 
     def document(self) -> Document:
         """The plan for people and for `--json`."""
@@ -132,7 +134,7 @@ def plan(
     first = {"init_from": origin["init_from"]} if "init_from" in origin else {}
     details = {"dataset": dataset, **first, "resources": resources(spec)}
     where = (settings, store.url, cluster.description, folder)
-    return Plan(identity, spec, *where, resume, origin, user_modules(spec), spec.retries, details)
+    return Plan(identity, spec, *where, resume, origin, user_modules(spec), spec.package_data, spec.retries, details)
 
 
 def submit(plan: Plan, store: Store) -> Submission:

@@ -49,6 +49,7 @@ def plan_sweep(
     cluster.check_resources(first.worker_counts[-1], first.worker)
     origin = {"recipe": stem, "command": list(command), "folder": str(folder), "dataset_version": dataset["version"]}
     modules = tuple(dict.fromkeys(module for each in specs for module in user_modules(each)))
+    data = tuple(dict.fromkeys(pattern for each in specs for pattern in each.package_data))
     limit = {"budget_seconds": spec.budget} if spec.budget else {}
     bounded = count < UNBOUNDED
     details = {
@@ -61,7 +62,7 @@ def plan_sweep(
         "first_trial": points.spec(points.first()).document(),
     }
     where = (settings, store.url, cluster.description, folder)
-    return Plan(identity, spec, *where, resume, origin, modules, SWEEP_RETRIES, details)
+    return Plan(identity, spec, *where, resume, origin, modules, data, SWEEP_RETRIES, details)
 
 
 def _in_its_order(spec: SweepSpec, record: RunRecord) -> SweepSpec:

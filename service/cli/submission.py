@@ -103,6 +103,7 @@ def carry_out(
     if dry_run:
         show_plan(planned, place, as_json)
         return
+    place.check_code(planned.job(planned.resume))
     # From the claim on, Ctrl-C must not leave a driver behind that nobody looks after.
     with Interrupts() as interrupts:
         submission = submit(planned, opened)

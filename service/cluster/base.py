@@ -21,6 +21,8 @@ class Job:
     folder: Path
     environment: Mapping[str, str]
     modules: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    """Patterns of the files that they need beside their own code."""
 
 
 class Handle(ABC):
@@ -69,6 +71,10 @@ class Cluster(ABC):
     def preview(self, job: Job) -> dict[str, Any]:
         """What `start` would send elsewhere, for people to see before; empty when it sends nothing."""
         return {}
+
+    def check_code(self, job: Job) -> None:
+        """Raise InvalidInput, with the remedy, when the user's code cannot be sent; before a run is claimed for it."""
+        return
 
     def check_store(self, url: str) -> None:
         """Raise InvalidInput, with the remedy, when the nodes cannot see this store as it is seen here."""

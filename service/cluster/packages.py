@@ -1,14 +1,14 @@
-"""The user's own code that travels with a job: the modules that a spec names, and what they import, from the start folder."""
+"""The user's own code that travels with a job: the modules that a spec names and what they import, and the data that it asks for."""
 
 import ast
 import hashlib
 import importlib.machinery
 import io
-import os
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +16,11 @@ from service.errors import InvalidInput
 
 LARGEST_PACKAGE = 10 * 1024**2
 """Bytes of all files together (assumed: a hundred times the source code of a large project)."""
+SECRETS = (
+    "credentials*", "*credentials.json", "secret*", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "id_rsa*",
+    "id_ecdsa*", "id_ed25519*", "*service*account*.json", "kubeconfig*", "auth_token*", "*.env",
+)  # fmt: skip
+"""Names that files with keys and passwords have, in lower case (assumed)."""
 _NOT_THEIRS = frozenset({"jobs", "service"})
 """Delayline's own packages, which the cluster has; a copy of them would come before those."""
 
@@ -49,31 +54,33 @@ class Package:
         return f"_ray_pkg_{hashlib.sha256(self.archive).hexdigest()[:32]}.zip"
 
 
-def collect(modules: Iterable[str], folder: Path) -> Package | None:
-    """The files of `modules` and of what they import, as far as both lie in `folder`; None if none does.
+def collect(modules: Iterable[str], folder: Path, data: Iterable[str] = ()) -> Package | None:
+    """The Python files of `modules` and of what they import, as far as both lie in `folder`, and `data`; None if there are none.
 
-    A package comes whole, without hidden files and caches; links to folders are not followed. What an `import`
-    statement does not name is not found. Raise InvalidInput for more than LARGEST_PACKAGE.
+    A package comes with all its Python files but hidden ones; other files where a pattern of `data`, relative to the folder, names
+    them. What an `import` statement does not name is not found. Raise InvalidInput for a link that leaves the folder, a pattern that
+    names nothing or what has the name of a secret, and for more than LARGEST_PACKAGE.
     """
     waiting, seen, files = [module.partition(".")[0] for module in modules], set(_NOT_THEIRS), dict[str, Path]()
     try:
+        asked = {name: path for pattern in data for name, path in _data(pattern, folder)}
         while waiting:
             name = waiting.pop()
             if name in seen:
                 continue
             seen.add(name)
-            found = dict(_files_of(name, folder))
+            found = dict(_files_of(name, folder, asked))
             files |= found
             waiting += [imported for path in found.values() for imported in _imports(path)]
-        package = Package(dict(sorted(files.items())))
+        package = Package(dict(sorted((files | asked).items())))
         if package.size > LARGEST_PACKAGE:
             raise InvalidInput(_too_large(package))
     except OSError as error:
         raise InvalidInput(f"The code that travels with the job cannot be read: {error}; mend that.") from error
-    return package if files else None
+    return package if package.files else None
 
 
-def _files_of(name: str, folder: Path) -> Iterator[tuple[str, Path]]:
+def _files_of(name: str, folder: Path, asked: Mapping[str, Path]) -> Iterator[tuple[str, Path]]:
     """The files of a module or package, if Python would take it from the folder."""
     spec = importlib.machinery.PathFinder.find_spec(name, [str(folder), *sys.path])
     if spec is None:
@@ -81,18 +88,78 @@ def _files_of(name: str, folder: Path) -> Iterator[tuple[str, Path]]:
     if spec.submodule_search_locations is not None:
         root = folder / name
         if str(root) in [str(Path(location)) for location in spec.submodule_search_locations]:
-            yield from _walk(root, folder)
+            _check_link(root, folder)
+            yield from _walk(root, folder, ())
     elif spec.origin is not None and Path(spec.origin).parent == folder:
-        yield Path(spec.origin).name, Path(spec.origin)
+        path = Path(spec.origin)
+        if path.suffix != ".py" and path.name not in asked:
+            raise InvalidInput(f"The module {path.name} is no Python source: add it to package_data if the cluster can load it.")
+        _check_link(path, folder)
+        yield path.name, path
 
 
-def _walk(root: Path, folder: Path) -> Iterator[tuple[str, Path]]:
-    for current, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not _is_left_out(name) and not (Path(current) / name / "pyvenv.cfg").exists()]
-        for name in names:
-            path = Path(current) / name
-            if not _is_left_out(name) and path.is_file():
-                yield path.relative_to(folder).as_posix(), path
+def _walk(current: Path, folder: Path, above: tuple[Path, ...]) -> Iterator[tuple[str, Path]]:
+    """The Python files below a folder; links that stay in the start folder are followed, but not round and round."""
+    real = current.resolve()
+    if real in above:
+        return
+    for path in sorted(current.iterdir()):
+        if _is_left_out(path.name):
+            continue
+        _check_link(path, folder)
+        if path.is_dir():
+            if not (path / "pyvenv.cfg").exists():
+                yield from _walk(path, folder, (*above, real))
+        elif path.suffix == ".py" and path.is_file():
+            yield path.relative_to(folder).as_posix(), path
+
+
+def _data(pattern: str, folder: Path) -> Iterator[tuple[str, Path]]:
+    """The files that a pattern of `package_data` names; hidden ones only where it spells them, which is refused."""
+    spelled = {part for part in pattern.split("/") if part.startswith(".")}
+    found = False
+    try:
+        paths = sorted(folder.glob(pattern))
+    except (ValueError, NotImplementedError) as error:
+        raise InvalidInput(
+            f"package_data has {pattern[:100]!r}, which is no pattern ({error}): write '**' as a whole part alone."
+        ) from error
+    for path in paths:
+        parts = path.relative_to(folder).parts
+        if any(part.startswith(".") and part not in spelled for part in parts) or "__pycache__" in parts:
+            continue
+        _check_link(path, folder)
+        if path.is_file():
+            found = True
+            _check_secret(path.relative_to(folder), pattern)
+            yield path.relative_to(folder).as_posix(), path
+    if not found:
+        raise InvalidInput(
+            f"package_data has {pattern[:100]!r}, which names no file in {folder}: write a file or a pattern relative to it, such as "
+            "'my_package/words.txt' or 'my_package/**/*.json'."
+        )
+
+
+def _check_link(path: Path, folder: Path) -> None:
+    """Raise InvalidInput where a file or folder is not below the start folder, or a link to what has the name of a secret."""
+    target, root = path.resolve(), folder.resolve()
+    name = path.relative_to(folder).as_posix()
+    if not target.is_relative_to(root):
+        raise InvalidInput(
+            f"{name} is a link to {target}, outside of {folder}, and would send what is there to the cluster: put a copy in its place, or "
+            "take it out of the package."
+        )
+    if path.is_symlink() and target != root:
+        _check_secret(target.relative_to(root), name)
+
+
+def _check_secret(path: Path, asked: str) -> None:
+    """Raise InvalidInput for a file with the name of a secret, which no pattern sends by accident."""
+    if any(part.startswith(".") for part in path.parts) or any(fnmatch(path.name.lower(), secret) for secret in SECRETS):
+        raise InvalidInput(
+            f"{path.as_posix()} has the name of a secret, and {asked[:100]!r} would send it to the cluster: name other files in "
+            "package_data; credentials belong into the cluster's own environment."
+        )
 
 
 def _is_left_out(name: str) -> bool:
@@ -120,7 +187,7 @@ def _too_large(package: Package) -> str:
     shown = ", ".join(f"{name} ({_mib(package.files[name].stat().st_size)})" for name in largest)
     return (
         f"The code that travels with the job has {_mib(package.size)} and may have {_mib(LARGEST_PACKAGE)}: take out of the "
-        f"package what is no code, such as {shown}; data belongs into the store (`delayline data import`)."
+        f"package what is not needed there, such as {shown}; data belongs into the store (`delayline data import`)."
     )
 
 

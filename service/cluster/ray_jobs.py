@@ -52,7 +52,7 @@ class RayJobs(Cluster):
 
     def start(self, job: Job) -> "RayJobHandle":
         """Upload the user's code if need be and submit the job; one that somebody else submits meanwhile is taken instead."""
-        package = collect(job.modules, job.folder)
+        package = collect(job.modules, job.folder, job.data)
         if package is not None:
             self._api.upload(package.name, package.archive)
         number = self._last_number.get(job.run_id, 0)
@@ -73,10 +73,13 @@ class RayJobs(Cluster):
 
     def preview(self, job: Job) -> Document:
         """The job as it would be submitted, and the files that would travel with it."""
-        package = collect(job.modules, job.folder)
+        package = collect(job.modules, job.folder, job.data)
         document = self._document(job, self._latest(job.run_id)[0] + 1, package)
         files = {"files": list(package.files), "bytes": package.size} if package else {"files": [], "bytes": 0}
         return {"command": shlex.split(document["entrypoint"])[1:], "submission": {**document, "upload": files}}
+
+    def check_code(self, job: Job) -> None:
+        collect(job.modules, job.folder, job.data)
 
     def check_resources(self, workers: int, worker: Resources) -> None:
         """A cluster that may grow is not measured."""

@@ -93,6 +93,12 @@ def test_refuses_durations_that_are_none(value: str) -> None:
         {"init_from": "weights.h5"},
         {"init_from": "weights.pkl"},
         {"freeze": "conv2d*"},
+        {"package_data": "/etc/passwd"},
+        {"package_data": ["mine/../../x"]},
+        {"package_data": ["~/x"]},
+        {"package_data": ["mine\\x"]},
+        {"package_data": [" "]},
+        {"package_data": 3},
         {"init_from": "base", "freeze": [""]},
         {"init_from": "base", "freeze": ["c"] * 101},
     ],
@@ -191,3 +197,8 @@ def test_arguments_may_be_expressions_of_the_spec() -> None:
 def test_refuses_expressions_in_one_sentence(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         TrainSpec.model_validate({"model": "cnn", "dataset": "digits", "epochs": 1, **changes})
+
+
+def test_package_data_is_a_pattern_or_several() -> None:
+    assert make(package_data="mine/*.txt").package_data == ("mine/*.txt",)
+    assert make(package_data=["mine/a.txt", "b/**/*.json"]).document()["package_data"] == ["mine/a.txt", "b/**/*.json"]

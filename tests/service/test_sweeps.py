@@ -223,3 +223,12 @@ def test_drawn_values_that_make_no_trial_together_do_not_keep_a_sweep_from_its_b
     assert document["first_trial"]["epochs"] != 20
     with_a_grid = DRAWN.replace("space:", "space:\n  dataset_params.sequences: {grid: [400, 800]}")
     plan_for(local_store, tmp_path, text=f"{with_a_grid}trials: 60\ntogether: never\nseed: {seed}\n")
+
+
+def test_the_data_of_all_bases_travels_with_a_sweep(local_store: Store, tmp_path: Path) -> None:
+    base = [
+        {"name": name, "model": "dense", "dataset": "digits", "epochs": 1, "package_data": data}
+        for name, data in (("a", ["a.txt", "b.txt"]), ("b", "b.txt"))
+    ]
+    planned = plan_for(local_store, tmp_path, text=json.dumps({"base": base, "space": {"batch": {"grid": [16]}}}))
+    assert planned.job(False).data == ("a.txt", "b.txt")

@@ -1,4 +1,6 @@
+import importlib.machinery
 import io
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -26,10 +28,73 @@ def test_a_module_travels_alone(tmp_path: Path) -> None:
     assert names(tmp_path, "nets") == ["nets.py"]
 
 
-def test_a_package_travels_whole_without_hidden_files_caches_and_environments(tmp_path: Path) -> None:
+def test_a_packages_python_files_travel_without_hidden_ones_caches_and_environments(tmp_path: Path) -> None:
     write(tmp_path, "mine/__init__.py", "mine/deep/nets.py", "mine/deep/words.txt", "other/__init__.py")
-    write(tmp_path, "mine/.env", "mine/.git/config", "mine/__pycache__/x.pyc", "mine/venv/pyvenv.cfg", "mine/venv/lib/x.py")
-    assert names(tmp_path, "mine.deep.nets", "mine.callbacks") == ["mine/__init__.py", "mine/deep/nets.py", "mine/deep/words.txt"]
+    write(tmp_path, "mine/.env", "mine/.git/config.py", "mine/__pycache__/x.pyc", "mine/venv/pyvenv.cfg", "mine/venv/lib/x.py")
+    write(tmp_path, "mine/credentials.json", "mine/key.pem", "mine/.hidden.py")
+    assert names(tmp_path, "mine.deep.nets", "mine.callbacks") == ["mine/__init__.py", "mine/deep/nets.py"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "found"),
+    [
+        (["mine/words.txt"], ["mine/words.txt"]),
+        (["mine/*.txt", "mine/words.txt"], ["mine/words.txt"]),
+        (["mine/**/*.json"], ["mine/a.json", "mine/deep/b.json"]),
+        (["mine/**/*"], ["mine/a.json", "mine/deep/b.json", "mine/words.txt"]),
+        (["shared/table.csv"], ["shared/table.csv"]),
+    ],
+)
+def test_data_that_is_asked_for_travels_too(tmp_path: Path, patterns: list[str], found: list[str]) -> None:
+    write(tmp_path, "mine/__init__.py", "mine/words.txt", "mine/a.json", "mine/deep/b.json", "mine/.env", "mine/.git/config")
+    write(tmp_path, "shared/table.csv", "mine/__pycache__/x.pyc")
+    package = collect(["mine"], tmp_path, patterns)
+    assert package and list(package.files) == sorted(["mine/__init__.py", *found])
+
+
+@pytest.mark.parametrize("pattern", ["mine/none.txt", "mine", "none/*", "mine/**.txt"])
+def test_a_pattern_that_names_no_file_is_told(tmp_path: Path, pattern: str) -> None:
+    write(tmp_path, "mine/__init__.py", "mine/words.csv")
+    with pytest.raises(InvalidInput, match=r"package_data has '") as caught:
+        collect(["mine"], tmp_path, [pattern])
+    assert repr(pattern) in str(caught.value) and caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "credentials.json",
+        "Credentials.json",
+        "my-credentials.json",
+        "server.pem",
+        "private.key",
+        "id_rsa",
+        ".env",
+        "prod.env",
+        ".aws/config",
+    ],
+)
+def test_what_has_the_name_of_a_secret_never_travels(tmp_path: Path, secret: str) -> None:
+    write(tmp_path, "mine/__init__.py", "mine/words.txt", f"mine/{secret}", text="top secret")
+    assert names(tmp_path, "mine") == ["mine/__init__.py"]
+    with pytest.raises(InvalidInput, match="name of a secret") as caught:
+        collect(["mine"], tmp_path, [f"mine/{secret}"])
+    assert secret in str(caught.value)
+    if secret[0] == ".":
+        package = collect(["mine"], tmp_path, ["mine/**/*"])
+        assert package and list(package.files) == ["mine/__init__.py", "mine/words.txt"]
+    else:
+        with pytest.raises(InvalidInput, match="name of a secret"):
+            collect(["mine"], tmp_path, ["mine/*"])
+
+
+def test_a_module_that_is_no_python_source_is_to_be_asked_for(tmp_path: Path) -> None:
+    library = f"fast{importlib.machinery.EXTENSION_SUFFIXES[0]}"
+    write(tmp_path, library, "nets.py", text="import fast\n")
+    with pytest.raises(InvalidInput, match="no Python source"):
+        collect(["nets"], tmp_path)
+    package = collect(["nets"], tmp_path, [library])
+    assert package and list(package.files) == [library, "nets.py"]
 
 
 def test_what_they_import_from_the_folder_travels_too(tmp_path: Path) -> None:
@@ -55,10 +120,42 @@ def test_installed_modules_and_delaylines_own_do_not_travel(tmp_path: Path) -> N
     assert collect([], tmp_path) is None
 
 
-def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
-    write(tmp_path, "data/pictures.npz", "start/mine/__init__.py")
-    (tmp_path / "start" / "mine" / "data").symlink_to(tmp_path / "data")
-    assert names(tmp_path / "start", "mine") == ["mine/__init__.py"]
+@pytest.mark.parametrize(
+    "link", ["mine/data", "mine/nets.py", "mine/words.txt", "mine", "nets.py", "mine/deep/up", "mine/broken"]
+)
+def test_a_link_that_leaves_the_folder_is_refused_with_its_target(tmp_path: Path, link: str) -> None:
+    start, outside = tmp_path / "start", tmp_path / "outside"
+    write(outside, "__init__.py", "file.py", text="top secret")
+    write(start, "nets.py", "mine/deep/__init__.py", text="import mine\n")
+    target = outside if link in ("mine", "mine/data", "mine/deep/up") else outside / ("none" if "broken" in link else "file.py")
+    if link == "mine":
+        shutil.rmtree(start / "mine")
+    (start / link).unlink(missing_ok=True)
+    (start / link).symlink_to(target)
+    with pytest.raises(InvalidInput) as caught:
+        collect(["nets", "mine"], start)
+    assert f"{link} is a link to {target}" in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+def test_data_that_is_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "outside/secret.txt", "start/nets.py")
+    (tmp_path / "start" / "data").symlink_to(tmp_path / "outside")
+    for pattern in ("data/secret.txt", "data/*"):
+        with pytest.raises(InvalidInput, match="outside"):
+            collect(["nets"], tmp_path / "start", [pattern])
+
+
+def test_links_that_stay_in_the_folder_are_followed_but_not_round_and_round(tmp_path: Path) -> None:
+    write(tmp_path, "mine/__init__.py", "shared/parts.py", ".env", "keys/id_rsa")
+    (tmp_path / "mine" / "shared").symlink_to(tmp_path / "shared")
+    (tmp_path / "mine" / "again").symlink_to(tmp_path / "mine")
+    (tmp_path / "mine" / "parts.py").symlink_to("../shared/parts.py")
+    assert names(tmp_path, "mine") == ["mine/__init__.py", "mine/parts.py", "mine/shared/parts.py"]
+    for target in (".env", "keys/id_rsa"):
+        (tmp_path / "mine" / "more.py").symlink_to(tmp_path / target)
+        with pytest.raises(InvalidInput, match="name of a secret"):
+            collect(["mine"], tmp_path)
+        (tmp_path / "mine" / "more.py").unlink()
 
 
 def test_the_archive_holds_the_files_and_its_name_their_content(tmp_path: Path) -> None:
@@ -80,4 +177,4 @@ def test_too_much_is_refused_with_what_is_large(tmp_path: Path, monkeypatch: pyt
     write(tmp_path, "mine/__init__.py")
     (tmp_path / "mine" / "images.bin").write_bytes(bytes(3 * 1024**2))
     with pytest.raises(InvalidInput, match=r"has 3\.0 MiB and may have 1\.0 MiB: .* mine/images\.bin \(3\.0 MiB\)"):
-        collect(["mine"], tmp_path)
+        collect(["mine"], tmp_path, ["mine/*.bin"])

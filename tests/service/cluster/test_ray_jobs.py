@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,21 @@ def test_the_users_code_is_uploaded_and_named(tmp_path: Path) -> None:
     place.start(wanted)
     (sent,), (name,) = dashboard.jobs(), dashboard.packages
     assert sent["runtime_env"]["working_dir"] == preview["submission"]["runtime_env"]["working_dir"] == f"gcs://{name}"
+
+
+def test_data_that_is_asked_for_is_previewed_and_sent_and_a_secret_is_refused_before(tmp_path: Path) -> None:
+    for name in ("nets.py", "words.txt", "credentials.json", ".env"):
+        (tmp_path / name).write_text("top secret" if name != "nets.py" else "")
+    dashboard = Dashboard()
+    place, wanted = RayJobs(dashboard, settings()), job(tmp_path, modules=("nets",))
+    asked = replace(wanted, data=("*.txt",))
+    assert place.preview(wanted)["submission"]["upload"]["files"] == ["nets.py"]
+    assert place.preview(asked)["submission"]["upload"]["files"] == ["nets.py", "words.txt"]
+    place.check_code(asked)
+    for call in (place.check_code, place.preview, place.start):
+        with pytest.raises(InvalidInput, match=r"credentials\.json has the name of a secret"):
+            call(replace(wanted, data=("*.json",)))
+    assert not dashboard.packages and not dashboard.jobs()
 
 
 @pytest.mark.parametrize(
