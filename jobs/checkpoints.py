@@ -6,8 +6,8 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from jobs.tensors import Tensors, tensors_from_bytes, tensors_to_bytes
@@ -15,6 +15,7 @@ from service.errors import Damaged, InfrastructureFailure, NotFound
 from service.specs import CheckpointPolicy
 from service.storage.base import Store
 from service.storage.checkpoint_index import MANIFEST, CheckpointIndex, Kept
+from service.storage.metrics import Segment, read_sealed
 from service.storage.records import Document, RunRecord, from_bytes, rows_from_bytes, rows_to_bytes, to_bytes
 
 
@@ -35,6 +36,8 @@ class Snapshot:
     """Variables of the optimizer that are not the model's: targets."""
     averaged: Tensors = field(default_factory=dict)
     """The model's variables with the averages of its weights, where the optimizer keeps any: what is evaluated and handed on."""
+    sealed: tuple[Segment, ...] = ()
+    """Where the first rows of `history` stood already in the checkpoint that this is."""
     score: float | None = None
     """How good the run was at this step, lower is better; None where it was not evaluated."""
 
@@ -56,6 +59,8 @@ class CheckpointStore:
     policy: CheckpointPolicy
     label: str = ""
     fence: Callable[[], None] = lambda: None
+    sealed: Callable[[int], Sequence[Segment]] = lambda rows: ()
+    """Given how many rows of metrics there are, says where the first of them stand, which need not be kept once more."""
     _index: CheckpointIndex = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,11 +86,12 @@ class CheckpointStore:
         self._delete(each.folder for each in before if each not in kept)
 
     def _write(self, path: str, snapshot: Snapshot) -> None:
-        files = {}
+        files, sealed = {}, list(self.sealed(len(snapshot.history)))
+        rows = snapshot.history[sum(segment.rows for segment in sealed) :]
         contents = {
             "model.safetensors": tensors_to_bytes(snapshot.model),
             "optimizer.safetensors": tensors_to_bytes(snapshot.optimizer),
-            "history.jsonl": rows_to_bytes(snapshot.history),
+            "history.jsonl": rows_to_bytes(rows),
             **({"space.safetensors": tensors_to_bytes(snapshot.space)} if snapshot.space else {}),
             **({"callbacks.safetensors": tensors_to_bytes(snapshot.callbacks)} if snapshot.callbacks else {}),
             **({"averaged.safetensors": tensors_to_bytes(snapshot.averaged)} if snapshot.averaged else {}),
@@ -99,6 +105,7 @@ class CheckpointStore:
             "score": snapshot.score,
             "saved": time.time(),
             "files": files,
+            "history": [asdict(segment) for segment in sealed],
             "position": snapshot.position,
         }
         self.fence()
@@ -124,12 +131,15 @@ class CheckpointStore:
         path = self._path(kept.folder)
         manifest = self._manifest(kept)
         contents = {name: self._verified(path + name, entry) for name, entry in manifest["files"].items()}
+        # A run of the first format has all of its rows in each checkpoint.
+        sealed = [Segment(**segment) for segment in manifest.get("history", [])]
         return Snapshot(
             step=int(manifest["step"]),
             epoch=int(manifest["epoch"]),
             model=tensors_from_bytes(contents["model.safetensors"]),
             optimizer=tensors_from_bytes(contents["optimizer.safetensors"]),
-            history=rows_from_bytes(contents["history.jsonl"]),
+            history=[*read_sealed(self.store, self.record.paths, sealed), *rows_from_bytes(contents["history.jsonl"])],
+            sealed=tuple(sealed),
             position=manifest["position"],
             space=tensors_from_bytes(contents["space.safetensors"]) if "space.safetensors" in contents else {},
             callbacks=tensors_from_bytes(contents["callbacks.safetensors"]) if "callbacks.safetensors" in contents else {},

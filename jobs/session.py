@@ -225,7 +225,7 @@ def restore(session: Session, watcher: LeadWatcher | SilentWatcher) -> Snapshot 
             _take_first_weights(session, watcher)
         session.replica.space.begin()
     draw_differently(session.replica.model, session.place.rank)
-    watcher.resume(step, snapshot.history if snapshot else [])
+    watcher.resume(step, snapshot.history if snapshot else [], snapshot.sealed if snapshot else ())
     return snapshot
 
 

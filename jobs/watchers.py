@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jobs.checkpoints import CheckpointStore, CheckpointWriter, Snapshot
@@ -11,6 +11,7 @@ from jobs.milestones import Milestones
 from jobs.progress import ProgressReporter
 from jobs.tensorboard_files import TensorBoardFiles
 from service.errors import StoreError
+from service.storage.metrics import Segment
 from service.storage.records import Document, RunRecord
 
 GoesOn = Callable[[Document], bool]
@@ -38,7 +39,7 @@ class SilentWatcher:
     def stop_requested(self) -> bool:
         return False
 
-    def resume(self, step: int, history: list[Document]) -> None: ...
+    def resume(self, step: int, history: list[Document], sealed: Sequence[Segment]) -> None: ...
 
     def started(self, summary: str, milestones: Milestones, step: int) -> None: ...
 
@@ -66,7 +67,8 @@ class LeadWatcher:
         self._tell = tell
         self._checkpoints = checkpoints
         self._goes_on = goes_on
-        self._reporter = ProgressReporter(record, attempt, {"phase": "starting", "workers": members}, record.history())
+        self._reporter = ProgressReporter(record, attempt, {"phase": "starting", "workers": members})
+        checkpoints.sealed = self._reporter.metrics.reference
         self._writer = CheckpointWriter(checkpoints, self._saved)
         self._cancel = CancelWatch(record)
         self._tensorboard = TensorBoardFiles(record, attempt)
@@ -107,10 +109,10 @@ class LeadWatcher:
             self._cancel.ask()
         return self._cancel.asked
 
-    def resume(self, step: int, history: list[Document]) -> None:
-        """Begin at `step` with the rows so far; what lies behind it in the store goes."""
+    def resume(self, step: int, history: list[Document], sealed: Sequence[Segment]) -> None:
+        """Begin at `step` with the rows so far, the first of them in sealed parts; what lies behind it in the store goes."""
         self._checkpoints.adopt(step)
-        self._reporter.restart(history)
+        self._reporter.restart(history, sealed)
         self._tensorboard.restart(history, step)
 
     def started(self, summary: str, milestones: Milestones, step: int) -> None:
@@ -158,7 +160,7 @@ class LeadWatcher:
 
 
 class CancelWatch:
-    """Looks once a second whether somebody asked the run to stop."""
+    """Looks every two seconds, in a folder more often, whether somebody asked the run to stop."""
 
     def __init__(self, record: RunRecord) -> None:
         self._record = record
@@ -180,7 +182,7 @@ class CancelWatch:
         self._stop.set()
 
     def _run(self) -> None:
-        while not self._stop.wait(1.0):
+        while not self._stop.wait(self._record.store.look_seconds):
             try:
                 if self._record.cancel_requested():
                     self._asked.set()

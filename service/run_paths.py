@@ -10,7 +10,7 @@ RUNS = "runs/"
 """Runs and sweeps alike, so that an id stands for one of them and the commands for runs work on both."""
 DATASETS = "datasets/"
 MODEL_FACTS, PICTURES, RESULTS = "model.json", "pictures.safetensors", "results.json"
-_LABEL = re.compile(r"(\d+)(?:-([0-9a-f]{8}))?(?=[-/]|\Z)")
+_LABEL = re.compile(r"(\d+)(?:-([0-9a-f]{8}))?(?=[-/.]|\Z)")
 
 
 def hardware_name(rank: int) -> str:
@@ -77,12 +77,26 @@ class RunPaths:
 
     @property
     def metrics(self) -> str:
-        """One row a report: rank 0."""
+        """The rows of metrics of a run of the first format."""
         return f"{self.root}metrics.jsonl"
 
-    def events(self, label: str, writer: str) -> str:
-        """What happened, in one file for each attempt and writer, merged by time when read."""
-        return f"{self.root}events/{label}-{check_label(writer, 'The writer')}.jsonl"
+    @property
+    def metrics_index(self) -> str:
+        """Which parts of the rows of metrics count: rank 0 of the attempt at work, by compare-and-swap."""
+        return f"{self.root}metrics.json"
+
+    @property
+    def metrics_root(self) -> str:
+        return f"{self.root}metrics/"
+
+    def metrics_part(self, label: str, number: int) -> str:
+        """Rows of metrics that follow each other, one a report: rank 0."""
+        return f"{self.metrics_root}{label}.{number:06d}.jsonl"
+
+    def events(self, label: str, writer: str, part: int = 0) -> str:
+        """What happened, in files of each attempt and writer, merged by time when read."""
+        number = f".{part:06d}" if part else ""
+        return f"{self.root}events/{label}-{check_label(writer, 'The writer')}{number}.jsonl"
 
     @property
     def events_root(self) -> str:

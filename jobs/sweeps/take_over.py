@@ -11,6 +11,7 @@ from jobs.checkpoints import CheckpointStore, Snapshot
 from jobs.progress import EventLog
 from service.errors import Damaged, NotFound
 from service.specs import TrainSpec
+from service.storage.metrics import shared_prefix
 from service.storage.records import Document, RunRecord
 
 PATIENCE = 10.0
@@ -30,7 +31,8 @@ def take_over(record: RunRecord, mutation: Document) -> int | None:
         found: int | None = submission["taken"]
         return found
     spec = TrainSpec.model_validate(mutation["spec"])
-    own = CheckpointStore(record, spec.checkpoint, _label(record))
+    label = _label(record)
+    own = CheckpointStore(record, spec.checkpoint, label)
     other = RunRecord(record.store, mutation["from"])
     donor = CheckpointStore(other, spec.checkpoint)
     taken = _newest_from(donor, other, mutation["step"])
@@ -38,8 +40,9 @@ def take_over(record: RunRecord, mutation: Document) -> int | None:
     if snapshot is not None:
         rows = [row for row in record.history() if int(row["step"]) <= snapshot.step]
         # What the run had reached beyond that is no longer its own.
+        own.sealed = lambda _: shared_prefix(record.store, record.paths, record.nonce, rows)
         own.save(_with_rate(replace(snapshot, history=rows), spec), drop_later=True)
-        record.write_history(rows)
+        record.write_history(rows, label)
     step = taken.step if taken else None
     # Last: from here on it counts as done.
     origin = {name: value for name, value in submission.items() if name not in ("format", "kind", "spec")}

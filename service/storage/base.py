@@ -54,6 +54,8 @@ class Store(ABC):
 
     url: str
     """Where the store is, as a user would type it; holds no secret."""
+    look_seconds: float = 2.0
+    """Between looks at a document that others write, and between writes of one's own that changes all the time: each is a request."""
 
     @abstractmethod
     def read(self, key: str) -> bytes:

@@ -25,6 +25,8 @@ LEFTOVER_SECONDS = 24 * 3600.0
 class LocalStore(Store):
     """Objects are files; a write is a new file that is moved into place, so a reader sees all of it or none."""
 
+    look_seconds = 0.5
+
     def __init__(self, folder: Path, patience: float = 20.0) -> None:
         self._root = folder
         self._patience = patience

@@ -18,6 +18,7 @@ from service.specs import TrainSpec
 from service.storage.base import Store
 from service.storage.checkpoint_index import kept_checkpoints
 from service.storage.documents import Document, from_bytes, rows_from_bytes, rows_to_bytes, to_bytes
+from service.storage.metrics import MetricsLedger, read_rows, shared_prefix
 from service.sweep_specs import SweepSpec
 
 __all__ = [
@@ -153,14 +154,17 @@ class RunRecord:
 
     def history(self) -> list[Document]:
         """The rows of metrics so far."""
-        try:
-            return rows_from_bytes(self.store.read(self.paths.metrics))
-        except NotFound:
-            return []
+        return read_rows(self.store, self.paths, self.nonce)
 
-    def write_history(self, rows: list[Document]) -> None:
-        """Replace the rows of metrics."""
-        self.store.write(self.paths.metrics, rows_to_bytes(rows))
+    def metrics_ledger(self, label: str) -> MetricsLedger:
+        """What an attempt writes its rows of metrics with."""
+        return MetricsLedger(self.store, self.paths, self.nonce, label, self.check_claim)
+
+    def write_history(self, rows: list[Document], label: str | None = None) -> None:
+        """Replace the rows of metrics of a run that nobody trains; parts whose rows remain stay as they are."""
+        ledger = self.metrics_ledger(label or f"{self.label(0)}-{secrets.token_hex(4)}")
+        ledger.restart(shared_prefix(self.store, self.paths, self.nonce, rows), rows)
+        ledger.flush()
 
     def events(self) -> list[Document]:
         """What happened, by time: rows of `time`, `event`, `message` and details."""

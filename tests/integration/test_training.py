@@ -19,7 +19,7 @@ def test_the_default_run(desk: Desk) -> None:
     assert "Total params" in done.err, "the model's summary is shown before the start"
     assert "epoch 20/20" in done.err
     folder = Path(desk.store_url) / "runs" / "first"
-    for name in ("spec.json", "state.json", "metrics.jsonl", "model.keras"):
+    for name in ("spec.json", "state.json", "metrics.json", "checkpoints.json", "model.keras"):
         assert (folder / name).stat().st_size, name
     assert sorted(log.parent.name[:5] + log.name for log in folder.glob("logs/*/rank-*")) == [
         "0001-rank-0.log",

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from jobs import progress
 from jobs.progress import EventLog, ProgressReporter
 from service.errors import StoreError
 from service.storage.local import LocalStore
@@ -21,7 +20,7 @@ def record(tmp_path: Path) -> RunRecord:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "INTERVAL", 0.01)
+    monkeypatch.setattr(LocalStore, "look_seconds", 0.01)
 
 
 def until(condition: Callable[[], Any], seconds: float = 20) -> None:
@@ -57,7 +56,8 @@ def test_writers_and_attempts_have_files_of_their_own_and_are_read_by_time(recor
 
 
 def test_what_a_reporter_was_told_is_there_once_it_is_closed(record: RunRecord) -> None:
-    reporter = ProgressReporter(record, 3, {"phase": "starting", "workers": []}, [{"step": 1}])
+    reporter = ProgressReporter(record, 3, {"phase": "starting", "workers": []})
+    reporter.restart([{"step": 1}])
     reporter.update(step=5, metrics={"loss": 0.5})
     reporter.update(phase="training", step=6)
     reporter.add_row({"step": 5, "loss": 0.5})
@@ -75,7 +75,7 @@ def test_what_a_reporter_was_told_is_there_once_it_is_closed(record: RunRecord) 
 
 
 def test_it_is_written_while_the_run_goes_on_without_being_asked(record: RunRecord, quick: None) -> None:
-    reporter = ProgressReporter(record, 1, {}, [])
+    reporter = ProgressReporter(record, 1, {})
     reporter.update(step=7)
     reporter.add_row({"step": 7})
     reporter.event("a", "b")
@@ -84,7 +84,7 @@ def test_it_is_written_while_the_run_goes_on_without_being_asked(record: RunReco
 
 
 def test_what_did_not_change_is_not_written_again(record: RunRecord, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    reporter = ProgressReporter(record, 1, {}, [])
+    reporter = ProgressReporter(record, 1, {})
     until(lambda: record.progress().get("attempt") == 1)
     written: list[str] = []
     write = record.store.write
@@ -98,7 +98,7 @@ def test_what_did_not_change_is_not_written_again(record: RunRecord, quick: None
 
 def test_rows_of_a_checkpoint_replace_those_so_far(record: RunRecord) -> None:
     record.write_history([{"step": 1}, {"step": 2}])
-    reporter = ProgressReporter(record, 2, {}, record.history())
+    reporter = ProgressReporter(record, 2, {})
     reporter.restart([{"step": 1}])
     reporter.add_row({"step": 3})
     reporter.close()
@@ -107,7 +107,8 @@ def test_rows_of_a_checkpoint_replace_those_so_far(record: RunRecord) -> None:
 
 def test_rows_that_are_changed_later_do_not_change_what_was_given(record: RunRecord) -> None:
     rows = [{"step": 1}]
-    reporter = ProgressReporter(record, 1, {}, rows)
+    reporter = ProgressReporter(record, 1, {})
+    reporter.restart(rows)
     reporter.add_row({"step": 2})
     assert rows == [{"step": 1}]
     reporter.close()
@@ -120,7 +121,7 @@ def test_a_store_that_refuses_is_told_to_the_caller_and_does_not_end_the_process
         raise StoreError("no space")
 
     monkeypatch.setattr(record.store, "write", refuse)
-    reporter = ProgressReporter(record, 1, {}, [])
+    reporter = ProgressReporter(record, 1, {})
 
     def told() -> bool:
         try:
@@ -136,8 +137,8 @@ def test_a_store_that_refuses_is_told_to_the_caller_and_does_not_end_the_process
 
 
 def test_a_close_tells_of_a_last_write_that_was_refused(record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "INTERVAL", 60)
-    reporter = ProgressReporter(record, 1, {}, [])
+    monkeypatch.setattr(LocalStore, "look_seconds", 0.9)
+    reporter = ProgressReporter(record, 1, {})
 
     def refuse(*_: Any, **__: Any) -> str:
         raise StoreError("no space")
