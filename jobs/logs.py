@@ -4,26 +4,34 @@ import contextlib
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from service.errors import StoreError
+from service.run_paths import LOG_PART
 from service.storage.base import Store
 
 LONGEST_LOG = 16 * 1024**2
 """Bytes; of a longer log the store keeps the end (assumed: more than anybody reads)."""
-INTERVAL = 2.0
+LOOKS = 5
+"""Looks at a store for each copy of a log that grew: ten seconds with a bucket (assumed: a person who follows it waits so long)."""
 LOG = "log"
 """The name of the growing file in its scratch folder."""
 
 
 class LogShipper:
-    """Copies a growing file to the store every two seconds while it changes."""
+    """Copies a growing file to the store while it grows, in parts of `LOG_PART` bytes: those that are full are not copied again.
 
-    def __init__(self, store: Store, key: str, file: Path) -> None:
+    Where a part begins is told by its number alone, so that another process can go on with the same file.
+    """
+
+    def __init__(self, store: Store, key: Callable[[int], str], file: Path) -> None:
         self._store = store
         self._key = key
         self._file = file
-        self._shipped = -1
+        self._shipped = 0
+        self._first = 0
+        """The first part that is kept."""
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
@@ -33,16 +41,19 @@ class LogShipper:
         """Copy what there is now; a store that refuses costs the log, not the run."""
         sys.stdout.flush()
         sys.stderr.flush()
-        with self._lock:
+        with self._lock, contextlib.suppress(StoreError):
             size = self._file.stat().st_size
-            if size == self._shipped:
+            if size == 0 or size == self._shipped:
                 return
-            with self._file.open("rb") as file:
-                file.seek(max(0, size - LONGEST_LOG))
-                data = file.read()
-            with contextlib.suppress(StoreError):
-                self._store.write(self._key, data)
-                self._shipped = size
+            first = max(0, -(-(size - LONGEST_LOG) // LOG_PART))
+            for part in range(max(first, self._shipped // LOG_PART), -(-size // LOG_PART)):
+                with self._file.open("rb") as file:
+                    file.seek(part * LOG_PART)
+                    self._store.write(self._key(part), file.read(min(LOG_PART, size - part * LOG_PART)))
+                self._shipped = min(size, (part + 1) * LOG_PART)
+            while self._first < first:
+                self._store.delete(self._key(self._first))
+                self._first += 1
 
     def close(self) -> None:
         """Copy the rest and stop."""
@@ -50,7 +61,7 @@ class LogShipper:
         self.ship()
 
     def _run(self) -> None:
-        while not self._stop.wait(INTERVAL):
+        while not self._stop.wait(LOOKS * self._store.look_seconds):
             self.ship()
 
 

@@ -26,6 +26,7 @@ def main() -> int:
 
 def report(order: dict[str, object]) -> None:
     """Write the failure to the store and, with what the worker printed so far, to its log."""
+    from functools import partial
     from pathlib import Path
 
     from jobs.logs import LogShipper
@@ -39,7 +40,8 @@ def report(order: dict[str, object]) -> None:
     record = RunRecord(open_store(settings, patience=settings.store_patience), str(order["run_id"]), str(order["nonce"]))
     attempt, rank = int(str(order["attempt"])), int(str(order["rank"]))
     report_failure(record, attempt, rank, InfrastructureFailure(str(order["message"])))
-    LogShipper(record.store, record.paths.log(record.label(attempt), rank), Path(str(order["log"]))).close()
+    key = partial(record.paths.log, record.label(attempt), rank)
+    LogShipper(record.store, key, Path(str(order["log"]))).close()
 
 
 if __name__ == "__main__":

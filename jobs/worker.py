@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def run_worker(config: WorkerConfig, rank: int, goes_on: Callable[[Document], bo
     settings = config.settings()
     store = open_store(settings, patience=settings.store_patience)
     record = RunRecord(store, config.run_id, config.nonce)
-    shipper = LogShipper(store, record.paths.log(record.label(config.attempt), rank), log_file)
+    shipper = LogShipper(store, partial(record.paths.log, record.label(config.attempt), rank), log_file)
     say(f"worker {rank} of {config.workers} on {socket.gethostname()}, process {os.getpid()}, attempt {config.attempt}")
     try:
         _run(config, settings, record, rank, log_file, goes_on)

@@ -1,7 +1,8 @@
 """The new lines of a run's logs, as its workers ship them to the store, until the run ends."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from service import runs
 from service.errors import InfrastructureFailure, NotFound, StoreUnreachable
@@ -10,7 +11,7 @@ from service.storage.base import ObjectInfo, Store
 from service.storage.records import ENDED, Document, RunRecord
 
 LOOK_SECONDS = 1.0
-"""Between looks at the store (assumed: workers ship every two seconds)."""
+"""Between looks at the store (assumed: workers ship every ten seconds to a bucket, more often to a folder)."""
 OVERLAP = 512
 """Bytes of what was shown last that are read again, to see that the log went on and did not slide or start anew (assumed)."""
 
@@ -59,53 +60,73 @@ class _Logs:
     run_id: str
     attempt: int | None
     rank: int | None
-    _tails: dict[str, "_Tail"] = field(default_factory=dict)
+    _tails: dict[tuple[int, int | None], "_Tail"] = field(default_factory=dict)
     _first: int | None = None
     _nonce: str | None = None
 
     def news(self, last: bool) -> Iterator[Lines]:
         """The new lines of all logs that are wanted; `last`: also the rest of a line that was not ended."""
-        root = RunPaths(self.run_id).logs
         if self._nonce is None:
             self._nonce = RunRecord(self.store, self.run_id).nonce
-        found = [(info, where) for info in self.store.list(root) if (where := runs.log_of(info.key[len(root) :], self._nonce))]
+        found = runs.log_parts(self.store, RunPaths(self.run_id).logs, self._nonce)
         if self._first is None and found:
             # One that only starts to look does not want the attempts that are over.
-            self._first = self.attempt if self.attempt is not None else max(number for _, (number, _) in found)
-        for info, (number, rank) in sorted(found, key=lambda pair: (pair[1][0], -1 if pair[1][1] is None else pair[1][1])):
+            self._first = self.attempt if self.attempt is not None else max(part.attempt for part in found)
+        for (number, rank), parts in groupby(found, key=lambda part: (part.attempt, part.rank)):
             wanted = number == self.attempt if self.attempt is not None else number >= (self._first or 0)
             if wanted and (self.rank is None or rank == self.rank):
-                tail = self._tails.setdefault(info.key, _Tail(self.store, info.key))
-                text, skipped = tail.news(info, last)
+                text, skipped = self._tails.setdefault((number, rank), _Tail(self.store)).news(list(parts), last)
                 if text:
                     yield Lines(number, rank, text, skipped)
 
 
 @dataclass
 class _Tail:
-    """One log: how far it was shown, and the end of that."""
+    """One log: how far it was shown, in the part that was read last, and the end of that."""
+
+    store: Store
+    _part: int = -1
+    _object: "_Object | None" = None
+    _open: bytes = b""
+
+    def news(self, parts: Sequence[runs.LogPart], last: bool) -> tuple[str, bool]:
+        """What came since the last look, as whole lines, and whether something before it is lost."""
+        data, skipped = b"", False
+        for part in parts:
+            if part.number < self._part:
+                continue
+            if part.number > self._part or self._object is None:
+                skipped |= part.number > self._part + 1
+                self._part, self._object = part.number, _Object(self.store, part.info.key)
+            new, lost = self._object.news(part.info, last)
+            data, skipped = data + new, skipped or lost
+        whole = self._open + data
+        end = len(whole) if last else whole.rfind(b"\n") + 1
+        self._open = whole[end:]
+        return whole[:end].decode(errors="replace"), skipped
+
+
+@dataclass
+class _Object:
+    """One object: how far it was read, and the end of that."""
 
     store: Store
     key: str
     _offset: int = 0
     _shown: bytes = b""
-    _open: bytes = b""
     _seen: tuple[int, float] = (0, 0.0)
 
-    def news(self, info: ObjectInfo, last: bool) -> tuple[str, bool]:
-        """What came since the last look, as whole lines, and whether something before it is lost."""
-        data, skipped = b"", False
+    def news(self, info: ObjectInfo, last: bool) -> tuple[bytes, bool]:
+        """What came since the last look, and whether something before it is lost."""
         # Its last bytes may have been shipped within the same second as those before.
-        if (info.size, info.modified) != self._seen or last:
-            try:
-                data, skipped = self._read(info.size)
-            except NotFound:
-                return "", False
-            self._seen = (info.size, info.modified)
-        whole = self._open + data
-        end = len(whole) if last else whole.rfind(b"\n") + 1
-        self._open = whole[end:]
-        return whole[:end].decode(errors="replace"), skipped
+        if (info.size, info.modified) == self._seen and not last:
+            return b"", False
+        try:
+            found = self._read(info.size)
+        except NotFound:
+            return b"", False
+        self._seen = (info.size, info.modified)
+        return found
 
     def _read(self, size: int) -> tuple[bytes, bool]:
         overlap = self._shown
@@ -114,7 +135,7 @@ class _Tail:
         if data.startswith(overlap):
             new, skipped = data[len(overlap) :], False
         else:
-            # Of a very long log the store keeps the end: what was shown last stands further ahead now, or is gone.
+            # Of a very long log of the first format the store keeps the end: what was shown last stands further ahead, or is gone.
             data, start = self.store.read(self.key), 0
             at = data.find(overlap)
             new, skipped = (data[at + len(overlap) :], False) if at >= 0 else (data, True)

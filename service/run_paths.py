@@ -9,6 +9,8 @@ from service.names import check_label, check_run_id
 RUNS = "runs/"
 """Runs and sweeps alike, so that an id stands for one of them and the commands for runs work on both."""
 DATASETS = "datasets/"
+LOG_PART = 256 * 1024
+"""Bytes of each part of a worker's log but the last (assumed: what is copied again is small, and a long log has few parts)."""
 MODEL_FACTS, PICTURES, RESULTS = "model.json", "pictures.safetensors", "results.json"
 _LABEL = re.compile(r"(\d+)(?:-([0-9a-f]{8}))?(?=[-/.]|\Z)")
 
@@ -126,9 +128,10 @@ class RunPaths:
     def logs(self) -> str:
         return f"{self.root}logs/"
 
-    def log(self, label: str, rank: int) -> str:
-        """What a worker of an attempt printed: that worker."""
-        return f"{self.logs}{label}/rank-{rank}.log"
+    def log(self, label: str, rank: int, part: int = 0) -> str:
+        """What a worker of an attempt printed, in parts of `LOG_PART` bytes: that worker."""
+        number = f".{part:06d}" if part else ""
+        return f"{self.logs}{label}/rank-{rank}{number}.log"
 
     def driver_log(self, label: str) -> str:
         """What the driver printed up to and in an attempt: its supervisor."""

@@ -8,15 +8,15 @@ from typing import Any
 
 from service.errors import Damaged, InvalidInput, StoreUnreachable, UnknownName
 from service.names import is_run_id
-from service.run_paths import RUNS, RunPaths, number_of
-from service.storage.base import Store
+from service.run_paths import LOG_PART, RUNS, RunPaths, number_of
+from service.storage.base import ObjectInfo, Store
 from service.storage.records import ENDED, LEASE_SECONDS, Document, RunRecord, from_bytes, is_deleted, lease_is_live, run_summary
 from service.storage.standing import end_without_driver, is_driven, standing
 from service.trials import sweep_document
 
 EVENT_SECONDS = 2.0
 """Between looks at the events and the lease while watching (assumed: they matter less often than the step)."""
-_LOG_NAME = re.compile(r"[^/]+/(?:rank-(\d+)|driver)\.log\Z")
+_LOG_NAME = re.compile(r"[^/]+/(?:rank-(\d+)|driver)(?:\.(\d+))?\.log\Z")
 
 
 def show(store: Store, run_id: str) -> Document:
@@ -209,28 +209,51 @@ class Log:
     text: str
 
 
-def log_of(name: str, nonce: str) -> tuple[int, int | None] | None:
-    """The attempt and the rank (None: the driver) of a log, by its name below the run's logs; None for another object."""
-    match, number = _LOG_NAME.fullmatch(name), number_of(name, nonce)
-    return None if match is None or number is None else (number, int(match[1]) if match[1] else None)
+@dataclass(frozen=True)
+class LogPart:
+    """One object of a log, in the order of attempts, ranks (the driver's, None, first) and parts."""
+
+    attempt: int
+    rank: int | None
+    number: int
+    info: ObjectInfo
+
+
+def log_parts(store: Store, root: str, nonce: str) -> list[LogPart]:
+    """All parts of all logs below `root`; those of a worker follow each other by `LOG_PART` bytes."""
+    found = []
+    for info in store.list(root):
+        name = info.key[len(root) :]
+        match, attempt = _LOG_NAME.fullmatch(name), number_of(name, nonce)
+        if match is not None and attempt is not None:
+            found.append(LogPart(attempt, int(match[1]) if match[1] else None, int(match[2] or 0), info))
+    return sorted(found, key=lambda part: (part.attempt, -1 if part.rank is None else part.rank, part.number))
 
 
 def logs(store: Store, run_id: str, attempt: int | None = None, rank: int | None = None) -> list[Log]:
     """The logs of an attempt (None: the latest that has any), of all its ranks or of one; raise UnknownName."""
     record = RunRecord(store, run_id)
     record.submission()
-    root = record.paths.logs
-    found = [(where, info.key) for info in store.list(root) if (where := log_of(info.key[len(root) :], record.nonce))]
-    attempts = sorted({number for (number, _), _ in found})
+    found = log_parts(store, record.paths.logs, record.nonce)
+    attempts = sorted({part.attempt for part in found})
     if not attempts:
         raise UnknownName(f"The run {run_id!r} has no logs yet; `delayline runs show {run_id}` says how it stands.")
     wanted = attempts[-1] if attempt is None else attempt
-    chosen = sorted((-1 if number is None else number, key) for (attempted, number), key in found if attempted == wanted)
-    chosen = [(number, key) for number, key in chosen if rank is None or number == rank]
+    chosen = [part for part in found if part.attempt == wanted and (rank is None or part.rank == rank)]
     if not chosen:
         which = f"attempt {wanted}" + (f", rank {rank}" if rank is not None else "")
         raise UnknownName(f"The run {run_id!r} has no log of {which}; there are attempts {', '.join(map(str, attempts))}.")
-    return [Log(wanted, None if number < 0 else number, store.read(key).decode(errors="replace")) for number, key in chosen]
+    data = store.read_many([part.info.key for part in chosen])
+    texts: dict[int | None, bytes] = {}
+    for part in chosen:
+        begun = texts.setdefault(part.rank, _left_out(part.number))
+        texts[part.rank] = begun + data.get(part.info.key, b"")
+    return [Log(wanted, number, text.decode(errors="replace")) for number, text in texts.items()]
+
+
+def _left_out(parts: int) -> bytes:
+    """What stands in the place of parts that are no longer kept."""
+    return f"[the first {parts * LOG_PART:,} bytes are no longer kept]\n".encode() if parts else b""
 
 
 def cancel(store: Store, run_id: str) -> str:

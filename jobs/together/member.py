@@ -5,7 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import keras
@@ -37,7 +37,7 @@ from service.storage.records import RunRecord
 class MemberLog:
     """A member's own lines of what its process says, kept in the store as a worker's log."""
 
-    def __init__(self, store: Store, key: str) -> None:
+    def __init__(self, store: Store, key: Callable[[int], str]) -> None:
         self._folder = ScratchFolder("worker")
         file = Path(self._folder.name, LOG)
         self._file = file.open("w", buffering=1, encoding="utf-8")
@@ -72,7 +72,7 @@ class Member:
         self._first: Held
         self._settings = settings
         self._ending = contextlib.ExitStack()
-        self.log = MemberLog(store, self.record.paths.log(self.record.label(config.attempt), 0))
+        self.log = MemberLog(store, partial(self.record.paths.log, self.record.label(config.attempt), 0))
         self.log.tell(f"{self.record.run_id} in process {os.getpid()} on {socket.gethostname()}, attempt {config.attempt}")
 
     @cached_property
