@@ -1,5 +1,6 @@
 """Drives one run: holds its lease, makes attempts until one succeeds or it is clear that none will, keeps its state."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from service.storage.records import Document, Lease, RunRecord, from_bytes
 WATCH_SECONDS = 0.5
 CANCEL_PATIENCE = 90.0
 """Seconds that a cancelled attempt may take to save and end (assumed: a slow epoch's evaluation and an upload)."""
+HUNG_LOOKS = 15
+"""While it trains, rank 0 looks for a request to stop, and the driver of a bucket so much more seldom: for a rank 0 that hangs (assumed)."""
 _WORSE_FIRST = ("lease", "user", "invalid", "store", "infrastructure")
 
 
@@ -56,6 +59,7 @@ class Driver(DriverNotes):
     state: Document = field(default_factory=dict)
     _heartbeat: Heartbeat | None = None
     _stop_reason: str | None = None
+    _looked: dict[str, float] = field(default_factory=dict)
     _events: EventLog | None = None
 
     def run(self) -> int:
@@ -114,7 +118,7 @@ class Driver(DriverNotes):
             return group.size()
 
         try:
-            count = self._wait_for(enter, group.wait_limit, lambda: self._stop_wanted() or self._out_of_time())
+            count = self._wait_for(enter, group.wait_limit, lambda: self._stop_wanted(self._looks_now()) or self._out_of_time())
         except InfrastructureFailure as error:
             return Outcome("failed", error_document("infrastructure", error.exit_code, str(error)))
         return Outcome("cancelled") if count is None else count
@@ -161,10 +165,11 @@ class Driver(DriverNotes):
         """Wait for the attempt's end; notice a request to stop, the time limit, a dead cluster."""
         deadline: float | None = None
         while not attempt.wait(WATCH_SECONDS):
-            self._note_phase(number)
+            if self._is_due("phase", 1):
+                self._note_phase(number)
             if self.stops.at_once.is_set():
                 return Outcome("cancelled")
-            if deadline is None and (self._stop_wanted() or self._out_of_time()):
+            if deadline is None and (self._stop_wanted(looks=self._looks_now()) or self._out_of_time()):
                 deadline = time.monotonic() + (SAVE_SECONDS if self.stops.by_system else CANCEL_PATIENCE)
             if deadline is not None and (time.monotonic() > deadline or self.state["state"] == "starting"):
                 return Outcome("cancelled")
@@ -172,9 +177,24 @@ class Driver(DriverNotes):
                 return Outcome("failed", error_document("infrastructure", 4, "Ray's own processes on this machine were lost."))
         return self._judge(attempt, number)
 
-    def _stop_wanted(self) -> bool:
+    def _is_due(self, what: str, looks: int) -> bool:
+        """Whether the store is to be asked again, after so many of its usual pauses."""
+        now = time.monotonic()
+        if now - self._looked.get(what, -math.inf) < looks * self.record.store.look_seconds:
+            return False
+        self._looked[what] = now
+        return True
+
+    def _looks_now(self) -> bool:
+        seldom = self.state["state"] == "running" and self.record.store.counts_requests
+        return self._is_due("cancel", HUNG_LOOKS if seldom else 1)
+
+    def _stop_wanted(self, looks: bool = True) -> bool:
+        """Whether a signal, the time limit or, where it `looks` at the store, a request there wants the run to stop."""
         if self._stop_reason is not None or self.stops.wanted.is_set():
             return True
+        if not looks:
+            return False
         try:
             return self.record.cancel_requested()
         except StoreError:

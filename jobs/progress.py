@@ -121,7 +121,7 @@ class ProgressReporter:
 
     def _due(self) -> set[str]:
         """What is to be written now. A bucket is asked less than once for each look, on average: rows and events wait for their turn."""
-        if self._record.store.look_seconds < 1:
+        if not self._record.store.counts_requests:
             return {"progress", "rows", "events"}
         self._credit = min(TICK_CREDIT, self._credit + TICK_CREDIT)
         self._since_rows += 1

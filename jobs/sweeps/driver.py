@@ -240,7 +240,7 @@ class SweepDriver(DriverNotes):
     def _watch(self) -> None:
         """Notice a request to stop and the end of the budget; write the sweep's progress."""
         began, used, told = time.monotonic(), float(self.state["used_seconds"]), 0.0
-        while not self._over.wait(LOOK_SECONDS):
+        while not self._over.wait(max(LOOK_SECONDS, self.record.store.look_seconds)):
             self.state["used_seconds"] = used + time.monotonic() - began
             with contextlib.suppress(StoreError):
                 if self._why is None and self._stop_wanted():

@@ -182,7 +182,7 @@ class Trial:
                 yield row
         while self._thread.is_alive() or not self._rows.empty():
             if self._distributed:
-                time.sleep(LOOK_SECONDS)
+                time.sleep(max(LOOK_SECONDS, self._record.store.look_seconds))
                 rows = [row for row in self._record.history() if self._is_judged(row) and int(row["step"]) > self._told]
             else:
                 rows = self._handed_over()
@@ -208,7 +208,7 @@ class Trial:
         if self._order.by_evaluation and self._is_judged(row) and not self._stopped.is_set():
             self._waits = True
             self._rows.put(row)
-            while not self._wanted.acquire(timeout=LOOK_SECONDS):
+            while not self._wanted.acquire(timeout=max(LOOK_SECONDS, self._record.store.look_seconds)):
                 if self._asked_to_stop():
                     return False
             self._waits = self._stopped.is_set()

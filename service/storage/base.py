@@ -55,7 +55,9 @@ class Store(ABC):
     url: str
     """Where the store is, as a user would type it; holds no secret."""
     look_seconds: float = 2.0
-    """Between looks at a document that others write, and between writes of one's own that changes all the time: each is a request."""
+    """Between looks at a document that others write, and between writes of one's own that changes all the time (assumed)."""
+    counts_requests: bool = True
+    """Whether each look and write is a request to a server, of which a run is to make few."""
 
     @abstractmethod
     def read(self, key: str) -> bytes:

@@ -26,6 +26,7 @@ class LocalStore(Store):
     """Objects are files; a write is a new file that is moved into place, so a reader sees all of it or none."""
 
     look_seconds = 0.5
+    counts_requests = False
 
     def __init__(self, folder: Path, patience: float = 20.0) -> None:
         self._root = folder

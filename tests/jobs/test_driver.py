@@ -126,6 +126,7 @@ def play(
 ) -> Iterator[Callable[..., tuple[int, Stage]]]:
     """Drives the run with these acts to its end."""
     monkeypatch.setattr(driver_module, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(LocalStore, "look_seconds", 0.01)
 
     def drive(
         *acts: Act, fresh: bool = False, stage: Stage | None = None, stops: Stops | None = None, **keys: Any
