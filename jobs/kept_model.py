@@ -7,12 +7,23 @@ from pathlib import Path
 import keras
 
 from jobs.models.user_code import describe
+from service.errors import Conflict, InfrastructureFailure
 from service.scratch import ScratchFolder
 from service.storage.records import RunRecord
+from service.storage.shared_document import ROUNDS
 
 
-def keep_model(model: keras.Model, record: RunRecord, rank: int, event: Callable[[str, str], None]) -> None:
-    """Save `model.keras`. Every worker takes part, because reading some variables is a collective; rank 0 uploads."""
+def keep_model(
+    model: keras.Model,
+    record: RunRecord,
+    rank: int,
+    event: Callable[[str, str], None],
+    still_own: Callable[[], None] = lambda: None,
+) -> None:
+    """Save `model.keras`. Every worker takes part, because reading some variables is a collective; rank 0 uploads.
+
+    `still_own` raises LeaseLost once the run is another attempt's.
+    """
     with _plain_model(model), ScratchFolder("model") as folder:
         path = Path(folder) / "model.keras"
         try:
@@ -25,7 +36,26 @@ def keep_model(model: keras.Model, record: RunRecord, rank: int, event: Callable
             )
             return
         if rank == 0:
-            record.store.upload(path, record.paths.model)
+            upload_owned(record, path, still_own)
+
+
+def upload_owned(record: RunRecord, path: Path, still_own: Callable[[], None]) -> None:
+    """Upload a file as the run's model over the version that is there; raise LeaseLost, having replaced nothing, for another attempt's run.
+
+    First the version is looked at, then whether the run is still this attempt's: a model that a later attempt writes after
+    that is another version, and one that it wrote before that was written once the run was its own.
+    """
+    store, key = record.store, record.paths.model
+    for _ in range(ROUNDS):
+        version = store.version_of(key)
+        still_own()
+        try:
+            store.upload(path, key, if_absent=version is None, if_version=version)
+            return
+        except Conflict:
+            # An attempt that is over was at it, or this one, whose answer was lost.
+            continue
+    raise InfrastructureFailure(f"The model {key} in {store.url} was replaced by others all the time; the attempt starts again.")
 
 
 @contextlib.contextmanager

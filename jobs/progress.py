@@ -104,6 +104,13 @@ class ProgressReporter:
         if self._error is not None:
             raise self._error
 
+    def confirm(self) -> None:
+        """Write the progress now, in the caller's thread; raise LeaseLost where a later attempt has written its own."""
+        self.check()
+        with self._lock:
+            document = {**self._document, "time": time.time()}
+        self._write_progress(document)
+
     def close(self) -> None:
         """Write the rest and stop; raise the error that a write met."""
         self._stop.set()

@@ -141,7 +141,7 @@ def finish(
         metrics |= _end_with_best(session, watcher)
         step = course.state.step
         metrics |= judged(test or _test(session), "test", course.milestones.epoch(step), step)
-        keep_model(session.replica.model, session.record, session.place.rank, watcher.event)
+        keep_model(session.replica.model, session.record, session.place.rank, watcher.event, watcher.still_own)
         analyse(_subject(session), watcher.event)
     watcher.ended(outcome, metrics, course.state)
 

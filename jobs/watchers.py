@@ -36,6 +36,8 @@ class SilentWatcher:
 
     def save(self, take: Callable[[], Snapshot]) -> None: ...
 
+    def still_own(self) -> None: ...
+
     def stop_requested(self) -> bool:
         return False
 
@@ -101,6 +103,11 @@ class LeadWatcher:
         began = time.monotonic()
         self._writer.submit(take())
         self._waited += time.monotonic() - began
+
+    def still_own(self) -> None:
+        """Raise LeaseLost when another attempt goes on with the run."""
+        self._checkpoints.fence()
+        self._reporter.confirm()
 
     def stop_requested(self) -> bool:
         """Whether somebody cancelled the run, or wants it to go no further than its newest row."""
