@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from jobs.driver_notes import DriverNotes, error_document
+from jobs.driver_notes import DriverNotes, error_document, seconds_of
 from jobs.groups import Attempt, Group
 from jobs.heartbeat import Heartbeat
 from jobs.progress import EventLog
@@ -13,10 +13,12 @@ from jobs.retries import failures_in_a_row, pause_after
 from jobs.stops import SAVE_SECONDS, SIGNAL, Stops
 from jobs.worker import WorkerConfig
 from jobs.worker_group import WorkerGroup
-from service.errors import InfrastructureFailure, StoreError
+from service.errors import InfrastructureFailure, LeaseLost, StoreError
 from service.settings import Settings
 from service.specs import TrainSpec
-from service.storage.records import Document, Lease, RunRecord, from_bytes
+from service.storage.cancel_requests import TIME_LIMIT
+from service.storage.leases import Lease
+from service.storage.records import Document, RunRecord, from_bytes
 
 WATCH_SECONDS = 0.5
 CANCEL_PATIENCE = 90.0
@@ -61,6 +63,8 @@ class Driver(DriverNotes):
     _stop_reason: str | None = None
     _looked: dict[str, float] = field(default_factory=dict)
     _events: EventLog | None = None
+    _began: float | None = None
+    """The newest attempt, by the monotonic clock."""
 
     def run(self) -> int:
         """Make attempts until the run ends; return the exit code. The final state is in the store by then."""
@@ -75,14 +79,27 @@ class Driver(DriverNotes):
                 group.disconnect()
 
     def _take_over(self) -> None:
-        previous = self.record.state()
-        first = len(previous["attempts"]) + 1 if self.fresh_budget else previous.get("first_attempt", 1)
-        self.state = {**self._taken_over(previous), "first_attempt": first}
-        self.record.clear_cancel()
-        self._save()
+        def take(previous: Document) -> Document:
+            first = len(previous["attempts"]) + 1 if self.fresh_budget else previous.get("first_attempt", 1)
+            return {**self._taken_over(previous), "first_attempt": first}
+
+        self.record.guard, self.lease.details = self.lease.assure, self._told_to_successor
+        self.state = self.record.take_state(take)
+        # What the driver before asked for is asked for again, if it is still due.
+        self.record.cancel.withdraw(TIME_LIMIT, SIGNAL)
+
+    def _told_to_successor(self) -> Document:
+        """In the lease: how long the attempt under way has run."""
+        attempts = self.state.get("attempts") or [{"finished": 0.0}]
+        if self._began is None or attempts[-1]["finished"] is not None:
+            return {}
+        return {"attempt": {"number": attempts[-1]["number"], "seconds": time.monotonic() - self._began}}
 
     def _attempts(self, group: Group) -> Outcome:
         while not self._used_up():
+            if self._stop_wanted():
+                # Asked for before there was anything to stop: as the run went from one driver to this one.
+                return Outcome("cancelled")
             room = self._room(group)
             if isinstance(room, Outcome):
                 return room
@@ -127,21 +144,28 @@ class Driver(DriverNotes):
         number = len(self.state["attempts"]) + 1
         attempt: Document = {"number": number, "workers": [], "started": time.time(), "finished": None, "reason": None}
         self._begin_events(number)
+        self._began = time.monotonic()
         self.state["attempts"].append(attempt)
         self.state["attempt"] = number
         self._save()
         self._event("attempt", f"attempt {number} starts {count} worker{'s' * (count != 1)}", attempt=number, workers=count)
         try:
             outcome = self._watch(group, group.start(self._worker_config(number, count)), number)
+        except LeaseLost:
+            raise
         except InfrastructureFailure as error:
             outcome = Outcome("failed", error_document("infrastructure", error.exit_code, str(error)))
         reason = outcome.error["message"] if outcome.error else outcome.result
-        attempt |= {"finished": time.time(), "reason": SIGNAL if reason == "cancelled" and self.stops.by_system else reason}
+        attempt |= self._end_of_attempt(SIGNAL if reason == "cancelled" and self.stops.by_system else reason)
         attempt |= {**self._members(number), "saved": self._newest_checkpoint()}
         if outcome.error:
             self._event("attempt failed", f"attempt {number} failed: {outcome.error['message']}", kind=outcome.error["kind"])
         self._save()
         return outcome
+
+    def _end_of_attempt(self, reason: str) -> Document:
+        seconds = 0.0 if self._began is None else time.monotonic() - self._began
+        return {"finished": time.time(), "seconds": seconds, "reason": reason}
 
     def _start_over(self, group: Group) -> None:
         """Replace this process by a new one that goes on: Ray cannot leave a cluster that died under it."""
@@ -202,10 +226,16 @@ class Driver(DriverNotes):
 
     def _out_of_time(self) -> bool:
         limit = self.spec.time_limit
-        if limit is None or sum((each["finished"] or time.time()) - each["started"] for each in self._counted()) < limit:
+        if limit is None:
+            return False
+        counted = self._counted()
+        used = sum(seconds_of(each) for each in counted if each["finished"] is not None)
+        if counted and counted[-1]["finished"] is None:
+            used += time.monotonic() - (self._began or time.monotonic())
+        if used < limit:
             return False
         self._stop_reason = f"The time limit of {limit:g} s was reached; continue with --resume and a higher time_limit."
-        self.record.request_cancel()
+        self.record.request_cancel(TIME_LIMIT)
         return True
 
     def _note_phase(self, number: int) -> None:
@@ -251,6 +281,8 @@ class Driver(DriverNotes):
             "position": {name: progress.get(name) for name in ("epoch", "epochs", "step", "steps")},
             "error": error,
             "exit_code": code,
+            # A person's request that comes as the system stops this driver is the next one's.
+            **self.record.handled_cancel(self.state, *((SIGNAL,) if interrupted else ())),
         }
         if interrupted:
             code = InfrastructureFailure.exit_code
@@ -260,7 +292,6 @@ class Driver(DriverNotes):
             )
         else:
             self._event("ended", f"the run ended: {result}", state=result)
-        self.record.clear_cancel()
         self._save()
         if self._heartbeat is not None:
             self._heartbeat.release()

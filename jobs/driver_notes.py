@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from jobs.progress import EventLog
 from jobs.stops import Stops
 from service.errors import InfrastructureFailure, StoreError
-from service.storage.records import Document, Lease, RunRecord, run_summary
+from service.storage.leases import Lease
+from service.storage.records import HANDLED, Document, RunRecord, run_summary
 
 LONGEST_WAIT = 5.0
 """Between looks for room (assumed: short beside what a node takes to come)."""
@@ -36,6 +37,7 @@ class DriverNotes:
         self.say(message)
         if self._events is not None:
             self._events.add(event, message, **details)
+            self.record.guard()
             self._events.flush()
 
     def _begin_events(self, number: int) -> None:
@@ -79,9 +81,12 @@ class DriverNotes:
         """The state of a run that begins or goes on; attempts that another driver left open are ended."""
         for attempt in previous["attempts"]:
             if attempt.get("finished") is None:
-                attempt |= {"finished": time.time(), "reason": "the driver was lost"}
+                lost = {"finished": time.time(), "seconds": seconds_of_lost(attempt, self.lease.replaced)}
+                attempt |= {**lost, "reason": "the driver was lost"}
                 attempt |= {**self._members(attempt["number"]), "saved": self._newest_checkpoint()}
+        handled = {HANDLED: previous[HANDLED]} if HANDLED in previous else {}
         return {
+            **handled,
             "state": "starting",
             "attempts": previous["attempts"],
             "started": previous.get("started") or time.time(),
@@ -117,6 +122,22 @@ class DriverNotes:
         if spec != self.record.submission()["spec"]:
             arguments += ["--spec-changes", json.dumps(spec)]
         os.execv(sys.executable, [sys.executable, "-m", module, *arguments, "--lease-token", self.lease.token])
+
+
+def seconds_of_lost(attempt: Document, lease: Document) -> float:
+    """For how long an attempt of a driver that was lost ran, as far as its lease says it; each by one machine's own clock."""
+    told = lease.get("attempt") or {}
+    if told.get("number") == attempt["number"]:
+        return float(told["seconds"])
+    # In the first format a lease and an attempt have times by their driver's clock.
+    return max(0.0, float(lease.get("heartbeat") or 0.0) - float(attempt["started"])) if "beat" not in lease else 0.0
+
+
+def seconds_of(attempt: Document) -> float:
+    """For how long an attempt that is over ran; by its driver's wall clock in the first format."""
+    if "seconds" in attempt:
+        return float(attempt["seconds"])
+    return float(attempt["finished"] or attempt["started"]) - float(attempt["started"])
 
 
 def error_document(kind: str, exit_code: int, message: str) -> Document:

@@ -17,7 +17,8 @@ from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage import open_store
 from service.storage.base import Store
-from service.storage.records import ENDED, Document, Lease, RunRecord, as_of_today
+from service.storage.leases import Lease
+from service.storage.records import ENDED, Document, RunRecord, as_of_today
 from service.sweep_specs import SweepSpec
 from service.trials import goes_further
 from service.user_folder import folder_of_modules
@@ -114,6 +115,7 @@ def claim(record: RunRecord, spec: TrainSpec | SweepSpec, stem: str, check: Call
     """
     command = ["python", "-m", f"jobs.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
     origin = {"recipe": stem, "command": command, "folder": str(Path.cwd())}
+    asked = record.cancel.standing().get("id")
     if record.store.exists(record.paths.spec) or not record.claim(spec, {**origin, **check()}):
         stored, wanted = as_of_today(record.submission()["spec"], type(spec)), spec.document()
         differing = sorted(key for key in {*stored, *wanted} if stored.get(key) != wanted.get(key))
@@ -121,6 +123,8 @@ def claim(record: RunRecord, spec: TrainSpec | SweepSpec, stem: str, check: Call
             raise InvalidInput(
                 f"The run {record.run_id!r} exists with another {', '.join(differing)}: use another --name, or the spec that it has."
             )
+        if asked and record.state()["state"] in ENDED:
+            record.cancel.withdraw(request=asked)
     say(f"run {record.run_id}")
     return record.run_id
 

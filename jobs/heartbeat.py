@@ -5,7 +5,13 @@ import threading
 from collections.abc import Callable
 
 from service.errors import DelaylineError, LeaseLost
-from service.storage.records import HEARTBEAT_SECONDS, Lease
+from service.storage.leases import HEARTBEAT_SECONDS, Lease
+
+
+def end_process(error: LeaseLost, say: Callable[[str], None]) -> None:
+    """End this process at once: the run is another driver's, and no thread of this one is to write to it any more."""
+    say(str(error))
+    os._exit(error.exit_code)
 
 
 class Heartbeat:
@@ -35,7 +41,6 @@ class Heartbeat:
                     if not self._ended.is_set():
                         self._lease.renew()
             except LeaseLost as error:
-                self._say(str(error))
-                os._exit(error.exit_code)
+                end_process(error, self._say)
             except DelaylineError as error:
                 self._say(f"the heartbeat could not be written: {error}")

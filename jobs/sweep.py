@@ -10,7 +10,8 @@ from jobs.sweeps.driver import SweepDriver
 from service.recipes import sweeps
 from service.settings import Settings
 from service.storage.base import Store
-from service.storage.records import Document, Lease, RunRecord
+from service.storage.leases import Lease
+from service.storage.records import Document, RunRecord
 from service.sweep_checks import check_sweep, check_sweep_id, new_sweep_id
 from service.sweep_specs import SweepSpec
 

@@ -17,7 +17,8 @@ from service.settings import Settings
 from service.spec_checks import check_dataset, check_names
 from service.specs import TrainSpec
 from service.storage.base import Store
-from service.storage.records import Document, Lease, RunRecord
+from service.storage.leases import Lease
+from service.storage.records import Document, RunRecord
 from service.weights import origin_of_weights
 
 

@@ -8,7 +8,6 @@ and nobody can claim or resume its id. Then all else goes, `state.json` before t
 last. Wherever this stops, the run is gone for its users, and the next prune deletes what is left.
 """
 
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from service.names import is_run_id
 from service.run_paths import RUNS, RunPaths
 from service.runs import list_runs
 from service.storage.base import ObjectInfo, Store
-from service.storage.records import Document, Lease, RunRecord, deletion_mark, is_deleted
+from service.storage.leases import Lease
+from service.storage.records import Document, RunRecord, deletion_mark, is_deleted
 
 PRUNABLE = ("succeeded", "failed", "cancelled", "lost", "damaged")
 DELETED = "deleted"
@@ -30,7 +30,7 @@ LISTERS = 8
 
 @dataclass(frozen=True)
 class Candidate:
-    """A run that is to be deleted. `last`: when it ended, or else last changed, in seconds since 1970."""
+    """A run that is to be deleted. `last`: when it ended, or else last changed, in seconds since 1970 by the store's clock."""
 
     run_id: str
     state: str
@@ -65,16 +65,13 @@ def choose(
         raise InvalidInput(
             "Nothing says which runs are to go: give --older-than 7d, --state failed or --keep-last N, or several of them."
         )
-    moment = time.time() if now is None else now
+    moment = store.now() if now is None else now
     rows = list_runs(store)
     there = {row["id"] for row in rows}
     # A trial goes with its sweep, and only with it.
     chosen = [row for row in rows if row["state"] in (states or PRUNABLE[:-1]) and row.get("sweep") not in there][
         keep_last or 0 :
     ]
-    if older_than is not None:
-        # Of a run with a known end this saves the look at its objects.
-        chosen = [row for row in chosen if row.get("finished") is None or moment - row["finished"] >= older_than]
     sweeps = {row["id"] for row in chosen if row["kind"] == "sweep"}
     chosen += [row for row in rows if row.get("sweep") in sweeps]
     begun = _begun(store)
@@ -86,7 +83,9 @@ def choose(
 
 def _candidate(store: Store, row: Document) -> Candidate:
     objects: list[ObjectInfo] = list(store.list(RunPaths(row["id"]).root))
-    last = row.get("finished") or max((info.modified for info in objects), default=0.0)
+    # When it ended by the store's clock: what stands in its state is by its driver's.
+    state, ended = RunPaths(row["id"]).state, row.get("finished") is not None
+    last = max((info.modified for info in objects if info.key == state or not ended), default=0.0)
     size = sum(info.size for info in objects)
     return Candidate(row["id"], row["state"], row.get("model"), row.get("dataset"), float(last), len(objects), size)
 
@@ -95,7 +94,8 @@ def _is_old(candidate: Candidate, older_than: float | None, now: float) -> bool:
     if candidate.state == DELETED:
         return True
     least = max(older_than or 0.0, STILL_SECONDS) if candidate.state == "damaged" else older_than or 0.0
-    return now - candidate.last >= least
+    # A server may tell its time in whole seconds, and that of an object more precisely.
+    return least <= 0 or now - candidate.last >= least
 
 
 def _begun(store: Store) -> list[str]:

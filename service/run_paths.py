@@ -69,7 +69,7 @@ class RunPaths:
 
     @property
     def cancel(self) -> str:
-        """A request to stop at the next step: whoever cancels; the driver removes it."""
+        """A request to stop at the next step: whoever cancels, or withdraws it; never a driver."""
         return f"{self.root}cancel.json"
 
     @property

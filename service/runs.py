@@ -9,9 +9,10 @@ from typing import Any
 from service.errors import Damaged, InvalidInput, StoreUnreachable, UnknownName
 from service.names import is_run_id
 from service.run_paths import LOG_PART, RUNS, RunPaths, number_of
-from service.storage.base import ObjectInfo, Store
-from service.storage.records import ENDED, LEASE_SECONDS, Document, RunRecord, from_bytes, is_deleted, lease_is_live, run_summary
-from service.storage.standing import end_without_driver, is_driven, standing
+from service.storage.base import ObjectInfo, Seen, Store
+from service.storage.leases import LEASE_SECONDS, lease_in, lease_is_live, lease_of
+from service.storage.records import ENDED, Document, RunRecord, from_bytes, is_deleted, run_summary
+from service.storage.standing import end_without_driver, is_driven, standing, standing_of
 from service.trials import sweep_document
 
 EVENT_SECONDS = 2.0
@@ -28,7 +29,7 @@ def show(store: Store, run_id: str) -> Document:
     return {
         "id": run_id,
         "kind": submission.get("kind", "train"),
-        "state": standing(submission, state, {} if ended else record.lease()),
+        "state": standing_of(record, state),
         "spec": submission["spec"],
         **{name: submission.get(name) for name in ("recipe", "command", "folder", "submitted")},
         "started": state.get("started"),
@@ -76,23 +77,27 @@ def list_runs(store: Store) -> list[Document]:
     documents = store.read_many([path.state for path in paths])
     # Of a run that has ended its driver's document says all: a long list costs one request for each.
     rest = [path for path in paths if not _says_all(documents.get(path.state))]
-    documents |= store.read_many([key for path in rest for key in (path.spec, path.lease, path.progress)])
+    seen = store.read_many_aged([key for path in rest for key in (path.spec, path.lease, path.progress)])
+    documents |= {key: each.data for key, each in seen.items()}
     there = [path for path in paths if path not in rest or not is_deleted(documents.get(path.spec))]
-    rows = [_row(path, documents) for path in there if path not in rest or path.spec in documents]
+    rows = [_row(path, documents, seen) for path in there if path not in rest or path.spec in documents]
     return sorted(rows, key=lambda row: (-float(row["submitted"] or 0), row["id"]))
 
 
-def _row(paths: RunPaths, documents: dict[str, bytes]) -> Document:
+def _row(paths: RunPaths, documents: dict[str, bytes], seen: dict[str, Seen]) -> Document:
     def read(key: str) -> Document:
         return from_bytes(documents[key], key) if key in documents else {}
 
     try:
         progress, state = read(paths.progress), read(paths.state) or {"state": "queued", "attempts": []}
         submission = read(paths.spec)
+        if progress.get("nonce", submission.get("nonce")) != submission.get("nonce"):
+            progress = {}
+        ago = seen[paths.spec].age if paths.spec in seen else 0.0
         summary = run_summary(submission) if submission else state["summary"]
         return {
             "id": paths.run_id,
-            "state": standing(submission, state, read(paths.lease)),
+            "state": standing(state, lease_in(seen.get(paths.lease), paths.lease), ago),
             **summary,
             **{name: progress.get(name) for name in ("epoch", "step", "steps")},
             "attempts": len(state["attempts"]),
@@ -159,7 +164,7 @@ class _Watcher:
     def __init__(self, record: RunRecord, earlier_end: float | None) -> None:
         self._record = record
         self._earlier_end = earlier_end
-        self._submission = record.submission()
+        record.submission()
         self._slow_look = 0.0
         self._alone_since: float | None = None
         self._seen: set[tuple[Any, ...]] = set() if earlier_end is None else {_identity(row) for row in record.events()}
@@ -185,7 +190,7 @@ class _Watcher:
 
     def _note_whether_alone(self, document: Document) -> None:
         # A driver that was killed is started again within seconds: only a run that stays alone is lost.
-        if document["state"] in ENDED or is_driven(self._submission, document, self._record.lease()):
+        if document["state"] in ENDED or is_driven(self._record, document):
             self._alone_since = None
         elif self._alone_since is None:
             self._alone_since = time.monotonic()
@@ -267,6 +272,6 @@ def cancel(store: Store, run_id: str) -> str:
     if state["state"] in ENDED:
         raise InvalidInput(f"The run {run_id!r} has ended already ({state['state']}): there is nothing to cancel.")
     record.request_cancel()
-    if not lease_is_live(record.lease()) and end_without_driver(record, "cancelled", None, 130):
+    if not lease_is_live(lease_of(record)) and end_without_driver(record, "cancelled", None, 130):
         return "cancelled"
     return "requested"

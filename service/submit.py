@@ -15,8 +15,9 @@ from service.settings import Settings
 from service.spec_checks import check_dataset, check_names, user_modules
 from service.specs import TrainSpec
 from service.storage.base import Store
-from service.storage.records import ENDED, Document, RunRecord, as_of_today, lease_is_live, rows_to_bytes
-from service.storage.standing import standing
+from service.storage.leases import lease_is_live, lease_of
+from service.storage.records import ENDED, Document, RunRecord, as_of_today, rows_to_bytes
+from service.storage.standing import standing_of
 from service.sweep_specs import SweepSpec
 from service.trials import goes_further
 from service.weights import origin_of_weights
@@ -160,18 +161,21 @@ def submit(plan: Plan, store: Store) -> Submission:
 
 
 def _repeat(plan: Plan, record: RunRecord, submission: Document, changes: list[str]) -> Submission:
-    state, lease = record.state(), record.lease()
+    # Read first: a request that comes later is not one of those that ended the run before.
+    asked = record.cancel.standing().get("id")
+    state = record.state()
     if state["state"] == "succeeded" and not _goes_further(plan, record):
         return Submission("finished")
     ended = state["state"] in ENDED
-    if not ended and (lease_is_live(lease) or standing(submission, state, lease) == "queued"):
+    if not ended and (lease_is_live(lease_of(record)) or standing_of(record, state) == "queued"):
         return Submission("attach")
     if ended and not plan.resume:
         how = "failed" if state["state"] == "failed" else "was cancelled"
         raise InvalidInput(
             f"The {plan.noun} {plan.run_id!r} {how}: add --resume to go on from its last checkpoint, or give another --name."
         )
-    record.clear_cancel()
+    if asked:
+        record.cancel.withdraw(request=asked)
     if changes:
         _note_changes(record, state, changes)
     return Submission("start", resume=plan.resume, changed=bool(changes), earlier_end=state.get("finished") if ended else None)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from service.run_paths import RunPaths
-from service.storage.base import Store
-from service.storage.records import ENDED, Document, RunRecord, from_bytes, lease_is_live
+from service.storage.base import Seen, Store
+from service.storage.leases import lease_in, lease_is_live
+from service.storage.records import ENDED, Document, RunRecord, from_bytes
 from service.sweep_points import Points
 from service.sweep_specs import SweepSpec
 
@@ -26,11 +27,12 @@ def trial_rows(store: Store, trials: Sequence[Document]) -> list[Document]:
     paths = [RunPaths(trial["id"]) for trial in trials]
     documents = store.read_many([path.state for path in paths])
     rest = [path for path in paths if _state(documents, path).get("state") not in ENDED]
-    documents |= store.read_many([key for path in rest for key in (path.lease, path.progress)])
-    return [_row(trial, path, documents) for trial, path in zip(trials, paths, strict=True)]
+    seen = store.read_many_aged([key for path in rest for key in (path.lease, path.progress)])
+    documents |= {key: each.data for key, each in seen.items()}
+    return [_row(trial, path, documents, seen.get(path.lease)) for trial, path in zip(trials, paths, strict=True)]
 
 
-def _row(trial: Document, path: RunPaths, documents: dict[str, bytes]) -> Document:
+def _row(trial: Document, path: RunPaths, documents: dict[str, bytes], lease: Seen | None) -> Document:
     def read(key: str) -> Document:
         return from_bytes(documents[key], key) if key in documents else {}
 
@@ -40,7 +42,7 @@ def _row(trial: Document, path: RunPaths, documents: dict[str, bytes]) -> Docume
         name = STOPPED
     elif name == "cancelled" and trial.get("pauses"):
         name = PAUSED
-    elif name not in ENDED and state and not lease_is_live(read(path.lease)):
+    elif name not in ENDED and state and not lease_is_live(lease_in(lease, path.lease)):
         name = "lost"
     ended = name in (*ENDED, STOPPED, PAUSED)
     return {

@@ -10,7 +10,7 @@ from jobs.tensors import tensors_from_bytes
 from service.errors import Damaged, NotFound
 from service.run_paths import MODEL_FACTS, PICTURES, RESULTS, hardware_name
 from service.storage.records import ENDED, Document, RunRecord, from_bytes
-from service.storage.standing import standing
+from service.storage.standing import standing_of
 
 
 @dataclass(frozen=True)
@@ -86,13 +86,13 @@ def is_sweep(record: RunRecord) -> bool:
 def gather(record: RunRecord) -> RunFacts:
     """Read all that a report shows; raise UnknownName for a run that is not there."""
     submission, state, progress = record.submission(), record.state(), record.progress()
-    ended, analysis = state["state"] in ENDED, record.analysis()
+    analysis = record.analysis()
     facts = RunFacts(
         run_id=record.run_id,
         store=record.store.url,
         submission=submission,
         state=state,
-        standing=standing(submission, state, {} if ended else record.lease()),
+        standing=standing_of(record, state),
         progress=progress,
         history=[row for row in record.history() if isinstance(row.get("step"), int)],
         events=record.events(),

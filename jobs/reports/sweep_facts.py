@@ -8,8 +8,8 @@ from jobs.reports.facts import RunFacts, manifest
 from service.errors import UnknownName
 from service.run_paths import MODEL_FACTS, RunPaths
 from service.storage.base import Store
-from service.storage.records import ENDED, Document, RunRecord, from_bytes
-from service.storage.standing import standing
+from service.storage.records import Document, RunRecord, from_bytes
+from service.storage.standing import standing_of
 from service.sweep_specs import SweepSpec
 from service.trials import best_of, counts_of, point_rows, trial_rows, value_of
 
@@ -119,7 +119,7 @@ def _brief(record: RunRecord, data: Document) -> RunFacts:
         store=record.store.url,
         submission=submission,
         state=state,
-        standing=standing(submission, state, {} if state["state"] in ENDED else record.lease()),
+        standing=standing_of(record, state),
         progress=record.progress(),
         history=[],
         events=record.events(),

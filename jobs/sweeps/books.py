@@ -56,7 +56,7 @@ class SweepBooks:
 
         `has_time`: those that an earlier budget stopped are gone on with.
         """
-        self.trials = self._record.trials()
+        self.trials = self._record.take_trials()
         for trial in self.trials:
             if has_time and trial.get("stopped", {}).get("by") == BUDGET:
                 del trial["stopped"]
@@ -228,7 +228,9 @@ class SweepBooks:
             "seed": seed,
         }
         spec = self._points.spec(point, seed)
-        self._claim(RunRecord(self._record.store, trial["id"]), spec, self._origin(trial, spec))
+        run = RunRecord(self._record.store, trial["id"])
+        run.guard = self._record.guard
+        self._claim(run, spec, self._origin(trial, spec))
         self.trials.append(trial)
         return trial
 

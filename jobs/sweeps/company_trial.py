@@ -12,6 +12,7 @@ from jobs.worker import WorkerConfig, limit_threads
 from service.datasets import find_dataset, is_streamed
 from service.errors import DelaylineError
 from service.settings import Settings
+from service.storage.cancel_requests import SWEEP
 
 
 class CompanyTrial:
@@ -37,7 +38,7 @@ class CompanyTrial:
         while self._thread.is_alive():
             for run in self._runs:
                 if run.is_due and not run.record.cancel_requested():
-                    run.record.request_cancel()
+                    run.record.request_cancel(SWEEP)
             self._thread.join(LOOK_SECONDS)
 
     def _drive(self) -> None:

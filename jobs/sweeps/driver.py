@@ -10,17 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.driver_notes import DriverNotes, error_document
-from jobs.heartbeat import Heartbeat
+from jobs.heartbeat import Heartbeat, end_process
 from jobs.progress import EventLog
 from jobs.stops import SIGNAL, Stops
 from jobs.sweeps.books import SweepBooks
 from jobs.sweeps.tune_run import Capacity, connect, disconnect, run_trials
 from jobs.worker_group import LOCAL_WAIT, kill_local_ray, local_ray_lives
-from service.errors import DelaylineError, InfrastructureFailure, StoreError
+from service.errors import DelaylineError, InfrastructureFailure, LeaseLost, StoreError
 from service.scratch import ScratchFolder
 from service.settings import Settings
 from service.specs import TrainSpec
-from service.storage.records import ENDED, Document, Lease, RunRecord
+from service.storage.cancel_requests import SWEEP
+from service.storage.leases import Lease
+from service.storage.records import ENDED, Document, RunRecord
 from service.sweep_points import UNBOUNDED
 from service.sweep_specs import SweepSpec
 from service.together import MOST_MEMBERS, gathers
@@ -80,15 +82,19 @@ class SweepDriver(DriverNotes):
         return code
 
     def _take_over(self) -> None:
-        previous = self.record.state()
-        number = len(previous["attempts"]) + 1
-        # A driver that was killed has told of its time in its progress alone.
-        used = max(float(told.get("used_seconds") or 0.0) for told in (previous, self.record.progress()))
-        self.state = {**self._taken_over(previous), "attempt": number, "used_seconds": used}
-        self.state["attempts"].append({"number": number, "workers": [], "started": time.time(), "finished": None, "reason": None})
-        self._events = EventLog(self.record, number, "driver")
-        self.record.clear_cancel()
-        self._save()
+        def take(previous: Document) -> Document:
+            number = len(previous["attempts"]) + 1
+            # A driver that was killed has told of its time in its progress alone.
+            used = max(float(told.get("used_seconds") or 0.0) for told in (previous, self.record.progress()))
+            state = {**self._taken_over(previous), "attempt": number, "used_seconds": used}
+            attempt = {"number": number, "workers": [], "started": time.time(), "finished": None, "reason": None}
+            return {**state, "attempts": [*state["attempts"], attempt]}
+
+        self.record.guard = self.lease.assure
+        self.state = self.record.take_state(take)
+        self._events = EventLog(self.record, self.state["attempt"], "driver")
+        # A budget that is still used up is seen again.
+        self.record.cancel.withdraw(BUDGET, SIGNAL)
 
     def _run_trials(self) -> Document | None:
         """Run Tune to its end; the error that ended it, or None."""
@@ -111,6 +117,8 @@ class SweepDriver(DriverNotes):
                 self._over.set()
                 # Its last look at the trials would replace what is written of their end.
                 watch.join(WATCH_PATIENCE)
+        except LeaseLost:
+            raise
         except DelaylineError as error:
             return error_document("infrastructure", error.exit_code, str(error))
         return None
@@ -188,7 +196,7 @@ class SweepDriver(DriverNotes):
         with self._lock, contextlib.suppress(StoreError):
             if self._why is None:
                 self._books.note_pause(self._books.find(run_id))
-            RunRecord(self.record.store, run_id).request_cancel()
+            RunRecord(self.record.store, run_id).request_cancel(SWEEP)
 
     def _order(self, trial: Document) -> Document:
         return {
@@ -234,11 +242,17 @@ class SweepDriver(DriverNotes):
         if "stopped" not in trial and record.state()["state"] not in ("succeeded", "failed"):
             self._books.note_stop([trial], {"by": policy.name, "evaluation": result.get("evaluation"), "message": why})
             with contextlib.suppress(StoreError):
-                record.request_cancel()
+                record.request_cancel(SWEEP)
             self._event("stopped", f"{trial['id']} stopped early by {why}", trial=trial["id"])
 
     def _watch(self) -> None:
         """Notice a request to stop and the end of the budget; write the sweep's progress."""
+        try:
+            self._watch_until_over()
+        except LeaseLost as error:
+            end_process(error, self.say)
+
+    def _watch_until_over(self) -> None:
         began, used, told = time.monotonic(), float(self.state["used_seconds"]), 0.0
         while not self._over.wait(max(LOOK_SECONDS, self.record.store.look_seconds)):
             self.state["used_seconds"] = used + time.monotonic() - began
@@ -282,7 +296,7 @@ class SweepDriver(DriverNotes):
     def _ask_live_ones(self) -> None:
         for run in self._under_way():
             if not run.cancel_requested():
-                run.request_cancel()
+                run.request_cancel(SWEEP)
 
     def _under_way(self) -> list[RunRecord]:
         """The runs that processes have and that are not over: those of a company end one by one."""
@@ -345,7 +359,10 @@ class SweepDriver(DriverNotes):
         attempt = self.state["attempts"][-1]
         attempt |= {"finished": time.time(), "reason": error["message"] if error else result}
         self.state |= {"state": result, "finished": time.time(), "metrics": metrics, "error": error, "exit_code": code}
-        if result == "cancelled" and self.stops.by_system and not self.record.person_cancelled():
+        interrupted = result == "cancelled" and self.stops.by_system and not self.record.person_cancelled()
+        # A person's request that comes as the system stops this driver is the next one's.
+        self.state |= self.record.handled_cancel(self.state, *((SIGNAL,) if interrupted else ()))
+        if interrupted:
             result, code = "retrying", InfrastructureFailure.exit_code
             self.state |= {"state": result, "reason": SIGNAL, "finished": None, "exit_code": None}
             attempt["reason"] = SIGNAL
@@ -356,6 +373,5 @@ class SweepDriver(DriverNotes):
             self._event("interrupted", f"the system stopped the driver: any submission of this sweep goes on with it ({counts})")
         else:
             self._event("ended", f"the sweep ended: {result} ({counts})", state=result)
-        self.record.clear_cancel()
         self._save()
         return code

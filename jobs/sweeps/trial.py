@@ -21,6 +21,7 @@ from service.errors import DelaylineError, StoreError
 from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage import open_store
+from service.storage.cancel_requests import SWEEP
 from service.storage.records import Document, RunRecord
 
 SAVE_PATIENCE = 60.0
@@ -161,7 +162,7 @@ class Trial:
         while self._thread.is_alive():
             self._wanted.release()
             if not waits and not self._record.cancel_requested():
-                self._record.request_cancel()
+                self._record.request_cancel(SWEEP)
             self._thread.join(LOOK_SECONDS)
 
     def wait_for_checkpoint(self) -> None:

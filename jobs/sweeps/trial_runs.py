@@ -9,7 +9,9 @@ from jobs.groups import Group
 from service.errors import DelaylineError, InfrastructureFailure
 from service.settings import Settings
 from service.specs import TrainSpec
-from service.storage.records import ENDED, Lease, RunRecord
+from service.storage.cancel_requests import SWEEP
+from service.storage.leases import Lease
+from service.storage.records import ENDED, RunRecord
 from service.trials import was_lost
 
 EVALUATION = "evaluation"
@@ -58,7 +60,10 @@ class TrialRun:
         return None
 
     def _drive(self, lease: Lease, make_group: Callable[[Settings, TrainSpec], Group], prepare: Callable[[], None]) -> None:
+        self.record.guard = lease.assure
         try:
+            # What the sweep asked of an earlier process; what it wants now it asks for again and again.
+            self.record.cancel.withdraw(SWEEP)
             prepare()
         except DelaylineError:
             lease.release()

@@ -26,7 +26,8 @@ from service.errors import (
 )
 from service.generated import CHANCE_OF_BITS, is_bits_task
 from service.storage.base import Store
-from service.storage.records import ENDED, Document, RunRecord, lease_is_live
+from service.storage.leases import lease_is_live, lease_of
+from service.storage.records import ENDED, Document, RunRecord
 
 CANCEL_SECONDS = 120.0
 """How long a cancelled run may take to save and end (assumed: more than its driver allows its workers)."""
@@ -179,7 +180,7 @@ class Companion:
         try:
             state = record.state()
             ended = state["state"] in ENDED and (self.earlier_end is None or state.get("finished") != self.earlier_end)
-            goes_on = ended or lease_is_live(record.lease())
+            goes_on = ended or lease_is_live(lease_of(record))
         except StoreError:
             goes_on = False
         if not goes_on:

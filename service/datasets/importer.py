@@ -189,7 +189,7 @@ def _sweep(store: Store, name: str, version: str) -> None:
         if (
             other != version
             and not any(info.key.endswith("/manifest.json") for info in objects)
-            and time.time() - newest > ABANDONED_SECONDS
+            and store.now() - newest > ABANDONED_SECONDS
         ):
             store.delete_prefix(root)
 

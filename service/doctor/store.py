@@ -14,12 +14,11 @@ from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
 from service.storage.local import LocalStore, leave_as_before
-from service.storage.records import LEASE_SECONDS
 
 PATIENCE = 2.0
 """Seconds for which one request is tried again."""
-SKEW_SECONDS = LEASE_SECONDS / 3
-"""Clocks that differ by more could take a living driver for lost (derived: from the lease's length)."""
+SKEW_SECONDS = 300.0
+"""A third of the difference at which S3 refuses requests (derived: from 15 min)."""
 HALF_SECOND = 0.5
 """Of writing, and of reading."""
 FIRST_BYTES, MOST_BYTES = 64 * 1024, 8 * 1024**2
@@ -110,7 +109,7 @@ class _Patient:
         if abs(skew) > SKEW_SECONDS:
             return failed(
                 f"This machine's clock is {abs(skew):,.0f} s {'behind' if skew > 0 else 'ahead of'} the server's: set it right, by NTP; "
-                "S3 refuses requests of another time, and machines tell by their clocks whether a driver lives."
+                "from 15 minutes on S3 refuses requests, and the times of events are by the clocks of those who tell them."
             )
         return ok(f"within {max(1.0, abs(skew)):.0f} s of the server's")
 

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from service.errors import InvalidInput, NotFound
 
@@ -32,6 +32,14 @@ class ObjectInfo:
     key: str
     size: int
     modified: float
+
+
+class Seen(NamedTuple):
+    """One object as it was read: its bytes and version, and for how many seconds at least it had not changed by the store's clock."""
+
+    data: bytes
+    version: str
+    age: float
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,14 @@ class Store(ABC):
     @abstractmethod
     def read_versioned(self, key: str) -> tuple[bytes, str]:
         """Return the whole object and its version; raise `NotFound`."""
+
+    @abstractmethod
+    def read_aged(self, key: str) -> Seen:
+        """Return the whole object, its version and its age; raise `NotFound`."""
+
+    @abstractmethod
+    def now(self) -> float:
+        """The time by the clock that the objects' times of last change are of, in seconds since 1970."""
 
     @abstractmethod
     def read_range(self, key: str, start: int, length: int) -> bytes:
@@ -144,6 +160,16 @@ class Store(ABC):
         for key in keys:
             try:
                 found[key] = self.read(key)
+            except NotFound:
+                continue
+        return found
+
+    def read_many_aged(self, keys: builtins.list[str]) -> dict[str, Seen]:
+        """Those objects of these keys that exist, each with its age."""
+        found = {}
+        for key in keys:
+            try:
+                found[key] = self.read_aged(key)
             except NotFound:
                 continue
         return found

@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from service.errors import Conflict, NotFound, StoreError, StoreUnreachable
-from service.storage.base import ObjectInfo, Progress, Store, Unfinished, check_key, copy_hashed
+from service.storage.base import ObjectInfo, Progress, Seen, Store, Unfinished, check_key, copy_hashed
 
 CHUNK = 4 * 1024**2
 TEMPORARY = ".delayline-tmp"
 """A folder at the store's root: half-written files are nowhere else."""
+CLOCK = "lock-clock"
+"""A file there that is touched to see the file system's time; with the locks it is never swept away."""
 LEFTOVER_SECONDS = 24 * 3600.0
 """A temporary file of this age is a crashed writer's (assumed: no write takes a day)."""
 
@@ -41,6 +43,28 @@ class LocalStore(Store):
     def read_versioned(self, key: str) -> tuple[bytes, str]:
         with self._errors(key), self._path(key).open("rb") as file:
             return file.read(), _version(os.fstat(file.fileno()))
+
+    def read_aged(self, key: str) -> Seen:
+        with self._errors(key), self._path(key).open("rb") as file:
+            now = self.now()
+            # A file that is open is never written to: what is read is of this status, whatever stands at the key by now.
+            status = os.fstat(file.fileno())
+            return Seen(file.read(), _version(status), max(0.0, now - status.st_mtime))
+
+    def now(self) -> float:
+        # The file system's own clock: that of its server where machines share it. What was just touched shows it.
+        try:
+            with (self._root / TEMPORARY / CLOCK).open("ab") as file:
+                os.utime(file.fileno())
+                return os.fstat(file.fileno()).st_mtime
+        except FileNotFoundError:
+            with self._errors(TEMPORARY):
+                (self._root / TEMPORARY).mkdir(parents=True, exist_ok=True)
+                (self._root / TEMPORARY / CLOCK).touch()
+            return self.now()
+        except OSError:
+            # A store that this user may only read: nothing of it can be taken over from here.
+            return time.time()
 
     def read_range(self, key: str, start: int, length: int) -> bytes:
         with self._errors(key), self._path(key).open("rb") as file:

@@ -2,61 +2,69 @@
 
 import contextlib
 import json
-import os
-import secrets
-import socket
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 
-import psutil
 from pydantic import ValidationError
 
 from service.errors import Conflict, InvalidInput, LeaseLost, NotFound, UnknownName
 from service.run_paths import RunPaths, attempt_label, new_nonce, number_of
 from service.specs import TrainSpec
 from service.storage.base import Store
+from service.storage.cancel_requests import HANDLED, PERSON, CancelRequests
 from service.storage.checkpoint_index import kept_checkpoints
 from service.storage.documents import Document, from_bytes, rows_from_bytes, rows_to_bytes, to_bytes
 from service.storage.metrics import MetricsLedger, read_rows, shared_prefix
+from service.storage.shared_document import SharedDocument
 from service.sweep_specs import SweepSpec
 
 __all__ = [
     "ENDED",
-    "HEARTBEAT_SECONDS",
-    "LEASE_SECONDS",
+    "HANDLED",
     "PERSON",
     "Document",
-    "Lease",
     "RunRecord",
     "as_of_today",
-    "boot_id",
     "deletion_mark",
     "from_bytes",
     "is_deleted",
-    "lease_is_live",
     "rows_from_bytes",
     "rows_to_bytes",
     "run_summary",
     "to_bytes",
 ]
 
-LEASE_SECONDS = 30.0
-"""A driver that was silent for so long is taken for lost (assumed: ten heartbeats)."""
-HEARTBEAT_SECONDS = 3.0
-PERSON = "person"
-"""Who asks a run to stop, if nobody else is named."""
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
+QUEUED: Document = {"state": "queued", "error": None}
+"""The state of a run for which no driver wrote any."""
 
 
 class RunRecord:
-    """Typed access to one run's documents."""
+    """Typed access to one run's documents.
+
+    Those that several processes may come to write are written over the version that this record read or wrote last; LeaseLost is
+    raised where another process has written since.
+    """
 
     def __init__(self, store: Store, run_id: str, nonce: str | None = None) -> None:
         self.store = store
         self.run_id = run_id
         self.paths = RunPaths(run_id)
         self._nonce = nonce
+        self._shared: dict[str, SharedDocument] = {}
+        self.guard: Callable[[], None] = lambda: None
+        """Asked before a shared document or an event is written; a driver's raises LeaseLost once its lease is not its own."""
+        self.cancel = CancelRequests(
+            lambda: self.shared(self.paths.cancel),
+            lambda: self._optional(self.paths.cancel),
+            lambda: self.state().get(HANDLED),
+        )
+
+    def shared(self, key: str) -> SharedDocument:
+        """The document at one of the run's keys, as this record has seen it."""
+        if key not in self._shared:
+            self._shared[key] = SharedDocument(self.store, key, self.nonce, lambda: self.guard())
+        return self._shared[key]
 
     @property
     def nonce(self) -> str:
@@ -76,17 +84,23 @@ class RunRecord:
         `origin` says how the run was submitted: `recipe`, `command`, `folder`.
         """
         nonce = new_nonce()
+        self.guard()
         try:
-            self.store.write(self.paths.spec, _submission(spec, {**origin, "nonce": nonce}), if_absent=True)
+            self.store.write(self.paths.spec, to_bytes(_submission(spec, {**origin, "nonce": nonce})), if_absent=True)
         except Conflict:
             return False
         self._nonce = nonce
         return True
 
     def replace_spec(self, spec: TrainSpec | SweepSpec, origin: Document) -> None:
-        """Write spec.json anew, for a run that nobody drives."""
-        nonce = {"nonce": self.nonce} if self.nonce else {}
-        self.store.write(self.paths.spec, _submission(spec, {**origin, **nonce}))
+        """Write spec.json anew, for a run that nobody drives; raise LeaseLost where it is deleted."""
+
+        def change(found: Document) -> Document:
+            if not found or found.get("kind") == "deleted":
+                raise LeaseLost(f"The run {self.run_id} was deleted from the store; its driver stops.")
+            return _submission(spec, origin)
+
+        self.shared(self.paths.spec).update(change)
 
     def submission(self) -> Document:
         """The spec.json document; raise UnknownName when there is no such run."""
@@ -128,21 +142,38 @@ class RunRecord:
 
     def write_trials(self, trials: list[Document]) -> None:
         """Replace the list of trials."""
-        self.store.write(self.paths.trials, to_bytes({"trials": trials}))
+        self._write(self.paths.trials, {"trials": trials})
 
     def _optional(self, key: str) -> Document:
         try:
-            return from_bytes(self.store.read(key), key)
+            document = from_bytes(self.store.read(key), key)
         except NotFound:
             return {}
+        # What a process of a deleted run wrote late carries that run's nonce.
+        return {} if "nonce" in document and document["nonce"] != self.nonce else document
+
+    def _write(self, key: str, document: Document) -> None:
+        shared = self.shared(key)
+        if not shared.seen:
+            shared.read()
+        shared.write(document)
+
+    def take_state(self, change: Callable[[Document], Document | None]) -> Document:
+        """Replace the driver's document by what `change` makes of it (None: nothing), as who drives the run from now on; return that."""
+        return self.shared(self.paths.state).update(lambda found: change(found or dict(QUEUED, attempts=[])))
+
+    def take_trials(self) -> list[Document]:
+        """A sweep's trials so far, for whoever writes them from now on."""
+        found: list[Document] = self.shared(self.paths.trials).read().get("trials", [])
+        return found
 
     def state(self) -> Document:
         """The driver's document; one in state `queued` before a driver wrote any."""
-        return self._optional(self.paths.state) or {"state": "queued", "attempts": [], "error": None}
+        return self._optional(self.paths.state) or dict(QUEUED, attempts=[])
 
     def write_state(self, document: Document) -> None:
         """Replace the driver's document."""
-        self.store.write(self.paths.state, to_bytes(document))
+        self._write(self.paths.state, document)
 
     def progress(self) -> Document:
         """Rank 0's document, or an empty one."""
@@ -212,29 +243,30 @@ class RunRecord:
 
     def request_cancel(self, reason: str = PERSON) -> None:
         """Ask the run's driver and workers to stop at the next step."""
-        self.store.write(self.paths.cancel, to_bytes({"time": time.time(), "reason": reason}))
+        self.cancel.make(reason)
 
     def cancel_requested(self) -> bool:
         """Whether somebody asked the run to stop."""
-        return bool(self._optional(self.paths.cancel))
+        return bool(self.cancel.standing())
+
+    def handled_cancel(self, state: Document, *reasons: str) -> Document:
+        """What the state of a run that ends now says of the request to stop that stands, if it is one of these reasons or none are given."""
+        standing = self.cancel.standing()
+        request = standing["id"] if standing and (not reasons or standing["reason"] in reasons) else state.get(HANDLED)
+        return {HANDLED: request} if request else {}
 
     def person_cancelled(self) -> bool:
         """Whether it was a person who asked, and not a sweep whose budget was used up."""
-        request = self._optional(self.paths.cancel)
-        return bool(request) and request.get("reason", PERSON) == PERSON
-
-    def clear_cancel(self) -> None:
-        """Forget a request to stop."""
-        self.store.delete(self.paths.cancel)
+        return self.cancel.standing().get("reason") == PERSON
 
     def lease(self) -> Document:
-        """Who drives the run, or an empty document."""
+        """Who drives the run, or an empty document; whether they live is told by service.storage.leases."""
         return self._optional(self.paths.lease)
 
 
-def _submission(spec: TrainSpec | SweepSpec, origin: Document) -> bytes:
+def _submission(spec: TrainSpec | SweepSpec, origin: Document) -> Document:
     kind = "sweep" if isinstance(spec, SweepSpec) else "train"
-    return to_bytes({"kind": kind, "spec": spec.document(), "submitted": time.time(), **origin})
+    return {"kind": kind, "spec": spec.document(), "submitted": time.time(), **origin}
 
 
 def deletion_mark() -> bytes:
@@ -259,102 +291,6 @@ def run_summary(submission: Document) -> Document:
         shown |= {name: ", ".join(dict.fromkeys(str(base.get(name)) for base in bases)) for name in ("model", "dataset")}
     trial = {"sweep": submission["sweep"]} if "sweep" in submission else {}
     return {"kind": kind, **shown, "submitted": submission.get("submitted"), **trial}
-
-
-def lease_is_live(lease: Document, now: float | None = None) -> bool:
-    """Whether a lease's holder is alive: its heartbeat is fresh and, on this very machine, its process exists."""
-    if not lease or lease.get("released"):
-        return False
-    if lease["host"] == socket.gethostname() and lease.get("boot") == boot_id():
-        return bool(_process_started(lease["pid"]) == lease["pid_started"])
-    return bool((time.time() if now is None else now) - lease["heartbeat"] < LEASE_SECONDS)
-
-
-def boot_id() -> str:
-    """Tells two machines, or two boots of one, of the same host name apart; containers add their pid namespace."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return f"{file.read().strip()}:{Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""
-
-
-def _process_started(pid: int) -> float | None:
-    try:
-        process = psutil.Process(pid)
-        # A killed process whose parent has not asked for its end yet still has an entry.
-        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
-    except psutil.Error:
-        return None
-
-
-@dataclass
-class Lease:
-    """The right to drive a run. `renew` raises LeaseLost once somebody else took it."""
-
-    record: RunRecord
-    token: str = field(default_factory=lambda: secrets.token_hex(8))
-    _version: str | None = None
-
-    def acquire(self) -> bool:
-        """Take the lease if nobody alive holds it, or the holder has this token; of two that try at once one gets it."""
-        store, key = self.record.store, self.record.paths.lease
-        try:
-            data, version = store.read_versioned(key)
-        except NotFound:
-            data, version = b"", ""
-        held = from_bytes(data, key) if data else {}
-        if lease_is_live(held) and held["token"] != self.token:
-            return False
-        try:
-            if data:
-                self._version = store.write(key, self._document(), if_version=version)
-            else:
-                self._version = store.write(key, self._document(), if_absent=True)
-        except Conflict:
-            return False
-        return True
-
-    def renew(self) -> None:
-        """Write a fresh heartbeat; raise LeaseLost when somebody else holds the lease."""
-        self._replace(self._document())
-
-    def release(self) -> None:
-        """Give the lease back; a lease that somebody else took stays theirs."""
-        try:
-            self._replace(self._document(released=True))
-        except LeaseLost:
-            return
-
-    def _replace(self, document: bytes) -> None:
-        if self._version is None:
-            raise InvalidInput("This lease was never acquired; call acquire() first.")
-        key = self.record.paths.lease
-        try:
-            self._version = self.record.store.write(key, document, if_version=self._version)
-        except (Conflict, NotFound) as error:
-            # A retried write whose first answer was lost conflicts with itself: the token tells.
-            try:
-                data, version = self.record.store.read_versioned(key)
-            except NotFound:
-                raise LeaseLost(f"The run {self.record.run_id} was deleted from the store; its driver stops.") from error
-            if from_bytes(data, key).get("token") != self.token:
-                raise LeaseLost(f"Another driver took over the run {self.record.run_id}; this one stops.") from error
-            self._version = version
-
-    def _document(self, released: bool = False) -> bytes:
-        pid = os.getpid()
-        return to_bytes(
-            {
-                "token": self.token,
-                "host": socket.gethostname(),
-                "boot": boot_id(),
-                "pid": pid,
-                "pid_started": _process_started(pid),
-                "heartbeat": time.time(),
-                "released": released,
-            }
-        )
 
 
 def as_of_today(stored: Document, kind: type[TrainSpec | SweepSpec]) -> Document:

@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from botocore import UNSIGNED
 from botocore.exceptions import ClientError
 
 from service.errors import Conflict, NotFound, StoreError
-from service.storage.base import ObjectInfo, Progress, Store, Unfinished, copy_hashed
+from service.storage.base import ObjectInfo, Progress, Seen, Store, Unfinished, copy_hashed
 from service.storage.location import S3Location
 from service.storage.s3_bucket import THREADS, Bucket
 from service.storage.s3_errors import RangeBeyondEnd
@@ -40,11 +40,35 @@ class S3Store(Store):
         return self.read_versioned(key)[0]
 
     def read_versioned(self, key: str) -> tuple[bytes, str]:
-        def get() -> tuple[bytes, str]:
+        return self._get(key)[:2]
+
+    def read_aged(self, key: str) -> Seen:
+        data, version, headers = self._get(key)
+        return Seen(data, version, self._age(headers))
+
+    def _get(self, key: str) -> tuple[bytes, str, Mapping[str, str]]:
+        def get() -> tuple[bytes, str, Mapping[str, str]]:
             answer = self._bucket.client.get_object(**self._bucket.at(key))
-            return answer["Body"].read(), answer["ETag"]
+            return answer["Body"].read(), str(answer["ETag"]), answer["ResponseMetadata"]["HTTPHeaders"]
 
         return self._bucket.call(get, key)
+
+    def _age(self, headers: Mapping[str, str]) -> float:
+        """By one answer's own times, both of which are cut to whole seconds: the true age is at most a second less."""
+        try:
+            times = [parsedate_to_datetime(headers[name]) for name in ("date", "last-modified")]
+        except (KeyError, ValueError, TypeError) as error:
+            raise StoreError(
+                f"The store {self.url} does not say its time: what stands between this machine and the S3 server must leave the "
+                "headers Date and Last-Modified in its answers."
+            ) from error
+        return max(0.0, (times[0] - times[1]).total_seconds() - 1.0)
+
+    def now(self) -> float:
+        told = self.server_time()
+        if told is None:
+            raise StoreError(f"The store {self.url} does not say its time: its answers lack the header Date.")
+        return told
 
     def read_range(self, key: str, start: int, length: int) -> bytes:
         if length <= 0:
@@ -264,18 +288,25 @@ class S3Store(Store):
         return True
 
     def read_many(self, keys: builtins.list[str]) -> dict[str, bytes]:
+        return {key: data for key, (data, _, _) in self._get_many(keys).items()}
+
+    def read_many_aged(self, keys: builtins.list[str]) -> dict[str, Seen]:
+        answers = self._get_many(keys).items()
+        return {key: Seen(data, version, self._age(headers)) for key, (data, version, headers) in answers}
+
+    def _get_many(self, keys: builtins.list[str]) -> dict[str, tuple[bytes, str, Mapping[str, str]]]:
         fast = self._bucket.signed() if len(keys) > MANY else None
 
-        def read(key: str) -> bytes | None:
-            data = fast.read(self._bucket.at(key)["Key"]) if fast else None
-            if data is not None:
-                return data
+        def get(key: str) -> tuple[bytes, str, Mapping[str, str]] | None:
+            answer = fast.read(self._bucket.at(key)["Key"]) if fast else None
+            if answer is not None:
+                return answer.data, answer.headers.get("etag", ""), answer.headers
             try:
-                return self.read(key)
+                return self._get(key)
             except NotFound:
                 return None
 
-        return {key: data for key, data in zip(keys, self._bucket.pool.map(read, keys), strict=True) if data is not None}
+        return {key: found for key, found in zip(keys, self._bucket.pool.map(get, keys), strict=True) if found is not None}
 
     def _head(self, key: str) -> tuple[int, str]:
         try:

@@ -20,13 +20,15 @@ class SharedDocument:
     """One object of the store. `nonce` is the run's: what carries another one is a deleted run's, written late, and counts as absent.
 
     Each version has a `revision` of its own, for an S3 server's versions are checksums of the content: without it a document that
-    comes back to what it was would look unchanged. It also tells who wrote, after an answer that was lost.
+    comes back to what it was would look unchanged. It also tells who wrote, after an answer that was lost. `guard` is asked before each
+    write and raises where nothing may be written, as a driver's lease does.
     """
 
-    def __init__(self, store: Store, key: str, nonce: str = "") -> None:
+    def __init__(self, store: Store, key: str, nonce: str = "", guard: Callable[[], None] = lambda: None) -> None:
         self.key = key
         self._store = store
         self._nonce = nonce
+        self._guard = guard
         self._writer = secrets.token_hex(8)
         self._count = 0
         self._version: str | None = None
@@ -55,6 +57,11 @@ class SharedDocument:
         with self._lock:
             if self._lost:
                 raise self._loss()
+            self._guard()
+            self._write(document)
+
+    def _write(self, document: Document) -> None:
+        with self._lock:
             data = self._bytes(document)
             for _ in range(ROUNDS):
                 try:
@@ -78,8 +85,9 @@ class SharedDocument:
             wanted = change(found)
             if wanted is None:
                 return found
+            self._guard()
             try:
-                self.write(wanted)
+                self._write(wanted)
                 return wanted
             except LeaseLost:
                 continue

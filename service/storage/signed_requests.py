@@ -7,7 +7,8 @@ what is written this way has its checksum in a document that is written by boto3
 import base64
 import contextlib
 import zlib
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import urllib3.exceptions
@@ -19,6 +20,13 @@ from botocore.session import Session
 from botocore.utils import get_environ_proxies
 
 from service.storage.base import copy_hashed
+
+
+class Answer(NamedTuple):
+    """A body, and headers by their names in small letters."""
+
+    data: bytes
+    headers: Mapping[str, str]
 
 
 class SignedRequests:
@@ -35,10 +43,12 @@ class SignedRequests:
             max_pool_connections=connections,
         )
 
-    def read(self, key: str) -> bytes | None:
+    def read(self, key: str) -> Answer | None:
         """The whole object, or None for any answer but that: who wants to know why asks boto3."""
         answer = self._send("GET", key)
-        return None if answer is None else bytes(answer.content)
+        if answer is None:
+            return None
+        return Answer(bytes(answer.content), {name.lower(): value for name, value in answer.headers.items()})
 
     def read_into(self, key: str, target: memoryview) -> str | None:
         """As the store's `read_into`; None for any answer but the object."""

@@ -5,26 +5,44 @@ import subprocess
 import sys
 import time
 
-from service.storage.records import ENDED, Document, Lease, RunRecord, lease_is_live
+from service.errors import LeaseLost, NotFound
+from service.storage.leases import Lease, lease_is_live, lease_of
+from service.storage.records import ENDED, Document, RunRecord
 
 QUEUED_SECONDS = 60.0
 """A run without a driver for so long after it was submitted is taken for lost (assumed: a slow machine starts one in 20 s)."""
 
 
-def standing(submission: Document, state: Document, lease: Document, now: float | None = None) -> str:
-    """The state of a run as a reader sees it: `lost` when it has not ended and nobody alive drives it."""
+def standing(state: Document, lease: Document, submitted_ago: float) -> str:
+    """The state of a run as a reader sees it: `lost` when it has not ended and nobody alive drives it.
+
+    `lease` with its age; `submitted_ago`: seconds since its spec was written, by the store's clock.
+    """
     name = str(state["state"])
-    if name in ENDED or lease_is_live(lease, now):
+    if name in ENDED or lease_is_live(lease):
         return name
     if was_interrupted(state):
         return name
-    age = (time.time() if now is None else now) - float(submission.get("submitted", 0.0))
-    return name if name == "queued" and age < QUEUED_SECONDS else "lost"
+    return name if name == "queued" and submitted_ago < QUEUED_SECONDS else "lost"
 
 
-def is_driven(submission: Document, state: Document, lease: Document) -> bool:
+def standing_of(record: RunRecord, state: Document) -> str:
+    """How a run in this state stands; reads what else it takes to tell."""
+    return str(state["state"]) if state["state"] in ENDED else standing(state, *_looked_up(record, state))
+
+
+def is_driven(record: RunRecord, state: Document) -> bool:
     """Whether somebody drives a run that has not ended, or is about to."""
-    return lease_is_live(lease) or standing(submission, state, lease) == "queued"
+    lease, ago = _looked_up(record, state)
+    return lease_is_live(lease) or standing(state, lease, ago) == "queued"
+
+
+def _looked_up(record: RunRecord, state: Document) -> tuple[Document, float]:
+    lease = lease_of(record)
+    if state["state"] == "queued" and not lease_is_live(lease):
+        with contextlib.suppress(NotFound):
+            return lease, record.store.read_aged(record.paths.spec).age
+    return lease, 0.0
 
 
 def was_interrupted(state: Document) -> bool:
@@ -37,22 +55,31 @@ def end_without_driver(record: RunRecord, state: str, error: Document | None, ex
     lease = Lease(record)
     if not lease.acquire():
         return False
-    try:
-        document = record.state()
-        if document["state"] in ENDED:
-            return False
+    ending, ended = RunRecord(record.store, record.run_id), False
+    ending.guard = lease.assure
+
+    def end(document: Document) -> Document | None:
+        nonlocal ended
+        ended = document["state"] not in ENDED
+        if not ended:
+            return None
         now = time.time()
         for attempt in document["attempts"]:
             if attempt.get("finished") is None:
                 attempt |= {"finished": now, "reason": "the driver was lost"}
-        metrics = document.get("metrics") or record.progress().get("metrics", {})
+        metrics = document.get("metrics") or ending.progress().get("metrics", {})
         changes = {"state": state, "finished": now, "metrics": metrics, "error": error, "exit_code": exit_code}
-        record.write_state({**document, **changes})
-        record.clear_cancel()
+        return {**document, **changes, **ending.handled_cancel(document)}
+
+    try:
+        ending.take_state(end)
+    except LeaseLost:
+        return False
     finally:
         lease.release()
-    _start_report(record)
-    return True
+    if ended:
+        _start_report(record)
+    return ended
 
 
 def _start_report(record: RunRecord) -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from jobs import afterwards
 from service.specs import TrainSpec
+from service.storage.leases import Lease, process_start
 from service.storage.local import LocalStore
-from service.storage.records import Document, Lease, RunRecord, to_bytes
+from service.storage.records import Document, RunRecord, to_bytes
 
 
 @pytest.fixture
@@ -31,9 +32,7 @@ def record(tmp_path: Path, driver: "subprocess.Popen[bytes]") -> RunRecord:
     made = RunRecord(LocalStore(tmp_path / "store"), "a-run")
     made.claim(TrainSpec(model="cnn", dataset="digits", epochs=1), {})
     assert Lease(made).acquire()
-    from service.storage.records import _process_started
-
-    holder = {"pid": driver.pid, "pid_started": _process_started(driver.pid)}
+    holder = {"pid": driver.pid, **process_start(driver.pid)}
     made.store.write(made.paths.lease, to_bytes({**made.lease(), **holder}))
     made.write_state({"state": "running", "attempts": [{"number": 1, "started": 1.0, "finished": None}], "error": None})
     return made

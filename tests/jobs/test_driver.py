@@ -13,11 +13,13 @@ from jobs import heartbeat
 from jobs.checkpoints import CheckpointStore, Snapshot
 from jobs.driver import Driver, _describe
 from jobs.stops import SIGNAL, Stops
-from service.errors import InfrastructureFailure
+from service.errors import InfrastructureFailure, LeaseLost
 from service.settings import Settings
 from service.specs import CheckpointPolicy, TrainSpec
+from service.storage.cancel_requests import TIME_LIMIT
+from service.storage.leases import Lease, lease_is_live
 from service.storage.local import LocalStore
-from service.storage.records import Lease, RunRecord, lease_is_live, to_bytes
+from service.storage.records import RunRecord, to_bytes
 
 MakeSpec = Callable[..., TrainSpec]
 Act = Callable[[RunRecord, int], BaseException | None]
@@ -155,7 +157,7 @@ def test_a_run_that_succeeds(play: Callable[..., Any], record: RunRecord) -> Non
     assert state["metrics"] == {"test_accuracy": 0.9}
     assert state["attempts"][0]["workers"] == [{"rank": 0}]
     assert state["started"] <= state["attempts"][0]["started"] <= state["attempts"][0]["finished"] <= state["finished"]
-    assert not lease_is_live(record.lease())
+    assert not lease_is_live(lease_of(record))
     assert stage.left
     config = stage.configs[0]
     assert (config.attempt, config.workers, config.run_id) == (1, 2, "a-run")
@@ -277,7 +279,7 @@ def test_a_driver_that_the_system_stops_leaves_a_run_that_anybody_goes_on_with(
     code, _ = play(terminated, stops=stops)
     state = record.state()
     assert (code, state["state"], state["reason"], state["error"], state["finished"]) == (4, "retrying", "signal", None, None)
-    assert not lease_is_live(record.lease())
+    assert not lease_is_live(lease_of(record))
     assert stops.ended.is_set()
     assert reasons(record) == ["signal"]
     code, _ = play(is_lost, succeeds, retries=1)
@@ -392,9 +394,58 @@ def test_a_request_to_stop_ends_the_run_and_is_cleared(play: Callable[..., Any],
     assert not record.cancel_requested()
 
 
-def test_a_request_to_stop_from_before_is_forgotten(play: Callable[..., Any], record: RunRecord) -> None:
+def test_a_request_that_came_as_the_run_went_over_to_this_driver_is_honoured(play: Callable[..., Any], record: RunRecord) -> None:
+    record.write_state(lost_attempts(1))
     record.request_cancel()
+    code, stage = play(succeeds)
+    assert (code, record.state()["state"], stage.configs) == (130, "cancelled", [])
+    assert not record.cancel_requested()
+    assert play(succeeds, fresh=True)[0] == 0, "what was handled is not handled again"
+
+
+def test_what_the_driver_before_asked_for_itself_is_asked_for_anew(play: Callable[..., Any], record: RunRecord) -> None:
+    record.request_cancel(TIME_LIMIT)
     assert play(succeeds)[0] == 0
+
+
+def test_a_clock_that_is_set_forward_uses_up_no_time(
+    play: Callable[..., Any], record: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_time = time.time
+
+    def set_forward(record: RunRecord, number: int) -> None:
+        if not record.progress():
+            record.write_progress({"attempt": number, "phase": "training"})
+            monkeypatch.setattr(time, "time", lambda: true_time() + 9e5)
+            raise StillRunning
+        if len(looks) < 5:
+            looks.append(number)
+            raise StillRunning
+        succeeds(record, number)
+
+    looks: list[int] = []
+    assert play(set_forward, time_limit=1000)[0] == 0
+    (attempt,) = record.state()["attempts"]
+    assert 0 < attempt["seconds"] < 100 < attempt["finished"] - attempt["started"]
+
+
+def test_an_attempt_of_a_lost_driver_counts_as_its_lease_says(play: Callable[..., Any], record: RunRecord) -> None:
+    record.write_state(lost_attempts(1))
+    lost = Lease(record, details=lambda: {"attempt": {"number": 1, "seconds": 900.5}})
+    assert lost.acquire()
+    lost.release()
+    assert play(succeeds)[0] == 0
+    assert record.state()["attempts"][0]["seconds"] == 900.5
+
+
+def test_a_driver_whose_successor_has_written_writes_nothing_any_more(play: Callable[..., Any], record: RunRecord) -> None:
+    def successor(record: RunRecord, number: int) -> None:
+        other = RunRecord(LocalStore(Path(record.store.url)), record.run_id)
+        other.take_state(lambda state: {**state, "state": "succeeded", "metrics": {"by": 2.0}, "exit_code": 0})
+
+    with pytest.raises(LeaseLost, match=r"state\.json"):
+        play(successor)
+    assert (record.state()["state"], record.state()["metrics"]) == ("succeeded", {"by": 2.0})
 
 
 def test_a_run_that_fails_while_it_is_asked_to_stop_is_not_tried_again(play: Callable[..., Any], record: RunRecord) -> None:
@@ -515,7 +566,7 @@ def test_a_stop_at_once_is_written_too(play: Callable[..., Any], record: RunReco
     state = record.state()
     assert (code, state["state"], state["exit_code"]) == (130, "cancelled", 130)
     assert state["attempts"][-1]["reason"] == "cancelled"
-    assert not lease_is_live(record.lease())
+    assert not lease_is_live(lease_of(record))
     assert stops.ended.is_set()
 
 

@@ -16,7 +16,8 @@ DRIVER = """
 import os, signal, sys, time
 from service.settings import Settings
 from service.storage import open_store
-from service.storage.records import Lease, RunRecord
+from service.storage.leases import Lease
+from service.storage.records import RunRecord
 
 url, run_id, *modes = sys.argv[1:]
 record = RunRecord(open_store(Settings.load(store=url)), run_id)
@@ -48,7 +49,7 @@ if mode == "mute":
 if mode == "forgets":
     while not record.cancel_requested():
         time.sleep(0.05)
-    record.clear_cancel()
+    record.cancel.withdraw(request=record.cancel.standing()["id"])
     mode = "waits"
 if mode in ("waits", "stubborn"):
     if mode == "stubborn":
@@ -75,7 +76,7 @@ error = {"kind": "user", "exit_code": 3, "message": "ValueError: my own mistake"
 error = error if code == 3 else None
 attempts[-1]["finished"] = time.time()
 metrics = {"test_accuracy": 0.9, "test_loss": 0.3}
-record.clear_cancel()
+state |= record.handled_cancel(state)
 record.write_state({**state, "state": result, "finished": time.time(), "metrics": metrics, "error": error, "exit_code": code})
 lease.release()
 sys.exit(code)

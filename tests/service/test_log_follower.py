@@ -7,7 +7,8 @@ import pytest
 
 from service.errors import InfrastructureFailure, UnknownName
 from service.log_follower import OVERLAP, Lines, follow
-from service.storage.records import Lease, RunRecord
+from service.storage.leases import Lease
+from service.storage.records import RunRecord
 
 ATTEMPT = {"number": 1, "workers": [], "started": 1.0, "finished": None, "reason": None}
 

@@ -1,7 +1,8 @@
 """Which runs are deleted, and that nothing is half there wherever a deletion is interrupted; in a folder and in SeaweedFS."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from service.prune import STILL_SECONDS, choose, delete
 from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage import open_store
-from service.storage.base import Store
-from service.storage.records import Lease, RunRecord, is_deleted, run_summary
+from service.storage.base import ObjectInfo, Store
+from service.storage.leases import Lease
+from service.storage.records import RunRecord, is_deleted, run_summary
 from service.sweep_specs import SweepSpec
 
 DAY = 86400.0
@@ -34,12 +36,22 @@ def store(request: pytest.FixtureRequest, local_store: Store, monkeypatch: pytes
 
 
 @pytest.fixture
-def make(store: Store) -> Make:
+def make(store: Store, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Makes a run that ended `days` ago, with an object in each of a run's folders."""
+    ages: dict[str, float] = {}
+    listed = store.list
+
+    def aged(prefix: str) -> Iterator[ObjectInfo]:
+        # No server lets anybody else say when an object was written.
+        for info in listed(prefix):
+            yield replace(info, modified=info.modified - ages.get(info.key.split("/")[1], 0.0))
+
+    monkeypatch.setattr(store, "list", aged)
 
     def run(name: str, state: str = "succeeded", days: float = 0.0, **changes: Any) -> RunRecord:
         record = RunRecord(store, name)
         assert record.claim(SPEC, {"recipe": "cnn-digits"})
+        ages[name] = days * DAY
         ended = time.time() - days * DAY
         summary = {**run_summary(record.submission()), "submitted": ended - 60}
         document = {"attempts": [], "error": None, "metrics": {}, "finished": ended, "summary": summary}
@@ -114,7 +126,7 @@ def test_a_lost_run_is_as_old_as_its_last_change(store: Store, make: Make) -> No
 
 
 def test_a_damaged_run_goes_only_when_asked_for_and_still(store: Store, make: Make) -> None:
-    damaged = make("damaged", days=90)
+    damaged = make("damaged")
     store.write(damaged.paths.state, b"{}")
     store.write(damaged.paths.lease, b"no json")
     later = time.time() + STILL_SECONDS + 5

@@ -11,7 +11,8 @@ from service import runs
 from service.errors import InvalidInput, StoreUnreachable, UnknownName
 from service.specs import TrainSpec
 from service.storage.base import Store
-from service.storage.records import LEASE_SECONDS, Lease, RunRecord, boot_id, rows_to_bytes, run_summary, to_bytes
+from service.storage.leases import LEASE_SECONDS, Lease, boot_id
+from service.storage.records import RunRecord, rows_to_bytes, run_summary, to_bytes
 from service.storage.standing import QUEUED_SECONDS, end_without_driver, standing
 
 SPEC = TrainSpec(model="cnn", dataset="digits", epochs=1)
@@ -101,8 +102,8 @@ def test_a_run_whose_driver_is_gone_is_lost(submitted: RunRecord) -> None:
     ],
 )
 def test_how_a_run_stands(state: str, age: float, heartbeat: float | None, seen: str) -> None:
-    lease = {} if heartbeat is None else {"host": "elsewhere", "heartbeat": 1e9 - heartbeat}
-    assert standing({"submitted": 1e9 - age}, {"state": state}, lease, now=1e9) == seen
+    lease = {} if heartbeat is None else {"host": "elsewhere", "age": heartbeat}
+    assert standing({"state": state}, lease, submitted_ago=age) == seen
 
 
 def test_ends_a_run_that_nobody_drives_once(submitted: RunRecord) -> None:

@@ -13,7 +13,8 @@ from service.settings import Settings
 from service.spec_checks import check_dataset, check_names, registered
 from service.specs import TrainSpec
 from service.storage.base import Store
-from service.storage.records import Lease, RunRecord
+from service.storage.leases import Lease
+from service.storage.records import RunRecord
 from service.submit import Plan, Submission, differing, plan, submit
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from service.specs import TrainSpec
 from service.storage.base import Store
-from service.storage.records import Lease, RunRecord
+from service.storage.leases import Lease
+from service.storage.records import RunRecord
 from service.trials import best_of, counts_of, point_rows, seconds_left, sweep_document, table, trial_rows
 
 SPEC = TrainSpec.model_validate({"model": "lenet5", "dataset": "digits", "epochs": 2})

@@ -14,7 +14,8 @@ from jobs.sweeps.tune_run import Capacity
 from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage.base import Store
-from service.storage.records import Lease, RunRecord
+from service.storage.leases import Lease
+from service.storage.records import RunRecord
 from service.sweep_points import Points
 from service.sweep_specs import SweepSpec
 from service.trials import trial_rows

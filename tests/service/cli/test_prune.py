@@ -8,7 +8,8 @@ import pytest
 from service import runs
 from service.specs import TrainSpec
 from service.storage.base import Store
-from service.storage.records import Lease, RunRecord
+from service.storage.leases import Lease
+from service.storage.records import RunRecord
 
 Delayline = Callable[..., Any]
 

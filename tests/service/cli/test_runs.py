@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from service.storage.records import Lease, RunRecord
+from service.storage.leases import Lease
+from service.storage.records import RunRecord
 
 Delayline = Callable[..., Any]
 

@@ -14,7 +14,8 @@ from service.cluster import supervisor
 from service.cluster.base import Job
 from service.cluster.local_ray import LocalRay
 from service.storage.base import Store
-from service.storage.records import Lease, RunRecord
+from service.storage.leases import Lease
+from service.storage.records import RunRecord
 
 Delayline = Callable[..., Any]
 Drive = Callable[..., None]

@@ -24,7 +24,9 @@ def test_it_reads_what_boto3_wrote_and_nothing_else(server: s3_servers.S3Server)
     requests = SignedRequests(client, session.get_credentials(), server.endpoint, bucket, 2)
     for key in ("plain.json", "runs/a b ü+%&=?#:@,;'()*!~$.json", "empty"):
         client.put_object(Bucket=bucket, Key=key, Body=key.encode() if key != "empty" else b"")
-        assert requests.read(key) == (key.encode() if key != "empty" else b"")
+        answer = requests.read(key)
+        assert answer is not None and answer.data == (key.encode() if key != "empty" else b"")
+        assert {"date", "last-modified", "etag"} <= answer.headers.keys()
     room = bytearray(10)
     assert requests.read_into("plain.json", memoryview(room)) == hashlib.sha256(b"plain.json").hexdigest()
     assert room == b"plain.json" and requests.read_into("plain.json", memoryview(bytearray(9))) == ""
