@@ -246,13 +246,17 @@ def test_tpe_hears_of_each_seed_once_however_often_the_scheduler_does(
 def test_a_trial_that_paused_once_may_be_cancelled_by_a_person(sweep: Sweep, local_store: Store) -> None:
     spec = SPEC.model_copy(update={"seeds": 1})
 
-    def act(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
-        if order["id"] != "s-0000":
-            return learns(record, order)
+    def killed_as_it_paused(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
+        end(record, "cancelled", 0.3)
         trials = RunRecord(local_store, "s").trials()
         RunRecord(local_store, "s").write_trials([{**trials[0], "pauses": True}, *trials[1:]])
-        return end(record, "cancelled", 0.3)
+        raise Killed
 
+    def act(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
+        return learns(record, order) if order["id"] != "s-0000" else end(record, "cancelled", 0.3)
+
+    with pytest.raises(Killed):
+        sweep(killed_as_it_paused, spec)
     assert sweep(act, spec) == 0
     assert states(local_store) == ["cancelled", "succeeded", "succeeded"]
 
