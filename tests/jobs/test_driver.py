@@ -17,7 +17,7 @@ from service.errors import InfrastructureFailure, LeaseLost
 from service.settings import Settings
 from service.specs import CheckpointPolicy, TrainSpec
 from service.storage.cancel_requests import TIME_LIMIT
-from service.storage.leases import Lease, lease_is_live
+from service.storage.leases import Lease, lease_is_live, lease_of
 from service.storage.local import LocalStore
 from service.storage.records import RunRecord, to_bytes
 
