@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import secrets
 import time
 from collections.abc import Callable
 
@@ -181,7 +182,7 @@ class RunRecord:
 
     def write_progress(self, document: Document) -> None:
         """Replace rank 0's document."""
-        self.store.write(self.paths.progress, to_bytes(document))
+        self._write(self.paths.progress, document)
 
     def history(self) -> list[Document]:
         """The rows of metrics so far."""

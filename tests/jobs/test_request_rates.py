@@ -16,8 +16,9 @@ from jobs.logs import LogShipper
 from jobs.watchers import LeadWatcher
 from service.settings import Settings
 from service.specs import CheckpointPolicy, TrainSpec
+from service.storage.leases import Lease
 from service.storage.local import LocalStore
-from service.storage.records import Lease, RunRecord
+from service.storage.records import RunRecord
 
 FASTER = 40.0
 SECONDS = 120.0
