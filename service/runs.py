@@ -135,12 +135,12 @@ class Update:
 
 
 def watch(
-    store: Store, run_id: str, *, earlier_end: float | None = None, interval: float = 0.5, patience: float = 300.0
+    store: Store, run_id: str, *, earlier_end: float | None = None, interval: float | None = None, patience: float = 300.0
 ) -> Iterator[Update]:
     """Look at a run every `interval` seconds until its end; updates of state `lost` are left to the caller to stop at.
 
-    `earlier_end`: an end at this time is that of an earlier submission and does not count. A store that is away is
-    waited for `patience` seconds; then StoreUnreachable is raised.
+    Without an interval it looks every two seconds, in a folder more often. `earlier_end`: an end at this time is that of an
+    earlier submission and does not count. A store that is away is waited for `patience` seconds; then StoreUnreachable is raised.
     """
     watcher = _Watcher(RunRecord(store, run_id), earlier_end)
     away_since: float | None = None
@@ -155,7 +155,7 @@ def watch(
         yield update
         if update.problem is None and update.state in ENDED:
             return
-        time.sleep(interval)
+        time.sleep(store.look_seconds if interval is None else interval)
 
 
 class _Watcher:

@@ -52,6 +52,8 @@ class RunRecord:
         self.run_id = run_id
         self.paths = RunPaths(run_id)
         self._nonce = nonce
+        self._events: dict[str, tuple[int, list[Document]]] = {}
+        """Of each file of events that was read: its bytes and its rows."""
         self._shared: dict[str, SharedDocument] = {}
         self.guard: Callable[[], None] = lambda: None
         """Asked before a shared document or an event is written; a driver's raises LeaseLost once its lease is not its own."""
@@ -201,8 +203,12 @@ class RunRecord:
     def events(self) -> list[Document]:
         """What happened, by time: rows of `time`, `event`, `message` and details."""
         root, nonce = self.paths.events_root, self.nonce
-        keys = [info.key for info in self.store.list(root) if number_of(info.key[len(root) :], nonce) is not None]
-        rows = [row for key in keys for row in rows_from_bytes(self.store.read(key))]
+        there = {info.key: info for info in self.store.list(root) if number_of(info.key[len(root) :], nonce) is not None}
+        # A file that has grown is longer: those that have not are read once.
+        changed = [key for key, info in there.items() if self._events.get(key, (-1, []))[0] != info.size]
+        found = self.store.read_many(changed)
+        self._events |= {key: (len(found[key]), rows_from_bytes(found[key])) for key in changed if key in found}
+        rows = [row for key in there if key in self._events for row in self._events[key][1]]
         return sorted(rows, key=lambda row: float(row["time"]))
 
     def analysis(self) -> dict[str, str]:
