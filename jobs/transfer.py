@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from jobs.models.user_code import describe
 from jobs.tensors import tensors_from_bytes
 from jobs.variables import GLOBAL_STREAM
+from service.datasets.unpacked import check_archive
 from service.errors import BadData, Damaged, InvalidInput, NotFound
 from service.scratch import ScratchFolder
 from service.specs import ALL_BUT_HEAD
@@ -195,8 +196,11 @@ def _from_keras(weights: FirstWeights, store: Store) -> tuple[list[tuple[str, An
         path = Path(folder) / "source.keras"
         sha256 = store.download(weights.key, path)
         try:
+            check_archive(path, weights.key)
             # Safe mode makes no function out of a file's bytes.
             source = keras.saving.load_model(path, compile=False, safe_mode=True)
+        except BadData:
+            raise
         except Exception as error:
             raise BadData(
                 f"Keras cannot open the file {weights.key} ({describe(error)}): give a model of Keras' own layers, "

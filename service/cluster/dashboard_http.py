@@ -4,6 +4,7 @@ Ray's own client takes 1.3 s to import where urllib takes 0.03 s (measured on 2 
 """
 
 import http.client
+import threading
 import urllib.error
 import urllib.request
 from typing import Any
@@ -14,9 +15,19 @@ from pydantic import SecretStr
 from service.cluster.nodes import is_loopback
 from service.errors import InvalidInput
 from service.settings import Settings
+from service.within import within
 
 _SERVICES = (".svc", ".svc.cluster.local")
 """The ends of a Kubernetes service's names; the network of a cluster is its owner's."""
+
+
+MOST_BYTES = 512 * 1024**2
+MOST_REFUSAL = 1024**2
+"""Of an answer that is read; what is beyond is no dashboard's (assumed)."""
+PIECES = 4
+"""So many times the limit for a piece is that for a whole answer (assumed)."""
+SLOWEST = 50_000
+"""Bytes a second of what is sent (assumed: ten megabytes of code over a slow line take three minutes)."""
 
 
 class DashboardHttp:
@@ -39,17 +50,24 @@ class DashboardHttp:
     def request(
         self, method: str, path: str, data: bytes | None = None, *, seconds: float, most: int | None = None
     ) -> tuple[int, bytes]:
-        """The status and the body of an answer, of a good one at most `most` bytes, refusals too; raise OSError when none came in `seconds`."""
+        """The status and the body of an answer, at most `most` bytes of it, refusals too; raise OSError when none came.
+
+        `seconds` are for each piece that comes; a whole answer has four times as many, and more for much that is sent.
+        """
         headers = {"Content-Type": "application/json"}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
         request = urllib.request.Request(f"{self._url}{path}", data, headers, method=method)  # noqa: S310 - callers allow http and https alone
-        try:
+
+        def ask(_: threading.Event) -> tuple[int, bytes]:
             try:
                 with self._opener.open(request, timeout=seconds) as answer:
-                    return int(answer.status), answer.read(most)
+                    return int(answer.status), answer.read(most or MOST_BYTES)
             except urllib.error.HTTPError as refusal:
-                return refusal.code, refusal.read()
+                return refusal.code, refusal.read(MOST_REFUSAL)
+
+        try:
+            return within(PIECES * seconds + len(data or b"") / SLOWEST, ask, "answer")
         except http.client.HTTPException as error:
             raise ConnectionError(str(error) or type(error).__name__) from error
 

@@ -98,7 +98,7 @@ class JobsApi:
         self._check(status, body)
         try:
             return json.loads(body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidInput(f"What answers at {self.url} is no Ray dashboard: give http(s)://HOST:8265.") from error
 
     def _check(self, status: int, body: bytes) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from service.datasets.known import Known
 from service.errors import BadData, InvalidInput
+from service.within import TooSlow, within
 
 SILENCE_SECONDS = 60.0
 """Without a byte."""
@@ -72,47 +73,17 @@ def _fetch(
     """
     name, used = shown(url), 0.0 if began is None else time.monotonic() - began
     try:
-        return _within(max(0.0, WHOLE_SECONDS - used), functools.partial(_receive, url, target, progress, size))
+        return within(max(0.0, WHOLE_SECONDS - used), functools.partial(_receive, url, target, progress, size), "download")
+    except TooSlow as error:
+        raise InvalidInput(f"{name} cannot be fetched (it has not come whole within {WHOLE_SECONDS:g} s): {remedy}.") from error
     except urllib.error.HTTPError as error:
         raise InvalidInput(f"{name} answered {error.code} {error.reason}: {remedy}.") from error
     except (OSError, http.client.HTTPException) as error:
         # A wrong address stands in the text of its error.
         reason = type(error).__name__ if isinstance(error, http.client.InvalidURL) else getattr(error, "reason", error)
-        if isinstance(reason, TimeoutError) and not isinstance(reason, _TooSlow):
+        if isinstance(reason, TimeoutError):
             reason = f"nothing came for {SILENCE_SECONDS:g} s"
         raise InvalidInput(f"{name} cannot be fetched ({reason}): {remedy}.") from error
-
-
-class _TooSlow(TimeoutError):
-    pass
-
-
-def _within(seconds: float, work: Callable[[threading.Event], str]) -> str:
-    """What `work` gives in a thread; raise _TooSlow when that takes longer: a server can drip its headers, too."""
-    over = threading.Event()
-    results: list[str] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(work(over))
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True, name="download")
-    thread.start()
-    try:
-        deadline = time.monotonic() + seconds
-        while thread.is_alive() and time.monotonic() < deadline:
-            thread.join(min(1.0, max(0.0, deadline - time.monotonic())))
-    finally:
-        # It writes nothing more; where it waits for a byte it ends by its own limit, or with this process.
-        over.set()
-    if errors:
-        raise errors[0]
-    if not results:
-        raise _TooSlow(f"it has not come whole within {WHOLE_SECONDS:g} s")
-    return results[0]
 
 
 def _receive(url: str, target: Path, progress: Callable[[int], None], size: int | None, over: threading.Event) -> str:

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import zipfile
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -27,6 +28,24 @@ def check_unpacked(claimed: int, packed: int, name: str) -> None:
             f"{name}: it unpacks to {claimed} bytes or more out of {packed}, and may to {most_unpacked(packed)} ({FLOOR} and {RATIO} "
             "times its size): do not trust this file, or unpack it yourself."
         )
+
+
+def check_archive(path: Path, name: str, most_members: int = 1000) -> int:
+    """The bytes that a zip file claims unpacked; raise BadData where they are far more than its own, or not known before.
+
+    Raise BadZipFile and others of `zipfile` where it is none.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    claimed = sum(info.file_size for info in members)
+    check_unpacked(claimed, path.stat().st_size, name)
+    if len(members) > most_members:
+        raise BadData(f"{name}: it has {len(members)} members, more than {most_members}.")
+    for info in members:
+        # Python unpacks the others by whole blocks, however large they become.
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise BadData(f"{name}: {info.filename[:60]!r} is packed otherwise than NumPy and Keras pack: write the file again.")
+    return claimed
 
 
 class Unpacked(io.RawIOBase):

@@ -143,7 +143,7 @@ class _Dashboard:
         status, body = http.request("GET", path, seconds=ANSWER_SECONDS, most=MOST_BYTES)
         try:
             return status, json.loads(body) if status == 200 else None
-        except ValueError:
+        except (ValueError, RecursionError):
             return status, None
 
 

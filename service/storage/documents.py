@@ -18,7 +18,7 @@ def to_bytes(document: Document) -> bytes:
 def from_bytes(data: bytes, key: str) -> Document:
     """Parse a JSON document; raise Damaged when it is none, or of a format from the future."""
     try:
-        document = json.loads(data)
+        document = _parsed(data)
     except ValueError as error:
         raise Damaged(f"The store's object {key} is not the JSON that Delayline wrote; restore it or delete it.") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
@@ -29,14 +29,29 @@ def from_bytes(data: bytes, key: str) -> Document:
 
 
 def rows_from_bytes(data: bytes) -> list[Document]:
-    """Parse JSON lines; a last line that was cut off is dropped."""
+    """Parse JSON lines; a last line that was cut off, and what follows a line that is no row, is dropped."""
     rows = []
     for line in data.splitlines():
         try:
-            rows.append(json.loads(line))
+            row = _parsed(line)
         except ValueError:
             break
+        if not isinstance(row, dict):
+            break
+        rows.append(row)
     return rows
+
+
+def _parsed(data: bytes) -> Any:
+    """JSON as Delayline writes it, without NaN and infinity; raise ValueError, also for what is nested without end."""
+    try:
+        return json.loads(data, parse_constant=_refused)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _refused(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def rows_to_bytes(rows: list[Document]) -> bytes:

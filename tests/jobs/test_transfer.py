@@ -1,5 +1,6 @@
 """Models that begin with the weights of others, and layers that do not learn."""
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -283,3 +284,12 @@ def test_a_file_that_cannot_be_used_is_refused_in_a_sentence(
     with pytest.raises(error, match=words) as refused:
         load_layers(damage(store, kind, tmp_path), store)
     assert "\n" not in str(refused.value)
+
+
+def test_a_keras_file_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    with zipfile.ZipFile(tmp_path / "bomb.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.weights.h5", bytes(400 * 2**20))
+    store.upload(tmp_path / "bomb.keras", "nets/bomb.keras")
+    with pytest.raises(BadData, match=r"nets/bomb\.keras: it unpacks to 4194"):
+        begin(store, rich(), FirstWeights("nets/bomb.keras"))

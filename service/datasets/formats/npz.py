@@ -10,12 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.datasets.raw import RawDataset, RawSplit
-from service.datasets.unpacked import check_unpacked
+from service.datasets.unpacked import check_archive
 from service.errors import BadData, InvalidInput
 
 MOST_BYTES = 64 * 1024**3
-MOST_ARRAYS = 1000
-"""Of one archive (assumed: two for each feature and split)."""
 
 
 def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
@@ -31,18 +29,9 @@ def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
 def read_arrays(path: Path, most_bytes: int) -> dict[str, NDArray[Any]]:
     """All arrays of an .npz file by name; raise BadData for a damaged one, and for one of more than `most_bytes` unpacked."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-        claimed = sum(info.file_size for info in members)
+        claimed = check_archive(path, path.name)
         if claimed > most_bytes:
             raise BadData(f"{path.name}: it claims {claimed} bytes unpacked, more than {most_bytes}.")
-        check_unpacked(claimed, path.stat().st_size, path.name)
-        if len(members) > MOST_ARRAYS:
-            raise BadData(f"{path.name}: it has {len(members)} arrays, more than {MOST_ARRAYS}.")
-        for info in members:
-            # Python unpacks the others by whole blocks, however large they become.
-            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise BadData(f"{path.name}: {info.filename[:60]!r} is packed otherwise than NumPy packs: write it by np.savez.")
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, MemoryError, RuntimeError) as error:

@@ -2,6 +2,7 @@
 
 import http.server
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +36,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         server: Any = self.server
         server.asked.append((self.path, self.headers.get("Authorization")))
         status, headers, body = server.answers.get(self.path, (404, {}, b"nothing here"))
+        while body == b"drip":
+            try:
+                self.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Length: 100000\r\n\r\n")
+                while True:
+                    self.wfile.write(b"x")
+                    self.wfile.flush()
+                    time.sleep(0.02)
+            except OSError:
+                return
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
@@ -178,3 +188,18 @@ def test_a_token_that_goes_by_http_passes_no_proxy(server: Server, monkeypatch: 
     monkeypatch.setenv("no_proxy", "")
     server.answers["/api/version"] = (200, {}, b'{"ray_version": "1"}')
     assert JobsApi(server.url, SecretStr("t0ken")).version() == "1"
+
+
+def test_a_dashboard_that_drips_is_given_up(server: Server) -> None:
+    server.daemon_threads, server.block_on_close = True, False
+    server.answers["/api/version"] = (200, {}, b"drip")
+    began = time.monotonic()
+    with pytest.raises(OSError, match=r"the answer has not come whole within 0\.8 s"):
+        DashboardHttp(server.url, None).request("GET", "/api/version", seconds=0.2)
+    assert time.monotonic() - began < 5
+
+
+def test_an_answer_that_is_nested_without_end_is_no_dashboards(server: Server) -> None:
+    server.answers["/api/version"] = (200, {}, b"[" * 100_000)
+    with pytest.raises(InvalidInput, match="is no Ray dashboard"):
+        JobsApi(server.url, None).version()

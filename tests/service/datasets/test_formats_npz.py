@@ -216,11 +216,11 @@ def test_an_archive_of_another_packing_is_refused_before_it_is_unpacked(
     with zipfile.ZipFile(tmp_path / "plain.npz") as plain, zipfile.ZipFile(tmp_path / "a.npz", "w", method) as packed:
         for name in plain.namelist():
             packed.writestr(name, plain.read(name))
-    refused(tmp_path / "a.npz", "npz", 3, "a.npz", "np.savez")
+    refused(tmp_path / "a.npz", "npz", 3, "a.npz", "write the file again")
 
 
 def test_an_archive_of_endless_arrays_is_refused(tmp_path: Path, refused: Refused) -> None:
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         for number in range(1001):
             archive.writestr(f"{number}.npy", b"")
-    refused(tmp_path / "a.npz", "npz", 3, "a.npz", "1001 arrays")
+    refused(tmp_path / "a.npz", "npz", 3, "a.npz", "1001 members")
