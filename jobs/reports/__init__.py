@@ -6,8 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from jobs.reports.facts import gather, is_sweep
+from service.errors import Conflict
 from service.storage.base import Store
 from service.storage.records import RunRecord
+
+TRIES = 3
+"""Of a page that others make at the same time (assumed); the last of them is as good as this one's."""
 
 __all__ = ["compare", "report", "write_report"]
 
@@ -28,8 +32,15 @@ def report(record: RunRecord) -> str:
 
 def write_report(record: RunRecord) -> str:
     """Make the page of a run or a sweep, keep it in the store, and return it."""
-    page = report(record)
-    record.store.write(record.paths.report, page.encode())
+    for _ in range(TRIES):
+        # A page that somebody else made meanwhile may show more than this one: then it is made anew.
+        version = record.store.version_of(record.paths.report)
+        page = report(record)
+        try:
+            record.store.write(record.paths.report, page.encode(), if_absent=version is None, if_version=version)
+            break
+        except Conflict:
+            continue
     return page
 
 

@@ -24,6 +24,10 @@ LEFTOVER_SECONDS = 24 * 3600.0
 """A temporary file of this age is a crashed writer's (assumed: no write takes a day)."""
 
 
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+"""What systems answer where there are no hard links."""
+
+
 class LocalStore(Store):
     """Objects are files; a write is a new file that is moved into place, so a reader sees all of it or none."""
 
@@ -190,9 +194,11 @@ class LocalStore(Store):
     def _place(self, temporary: Path, path: Path, key: str, if_absent: bool, if_version: str | None) -> str:
         """Move a finished file to its key, if the condition holds; return its version."""
         for _ in range(20):
-            path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                return self._move(temporary, path, key, if_absent, if_version)
+                _make_folder(path.parent)
+                version = self._move(temporary, path, key, if_absent, if_version)
+                _sync_folder(path.parent)
+                return version
             except FileNotFoundError:
                 # Another process deleted the last object beside this one, and the folder with it.
                 continue
@@ -201,17 +207,26 @@ class LocalStore(Store):
         )
 
     def _move(self, temporary: Path, path: Path, key: str, if_absent: bool, if_version: str | None) -> str:
-        version = _version(temporary.stat())
+        version = _version_at(temporary)
         if if_absent:
             try:
                 os.link(temporary, path)
             except FileExistsError:
                 raise Conflict(f"The object {key!r} exists already in {self.url}.") from None
+            except OSError as error:
+                if error.errno in _NO_LINKS:
+                    raise StoreError(
+                        f"The store {self.url} is on a file system without hard links ({error.strerror}), as exFAT, SMB shares and gcsfuse "
+                        "are: by one a run is claimed for one process alone; choose a folder on another one, or a bucket with --store s3://."
+                    ) from error
+                raise
             return version
         # A compare-and-swap needs every writer of the key to hold the lock, the unconditional ones too.
         with self._lock(key):
             if if_version is not None:
-                current = _version(path.stat()) if path.exists() else None
+                current = None
+                with contextlib.suppress(FileNotFoundError):
+                    current = _version_at(path)
                 if current != if_version:
                     raise Conflict(f"The object {key!r} in {self.url} was changed by another process.")
             temporary.replace(path)
@@ -315,6 +330,33 @@ def _write_all(descriptor: int, data: memoryview) -> None:
     """Write all of it: one call may write less."""
     while len(data):
         data = data[os.write(descriptor, data) :]
+
+
+def _version_at(path: Path) -> str:
+    """Of the file that stands there now: opening it asks a file server, where a status may be one that is remembered."""
+    with path.open("rb") as file:
+        return _version(os.fstat(file.fileno()))
+
+
+def _make_folder(folder: Path) -> None:
+    """Make it and those above it, each of which outlives a power failure by then."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        _sync_folder(each.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put a folder's names on the disk: without that a file that is safe may have none after a power failure."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some file systems keep their folders in order by themselves, and say that there is nothing to be done.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _copy(source: Path, target: Path, progress: Progress | None) -> str:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import StoreError
+from service.doctor.findings import examine
+from service.doctor.store import store_checks
+from service.errors import Conflict, StoreError
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
@@ -51,6 +53,52 @@ def test_a_disk_that_fails_is_told_in_one_sentence(
         one_sentence(caught, local_store.url, words)
     assert local_store.read("a") == b"before" and [info.key for info in local_store.list("")] == ["a"]
     assert [path.name for path in Path(local_store.url, ".delayline-tmp").iterdir() if not path.name.startswith("lock")] == []
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK])
+def test_a_file_system_without_hard_links_is_told_as_such(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(os, "link", fail_with(number))
+    with pytest.raises(StoreError) as caught:
+        local_store.write("runs/a/spec.json", b"{}", if_absent=True)
+    one_sentence(caught, "without hard links", "exFAT, SMB shares and gcsfuse", "choose a folder on another one")
+    assert list(local_store.list("")) == []
+    lines = {line.name: line for line in examine([store_checks(Settings.load(store=local_store.url))], 9.0)}
+    assert lines["conditional writes"].status == "failed" and "without hard links" in lines["conditional writes"].text
+
+
+def test_names_are_on_the_disk_before_a_write_returns(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    local_store.write("runs/a/state.json", b"{}")
+    root = Path(local_store.url)
+    folders = [name for name in synced if Path(name).is_dir()]
+    assert folders == [str(root / "runs"), str(root), str(root / "runs/a")]
+    synced.clear()
+    local_store.write("runs/a/lease.json", b"{}", if_absent=True)
+    assert synced[-1] == str(root / "runs/a")
+
+
+def test_a_version_is_that_of_the_file_and_not_of_a_remembered_status(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = local_store.write("a", b"1")
+    stale, true_stat = Path(local_store.url, "a").stat(), Path.stat
+    local_store.write("a", b"22")
+
+    def remembered(path: Path, **options: bool) -> os.stat_result:
+        return stale if path.name == "a" else true_stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", remembered)
+    with pytest.raises(Conflict):
+        local_store.write("a", b"3", if_version=version)
 
 
 @pytest.fixture
