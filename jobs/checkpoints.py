@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from jobs.stall import tick
 from jobs.tensors import Tensors, tensors_from_bytes, tensors_to_bytes
 from service.errors import Damaged, InfrastructureFailure, NotFound
 from service.specs import CheckpointPolicy
@@ -17,6 +18,9 @@ from service.storage.base import Store
 from service.storage.checkpoint_index import MANIFEST, CheckpointIndex, Kept
 from service.storage.metrics import Segment, read_sealed
 from service.storage.records import Document, RunRecord, from_bytes, rows_from_bytes, rows_to_bytes, to_bytes
+
+LONGEST_WAIT = 900.0
+"""Seconds for which a wait for earlier checkpoints counts as getting on (assumed: longer than a store may be away)."""
 
 
 @dataclass(frozen=True)
@@ -225,13 +229,15 @@ class CheckpointWriter:
             )
 
     def _put(self, item: Snapshot | None, deadline: float) -> bool:
+        began = time.monotonic()
         while time.monotonic() < deadline:
             self._raise()
             try:
                 self._queue.put(item, timeout=min(0.5, deadline - time.monotonic()))
                 return True
             except (queue.Full, ValueError):
-                continue
+                if time.monotonic() - began < LONGEST_WAIT:
+                    tick()
         return False
 
     def _raise(self) -> None:

@@ -15,6 +15,7 @@ from jobs.checkpoints import Snapshot, jsonable
 from jobs.early_stopping import is_new_best, score_of, stop_reason
 from jobs.milestones import Milestones
 from jobs.pace import Pace
+from jobs.stall import tick
 from jobs.tensors import Tensors
 from service.errors import BadLoss
 from service.specs import TrainSpec
@@ -203,6 +204,7 @@ class Course:
         for totals in (self.state.since_row, self.state.since_epoch):
             totals.add(sums.astype(np.float64))
         self.state.step += len(sums)
+        tick()
 
     def arrive(self) -> bool:
         """Do what is due at the step that was reached; return whether the run ends here before its last step."""

@@ -259,7 +259,8 @@ class Driver(DriverNotes):
             for info in self.record.store.list(self.record.paths.failures_root(self.record.label(number)))
         ]
         if failures:
-            worst = min(failures, key=lambda failure: _WORSE_FIRST.index(failure["kind"]))
+            # What the others saw of a worker that stood still is a lost peer.
+            worst = min(failures, key=lambda failure: (_WORSE_FIRST.index(failure["kind"]), not failure.get("stalled")))
             return Outcome("failed", {name: worst[name] for name in ("kind", "exit_code", "message", "rank", "traceback")})
         return Outcome("failed", error_document("infrastructure", 4, _describe(attempt.error)))
 

@@ -29,6 +29,7 @@ from jobs.pace import Pace
 from jobs.replica import Replica
 from jobs.ring import Guard, form_ring
 from jobs.spaces.realisation import make_space
+from jobs.stall import longer, tick
 from jobs.tasks import Task, task_for
 from jobs.training_loop import TrainingLoop
 from jobs.transfer import freeze_layers, start_from
@@ -111,6 +112,7 @@ def run_session(
             watcher.event("streaming", "the examples are read from the dataset's shards while it trains")
         callbacks = CallbackStates(make_callbacks(spec, place.folder), watcher.event)
         loop = make_loop(session, watcher, snapshot, callbacks)
+        tick()
         loop.callbacks.on_train_begin()
         callbacks.begin(snapshot)
         begin(session, watcher, loop, lambda: draw(session))
@@ -134,6 +136,7 @@ def finish(
     `test` evaluates the test examples, else the session's replica does.
     """
     course.callbacks.on_train_end()
+    longer()
     watcher.wait_for_checkpoints()
     metrics = dict(latest_metrics(course.state.history))
     if outcome == "succeeded":
@@ -141,6 +144,7 @@ def finish(
         metrics |= _end_with_best(session, watcher)
         step = course.state.step
         metrics |= judged(test or _test(session), "test", course.milestones.epoch(step), step)
+        longer()
         keep_model(session.replica.model, session.record, session.place.rank, watcher.event, watcher.still_own)
         analyse(_subject(session), watcher.event)
     watcher.ended(outcome, metrics, course.state)

@@ -1,13 +1,14 @@
 """The steps of one run inside one worker: train, evaluate, save, say what happens, stop when asked."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from jobs.batches import BatchFeeder
 from jobs.course import Course
 from jobs.replica import Replica
+from jobs.stall import longer
 
 
 @dataclass(kw_only=True)
@@ -16,6 +17,8 @@ class TrainingLoop(Course):
 
     replica: Replica
     feeder: BatchFeeder
+    _counts: set[int] = field(default_factory=set)
+    """Of steps a call, so far."""
 
     def run(self) -> str:
         """Train to the end; return `succeeded`, or `cancelled` when asked to stop; the last step is saved."""
@@ -43,6 +46,10 @@ class TrainingLoop(Course):
         if pace.single_steps:
             self.callbacks.on_train_batch_begin(state.step % self.milestones.steps_per_epoch)
         flags = np.array([self.watcher.stop_requested(), pace.offer], np.float32)
+        if count not in self._counts:
+            # The function may be built for it.
+            self._counts.add(count)
+            longer()
         began = time.monotonic()
         result = self.replica.train(chunk.features, chunk.labels, flags)
         seconds = time.monotonic() - began

@@ -9,6 +9,9 @@ import os
 import select
 import signal
 import sys
+from typing import Any
+
+from service.errors import InfrastructureFailure
 
 
 def main() -> int:
@@ -18,20 +21,19 @@ def main() -> int:
     if ready:
         return 0
     try:
-        report(order)
+        report(order, InfrastructureFailure(str(order["message"])))
     finally:
         os.kill(order["pid"], signal.SIGKILL)
     return 1
 
 
-def report(order: dict[str, object]) -> None:
+def report(order: dict[str, Any], failure: InfrastructureFailure) -> None:
     """Write the failure to the store and, with what the worker printed so far, to its log."""
     from functools import partial
     from pathlib import Path
 
     from jobs.logs import LogShipper
     from jobs.worker import report_failure
-    from service.errors import InfrastructureFailure
     from service.settings import Settings
     from service.storage import open_store
     from service.storage.records import RunRecord
@@ -39,7 +41,7 @@ def report(order: dict[str, object]) -> None:
     settings = Settings.load()
     record = RunRecord(open_store(settings, patience=settings.store_patience), str(order["run_id"]), str(order["nonce"]))
     attempt, rank = int(str(order["attempt"])), int(str(order["rank"]))
-    report_failure(record, attempt, rank, InfrastructureFailure(str(order["message"])))
+    report_failure(record, attempt, rank, failure)
     key = partial(record.paths.log, record.label(attempt), rank)
     LogShipper(record.store, key, Path(str(order["log"]))).close()
 

@@ -9,6 +9,7 @@ from jobs.checkpoints import CheckpointStore, CheckpointWriter, Snapshot
 from jobs.course import LoopState
 from jobs.milestones import Milestones
 from jobs.progress import ProgressReporter
+from jobs.stall import idle_seconds
 from jobs.tensorboard_files import TensorBoardFiles
 from service.errors import StoreError
 from service.storage.metrics import Segment
@@ -16,6 +17,7 @@ from service.storage.records import Document, RunRecord
 
 GoesOn = Callable[[Document], bool]
 """Called with each row of metrics once what is due at its step is saved; it may take its time, and says whether to go on."""
+IDLE_SECONDS = 10.0
 CHECKPOINT_LIMIT = 900.0
 """Seconds to wait for the last checkpoint (assumed: longer than a store may be away)."""
 
@@ -73,6 +75,7 @@ class LeadWatcher:
         checkpoints.sealed = self._reporter.metrics.reference
         self._writer = CheckpointWriter(checkpoints, self._saved)
         self._cancel = CancelWatch(record)
+        self._idle = IdleWatch(self._reporter)
         self._tensorboard = TensorBoardFiles(record, attempt)
         self._row: Document | None = None
         self._waited = 0.0
@@ -156,6 +159,7 @@ class LeadWatcher:
     def close(self) -> None:
         """Write the rest."""
         self._cancel.close()
+        self._idle.close()
         self._reporter.close()
 
     def _saved(self, snapshot: Snapshot, seconds: float) -> None:
@@ -164,6 +168,27 @@ class LeadWatcher:
         )
         self._tensorboard.add_weights(snapshot.step, snapshot.model, self._steps)
         self._tensorboard.ship()
+
+
+class IdleWatch:
+    """Says every ten seconds for how long there was no step or anything like it, once that is worth a word.
+
+    By this process's own clock; and other ranks see by it that this one lives.
+    """
+
+    def __init__(self, reporter: ProgressReporter) -> None:
+        self._reporter = reporter
+        self._stop = threading.Event()
+        threading.Thread(target=self._run, name="idle", daemon=True).start()
+
+    def close(self) -> None:
+        """Say no more."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.wait(IDLE_SECONDS):
+            idle = idle_seconds()
+            self._reporter.update(idle_seconds=round(idle) if idle >= IDLE_SECONDS else None)
 
 
 class CancelWatch:

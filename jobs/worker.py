@@ -18,7 +18,9 @@ from typing import Any
 
 from jobs.logs import LOG, LogShipper, capture_output
 from jobs.released import delete_generated_sources
-from service.errors import DelaylineError, InfrastructureFailure, LeaseLost, StoreError, UserFailure
+from jobs.stall import watched_for_stalls
+from service.errors import DelaylineError, InfrastructureFailure, LeaseLost, Stalled, StoreError, UserFailure
+from service.quantities import OFF
 from service.scratch import ScratchFolder
 from service.settings import Settings
 from service.specs import TrainSpec
@@ -69,7 +71,8 @@ def run_worker(config: WorkerConfig, rank: int, goes_on: Callable[[Document], bo
     shipper = LogShipper(store, partial(record.paths.log, record.label(config.attempt), rank), log_file)
     say(f"worker {rank} of {config.workers} on {socket.gethostname()}, process {os.getpid()}, attempt {config.attempt}")
     try:
-        _run(config, settings, record, rank, log_file, goes_on)
+        with stall_watch(config, rank, log_file):
+            _run(config, settings, record, rank, log_file, goes_on)
         say("done")
     except BaseException as error:
         raise report_failure(record, config.attempt, rank, error) from None
@@ -106,6 +109,15 @@ def _run(
         neighbours=sum(member["host"] == socket.gethostname() for member in members),
     )  # fmt: skip
     run_session(spec, place, record, fence_of(record, config), members, guard, goes_on)
+
+
+def stall_watch(config: WorkerConfig, rank: int, log_file: Path) -> AbstractContextManager[None]:
+    """Within it a process beside this one ends it when it does not get on."""
+    limit = TrainSpec.model_validate(config.spec).stall_limit
+    if limit == OFF:
+        return contextlib.nullcontext()
+    order = {"run_id": config.run_id, "nonce": config.nonce, "attempt": config.attempt, "rank": rank, "log": str(log_file)}
+    return watched_for_stalls({**order, "limit": limit})
 
 
 def fence_of(record: RunRecord, config: WorkerConfig) -> Callable[[], None]:
@@ -172,6 +184,7 @@ def report_failure(
         "traceback": details[-8000:],
         "rank": rank,
         "time": time.time(),
+        **({"stalled": True} if isinstance(known, Stalled) else {}),
     }
     try:
         record.store.write(record.paths.failure(record.label(attempt), rank), to_bytes(document))

@@ -1,7 +1,7 @@
 """Numbers as people write them in specs: `2-8` workers, `1h30m`, `4GiB`."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -51,9 +51,23 @@ def parse_patterns(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+OFF = "off"
+
+
+def parse_stall_limit(value: Any) -> Any:
+    """A duration, or `off`, which is also what YAML makes of `off`, `no` and `null`; raise ValueError."""
+    if value is None or value is False or (isinstance(value, str) and value.strip().lower() in (OFF, "none", "null", "no", "")):
+        return OFF
+    seconds = parse_duration(value)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 1 <= seconds <= 10 * 366 * 86400:
+        raise ValueError(f"stall_limit must be a time of at least 1 s, such as 30m, or off, not {str(value)[:60]!r}")
+    return float(seconds)
+
+
 Workers = Annotated[tuple[int, int], BeforeValidator(parse_workers)]
 Size = Annotated[int, Field(ge=1, le=2**60, strict=True), BeforeValidator(parse_size)]
 Duration = Annotated[float, Field(gt=0, le=10 * 366 * 86400), BeforeValidator(parse_duration)]
+StallLimit = Annotated[float | Literal["off"], BeforeValidator(parse_stall_limit)]
 Patterns = Annotated[
     tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(max_length=100), BeforeValidator(parse_patterns)
 ]

@@ -34,7 +34,8 @@ def show(store: Store, run_id: str) -> Document:
         **{name: submission.get(name) for name in ("recipe", "command", "folder", "submitted")},
         "started": state.get("started"),
         "finished": state.get("finished"),
-        **_position(progress, history),
+        **_position({**progress, "idle_seconds": None} if ended else progress, history),
+        "waiting": None if ended else state.get("waiting"),
         "metrics": (state.get("metrics") if ended else None) or progress.get("metrics") or {},
         "history": history,
         "attempts": _attempts(state, progress),
@@ -59,6 +60,7 @@ def _position(progress: Document, history: list[Document]) -> Document:
         "steps": progress.get("steps"),
         "examples_per_second": progress.get("examples_per_second"),
         "eta_seconds": progress.get("eta_seconds"),
+        "idle_seconds": progress.get("idle_seconds"),
     }
 
 

@@ -9,7 +9,7 @@ from service.errors import InvalidInput
 from service.expressions import flat, worked_out
 from service.generated import check_generated
 from service.names import check_dataset_reference, check_run_id
-from service.quantities import Duration, Fraction, Patterns, PositiveInt, Size, Workers
+from service.quantities import Duration, Fraction, Patterns, PositiveInt, Size, StallLimit, Workers
 from service.vocabulary import (
     AUGMENTATIONS,
     CALLBACKS,
@@ -200,6 +200,9 @@ class TrainSpec(Frozen):
     log_every: PositiveInt = 50
     """Steps between rows of metrics."""
     retries: Annotated[int, Field(ge=0, le=1000, strict=True)] = 3
+    stall_limit: StallLimit = 1800.0
+    """Seconds without a step, a part of an evaluation or a checkpoint after which an attempt is ended and tried again, as for lost
+    workers; each worker's stacks are in its log. At least 20 times the longest gap so far; `off` waits for ever."""
     time_limit: Duration | None = None
     """Seconds for the whole run, all attempts together."""
 

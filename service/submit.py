@@ -23,7 +23,7 @@ from service.trials import goes_further
 from service.weights import origin_of_weights
 
 CHANGEABLE = {
-    "train": ("workers", "worker", "retries", "time_limit", "input", "package_data"),
+    "train": ("workers", "worker", "retries", "time_limit", "stall_limit", "input", "package_data"),
     "sweep": ("workers", "parallel", "trials", "budget", "together"),
 }
 """Keys that a resumed run of each kind may change: the run is the same, or goes further, with other values."""

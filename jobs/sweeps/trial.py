@@ -13,6 +13,7 @@ from ray.train._internal.session import _TrainingResult
 
 from jobs.groups import Group, InProcess
 from jobs.released import release_graphs
+from jobs.stall import tick
 from jobs.sweeps.company_trial import CompanyTrial
 from jobs.sweeps.take_over import take_over
 from jobs.sweeps.trial_runs import EVALUATION, LOOK_SECONDS, MUTATION, OVER, STEP, TAKEN, TrialRun
@@ -210,6 +211,7 @@ class Trial:
             self._waits = True
             self._rows.put(row)
             while not self._wanted.acquire(timeout=max(LOOK_SECONDS, self._record.store.look_seconds)):
+                tick()
                 if self._asked_to_stop():
                     return False
             self._waits = self._stopped.is_set()

@@ -15,11 +15,13 @@ from jobs.datasets.reading import example_bytes
 from jobs.evaluation import BATCH
 from jobs.pace import Pace
 from jobs.session import Session, attach_optimizer, begin, draw, finish, prepare
+from jobs.stall import tick
 from jobs.tensors import Tensors
 from jobs.together.member import Member, beside, first_weights
 from jobs.together.seat import Seat
 from jobs.together.stack import Stack
 from jobs.variables import assign_variables, copy_model, copy_variables
+from jobs.worker import stall_watch
 from service.errors import InfrastructureFailure
 from service.settings import Settings
 from service.storage import open_store
@@ -34,8 +36,9 @@ def train_together(seats: Sequence[Seat], settings: Settings) -> None:
     store = open_store(settings, patience=settings.store_patience)
     company = Company([Member(seat, settings, store) for seat in seats])
     try:
-        company.prepare()
-        company.train()
+        with company.stall_watch():
+            company.prepare()
+            company.train()
     except BaseException as error:
         company.fail(error)
 
@@ -72,6 +75,11 @@ class Company:
         """Of each split: the step at which all were evaluated last, and their sums."""
         self._first_weights: dict[int, Tensors] = {}
         """By the seed that they are drawn with."""
+
+    def stall_watch(self) -> contextlib.AbstractContextManager[None]:
+        """Within it this process is ended when it does not get on: the first run says why, and all go on in another process."""
+        member = self._members[0]
+        return stall_watch(member.seat.config, 0, member.log.path)
 
     def prepare(self) -> None:
         """Take up each run where it stands."""
@@ -237,6 +245,7 @@ class Company:
             features = {name: np.stack([arrays[name][rows[places]] for arrays, _, rows in examples]) for name in examples[0][0]}
             labels = np.stack([answers[rows[places]] for _, answers, rows in examples])
             totals += self._stack.evaluate(features, labels, counts)
+            tick()
         return totals
 
     @contextlib.contextmanager

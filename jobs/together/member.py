@@ -39,9 +39,9 @@ class MemberLog:
 
     def __init__(self, store: Store, key: Callable[[int], str]) -> None:
         self._folder = ScratchFolder("worker")
-        file = Path(self._folder.name, LOG)
-        self._file = file.open("w", buffering=1, encoding="utf-8")
-        self._shipper = LogShipper(store, key, file)
+        self.path = Path(self._folder.name, LOG)
+        self._file = self.path.open("a", buffering=1, encoding="utf-8")
+        self._shipper = LogShipper(store, key, self.path)
 
     def tell(self, line: str) -> None:
         """Write a line."""

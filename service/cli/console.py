@@ -63,6 +63,11 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def idle_words(seconds: float) -> str:
+    """`no step for 12 min`."""
+    return f"no step for {seconds:.0f} s" if seconds < 100 else f"no step for {seconds / 60:.0f} min"
+
+
 def local_time(seconds: float | None) -> str:
     """A time since 1970 as this machine's clock shows it, or a dash."""
     return "-" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

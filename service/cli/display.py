@@ -4,12 +4,14 @@ import time
 from abc import ABC, abstractmethod
 from typing import Any
 
-from service.cli.console import duration, figures, printable, say
+from service.cli.console import duration, figures, idle_words, printable, say
 from service.runs import Update
 from service.storage.records import ENDED
 
 PLAIN_SECONDS = 5.0
 """Between plain lines within an epoch (assumed: a log that stays readable)."""
+IDLE_SECONDS = 30.0
+"""Without a step that is said (assumed: more than an evaluation's parts take)."""
 _FIGURES = ("loss", "accuracy", "val_loss", "val_accuracy")
 _QUIET_EVENTS = frozenset({"checkpoint"})
 
@@ -67,6 +69,8 @@ class PlainDisplay(Display):
         self._shown: tuple[Any, ...] = ()
         self._last_line = 0.0
         self._line = ""
+        self._idle = 0
+        """For how long there was no step, when that was said last."""
 
     def note(self, text: str) -> None:
         say(text)
@@ -74,7 +78,10 @@ class PlainDisplay(Display):
     def advance(self, progress: dict[str, Any]) -> None:
         place = (progress.get("attempt"), progress.get("phase"), progress.get("epoch"))
         due = time.monotonic() - self._last_line >= PLAIN_SECONDS
-        if place != self._shown[:3] or (due and progress.get("step") != self._shown[3]):
+        idle = int(progress.get("idle_seconds") or 0)
+        still = idle >= IDLE_SECONDS and idle >= 2 * self._idle
+        self._idle = idle if still else min(self._idle, idle)
+        if place != self._shown[:3] or (due and progress.get("step") != self._shown[3]) or still:
             self._shown = (*place, progress.get("step"))
             self._last_line = time.monotonic()
             line = describe(progress)
@@ -127,6 +134,8 @@ def _pace(progress: dict[str, Any]) -> list[str]:
         words.append(f"{speed:,.0f} examples/s")
     if left := progress.get("eta_seconds"):
         words.append(f"{duration(left)} left")
+    if (idle := progress.get("idle_seconds") or 0) >= IDLE_SECONDS:
+        words.append(idle_words(idle))
     return words
 
 

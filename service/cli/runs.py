@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from service import runs
-from service.cli.console import duration, figures, local_time, print_json, print_table, print_yaml, printable, say
+from service.cli.console import duration, figures, idle_words, local_time, print_json, print_table, print_yaml, printable, say
 from service.cli.logs import follow_logs, heading
 from service.cli.options import AsJson, RunId, StoreUrl
 from service.cli.prune import prune
@@ -87,6 +87,10 @@ def _readable(document: dict[str, Any]) -> dict[str, Any]:
     shown |= {name: local_time(shown[name]) for name in ("submitted", "started", "finished") if name in shown}
     if "eta_seconds" in shown:
         shown["eta_seconds"] = duration(shown["eta_seconds"])
+    if "idle_seconds" in shown:
+        shown["idle_seconds"] = idle_words(shown["idle_seconds"])
+    if "waiting" in shown:
+        shown["waiting"] = f"since {local_time(shown['waiting']['since'])}: {shown['waiting']['message']}"
     shown["attempts"] = [
         {**attempt, **{name: local_time(attempt.get(name)) for name in ("started", "finished")}}
         for attempt in document["attempts"]

@@ -92,6 +92,37 @@ def test_an_interrupt_saves_and_resume_goes_on(desk: Desk, calm: Desk) -> None:
     assert_same_end(desk, "stopped", calm)
 
 
+WAITS = """
+import os, time
+import keras
+from nets import Slow, build
+
+class Waits(Slow):
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch, logs)
+        self.done = getattr(self, "done", 0) + 1
+        if self.done == 50 and '"index": 1' in os.environ.get("TF_CONFIG", "") and not os.path.exists(FLAG):
+            open(FLAG, "w").close()
+            time.sleep(600)
+"""
+
+
+def test_a_callback_of_one_worker_that_waits_for_ever_ends_the_attempt_with_the_stacks_of_all(desk: Desk, calm: Desk) -> None:
+    """Rank 0 stands in the collective meanwhile."""
+    (desk.folder / "waits.py").write_text(WAITS.replace("FLAG", repr(str(desk.folder / "waited"))))
+    spec = (desk.folder / "run.yaml").read_text().replace("nets:Slow", "waits:Waits")
+    (desk.folder / "run.yaml").write_text(spec)
+    done = desk.delayline("train", "run.yaml", "-s", "stall_limit=10s", "--name", "still", "--json")
+    assert done.code == 0, done.err
+    first, second = done.document["attempts"]
+    assert "did not get on for" in first["reason"]
+    assert second["reason"] == "succeeded"
+    logs = [desk.delayline("runs", "logs", "still", "--attempt", "1", "--rank", rank).out for rank in ("0", "1")]
+    assert all("Current thread" in log or "Thread 0x" in log for log in logs), logs
+    assert "waits.py" in logs[1]
+    assert_same_end(desk, "still", calm)
+
+
 def test_a_store_that_is_away_for_a_minute_delays_the_run(tmp_path: Path, calm: Desk) -> None:
     with s3_servers.running(s3_servers.seaweedfs(tmp_path / "server")) as server:
         desk = Desk(tmp_path / "desk", f"s3://{server.bucket()}/lab", server.environment)

@@ -202,3 +202,18 @@ def test_refuses_expressions_in_one_sentence(changes: dict[str, Any], words: str
 def test_package_data_is_a_pattern_or_several() -> None:
     assert make(package_data="mine/*.txt").package_data == ("mine/*.txt",)
     assert make(package_data=["mine/a.txt", "b/**/*.json"]).document()["package_data"] == ["mine/a.txt", "b/**/*.json"]
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"), [(None, "off"), (False, "off"), ("off", "off"), ("None", "off"), ("30m", 1800.0), (90, 90.0), (1, 1.0)]
+)
+def test_stall_limit_is_a_time_or_off_and_stays_so_in_the_store(value: Any, kept: Any) -> None:
+    spec = TrainSpec.model_validate({"model": "cnn", "dataset": "digits", "epochs": 1, "stall_limit": value})
+    assert spec.stall_limit == kept
+    assert TrainSpec.model_validate(spec.document()).stall_limit == kept
+
+
+@pytest.mark.parametrize("value", [0, -1, True, "soon", 1e12, [3]])
+def test_other_stall_limits_are_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"stall_limit|duration"):
+        TrainSpec.model_validate({"model": "cnn", "dataset": "digits", "epochs": 1, "stall_limit": value})
