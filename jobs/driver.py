@@ -14,6 +14,7 @@ from jobs.stops import SAVE_SECONDS, SIGNAL, Stops
 from jobs.worker import WorkerConfig
 from jobs.worker_group import WorkerGroup
 from service.errors import InfrastructureFailure, LeaseLost, StoreError
+from service.scratch import full_disk
 from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage.cancel_requests import TIME_LIMIT
@@ -34,10 +35,12 @@ class Outcome:
 
     result: str
     error: Document | None = None
+    passing: bool = False
+    """Whether what the store refused may be otherwise at the next attempt."""
 
     @property
     def retryable(self) -> bool:
-        return self.error is not None and self.error["kind"] == "infrastructure"
+        return self.error is not None and (self.error["kind"] == "infrastructure" or self.passing)
 
 
 @dataclass
@@ -261,7 +264,10 @@ class Driver(DriverNotes):
         if failures:
             # What the others saw of a worker that stood still is a lost peer.
             worst = min(failures, key=lambda failure: (_WORSE_FIRST.index(failure["kind"]), not failure.get("stalled")))
-            return Outcome("failed", {name: worst[name] for name in ("kind", "exit_code", "message", "rank", "traceback")})
+            # What never worked is a mistake in the settings, which another attempt would meet again.
+            passing = worst["kind"] == "store" and bool(worst.get("passing")) and self._newest_checkpoint() is not None
+            told = ("kind", "exit_code", "message", "rank", "traceback")
+            return Outcome("failed", {name: worst[name] for name in told}, passing)
         return Outcome("failed", error_document("infrastructure", 4, _describe(attempt.error)))
 
     def _members(self, number: int) -> Document:
@@ -316,5 +322,7 @@ def _describe(error: BaseException) -> str:
         ranks = ", ".join(str(rank) for rank in sorted(failures))
         text = str(next(iter(failures.values()))).strip().splitlines()
         return f"Worker {ranks} was lost: {(text[0] if text else type(error).__name__)[:300]}"
+    if isinstance(error, OSError) and (full := full_disk(error)):
+        return full
     text = str(getattr(error, "controller_failure", error)).strip().splitlines()
     return f"Ray could not run the workers: {(text[0] if text else type(error).__name__)[:300]}"

@@ -8,6 +8,7 @@ import tensorflow as tf
 from jobs.models.user_code import telling_line, user_traceback
 from jobs.ring import LOST_PEER_ERRORS
 from service.errors import DelaylineError, InfrastructureFailure, UserFailure
+from service.scratch import full_disk
 
 
 def classify_exception(error: BaseException) -> DelaylineError:
@@ -19,6 +20,8 @@ def classify_exception(error: BaseException) -> DelaylineError:
             f"The worker ran out of memory ({first_line(error)}): use a smaller batch, a smaller model, or more workers.",
             user_traceback(error),
         )
+    if isinstance(error, OSError) and (full := full_disk(error)):
+        return InfrastructureFailure(full)
     own = user_traceback(error)
     if own:
         return UserFailure(f"{type(error).__name__}: {first_line(error)}", own)

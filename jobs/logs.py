@@ -39,8 +39,10 @@ class LogShipper:
 
     def ship(self) -> None:
         """Copy what there is now; a store that refuses costs the log, not the run."""
-        sys.stdout.flush()
-        sys.stderr.flush()
+        # A full disk costs the log, not the run's end.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         with self._lock, contextlib.suppress(StoreError):
             size = self._file.stat().st_size
             if size == 0 or size == self._shipped:

@@ -19,7 +19,16 @@ from typing import Any
 from jobs.logs import LOG, LogShipper, capture_output
 from jobs.released import delete_generated_sources
 from jobs.stall import watched_for_stalls
-from service.errors import DelaylineError, InfrastructureFailure, LeaseLost, Stalled, StoreError, UserFailure
+from service.errors import (
+    CredentialsRefused,
+    DelaylineError,
+    InfrastructureFailure,
+    LeaseLost,
+    Stalled,
+    StoreError,
+    StoreUnreachable,
+    UserFailure,
+)
 from service.quantities import OFF
 from service.scratch import ScratchFolder
 from service.settings import Settings
@@ -171,12 +180,13 @@ def report_failure(
     """
     known = classify(error)
     details = getattr(known, "user_traceback", "") or "".join(traceback.format_exception(error))
-    if tell is None:
-        print(details, file=sys.stderr, flush=True)
-        tell = say
-    else:
-        tell(details)
-    tell(f"failed: {known}")
+    # Where the disk is full there is no log, but there is the store.
+    with contextlib.suppress(OSError):
+        if tell is None:
+            print(details, file=sys.stderr, flush=True)
+        else:
+            tell(details)
+        (tell or say)(f"failed: {known}")
     document: Document = {
         "kind": kind_of(known),
         "exit_code": known.exit_code,
@@ -185,11 +195,13 @@ def report_failure(
         "rank": rank,
         "time": time.time(),
         **({"stalled": True} if isinstance(known, Stalled) else {}),
+        **({"passing": True} if isinstance(known, StoreUnreachable | CredentialsRefused) else {}),
     }
     try:
         record.store.write(record.paths.failure(record.label(attempt), rank), to_bytes(document))
     except StoreError as refused:
-        tell(f"the failure could not be written to the store: {refused}")
+        with contextlib.suppress(OSError):
+            (tell or say)(f"the failure could not be written to the store: {refused}")
     return known
 
 

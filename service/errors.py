@@ -12,6 +12,7 @@
     │   └── ClusterUnreachable    4   no answer from the cluster
     ├── StoreError                5   the store cannot be reached or refuses
     │   ├── StoreUnreachable      5   no answer in time: worth another try
+    │   ├── CredentialsRefused    5   no credentials, or none that the store accepts
     │   ├── NotFound              5   no such object
     │   ├── Conflict              5   a conditional write came second
     │   └── Damaged               5   an object's checksum differs from its manifest
@@ -26,6 +27,7 @@ __all__ = [
     "Cancelled",
     "ClusterUnreachable",
     "Conflict",
+    "CredentialsRefused",
     "Damaged",
     "DelaylineError",
     "InfrastructureFailure",
@@ -106,6 +108,10 @@ class StoreError(DelaylineError):
 
 class StoreUnreachable(StoreError):
     """No answer from the store within its time limit."""
+
+
+class CredentialsRefused(StoreError):
+    """There are no credentials, or the store does not accept them: a mistake in the settings, or, where they are refreshed, a moment."""
 
 
 class NotFound(StoreError):

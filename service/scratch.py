@@ -1,6 +1,7 @@
 """Folders for temporary files: deleted after use, and where a process was killed, by the next one that needs a folder."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -37,6 +38,16 @@ class ScratchFolder(tempfile.TemporaryDirectory[str]):
         """Delete the folder and what is in it."""
         super().cleanup()
         self._release()
+
+
+def full_disk(error: OSError) -> str:
+    """What to do about a disk that is full, where worker and Ray keep temporary files; empty for another error."""
+    folder = tempfile.gettempdir()
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not str(error.filename or folder).startswith(folder):
+        return ""
+    return (
+        f"The folder for temporary files, {folder}, is full on this node: make room there, or set TMPDIR to a folder with more."
+    )
 
 
 def _home() -> Path | None:

@@ -15,23 +15,28 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectionError,
+    CredentialRetrievalError,
     HTTPClientError,
+    MetadataRetrievalError,
     NoCredentialsError,
     PartialCredentialsError,
     SSLError,
 )
 from botocore.loaders import create_loader
 
-from service.errors import InvalidInput, StoreError, StoreUnreachable
+from service.errors import CredentialsRefused, InvalidInput, StoreError, StoreUnreachable
 from service.storage.base import check_key
 from service.storage.location import S3Location
-from service.storage.s3_errors import tls_remedy, translate, worth_another_try
+from service.storage.s3_errors import is_expired, refuses_credentials, tls_remedy, translate, worth_another_try
 from service.storage.signed_requests import SignedRequests
 
 THREADS = 8
 """Parallel requests (assumed: fills a loopback or a 10 Gbit/s link with parts of 85 to 90 MB/s each)."""
 CONNECT_SECONDS, READ_SECONDS = 5.0, 60.0
 LONGEST_PAUSE = 5.0
+FIRST_SECONDS = 10.0
+"""For credentials that cannot be fetched, or have expired, at a process's first request (assumed: a person waits that long)."""
+_RETRIEVAL = (CredentialRetrievalError, MetadataRetrievalError)
 
 Result = TypeVar("Result")
 
@@ -57,6 +62,8 @@ class Bucket:
         self._client: Any = None
         self._pool_made: ThreadPoolExecutor | None = None
         self._signed: SignedRequests | None = None
+        self._worked = False
+        """Whether the server has accepted the credentials before."""
 
     @property
     def client(self) -> Any:
@@ -86,7 +93,7 @@ class Bucket:
             session = _session()
             region = session.region_name or "us-east-1"
             return session.client("s3", endpoint_url=self.location.endpoint, region_name=region, config=config)
-        except PartialCredentialsError:
+        except (PartialCredentialsError, *_RETRIEVAL):
             raise
         except (BotoCoreError, ValueError) as error:
             raise InvalidInput(
@@ -110,7 +117,7 @@ class Bucket:
             return None
         try:
             client = self.client
-        except PartialCredentialsError:
+        except (PartialCredentialsError, *_RETRIEVAL):
             return None
         with self._lock, contextlib.suppress(BotoCoreError):
             credentials = None if self._signed else _session().get_credentials()
@@ -124,28 +131,67 @@ class Bucket:
         return {"Bucket": self.location.bucket, "Key": self.prefix + check_key(key)}
 
     def call(self, request: Callable[[], Result], key: str) -> Result:
-        """Do a request; again with growing, random pauses while the server does not answer, until patience ends."""
-        deadline = time.monotonic() + self._patience
+        """Do a request; again with growing, random pauses while the server does not answer, until patience ends.
+
+        Credentials that were good before, or come from what refreshes them, may be there again in a moment.
+        """
+        began = time.monotonic()
         pause = 0.1
         while True:
             try:
-                return request()
-            except ClientError as error:
-                if not worth_another_try(error) or time.monotonic() + pause > deadline:
-                    raise translate(error, key, self.location, self._patience) from error
-            except (NoCredentialsError, PartialCredentialsError) as error:
-                raise StoreError(
-                    f"There are no credentials for {self.location.url}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or an AWS profile."
-                ) from error
-            except (HTTPClientError, ConnectionError, OSError) as error:
-                if isinstance(error, SSLError) and (remedy := tls_remedy(error)):
-                    raise StoreError(f"The store {self.location.url} cannot be reached over TLS: {remedy}.") from error
-                if time.monotonic() + pause > deadline:
-                    raise StoreUnreachable(
-                        f"The store {self.location.url} did not answer for {self._patience:g} s ({type(error).__name__}): "
-                        "see whether the server runs and the endpoint is right."
-                    ) from error
-            except BotoCoreError as error:
-                raise StoreError(f"The store {self.location.url} cannot be used: {error}.") from error
+                result = request()
+                self._worked = True
+                return result
+            except (ClientError, BotoCoreError, OSError) as error:
+                if time.monotonic() + pause > began + self._patience_for(error):
+                    raise self._error_of(error, key) from error
+                if _is_about_credentials(error):
+                    self._forget_credentials()
             time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # no secret: a pause
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _patience_for(self, error: Exception) -> float:
+        """For how many seconds a request that met this is tried again; less than none where that is of no use."""
+        if _is_about_credentials(error):
+            refreshed = isinstance(error, _RETRIEVAL) or (isinstance(error, ClientError) and is_expired(error))
+            return self._patience if self._worked else min(self._patience, FIRST_SECONDS) if refreshed else -1.0
+        if isinstance(error, ClientError):
+            # The server has accepted the credentials.
+            self._worked = True
+            return self._patience if worth_another_try(error) else -1.0
+        if isinstance(error, SSLError) and tls_remedy(error):
+            return -1.0
+        return self._patience if isinstance(error, HTTPClientError | ConnectionError | OSError) else -1.0
+
+    def _error_of(self, error: Exception, key: str) -> StoreError:
+        url = self.location.url
+        if isinstance(error, ClientError):
+            return translate(error, key, self.location, self._patience)
+        if isinstance(error, NoCredentialsError | PartialCredentialsError):
+            return CredentialsRefused(
+                f"There are no credentials for {url}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or an AWS profile."
+            )
+        if isinstance(error, _RETRIEVAL):
+            return CredentialsRefused(
+                f"The credentials for {url} cannot be fetched ({' '.join(str(error).split())[:150]}): see what refreshes them, or set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY."
+            )
+        if isinstance(error, SSLError) and (remedy := tls_remedy(error)):
+            return StoreError(f"The store {url} cannot be reached over TLS: {remedy}.")
+        if isinstance(error, HTTPClientError | ConnectionError | OSError):
+            return StoreUnreachable(
+                f"The store {url} did not answer for {self._patience:g} s ({type(error).__name__}): "
+                "see whether the server runs and the endpoint is right."
+            )
+        return StoreError(f"The store {url} cannot be used: {error}.")
+
+    def _forget_credentials(self) -> None:
+        """The next request looks for them anew: a client that found none, or old ones, keeps to that."""
+        with self._lock:
+            self._client = self._signed = None
+
+
+def _is_about_credentials(error: Exception) -> bool:
+    if isinstance(error, ClientError):
+        return refuses_credentials(error)
+    return isinstance(error, (NoCredentialsError, PartialCredentialsError, *_RETRIEVAL))

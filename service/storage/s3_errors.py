@@ -2,7 +2,7 @@
 
 from botocore.exceptions import ClientError, SSLError
 
-from service.errors import Conflict, NotFound, StoreError, StoreUnreachable
+from service.errors import Conflict, CredentialsRefused, NotFound, StoreError, StoreUnreachable
 from service.storage.location import S3Location
 
 _RETRIED_CODES = {
@@ -16,8 +16,15 @@ _RETRIED_CODES = {
 }
 _CONFLICTS = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 _MISSING = {"NoSuchKey", "404", "NotFound"}
-_WRONG_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "AuthorizationHeaderMalformed"}
-_FULL = {"XMinioStorageFull", "QuotaExceeded", "InsufficientStorage", "507", "EntityTooLarge"}
+_WRONG_KEYS = {
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "InvalidToken",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "AuthorizationHeaderMalformed",
+}
+_FULL = {"XMinioStorageFull", "QuotaExceeded", "InsufficientStorage", "507"}
 
 
 class RangeBeyondEnd(NotFound):
@@ -29,6 +36,16 @@ def worth_another_try(error: ClientError) -> bool:
     code = str(error.response.get("Error", {}).get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     return code in _RETRIED_CODES or status in (429, 500, 502, 503, 504) or code == "ConditionalRequestConflict"
+
+
+def refuses_credentials(error: ClientError) -> bool:
+    """Whether it is the credentials that the server does not accept."""
+    return str(error.response.get("Error", {}).get("Code", "")) in _WRONG_KEYS
+
+
+def is_expired(error: ClientError) -> bool:
+    """Whether the credentials were good until a moment ago."""
+    return str(error.response.get("Error", {}).get("Code", "")) in ("ExpiredToken", "ExpiredTokenException")
 
 
 def translate(error: ClientError, key: str, location: S3Location, patience: float) -> StoreError:
@@ -52,8 +69,13 @@ def translate(error: ClientError, key: str, location: S3Location, patience: floa
     if code == "RequestTimeTooSkewed":
         return StoreError(f"The store {location.url} refuses requests of another time: set this machine's clock right, by NTP.")
     if code in _WRONG_KEYS:
-        return StoreError(
+        return CredentialsRefused(
             f"The store {location.url} does not accept these credentials ({code}): correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+        )
+    if code == "EntityTooLarge" or status == 413:
+        return StoreError(
+            f"The object {key!r} is too large for the store {location.url} ({code or status}): raise the server's limit for one "
+            "request, or make the object smaller."
         )
     if code in _FULL or status == 507:
         return StoreError(f"The store {location.url} is full ({code}): make room there, or choose another one with --store.")

@@ -309,6 +309,19 @@ def test_what_another_attempt_would_not_mend_ends_the_run_at_once(
     assert state["error"] == {"kind": kind, "exit_code": code, "message": f"{kind} of 0", "rank": 0, "traceback": "nets.py"}
 
 
+def test_a_store_that_refuses_for_a_moment_is_tried_again_once_it_has_worked(play: Callable[..., Any], record: RunRecord) -> None:
+    def refused(record: RunRecord, number: int) -> BaseException:
+        document = {"kind": "store", "exit_code": 5, "message": "no credentials", "rank": 0, "traceback": "", "passing": True}
+        record.store.write(record.paths.failure(record.label(number), 0), to_bytes(document))
+        return RuntimeError("Ray's own words")
+
+    code, stage = play(refused, succeeds)
+    assert (code, len(stage.configs), record.state()["error"]["kind"]) == (5, 1, "store")
+    record.write_state({"state": "queued", "attempts": [], "error": None})
+    code, stage = play(saves(10, refused), succeeds)
+    assert (code, len(stage.configs)) == (0, 2)
+
+
 def test_of_several_failures_the_cause_counts_not_what_the_others_saw_of_it(play: Callable[..., Any], record: RunRecord) -> None:
     code, stage = play(fails(("infrastructure", 4), ("user", 3), ("infrastructure", 4)))
     assert (code, len(stage.configs)) == (3, 1)

@@ -140,3 +140,13 @@ def test_a_fault_of_a_librarys_alone_is_infrastructure() -> None:
 )
 def test_the_first_line_that_says_something(text: str, line: str) -> None:
     assert first_line(ValueError(text)) == line
+
+
+def test_a_full_disk_for_temporary_files_is_no_fault_of_the_users() -> None:
+    with open("/dev/full", "w") as full:
+        try:
+            print("a line of the user's own", file=full, flush=True)
+        except OSError as caught:
+            error = classify_exception(caught)
+    assert isinstance(error, InfrastructureFailure)
+    assert "set TMPDIR" in str(error)

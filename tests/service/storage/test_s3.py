@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 import s3_servers
-from botocore.exceptions import ReadTimeoutError
+from botocore.exceptions import ClientError, ReadTimeoutError
 
-from service.errors import Conflict, InvalidInput, NotFound, StoreError, StoreUnreachable
+from service.errors import Conflict, CredentialsRefused, InvalidInput, NotFound, StoreError, StoreUnreachable
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
+from service.storage.location import S3Location
 from service.storage.s3 import S3Store
+from service.storage.s3_errors import translate
 
 MIB = 1024**2
 
@@ -105,6 +107,74 @@ def test_missing_credentials_are_asked_for(
     with pytest.raises(StoreError, match="AWS_SECRET_ACCESS_KEY"):
         opened("s3://bucket").write_large("a", memoryview(b"content"))
     assert time.monotonic() - began < 4
+
+
+def test_credentials_that_are_away_for_a_moment_are_waited_for(
+    seaweedfs: s3_servers.S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """They are fetched by a process that fails now and then, and each time are good for a moment alone."""
+    keys = {"AccessKeyId": seaweedfs.access_key, "SecretAccessKey": seaweedfs.secret_key}
+    broken = tmp_path / "broken"
+    script = tmp_path / "keys.py"
+    script.write_text(
+        f"import datetime, json, os, sys\nif os.path.exists({str(broken)!r}): sys.exit('no keys now')\n"
+        "end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=1)\n"
+        f"print(json.dumps({{'Version': 1, **{keys!r}, 'Expiration': end.isoformat()}}))\n"
+    )
+    (tmp_path / "config").write_text(f"[profile lab]\ncredential_process = {sys.executable} {script}\n")
+    bucket = seaweedfs.bucket()
+    use(seaweedfs, monkeypatch, AWS_PROFILE="lab", AWS_CONFIG_FILE=str(tmp_path / "config"))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    store = opened(f"s3://{bucket}", patience=20)
+    store.write("a", b"content")
+    broken.touch()
+    time.sleep(1.1)
+    threading.Timer(2.0, broken.unlink).start()
+    began = time.monotonic()
+    assert store.read("a") == b"content"
+    assert time.monotonic() - began > 1
+    broken.touch()
+    time.sleep(1.1)
+    short = opened(f"s3://{bucket}", patience=1)
+    with pytest.raises(CredentialsRefused) as caught:
+        short.read("a")
+    one_sentence(caught, "cannot be fetched", "no keys now")
+
+
+def test_credentials_that_are_written_anew_are_read_anew(
+    seaweedfs: s3_servers.S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file, bucket = tmp_path / "credentials", seaweedfs.bucket()
+
+    def write(secret: str) -> None:
+        file.write_text(f"[default]\naws_access_key_id = {seaweedfs.access_key}\naws_secret_access_key = {secret}\n")
+
+    use(seaweedfs, monkeypatch, AWS_SHARED_CREDENTIALS_FILE=str(file))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    write("an-old-one")
+    store = opened(f"s3://{bucket}", patience=20)
+    began = time.monotonic()
+    with pytest.raises(CredentialsRefused):
+        store.write("a", b"content")
+    assert time.monotonic() - began < 2
+    write(seaweedfs.secret_key)
+    store = opened(f"s3://{bucket}", patience=20)
+    store.write("a", b"content")
+    for lost in (lambda: write("an-old-one"), file.unlink):
+        lost()
+        store._bucket._forget_credentials()  # type: ignore[attr-defined]
+        threading.Timer(1.5, write, args=(seaweedfs.secret_key,)).start()
+        assert store.read("a") == b"content"
+
+
+@pytest.mark.parametrize(
+    ("code", "word"), [("EntityTooLarge", "too large"), ("QuotaExceeded", "full"), ("ExpiredToken", "credentials")]
+)
+def test_refusals_are_told_as_what_they_are(code: str, word: str) -> None:
+    error = ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": 400}}, "PutObject")  # type: ignore[typeddict-item]
+    assert word in str(translate(error, "a", S3Location("bucket", "", None), 1.0))
 
 
 def test_a_profile_that_does_not_exist_is_invalid(seaweedfs: s3_servers.S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
