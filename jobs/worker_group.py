@@ -88,6 +88,9 @@ class WorkerGroup:
         except DelaylineError:
             raise
         except Exception as error:  # Ray raises bare ones too, as for a node that does not start in time.
+            if self.local:
+                # What did start would stay beside the next try.
+                kill_local_ray()
             raise InfrastructureFailure(f"Ray did not start or could not be joined: {error}") from error
 
     def _streams(self) -> bool:
