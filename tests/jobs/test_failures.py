@@ -143,10 +143,8 @@ def test_the_first_line_that_says_something(text: str, line: str) -> None:
 
 
 def test_a_full_disk_for_temporary_files_is_no_fault_of_the_users() -> None:
-    with open("/dev/full", "w") as full:
-        try:
-            print("a line of the user's own", file=full, flush=True)
-        except OSError as caught:
-            error = classify_exception(caught)
+    with open("/dev/full", "wb", buffering=0) as full, pytest.raises(OSError, match="No space left") as caught:
+        full.write(b"a line of the user's own")
+    error = classify_exception(caught.value)
     assert isinstance(error, InfrastructureFailure)
     assert "set TMPDIR" in str(error)
