@@ -2,16 +2,18 @@
 
 import hashlib
 import json
-import math
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.node_share import NodeShare, read_verified
 from jobs.stall import tick
-from jobs.tensors import Tensors, tensors_from_bytes, tensors_to_bytes
+from jobs.tensors import Tensors, TensorStream, tensors_in
 from service.errors import Damaged, InfrastructureFailure, NotFound
 from service.specs import CheckpointPolicy
 from service.storage.base import Store
@@ -19,6 +21,7 @@ from service.storage.checkpoint_index import MANIFEST, CheckpointIndex, Kept
 from service.storage.metrics import Segment, read_sealed
 from service.storage.records import Document, RunRecord, from_bytes, rows_from_bytes, rows_to_bytes, to_bytes
 
+HISTORY = "history.jsonl"
 LONGEST_WAIT = 900.0
 """Seconds for which a wait for earlier checkpoints counts as getting on (assumed: longer than a store may be away)."""
 
@@ -65,6 +68,8 @@ class CheckpointStore:
     fence: Callable[[], None] = lambda: None
     sealed: Callable[[int], Sequence[Segment]] = lambda rows: ()
     """Given how many rows of metrics there are, says where the first of them stand, which need not be kept once more."""
+    share: NodeShare | None = None
+    """What the workers of a node read together; each for itself without it."""
     _index: CheckpointIndex = field(init=False)
 
     def __post_init__(self) -> None:
@@ -90,19 +95,21 @@ class CheckpointStore:
         self._delete(each.folder for each in before if each not in kept)
 
     def _write(self, path: str, snapshot: Snapshot) -> None:
-        files, sealed = {}, list(self.sealed(len(snapshot.history)))
+        sealed = list(self.sealed(len(snapshot.history)))
         rows = snapshot.history[sum(segment.rows for segment in sealed) :]
-        contents = {
-            "model.safetensors": tensors_to_bytes(snapshot.model),
-            "optimizer.safetensors": tensors_to_bytes(snapshot.optimizer),
-            "history.jsonl": rows_to_bytes(rows),
-            **({"space.safetensors": tensors_to_bytes(snapshot.space)} if snapshot.space else {}),
-            **({"callbacks.safetensors": tensors_to_bytes(snapshot.callbacks)} if snapshot.callbacks else {}),
-            **({"averaged.safetensors": tensors_to_bytes(snapshot.averaged)} if snapshot.averaged else {}),
+        streams = {
+            "model.safetensors": TensorStream(snapshot.model),
+            "optimizer.safetensors": TensorStream(snapshot.optimizer),
+            **({"space.safetensors": TensorStream(snapshot.space)} if snapshot.space else {}),
+            **({"callbacks.safetensors": TensorStream(snapshot.callbacks)} if snapshot.callbacks else {}),
+            **({"averaged.safetensors": TensorStream(snapshot.averaged)} if snapshot.averaged else {}),
         }
-        for name, data in contents.items():
-            self.store.write(path + name, data)
-            files[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        files: dict[str, Document] = {}
+        for name, stream in streams.items():
+            files[name] = {"bytes": stream.size, "sha256": self.store.write_stream(path + name, stream, stream.size)}
+        history = rows_to_bytes(rows)
+        self.store.write(path + HISTORY, history)
+        files[HISTORY] = {"bytes": len(history), "sha256": hashlib.sha256(history).hexdigest()}
         manifest = {
             "step": snapshot.step,
             "epoch": snapshot.epoch,
@@ -140,14 +147,14 @@ class CheckpointStore:
         return Snapshot(
             step=int(manifest["step"]),
             epoch=int(manifest["epoch"]),
-            model=tensors_from_bytes(contents["model.safetensors"]),
-            optimizer=tensors_from_bytes(contents["optimizer.safetensors"]),
-            history=[*read_sealed(self.store, self.record.paths, sealed), *rows_from_bytes(contents["history.jsonl"])],
+            model=tensors_in(contents["model.safetensors"]),
+            optimizer=tensors_in(contents["optimizer.safetensors"]),
+            history=[*read_sealed(self.store, self.record.paths, sealed), *rows_from_bytes(contents[HISTORY].tobytes())],
             sealed=tuple(sealed),
             position=manifest["position"],
-            space=tensors_from_bytes(contents["space.safetensors"]) if "space.safetensors" in contents else {},
-            callbacks=tensors_from_bytes(contents["callbacks.safetensors"]) if "callbacks.safetensors" in contents else {},
-            averaged=tensors_from_bytes(contents["averaged.safetensors"]) if "averaged.safetensors" in contents else {},
+            space=tensors_in(contents["space.safetensors"]) if "space.safetensors" in contents else {},
+            callbacks=tensors_in(contents["callbacks.safetensors"]) if "callbacks.safetensors" in contents else {},
+            averaged=tensors_in(contents["averaged.safetensors"]) if "averaged.safetensors" in contents else {},
             score=manifest["score"],
         )
 
@@ -195,64 +202,83 @@ class CheckpointStore:
             raise Damaged(f"The checkpoint's manifest {key} is not as Delayline wrote it.")
         return manifest
 
-    def _verified(self, key: str, entry: dict[str, Any]) -> bytes:
-        data = self.store.read(key)
-        if len(data) != entry["bytes"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
-            raise Damaged(f"The checkpoint's file {key} differs from the checksum in its manifest.")
-        return data
+    def _verified(self, key: str, entry: dict[str, Any]) -> NDArray[np.uint8]:
+        if self.share is not None:
+            return self.share.read(self.store, key, int(entry["bytes"]), str(entry["sha256"]))
+        return read_verified(self.store, key, int(entry["bytes"]), str(entry["sha256"]))
 
 
 class CheckpointWriter:
-    """Writes snapshots in a thread: the step loop waits only while two of them are on their way already."""
+    """Writes snapshots in a thread, one at a time: the step loop waits for the one before, and then for the copy."""
 
     def __init__(self, checkpoints: CheckpointStore, saved: Callable[[Snapshot, float], None]) -> None:
         self._checkpoints = checkpoints
         self._saved = saved
-        self._queue: queue.Queue[Snapshot | None] = queue.Queue(maxsize=1)
+        self._changed = threading.Condition()
+        self._waiting: Snapshot | None = None
+        self._busy = self._closed = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
         self._thread.start()
 
-    def submit(self, snapshot: Snapshot) -> None:
-        """Hand a snapshot over; raise the error that an earlier one met."""
-        self._put(snapshot, math.inf)
+    def submit(self, take: Callable[[], Snapshot]) -> None:
+        """Once the snapshot before is written and let go of, take one and have it written; raise the error that an earlier one met."""
+        began = time.monotonic()
+        with self._changed:
+            while not self._changed.wait_for(lambda: not self._busy or self._error is not None, 0.5):
+                if time.monotonic() - began < LONGEST_WAIT:
+                    tick()
+            self._raise()
+            self._busy = True
+        try:
+            snapshot = take()
+        except BaseException:
+            with self._changed:
+                self._busy = False
+            raise
+        with self._changed:
+            self._waiting = snapshot
+            self._changed.notify_all()
 
     def close(self, limit: float) -> None:
         """Wait until all is written, at most `limit` seconds; raise the error that one met."""
-        deadline = time.monotonic() + limit
-        if self._put(None, deadline):
-            self._thread.join(max(0.0, deadline - time.monotonic()))
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join(limit)
         self._raise()
         if self._thread.is_alive():
             raise InfrastructureFailure(
                 f"The last checkpoint was not written within {limit:.0f} s; see whether the store answers."
             )
 
-    def _put(self, item: Snapshot | None, deadline: float) -> bool:
-        began = time.monotonic()
-        while time.monotonic() < deadline:
-            self._raise()
-            try:
-                self._queue.put(item, timeout=min(0.5, deadline - time.monotonic()))
-                return True
-            except (queue.Full, ValueError):
-                if time.monotonic() - began < LONGEST_WAIT:
-                    tick()
-        return False
-
     def _raise(self) -> None:
         if self._error is not None:
             raise self._error
 
     def _run(self) -> None:
-        while (snapshot := self._queue.get()) is not None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting is not None or (self._closed and not self._busy))
+                if self._waiting is None:
+                    return
             try:
-                began = time.monotonic()
-                self._checkpoints.save(snapshot)
-                self._saved(snapshot, time.monotonic() - began)
+                self._write()
             except BaseException as error:
                 self._error = error
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+            if self._error is not None:
                 return
+
+    def _write(self) -> None:
+        # Nothing but this call holds the snapshot: its memory is free once it returns.
+        snapshot, self._waiting = self._waiting, None
+        assert snapshot is not None
+        began = time.monotonic()
+        self._checkpoints.save(snapshot)
+        self._saved(snapshot, time.monotonic() - began)
 
 
 def _digest(manifest: Document) -> str:

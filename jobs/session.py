@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -24,6 +24,7 @@ from jobs.kept_model import keep_model
 from jobs.milestones import Milestones
 from jobs.model_graph import model_graph
 from jobs.models import build_model, model_inputs, refuse_compiled_sums, synchronise_batch_normalisation
+from jobs.node_share import NodeShare
 from jobs.optimizers import make_optimizer, set_precision
 from jobs.pace import Pace
 from jobs.replica import Replica
@@ -179,7 +180,8 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
         lambda features: model_inputs(model, features),
         space,
     )
-    checkpoints = CheckpointStore(record, spec.checkpoint, record.label(place.attempt), fence)
+    share = NodeShare(place.cache / "checkpoints", place.neighbours)
+    checkpoints = CheckpointStore(record, spec.checkpoint, record.label(place.attempt), fence, share)
     return Session(spec, place, record, checkpoints, examples, strategy, replica)
 
 
@@ -206,7 +208,7 @@ def draw(session: Session) -> bytes:
 
 
 def restore(session: Session, watcher: LeadWatcher | SilentWatcher) -> Snapshot | None:
-    """Put the newest intact checkpoint into the model; all workers must have found the same one."""
+    """Put the newest intact checkpoint into the model; all workers must have found the same one. It is returned without its arrays."""
 
     def damaged(step: int, why: str) -> None:
         watcher.event(
@@ -215,7 +217,11 @@ def restore(session: Session, watcher: LeadWatcher | SilentWatcher) -> Snapshot 
 
     snapshot = session.checkpoints.load_newest(damaged)
     step = snapshot.step if snapshot else 0
-    if not all(session.replica.alike([step])):
+    alike = all(session.replica.alike([step]))
+    if session.checkpoints.share is not None:
+        # All have read by now.
+        session.checkpoints.share.release()
+    if not alike:
         raise InfrastructureFailure(
             f"This worker found the checkpoint of step {step}, others found another one; the attempt starts again."
         )
@@ -230,7 +236,8 @@ def restore(session: Session, watcher: LeadWatcher | SilentWatcher) -> Snapshot 
         session.replica.space.begin()
     draw_differently(session.replica.model, session.place.rank)
     watcher.resume(step, snapshot.history if snapshot else [], snapshot.sealed if snapshot else ())
-    return snapshot
+    # Whoever holds it while the run trains would hold the arrays.
+    return replace(snapshot, model={}, optimizer={}, space={}, averaged={}) if snapshot else None
 
 
 def _take_first_weights(session: Session, watcher: LeadWatcher | SilentWatcher) -> None:

@@ -1,5 +1,8 @@
-"""Named arrays as safetensors files, and back, bit for bit."""
+"""Named arrays as safetensors files, and back, bit for bit; in memory, and as streams that copy nothing."""
 
+import json
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import ml_dtypes
@@ -7,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import deserialize
 from safetensors.numpy import save as save_contiguous
+
+from service.errors import Damaged
 
 Tensors = dict[str, NDArray[np.generic]]
 
@@ -29,6 +34,58 @@ _TYPES = {
     "BOOL": np.bool_,
     "C64": np.complex64,
 }
+_NAMES = {np.dtype(kind): name for name, kind in _TYPES.items()}
+_ALIGNMENT = 8
+
+
+class TensorStream:
+    """A safetensors file of arrays, `size` bytes: its pieces are the header and each array's own memory.
+
+    It may be read again. The arrays must not change meanwhile.
+    """
+
+    def __init__(self, tensors: Tensors) -> None:
+        # The larger types first, as the library does: each array is then aligned to its type.
+        self._arrays = dict(sorted(tensors.items(), key=lambda each: (-each[1].dtype.itemsize, each[0])))
+        header, end = dict[str, Any](), 0
+        for name, array in self._arrays.items():
+            header[name] = {
+                "dtype": _NAMES[array.dtype.newbyteorder("=")],
+                "shape": list(array.shape),
+                "data_offsets": [end, end + array.nbytes],
+            }
+            end += array.nbytes
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % _ALIGNMENT)
+        self._header = len(text).to_bytes(8, "little") + text
+        self.size = len(self._header) + end
+
+    def __iter__(self) -> Iterator[memoryview]:
+        yield memoryview(self._header)
+        for array in self._arrays.values():
+            if array.size:
+                # An array that is not contiguous is copied, alone.
+                native = array.astype(array.dtype.newbyteorder("="), order="C", copy=False)
+                yield native.reshape(-1).view(np.uint8).data
+
+
+def tensors_in(buffer: NDArray[np.uint8]) -> Tensors:
+    """The arrays of a safetensors file, as views of the memory that it was read into; raise Damaged for what is none."""
+    try:
+        length = int.from_bytes(buffer[:8].tobytes(), "little")
+        header = json.loads(buffer[8 : 8 + length].tobytes())
+        found, first = {}, 8 + length
+        for name, entry in header.items():
+            if name == "__metadata__":
+                continue
+            begin, end = entry["data_offsets"]
+            kind, shape = np.dtype(_TYPES[entry["dtype"]]), tuple(entry["shape"])
+            if not 0 <= begin <= end <= len(buffer) - first or end - begin != math.prod(shape) * kind.itemsize:
+                raise ValueError(f"{name} is not within the file")
+            found[name] = buffer[first + begin : first + end].view(kind).reshape(shape)
+        return found
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(f"A file of a checkpoint is not safetensors: {error}.") from error
 
 
 def tensors_to_bytes(tensors: Tensors) -> bytes:

@@ -104,7 +104,7 @@ class LeadWatcher:
         """Copy the run's variables and write them in the background."""
         self._reporter.check()
         began = time.monotonic()
-        self._writer.submit(take())
+        self._writer.submit(take)
         self._waited += time.monotonic() - began
 
     def still_own(self) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -246,14 +247,14 @@ def test_the_manifest_is_written_last_and_a_fence_leaves_none(store: Store, monk
 def test_saving_a_step_again_takes_nothing_away_before_it_is_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     made = checkpoints(store)
     made.save(snapshot(10))
-    write = store.write
+    write = store.write_stream
 
-    def crash(key: str, data: bytes, **more: Any) -> str:
+    def crash(key: str, pieces: Any, size: int) -> str:
         if key.endswith("optimizer.safetensors"):
             raise StoreError("crashed")
-        return write(key, data, **more)
+        return write(key, pieces, size)
 
-    monkeypatch.setattr(store, "write", crash)
+    monkeypatch.setattr(store, "write_stream", crash)
     with pytest.raises(StoreError, match="crashed"):
         made.save(snapshot(10, model={"a": np.ones(2)}))
     monkeypatch.undo()
@@ -345,7 +346,7 @@ class Gate:
 
 
 def submitted_in_thread(writer: CheckpointWriter, step: int) -> threading.Thread:
-    thread = threading.Thread(target=writer.submit, args=(snapshot(step),), daemon=True)
+    thread = threading.Thread(target=writer.submit, args=(lambda: snapshot(step),), daemon=True)
     thread.start()
     return thread
 
@@ -354,27 +355,43 @@ def test_a_writer_saves_all_in_order_and_tells(store: Store) -> None:
     saved: list[tuple[int, float]] = []
     writer = CheckpointWriter(checkpoints(store), lambda done, seconds: saved.append((done.step, seconds)))
     for step in (1, 2, 3, 4):
-        writer.submit(snapshot(step))
+        writer.submit(lambda step=step: snapshot(step))
     writer.close(30)
     assert [step for step, _ in saved] == [1, 2, 3, 4]
     assert all(seconds >= 0 for _, seconds in saved)
     assert steps_there(store) == [1, 2, 3, 4]
 
 
-def test_a_writer_holds_two_snapshots_and_the_third_waits(store: Store) -> None:
-    gate = Gate()
+def test_a_writer_takes_no_snapshot_before_the_one_before_is_written_and_let_go_of(store: Store) -> None:
+    gate, alive = Gate(), list[Any]()
+
+    def taken(step: int) -> Snapshot:
+        assert all(each() is None for each in alive)
+        made = snapshot(step)
+        alive.append(weakref.ref(made.model["00000 dense/kernel"]))
+        return made
+
     writer = CheckpointWriter(checkpoints(store, fence=gate), lambda *_: None)
-    writer.submit(snapshot(1))
+    writer.submit(lambda: taken(1))
     assert gate.entered.acquire(timeout=30)
-    writer.submit(snapshot(2))
-    third = submitted_in_thread(writer, 3)
-    third.join(0.3)
-    assert third.is_alive()
+    second = threading.Thread(target=writer.submit, args=(lambda: taken(2),), daemon=True)
+    second.start()
+    second.join(0.3)
+    assert second.is_alive() and len(alive) == 1
     gate.open.set()
-    third.join(30)
-    assert not third.is_alive()
+    second.join(30)
+    assert not second.is_alive() and len(alive) == 2
     writer.close(30)
-    assert steps_there(store) == [1, 2, 3]
+    assert steps_there(store) == [1, 2] and all(each() is None for each in alive)
+
+
+def test_a_snapshot_that_cannot_be_taken_is_the_callers_error_and_the_next_one_is_saved(store: Store) -> None:
+    writer = CheckpointWriter(checkpoints(store), lambda *_: None)
+    with pytest.raises(ZeroDivisionError):
+        writer.submit(lambda: snapshot(1 // 0))
+    writer.submit(lambda: snapshot(2))
+    writer.close(30)
+    assert steps_there(store) == [2]
 
 
 def fails_once_asked(error: Exception) -> Callable[[], None]:
@@ -387,11 +404,11 @@ def fails_once_asked(error: Exception) -> Callable[[], None]:
 @pytest.mark.parametrize("error", [LeaseLost("another driver"), StoreError("full"), ZeroDivisionError()])
 def test_an_error_of_a_save_is_raised_at_the_next_call(store: Store, error: Exception) -> None:
     writer = CheckpointWriter(checkpoints(store, fence=fails_once_asked(error)), lambda *_: None)
-    writer.submit(snapshot(1))
+    writer.submit(lambda: snapshot(1))
     end = time.monotonic() + 30
     with pytest.raises(type(error)):
         while time.monotonic() < end:
-            writer.submit(snapshot(2))
+            writer.submit(lambda: snapshot(2))
     with pytest.raises(type(error)):
         writer.close(5)
 
@@ -399,19 +416,18 @@ def test_an_error_of_a_save_is_raised_at_the_next_call(store: Store, error: Exce
 def test_a_save_that_does_not_end_is_given_up(store: Store) -> None:
     gate = Gate()
     writer = CheckpointWriter(checkpoints(store, fence=gate), lambda *_: None)
-    writer.submit(snapshot(1))
+    writer.submit(lambda: snapshot(1))
     assert gate.entered.acquire(timeout=30)
     with pytest.raises(InfrastructureFailure, match="not written within 0 s"):
         writer.close(0.2)
     gate.open.set()
 
 
-def test_a_close_behind_a_full_queue_keeps_its_limit(store: Store) -> None:
+def test_a_close_beside_one_that_waits_keeps_its_limit(store: Store) -> None:
     gate = Gate()
     writer = CheckpointWriter(checkpoints(store, fence=gate), lambda *_: None)
-    writer.submit(snapshot(1))
+    writer.submit(lambda: snapshot(1))
     assert gate.entered.acquire(timeout=30)
-    writer.submit(snapshot(2))
     closing: list[BaseException] = []
 
     def close() -> None:
