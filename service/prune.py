@@ -8,7 +8,7 @@ and nobody can claim or resume its id. Then all else goes, `state.json` before t
 last. Wherever this stops, the run is gone for its users, and the next prune deletes what is left.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from service.errors import Conflict, Damaged, InvalidInput, NotFound, StoreError
 from service.names import is_run_id
 from service.run_paths import RUNS, RunPaths
 from service.runs import list_runs
-from service.storage.base import ObjectInfo, Store
+from service.storage.base import ObjectInfo, Store, Unfinished
 from service.storage.leases import Lease
 from service.storage.records import Document, RunRecord, deletion_mark, is_deleted
 
@@ -26,6 +26,9 @@ DELETED = "deleted"
 STILL_SECONDS = 600.0
 """A damaged run may be one of another version of Delayline: it is touched once nothing of it changed for so long (assumed)."""
 LISTERS = 8
+UPLOAD_SECONDS = 24 * 3600.0
+"""An upload that began so long ago is a killed writer's (assumed: none takes a day)."""
+_IN_PARTS = ("model.safetensors", "optimizer.safetensors", "space.safetensors", "averaged.safetensors", "callbacks.safetensors")
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,21 @@ def _begun(store: Store) -> list[str]:
     paths = [RunPaths(name) for name in store.list_folders(RUNS) if is_run_id(name)]
     specs = store.read_many([path.spec for path in paths])
     return [path.run_id for path in paths if is_deleted(specs.get(path.spec, b""))]
+
+
+def old_uploads(store: Store) -> list[Unfinished]:
+    """What killed writers left in the store more than a day ago, by the store's clock."""
+    return [each for each in store.unfinished(_large_keys(store)) if each.age >= UPLOAD_SECONDS]
+
+
+def _large_keys(store: Store) -> Iterator[str]:
+    """The keys of runs that are there, which are written in parts where they are large: asked for by a server that lists by keys alone."""
+    for name in store.list_folders(RUNS):
+        if is_run_id(name):
+            paths = RunPaths(name)
+            yield paths.model
+            for folder in store.list_folders(paths.checkpoints):
+                yield from (f"{paths.checkpoints}{folder}/{file}" for file in _IN_PARTS)
 
 
 def delete(store: Store, run_id: str) -> None:

@@ -8,12 +8,12 @@ import typer
 from service.cli.completion import states as known_states
 from service.cli.console import local_time, print_json, print_table, say, size
 from service.cli.options import AsJson, StoreUrl
-from service.errors import Cancelled, InvalidInput
-from service.prune import PRUNABLE, Candidate, choose, delete
+from service.errors import Cancelled, InvalidInput, StoreError
+from service.prune import PRUNABLE, Candidate, choose, delete, old_uploads
 from service.quantities import parse_duration
 from service.settings import Settings
 from service.storage import open_store
-from service.storage.base import Store
+from service.storage.base import Store, Unfinished
 
 
 def prune(
@@ -33,21 +33,43 @@ def prune(
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete runs that are over; what would go is shown first. A run that lives is never touched."""
+    """Delete runs that are over; what would go is shown first. A run that lives is never touched.
+
+    Uploads in parts that were killed more than a day ago, which no listing shows, are dropped as well.
+    """
     opened = open_store(Settings.load(store=store))
     found = choose(opened, states or (), _seconds(older_than), keep_last)
+    uploads = _old_uploads(opened)
     if not as_json:
-        _show(found)
-    sure = bool(found) and (yes or _confirmed(found))
+        _show(found, uploads)
+    sure = bool(found or uploads) and (yes or _confirmed(found, uploads))
     refused = _delete(opened, found) if sure else {}
     gone = [each for each in found if sure and each.run_id not in refused]
+    for upload in uploads if sure else []:
+        opened.forget(upload)
     if as_json:
         rows = [{**each.document(), "deleted": each in gone, "refused": refused.get(each.run_id)} for each in found]
-        print_json({"runs": rows, "deleted": len(gone), "bytes": sum(each.bytes for each in (gone if sure else found))})
+        print_json(
+            {
+                "runs": rows,
+                "deleted": len(gone),
+                "bytes": sum(each.bytes for each in (gone if sure else found)),
+                "uploads": {"found": len(uploads), "dropped": len(uploads) * sure, "bytes": sum(each.bytes for each in uploads)},
+            }
+        )
     elif sure:
-        say(f"deleted {_count(gone)}")
-    elif found:
-        say(f"nothing was deleted; add --yes to delete {_count(found)}")
+        say(f"deleted {_count(gone, uploads)}")
+    elif found or uploads:
+        say(f"nothing was deleted; add --yes to delete {_count(found, uploads)}")
+
+
+def _old_uploads(store: Store) -> list[Unfinished]:
+    """What killed writers left; a store that does not tell is no reason to keep runs."""
+    try:
+        return old_uploads(store)
+    except StoreError as error:
+        say(f"Uploads that were killed could not be looked for: {error}")
+        return []
 
 
 def _seconds(age: str | None) -> float | None:
@@ -59,9 +81,12 @@ def _seconds(age: str | None) -> float | None:
         raise InvalidInput(f"--older-than {age[:40]!r} is not a length of time: write 7d, 12h, 30m or 90s.") from None
 
 
-def _show(found: list[Candidate]) -> None:
+def _show(found: list[Candidate], uploads: list[Unfinished]) -> None:
+    if uploads:
+        say(f"{_uploads(uploads)} killed more than a day ago.")
     if not found:
-        say("There is nothing to delete.")
+        if not uploads:
+            say("There is nothing to delete.")
         return
     rows = [
         [
@@ -78,10 +103,10 @@ def _show(found: list[Candidate]) -> None:
     print_table(["RUN", "STATE", "MODEL", "DATASET", "ENDED", "OBJECTS", "SIZE"], rows)
 
 
-def _confirmed(found: list[Candidate]) -> bool:
+def _confirmed(found: list[Candidate], uploads: list[Unfinished]) -> bool:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
-    print(f"Delete {_count(found)}? This cannot be undone. [y/N] ", end="", file=sys.stderr, flush=True)
+    print(f"Delete {_count(found, uploads)}? This cannot be undone. [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
@@ -100,5 +125,12 @@ def _delete(store: Store, found: list[Candidate]) -> dict[str, str]:
     return refused
 
 
-def _count(runs: list[Candidate]) -> str:
-    return f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}, {size(sum(each.bytes for each in runs))}"
+def _count(runs: list[Candidate], uploads: list[Unfinished]) -> str:
+    text = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}, {size(sum(each.bytes for each in runs))}"
+    return f"{text}, and {_uploads(uploads)}" if uploads else text
+
+
+def _uploads(uploads: list[Unfinished]) -> str:
+    return (
+        f"{len(uploads)} unfinished {'upload' if len(uploads) == 1 else 'uploads'}, {size(sum(each.bytes for each in uploads))}"
+    )

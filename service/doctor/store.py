@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.doctor.findings import Check, Finding, failed, ok, skipped
-from service.errors import Conflict, DelaylineError, NotFound
+from service.errors import Conflict, DelaylineError, NotFound, StoreError
+from service.prune import old_uploads
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
@@ -22,7 +23,7 @@ SKEW_SECONDS = 300.0
 HALF_SECOND = 0.5
 """Of writing, and of reading."""
 FIRST_BYTES, MOST_BYTES = 64 * 1024, 8 * 1024**2
-NAMES = ("store", "endpoint", "clock", "list", "put", "get", "conditional writes", "throughput", "delete")
+NAMES = ("store", "endpoint", "clock", "list", "put", "get", "conditional writes", "throughput", "old uploads", "delete")
 
 
 def store_checks(settings: Settings) -> list[Check]:
@@ -167,6 +168,21 @@ class _Patient:
             return len(store.read(keys[-1]))
 
         return ok(f"{_rate(put):,.0f} MB/s put, {_rate(get):,.0f} MB/s get, one stream")
+
+    def _old_uploads(self, store: Store) -> Finding:
+        """Drop what killed writers left: nobody else would."""
+        if self._unreachable() or "put" in self._said:
+            return skipped(self._why())
+        try:
+            found = old_uploads(store)
+        except StoreError as error:
+            return skipped(f"The store does not tell: {error}")
+        for upload in found:
+            store.forget(upload)
+        if not found:
+            return ok("none of more than a day ago")
+        size = sum(upload.bytes for upload in found) / 1024**2
+        return ok(f"{len(found)} of more than a day ago, {size:,.0f} MiB, killed before they were whole, are dropped")
 
     def _delete(self, store: Store) -> Finding:
         if self._unreachable():

@@ -161,6 +161,7 @@ class LocalStore(Store):
         folder, found = self._root / TEMPORARY, []
         if not folder.is_dir():
             return []
+        self._swept = True  # else the probe's own write would sweep what is asked for
         # Not this machine's clock: on a shared file system the times are its server's.
         with self._errors(TEMPORARY), self._temporary() as probe:
             probe.touch()

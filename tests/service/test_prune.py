@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import s3_servers
 
-from service import runs
+from service import prune, runs
 from service.errors import InvalidInput, StoreError, UnknownName
 from service.names import new_run_id
-from service.prune import STILL_SECONDS, choose, delete
+from service.prune import STILL_SECONDS, choose, delete, old_uploads
 from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage import open_store
@@ -247,3 +247,26 @@ def test_trials_go_with_their_sweep_alone(store: Store, make: Make) -> None:
     for name in ("old", "old-0000"):
         delete(store, name)
     assert sorted(row["id"] for row in runs.list_runs(store)) == ["young", "young-0000"]
+
+
+@pytest.mark.parametrize("name", ["seaweedfs", "minio"])
+def test_uploads_that_were_killed_are_found_wherever_a_run_writes_in_parts(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    server = request.getfixturevalue(name)
+    for variable, value in server.environment.items():
+        monkeypatch.setenv(variable, value)
+    bucket = server.bucket()
+    store = open_store(Settings.load(store=f"s3://{bucket}/p"))
+    store.write("runs/one/spec.json", b"{}")
+    store.write("runs/one/checkpoints/0000000010-0001/history.jsonl", b"")
+    client = server.client()
+    keys = ["p/runs/one/model.keras", "p/runs/one/checkpoints/0000000010-0001/optimizer.safetensors"]
+    for key in [*keys, "other/runs/one/model.keras"]:
+        upload = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+        client.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=1, Body=bytes(5 * 1024**2))
+    assert old_uploads(store) == []
+    monkeypatch.setattr(prune, "UPLOAD_SECONDS", -60.0)
+    found = old_uploads(store)
+    assert sorted(each.key for each in found) == sorted(key.removeprefix("p/") for key in keys)
+    assert all(each.bytes == 5 * 1024**2 for each in found)

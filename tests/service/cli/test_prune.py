@@ -1,6 +1,8 @@
 import io
+import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,3 +93,23 @@ def test_wrong_usage_deletes_nothing(delayline: Delayline, three: Store, argumen
     done = delayline("runs", "prune", *arguments, "--yes")
     assert done.code == 2 and words in done.err
     assert there(three) == {"good", "bad", "living"}
+
+
+def killed(store: Store, hours: float) -> Path:
+    """What a writer that was killed so long ago left of 2 MiB."""
+    file = Path(store.url) / ".delayline-tmp" / f"1-{int(hours)}"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(bytes(2 * 1024**2))
+    os.utime(file, (time.time() - 3600 * hours,) * 2)
+    return file
+
+
+def test_uploads_that_were_killed_a_day_ago_go_too(delayline: Delayline, three: Store) -> None:
+    old, new = killed(three, 25), killed(three, 23)
+    done = delayline("runs", "prune", "--state", "failed")
+    assert "1 unfinished upload, 2 MiB killed more than a day ago" in done.err
+    assert "add --yes to delete 1 run, 3 MiB, and 1 unfinished upload, 2 MiB" in done.err and old.exists()
+    done = delayline("runs", "prune", "--state", "lost", "--yes", "--json")
+    assert json.loads(done.out)["uploads"] == {"found": 1, "dropped": 1, "bytes": 2 * 1024**2}
+    assert not old.exists() and new.exists()
+    assert "nothing to delete" in delayline("runs", "prune", "--state", "lost", "--yes").err
