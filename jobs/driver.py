@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from jobs.after_training import trained_progress, was_repeated
 from jobs.driver_notes import DriverNotes, error_document, seconds_of
 from jobs.groups import Attempt, Group
 from jobs.heartbeat import Heartbeat
@@ -99,7 +100,7 @@ class Driver(DriverNotes):
         return {"attempt": {"number": attempts[-1]["number"], "seconds": time.monotonic() - self._began}}
 
     def _attempts(self, group: Group) -> Outcome:
-        while not self._used_up():
+        while not (ended := self._trained_and_analysed()) and (self._trained() or not self._used_up()):
             if self._stop_wanted():
                 # Asked for before there was anything to stop: as the run went from one driver to this one.
                 return Outcome("cancelled")
@@ -107,17 +108,36 @@ class Driver(DriverNotes):
             if isinstance(room, Outcome):
                 return room
             outcome = self._attempt(group, room)
-            if not outcome.retryable:
+            trained = outcome.error is not None and outcome.error["kind"] != "lease" and self._trained() is not None
+            if not outcome.retryable and not trained:
                 return outcome
+            if self._trained_and_analysed():
+                continue
             if self._stop_wanted():
                 return Outcome("cancelled")
-            if self._used_up():
+            if not trained and self._used_up():
                 break
             self._pause(self._failures() - 1)
             if not group.is_alive():
                 self._start_over(group)
         last = str(self.state["attempts"][-1]["reason"]).rstrip(".")
+        if ended:
+            self._event("not analysed", f"the run is trained, but its analysis was lost twice: {last}; the report will lack it")
+            return Outcome("succeeded")
         return Outcome("failed", error_document("infrastructure", 4, f"{last}. The {self.spec.retries} retries are used up."))
+
+    def _trained(self) -> Document | None:
+        """What the workers said when the training was done, if only the analysis is left to do."""
+        try:
+            return trained_progress(self.record.progress(), self._counted())
+        except StoreError:
+            return None
+
+    def _trained_and_analysed(self) -> bool:
+        """Whether the analysis was repeated alone too: then the run ends without."""
+        return (
+            was_repeated(self._counted()) and self.state["attempts"][-1]["finished"] is not None and self._trained() is not None
+        )
 
     def _failures(self) -> int:
         return failures_in_a_row(self.state["attempts"], int(self.state["first_attempt"]))
@@ -146,6 +166,9 @@ class Driver(DriverNotes):
     def _attempt(self, group: Group, count: int) -> Outcome:
         number = len(self.state["attempts"]) + 1
         attempt: Document = {"number": number, "workers": [], "started": time.time(), "finished": None, "reason": None}
+        trained = self._trained()
+        if trained is not None:
+            attempt["analysis"] = True
         self._begin_events(number)
         self._began = time.monotonic()
         self.state["attempts"].append(attempt)
@@ -153,7 +176,7 @@ class Driver(DriverNotes):
         self._save()
         self._event("attempt", f"attempt {number} starts {count} worker{'s' * (count != 1)}", attempt=number, workers=count)
         try:
-            outcome = self._watch(group, group.start(self._worker_config(number, count)), number)
+            outcome = self._watch(group, group.start(self._worker_config(number, count, trained)), number)
         except LeaseLost:
             raise
         except InfrastructureFailure as error:
@@ -175,7 +198,7 @@ class Driver(DriverNotes):
         group.kill()
         self._replace_process("jobs.train", self.spec.document())
 
-    def _worker_config(self, number: int, count: int) -> WorkerConfig:
+    def _worker_config(self, number: int, count: int, trained: Document | None) -> WorkerConfig:
         return WorkerConfig(
             run_id=self.record.run_id,
             spec=self.spec.document(),
@@ -186,6 +209,7 @@ class Driver(DriverNotes):
             lease_token=self.lease.token,
             folder=self.folder,
             environment=self.settings.for_processes(),
+            trained=trained,
         )
 
     def _watch(self, group: Group, attempt: Attempt, number: int) -> Outcome:
@@ -277,6 +301,9 @@ class Driver(DriverNotes):
     def _finish(self, outcome: Outcome) -> int:
         progress = self.record.progress()
         error, result = outcome.error, outcome.result
+        if result == "cancelled" and self._stop_reason and self._trained() is not None:
+            result = "succeeded"
+            self._event("not analysed", "the run is trained, but the time limit ended its analysis; the report will lack it")
         if result == "cancelled" and self._stop_reason:
             result, error = "failed", error_document("time limit", 3, self._stop_reason)
         interrupted = result == "cancelled" and self.stops.by_system and not self.record.person_cancelled()

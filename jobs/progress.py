@@ -70,6 +70,8 @@ class ProgressReporter:
         self._since_rows = ROWS_TICKS
         self._credit = 0.0
         self._error: DelaylineError | None = None
+        self._writing = threading.Lock()
+        """Held by who writes, so that no older document comes behind a newer one."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
         self._thread.start()
@@ -111,6 +113,12 @@ class ProgressReporter:
             document = {**self._document, "time": time.time()}
         self._write_progress(document)
 
+    def settle(self) -> None:
+        """Write what was noted so far; raise the error that a write met."""
+        self.check()
+        with self._writing:
+            self._write({"progress", "rows", "events"})
+
     def close(self) -> None:
         """Write the rest and stop; raise the error that a write met."""
         self._stop.set()
@@ -121,7 +129,8 @@ class ProgressReporter:
     def _run(self) -> None:
         while not self._stop.wait(self._record.store.look_seconds):
             try:
-                self._write(self._due())
+                with self._writing:
+                    self._write(self._due())
             except (StoreError, LeaseLost) as error:
                 self._error = error
                 return

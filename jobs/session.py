@@ -102,11 +102,15 @@ def run_session(
     members: list[Document],
     guard: Guard,
     goes_on: GoesOn | None = None,
+    trained: Document | None = None,
 ) -> None:
-    """Train a run from its newest checkpoint, or from the beginning, to its end or until it is cancelled."""
+    """Train a run from its newest checkpoint, or from the beginning, to its end or until it is cancelled.
+
+    `trained`: what its progress document said when it was trained and its analysis was lost; that alone is made again.
+    """
     session = prepare(spec, place, record, fence, guard)
     lead = place.rank == 0
-    watcher = LeadWatcher(record, place.attempt, session.checkpoints, members, goes_on) if lead else SilentWatcher()
+    watcher = LeadWatcher(record, place.attempt, session.checkpoints, members, goes_on, trained) if lead else SilentWatcher()
     with contextlib.closing(watcher):
         snapshot = restore(session, watcher)
         if session.arrays.streamed:
@@ -114,6 +118,10 @@ def run_session(
         callbacks = CallbackStates(make_callbacks(spec, place.folder), watcher.event)
         loop = make_loop(session, watcher, snapshot, callbacks)
         tick()
+        if snapshot is not None and trained is not None and trained["step"] == snapshot.step:
+            loop.feeder.close()
+            _analyse_alone(session, watcher, loop, trained)
+            return
         loop.callbacks.on_train_begin()
         callbacks.begin(snapshot)
         begin(session, watcher, loop, lambda: draw(session))
@@ -147,8 +155,20 @@ def finish(
         metrics |= judged(test or _test(session), "test", course.milestones.epoch(step), step)
         longer()
         keep_model(session.replica.model, session.record, session.place.rank, watcher.event, watcher.still_own)
+        watcher.trained(metrics, course.state)
         analyse(_subject(session), watcher.event)
     watcher.ended(outcome, metrics, course.state)
+
+
+def _analyse_alone(session: Session, watcher: LeadWatcher | SilentWatcher, course: Course, trained: Document) -> None:
+    """Of a run that is trained, tested and kept: make the analysis that was lost."""
+    watcher.event("analysing", "the run is trained: its analysis, which was lost, is made again, alone")
+    watcher.wait_for_checkpoints()
+    longer()
+    describe_attempt(_subject(session), watcher.event)
+    _end_with_best(session, watcher)
+    analyse(_subject(session), watcher.event)
+    watcher.ended("succeeded", trained["metrics"], course.state)
 
 
 def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[], None], guard: Guard) -> Session:
@@ -181,7 +201,7 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
         space,
     )
     share = NodeShare(place.cache / "checkpoints", place.neighbours)
-    checkpoints = CheckpointStore(record, spec.checkpoint, record.label(place.attempt), fence, share)
+    checkpoints = CheckpointStore(record, spec.checkpoint, record.label(place.attempt), fence, share=share)
     return Session(spec, place, record, checkpoints, examples, strategy, replica)
 
 

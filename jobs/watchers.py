@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from jobs.after_training import TRAINED
 from jobs.checkpoints import CheckpointStore, CheckpointWriter, Snapshot
 from jobs.course import LoopState
 from jobs.milestones import Milestones
@@ -51,6 +52,8 @@ class SilentWatcher:
 
     def wait_for_checkpoints(self) -> None: ...
 
+    def trained(self, metrics: Document, state: LoopState) -> None: ...
+
     def ended(self, outcome: str, metrics: Document, state: LoopState) -> None: ...
 
     def close(self) -> None: ...
@@ -66,12 +69,13 @@ class LeadWatcher:
         checkpoints: CheckpointStore,
         members: list[Document],
         goes_on: GoesOn | None = None,
+        trained: Document | None = None,
         tell: Callable[[str], None] = say,
     ) -> None:
         self._tell = tell
         self._checkpoints = checkpoints
         self._goes_on = goes_on
-        self._reporter = ProgressReporter(record, attempt, {"phase": "starting", "workers": members})
+        self._reporter = ProgressReporter(record, attempt, {**(trained or {"phase": "starting"}), "workers": members})
         checkpoints.sealed = self._reporter.metrics.reference
         self._writer = CheckpointWriter(checkpoints, self._saved)
         self._cancel = CancelWatch(record)
@@ -150,11 +154,18 @@ class LeadWatcher:
         """Return once the last checkpoint is in the store."""
         self._writer.close(CHECKPOINT_LIMIT)
 
+    def trained(self, metrics: Document, state: LoopState) -> None:
+        """Have it in the store that the training is done: what comes behind it may be lost."""
+        self.update(phase=TRAINED, step=state.step, metrics=metrics, eta_seconds=0.0, timing=self._timing(state))
+        self._reporter.settle()
+
+    def _timing(self, state: LoopState) -> Document:
+        return {**state.timing(), "checkpoint_wait_seconds": round(self._waited, 3)}
+
     def ended(self, outcome: str, metrics: Document, state: LoopState) -> None:
         """Write how the attempt ended."""
         self._tensorboard.close(metrics, state.step)
-        timing = {**state.timing(), "checkpoint_wait_seconds": round(self._waited, 3)}
-        self.update(phase=outcome, step=state.step, metrics=metrics, eta_seconds=0.0, timing=timing)
+        self.update(phase=outcome, step=state.step, metrics=metrics, eta_seconds=0.0, timing=self._timing(state))
 
     def close(self) -> None:
         """Write the rest."""

@@ -52,6 +52,8 @@ class WorkerConfig:
     folder: str
     """Where the user started the command: their modules are found from here."""
     environment: Mapping[str, str]
+    trained: Document | None = None
+    """What the progress document said when the training was done, of a run whose analysis was lost: it alone is made again."""
 
     def settings(self) -> Settings:
         """The driver's settings; credentials come from this process's own environment."""
@@ -117,7 +119,7 @@ def _run(
         rank, config.workers, config.attempt, config.folder, version, settings.ring_timeout, settings.cache, settings.cache_bytes,
         neighbours=sum(member["host"] == socket.gethostname() for member in members),
     )  # fmt: skip
-    run_session(spec, place, record, fence_of(record, config), members, guard, goes_on)
+    run_session(spec, place, record, fence_of(record, config), members, guard, goes_on, config.trained)
 
 
 def stall_watch(config: WorkerConfig, rank: int, log_file: Path) -> AbstractContextManager[None]:

@@ -600,3 +600,74 @@ class Lost(Exception):
 )
 def test_rays_errors_are_one_sentence(error: BaseException, sentence: str) -> None:
     assert _describe(error) == sentence
+
+
+def in_its_analysis(act: Act) -> Act:
+    """An attempt that trained, tested and kept the model, and then ended as `act` does."""
+
+    def ends(record: RunRecord, number: int) -> BaseException | None:
+        metrics, members = {"test_accuracy": 0.9}, [{"rank": 0, "host": "h", "pid": number}]
+        record.write_progress({"attempt": number, "phase": "trained", "step": 40, "metrics": metrics, "workers": members})
+        return act(record, number)
+
+    return ends
+
+
+def is_killed(record: RunRecord, number: int) -> BaseException:
+    """Before it wrote anything: what is there of progress is of the attempt before."""
+    return RuntimeError("killed")
+
+
+def test_an_analysis_that_was_lost_is_repeated_alone(play: Callable[..., Any], record: RunRecord) -> None:
+    code, stage = play(in_its_analysis(is_lost), succeeds, retries=0)
+    assert (code, record.state()["state"], record.state()["metrics"]) == (0, "succeeded", {"test_accuracy": 0.9})
+    first, second = stage.configs
+    assert first.trained is None
+    assert second.trained == {"phase": "trained", "step": 40, "metrics": {"test_accuracy": 0.9}}
+    assert "not analysed" not in [row["event"] for row in record.events()]
+
+
+@pytest.mark.parametrize("second", [in_its_analysis(is_lost), is_killed, fails(("user", 3)), fails(("store", 5))])
+@pytest.mark.parametrize("first", [is_lost, fails(("user", 3)), fails(("store", 5)), fails(("infrastructure", 4))])
+def test_a_trained_run_succeeds_whatever_becomes_of_its_analysis(
+    play: Callable[..., Any], record: RunRecord, first: Act, second: Act
+) -> None:
+    code, stage = play(in_its_analysis(first), second, retries=1)
+    state = record.state()
+    assert (code, state["state"], state["error"], state["metrics"]) == (0, "succeeded", None, {"test_accuracy": 0.9})
+    assert len(stage.configs) == len(state["attempts"]) == 2
+    (said,) = [row["message"] for row in record.events() if row["event"] == "not analysed"]
+    assert "lost twice" in said
+
+
+def test_a_driver_that_takes_over_goes_on_with_the_analysis_alone_and_once(play: Callable[..., Any], record: RunRecord) -> None:
+    class Killed(BaseException):
+        """The driver's end."""
+
+    def takes_the_driver(record: RunRecord, number: int) -> BaseException:
+        raise Killed
+
+    for count in (1, 2):
+        with pytest.raises(Killed):
+            play(in_its_analysis(takes_the_driver))
+        record.store.delete(record.paths.lease)
+        assert [bool(attempt.get("analysis")) for attempt in record.state()["attempts"]] == [False, True][:count]
+    code, stage = play(is_lost)
+    assert (code, record.state()["state"], stage.configs) == (0, "succeeded", [])
+    # Whoever asks for it again has it tested and analysed anew.
+    code, stage = play(succeeds, fresh=True)
+    assert code == 0 and [config.trained for config in stage.configs] == [None]
+
+
+def test_the_time_limit_in_an_analysis_fails_no_trained_run(
+    play: Callable[..., Any], record: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver_module, "CANCEL_PATIENCE", 0.1)
+
+    def goes_on(record: RunRecord, number: int) -> BaseException:
+        raise StillRunning
+
+    code, _ = play(in_its_analysis(goes_on), time_limit="1s")
+    assert (code, record.state()["state"]) == (0, "succeeded")
+    (said,) = [row["message"] for row in record.events() if row["event"] == "not analysed"]
+    assert "the time limit ended its analysis" in said
