@@ -100,7 +100,7 @@ class Driver(DriverNotes):
         return {"attempt": {"number": attempts[-1]["number"], "seconds": time.monotonic() - self._began}}
 
     def _attempts(self, group: Group) -> Outcome:
-        while not (ended := self._trained_and_analysed()) and (self._trained() or not self._used_up()):
+        while not self._trained_and_analysed() and (self._trained() or not self._used_up()):
             if self._stop_wanted():
                 # Asked for before there was anything to stop: as the run went from one driver to this one.
                 return Outcome("cancelled")
@@ -121,9 +121,8 @@ class Driver(DriverNotes):
             if not group.is_alive():
                 self._start_over(group)
         last = str(self.state["attempts"][-1]["reason"]).rstrip(".")
-        if ended:
-            self._event("not analysed", f"the run is trained, but its analysis was lost twice: {last}; the report will lack it")
-            return Outcome("succeeded")
+        if self._trained():
+            return Outcome("failed", error_document("infrastructure", 4, f"{last}, twice"))
         return Outcome("failed", error_document("infrastructure", 4, f"{last}. The {self.spec.retries} retries are used up."))
 
     def _trained(self) -> Document | None:
@@ -301,11 +300,13 @@ class Driver(DriverNotes):
     def _finish(self, outcome: Outcome) -> int:
         progress = self.record.progress()
         error, result = outcome.error, outcome.result
-        if result == "cancelled" and self._stop_reason and self._trained() is not None:
-            result = "succeeded"
-            self._event("not analysed", "the run is trained, but the time limit ended its analysis; the report will lack it")
         if result == "cancelled" and self._stop_reason:
             result, error = "failed", error_document("time limit", 3, self._stop_reason)
+        if error is not None and error["kind"] != "lease" and self._trained() is not None:
+            self._event(
+                "not analysed", f"the run is trained; the report will lack its analysis, which was lost: {error['message']}"
+            )
+            result, error = "succeeded", None
         interrupted = result == "cancelled" and self.stops.by_system and not self.record.person_cancelled()
         code = 0 if result == "succeeded" else 130 if result == "cancelled" else int(error["exit_code"]) if error else 4
         self.state |= {
