@@ -6,7 +6,7 @@ from service.storage.records import Document
 
 TRAINED = "trained"
 """The phase in which test metrics and model are in the store, and the analysis is made."""
-_OWN = ("attempt", "time", "workers", "nonce", "format")
+_OWN = ("attempt", "time", "workers", "nonce", "format", "revision")
 
 
 def trained_progress(progress: Document, attempts: Sequence[Document]) -> Document | None:
