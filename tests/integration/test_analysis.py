@@ -15,8 +15,7 @@ class Killed(keras.callbacks.Callback):
     def __init__(self, store, times):
         super().__init__()
         self.store, self.times = store, times
-
-    def on_train_begin(self, logs=None):
+        # Not as the training begins: an attempt for the analysis alone does not train.
         threading.Thread(target=self.watch, daemon=True).start()
 
     def watch(self):
