@@ -22,7 +22,7 @@ STEPS, EVERY = 9, 3
 NETS = """
 import keras
 
-def build(shape, classes):
+def build(shape, classes, **params):
     layers = [keras.layers.Flatten(), keras.layers.Dense({units}), keras.layers.Dense({units}), keras.layers.Dense(classes)]
     return keras.Sequential([keras.Input(shape), *layers])
 
