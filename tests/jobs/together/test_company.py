@@ -36,7 +36,10 @@ Make = Callable[..., TrialRun]
 @pytest.fixture
 def make_run(local_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Claims a run with the keys of a spec; this process keeps its own output, and its threads, which other tests have used."""
-    monkeypatch.setattr(worker, "capture_output", lambda file: (file.parent.mkdir(parents=True, exist_ok=True), file.touch()))
+    # A log that stays empty is not copied to the store.
+    monkeypatch.setattr(
+        worker, "capture_output", lambda file: (file.parent.mkdir(parents=True, exist_ok=True), file.write_text("-"))
+    )
     monkeypatch.setattr(ring, "limit_threads", lambda cpus: None)
     settings = Settings.load(store=local_store.url)
 

@@ -1,5 +1,6 @@
 """Two drivers of one run that are paused, killed, unheard and of wrong clocks: no document goes back, no checkpoint and no cancel is lost."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -21,7 +23,7 @@ from service.storage.base import Seen, Store
 from service.storage.checkpoint_index import MANIFEST, CheckpointIndex, Kept, kept_checkpoints
 from service.storage.documents import Document
 from service.storage.leases import LEASE_SECONDS, Lease
-from service.storage.local import LocalStore
+from service.storage.local import TEMPORARY, LocalStore
 from service.storage.records import ENDED, RunRecord
 
 MakeStore = Callable[[], Store]
@@ -313,7 +315,7 @@ DRIVER = """
 import sys, time
 from service.storage import leases
 from service.storage.leases import Lease
-from service.storage.local import LocalStore
+from service.storage.local import TEMPORARY, LocalStore
 from service.storage.records import RunRecord
 leases.LEASE_SECONDS = 0.5
 record = RunRecord(LocalStore(__import__("pathlib").Path(sys.argv[1])), "one")
@@ -330,6 +332,28 @@ while True:
 """
 
 
+def stop_between_writes(pid: int, folder: Path) -> None:
+    """Stop a process where it holds no lock of a folder: one that does keeps all others out until it goes on."""
+    for _ in range(200):
+        os.kill(pid, signal.SIGSTOP)
+        while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
+            time.sleep(0.001)
+        if not any(is_locked(path) for path in (folder / TEMPORARY).glob("lock-*")):
+            return
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(0.007)
+    raise AssertionError("the driver held a lock each time that it was stopped")
+
+
+def is_locked(path: Path) -> bool:
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def test_a_driver_that_was_stopped_for_longer_than_its_lease_overwrites_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,7 +367,7 @@ def test_a_driver_that_was_stopped_for_longer_than_its_lease_overwrites_nothing(
         try:
             assert driver.stdout and driver.stdout.readline() == "drives\n"
             time.sleep(0.1 + 0.013 * number)
-            os.kill(driver.pid, signal.SIGSTOP)
+            stop_between_writes(driver.pid, folder)
             lease, end = Lease(reader), time.monotonic() + 20
             while not lease.acquire():
                 assert time.monotonic() < end
