@@ -137,7 +137,8 @@ def seaweedfs(folder: Path) -> S3Server:
     (folder / "data").mkdir(exist_ok=True)
     argv = [
         str(command), "mini", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={s3}",
-        f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.config={folder / 's3.json'}",
+        # Each bucket takes several volumes; by itself it has as many as fit on the disk at their full size.
+        "-volume.max=20000", f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.config={folder / 's3.json'}",
         "-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false",
         "-s3.autoCreateBucket=false", "-s3.allowDeleteBucketNotEmpty=false",
     ]  # fmt: skip
