@@ -12,6 +12,8 @@ from service.storage.shared_document import SharedDocument
 
 TICK_CREDIT = 0.8
 """Writes for each look, on average: in a bucket, where each costs, rank 0's log has the rest (derived: one in ten seconds)."""
+FIRST_LOOK = 0.1
+"""Seconds after which it is told who works: of a driver that is killed before, the attempt is nobody's (assumed: short beside a step)."""
 ROWS_TICKS = 5
 """Looks between two writes of rows or of events to a bucket (assumed: who watches a run is told by its progress)."""
 SEAL_BYTES = 16 * 1024
@@ -68,7 +70,7 @@ class ProgressReporter:
         self._lock = threading.Lock()
         self._changed = {"progress"}
         self._since_rows = ROWS_TICKS
-        self._credit = 0.0
+        self._credit = 1.0
         self._error: DelaylineError | None = None
         self._writing = threading.Lock()
         """Held by who writes, so that no older document comes behind a newer one."""
@@ -111,7 +113,8 @@ class ProgressReporter:
         self.check()
         with self._lock:
             document = {**self._document, "time": time.time()}
-        self._write_progress(document)
+        with self._writing:
+            self._write_progress(document)
 
     def settle(self) -> None:
         """Write what was noted so far; raise the error that a write met."""
@@ -127,13 +130,18 @@ class ProgressReporter:
         self._write({"progress", "rows", "events"})
 
     def _run(self) -> None:
-        while not self._stop.wait(self._record.store.look_seconds):
-            try:
+        if self._stop.wait(FIRST_LOOK):
+            return
+        due = {"progress"}
+        try:
+            while True:
                 with self._writing:
-                    self._write(self._due())
-            except (StoreError, LeaseLost) as error:
-                self._error = error
-                return
+                    self._write(due)
+                if self._stop.wait(self._record.store.look_seconds):
+                    return
+                due = self._due()
+        except (StoreError, LeaseLost) as error:
+            self._error = error
 
     def _due(self) -> set[str]:
         """What is to be written now. A bucket is asked less than once for each look, on average: rows and events wait for their turn."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import s3_servers
 
+from jobs import progress
 from jobs.kept_model import upload_owned
 from jobs.progress import EventLog, ProgressReporter
 from service.errors import LeaseLost
@@ -37,7 +38,7 @@ def record(store: Store) -> RunRecord:
 @pytest.fixture
 def reporter(record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], ProgressReporter]:
     """Makes the reporter of an attempt in a process of its own; it writes when it is told to."""
-    monkeypatch.setattr(type(record.store), "look_seconds", 1000.0)
+    monkeypatch.setattr(progress, "FIRST_LOOK", 1000.0)
     return lambda attempt: ProgressReporter(RunRecord(record.store, "a-run", record.nonce), attempt, {"phase": "training"})
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from jobs import progress
 from jobs.progress import EventLog, ProgressReporter
 from service.errors import StoreError
 from service.storage.local import LocalStore
@@ -83,6 +84,13 @@ def test_it_is_written_while_the_run_goes_on_without_being_asked(record: RunReco
     reporter.close()
 
 
+def test_who_works_is_told_before_the_first_look(record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LocalStore, "look_seconds", 600.0)
+    reporter = ProgressReporter(record, 1, {"phase": "starting", "workers": [{"rank": 0}]})
+    until(lambda: record.progress().get("workers") == [{"rank": 0}])
+    reporter.close()
+
+
 def test_what_did_not_change_is_not_written_again(record: RunRecord, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     reporter = ProgressReporter(record, 1, {})
     until(lambda: record.progress().get("attempt") == 1)
@@ -137,7 +145,7 @@ def test_a_store_that_refuses_is_told_to_the_caller_and_does_not_end_the_process
 
 
 def test_a_close_tells_of_a_last_write_that_was_refused(record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LocalStore, "look_seconds", 0.9)
+    monkeypatch.setattr(progress, "FIRST_LOOK", 0.9)
     reporter = ProgressReporter(record, 1, {})
 
     def refuse(*_: Any, **__: Any) -> str:
