@@ -40,19 +40,37 @@ def import_(
     format_name: Annotated[
         str | None, typer.Option("--format", metavar="FORMAT", help="cifar, idx, images, npz or parquet.")
     ] = None,
+    features: Annotated[
+        str | None, typer.Option("--features", metavar="A,B", help="The columns that are features, in this order.")
+    ] = None,
+    label: Annotated[str | None, typer.Option("--label", metavar="COLUMN", help="The column that holds the labels.")] = None,
+    one_hot: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--one-hot", metavar="COLUMN", help="A column of texts that becomes a 0 or 1 for each text; may be repeated."
+        ),
+    ] = None,
+    ground: Annotated[
+        str | None, typer.Option("--ground", metavar="COLOUR", help="What transparent pictures are laid over: white or black.")
+    ] = None,
+    allow_nan: Annotated[bool, typer.Option("--allow-nan", help="Let features hold NaN and infinity.")] = False,
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Import a dataset from its original files: whole or not at all, and again without harm."""
     from service.datasets import import_dataset
+    from service.datasets.choices import Choices
 
+    choices = Choices(_names(features) if features is not None else None, label, tuple(one_hot or ()), ground, allow_nan)
     began = time.monotonic()
     with _Progress(name) as progress:
-        manifest = import_dataset(_open(store), name, source, format_name, progress.report)
+        manifest = import_dataset(_open(store), name, source, format_name, progress.report, choices)
     rows = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
     say(
         f"{manifest.name}@{manifest.version}: {rows} examples, {len(manifest.classes)} classes, {size(manifest.bytes)} in {time.monotonic() - began:.1f} s"
     )
+    for note in manifest.notes:
+        say(f"  {note}")
     if as_json:
         print_json(manifest.document())
 
@@ -83,6 +101,8 @@ def show(name: Dataset, store: StoreUrl = None, as_json: AsJson = False) -> None
         )
     print(f"  classes: {', '.join(manifest.classes[:20])}{' …' if len(manifest.classes) > 20 else ''}")
     print(f"  source: {manifest.source}")
+    for note in manifest.notes:
+        print(f"  {note}")
 
 
 @app.command()
@@ -113,6 +133,10 @@ def verify(name: Dataset, store: StoreUrl = None, as_json: AsJson = False) -> No
 
 def _open(store: str | None) -> Store:
     return open_store(Settings.load(store=store))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _row(manifest: Manifest) -> list[str]:

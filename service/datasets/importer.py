@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from service.datasets.buffers import Buffers
 from service.datasets.catalogue import EMBEDDED
+from service.datasets.choices import NONE, Choices
 from service.datasets.download import fetch_known, fetch_url, shown
-from service.datasets.formats import format_names, reader
+from service.datasets.formats import format_names, reader, taken_choices
 from service.datasets.known import KNOWN
 from service.datasets.load import verify_dataset
 from service.datasets.manifest import Feature, Manifest, Shard
@@ -57,7 +58,12 @@ class _Progress:
 
 
 def import_dataset(
-    store: Store, name: str, source: str | None, format_name: str | None = None, report: Report = lambda *_: None
+    store: Store,
+    name: str,
+    source: str | None,
+    format_name: str | None = None,
+    report: Report = lambda *_: None,
+    choices: Choices = NONE,
 ) -> Manifest:
     """Import a dataset from a folder, a file or an address; without `source`, a known one from its public address.
 
@@ -68,10 +74,11 @@ def import_dataset(
     if name in EMBEDDED or name == BITS:
         raise InvalidInput(f"{name!r} comes with Delayline and needs no import: choose another name.")
     kind = _format(name, source, format_name)
+    choices.check_taken(kind, taken_choices(kind))
     with ScratchFolder("import") as scratch:
         path = _locate(name, source, Path(scratch), _Progress(report, "fetching"))
         try:
-            raw = reader(kind)(path, _Progress(report, "reading"))
+            raw = reader(kind)(path, _Progress(report, "reading"), choices)
         except OSError as error:
             raise InvalidInput(
                 f"{error.filename or path} cannot be read ({error.strerror or error}): correct --from or the file's permissions."
@@ -113,7 +120,7 @@ def _write(
     store: Store, name: str, raw: RawDataset, features: tuple[Feature, ...], classes: tuple[str, ...], source: str, report: Report
 ) -> Manifest:
     paths = DatasetPaths(name, _digest(raw, features, classes))
-    existing = _existing(store, paths)
+    existing = _existing(store, paths, raw.notes)
     if existing is not None:
         return existing
     _sweep(store, name, paths.version)
@@ -148,7 +155,7 @@ def _write(
                 f"Another import of {name} failed in {store.url} and took shards of this one along: import it again."
             )
         rows = {split: len(part.labels) for split, part in raw.splits.items()}
-        manifest = Manifest(name, paths.version, features, classes, rows, shards, source, time.time())
+        manifest = Manifest(name, paths.version, features, classes, rows, shards, source, time.time(), notes=tuple(raw.notes))
         store.write(paths.manifest, to_bytes(manifest.document()))
     except StoreUnreachable:
         # What is there now cannot be deleted; a later import sweeps it.
@@ -161,7 +168,7 @@ def _write(
     return manifest
 
 
-def _existing(store: Store, paths: DatasetPaths) -> Manifest | None:
+def _existing(store: Store, paths: DatasetPaths, notes: list[str]) -> Manifest | None:
     """The same content, imported before; made the newest version again if it is not."""
     try:
         manifest = Manifest.from_document(from_bytes(store.read(paths.manifest), paths.manifest), paths.manifest)
@@ -171,8 +178,8 @@ def _existing(store: Store, paths: DatasetPaths) -> Manifest | None:
     if verify_dataset(store, manifest):
         return None
     others = [version for version in store.list_folders(f"{DATASETS}{paths.name}/") if version != paths.version]
-    if others:
-        manifest = Manifest(**{**vars(manifest), "imported": time.time()})
+    if others or tuple(notes) != manifest.notes:
+        manifest = Manifest(**{**vars(manifest), "imported": time.time(), "notes": tuple(notes)})
         store.write(paths.manifest, to_bytes(manifest.document()))
     return manifest
 

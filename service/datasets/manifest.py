@@ -56,6 +56,8 @@ class Manifest:
     """Seconds since 1970."""
     embedded: bool = False
     """Comes with the package, as a file or generated; it has no shards."""
+    notes: tuple[str, ...] = ()
+    """What the import left out, turned, laid over or scaled, a sentence each."""
 
     @property
     def bytes(self) -> int:
@@ -79,6 +81,7 @@ class Manifest:
             "source": self.source,
             "imported": self.imported,
             "embedded": self.embedded,
+            "notes": list(self.notes),
         }
 
     @classmethod
@@ -94,6 +97,7 @@ class Manifest:
                 shards=tuple(map(_shard, document["shards"])),
                 source=_text(document["source"]),
                 imported=float(document["imported"]),
+                notes=tuple(map(_text, document.get("notes", ()))),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Damaged(f"The manifest {key} is not one that Delayline wrote: import the dataset again.") from error

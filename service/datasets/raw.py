@@ -1,7 +1,7 @@
 """A dataset as its original files hold it, in memory, checked before anything is written."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ class RawDataset:
 
     splits: dict[str, RawSplit]
     classes: tuple[str, ...] | None = None
+    notes: list[str] = field(default_factory=list)
+    """What was left out, turned, laid over or scaled, a sentence each; the import and `data show` say them."""
 
     def features(self) -> tuple[Feature, ...]:
         """The features of all splits; raise BadData where the splits differ or a type cannot be stored."""

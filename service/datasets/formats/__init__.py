@@ -1,4 +1,6 @@
-"""File formats by name, one file each: `formats/idx.py` has `read(source, progress) -> RawDataset`.
+"""File formats by name, one file each: `formats/idx.py` has `read(source, progress, choices) -> RawDataset`.
+
+What of the user's choices a format takes stands in its `takes`.
 
 A new format is one new file.
 """
@@ -8,10 +10,11 @@ import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 
+from service.datasets.choices import Choices
 from service.datasets.raw import RawDataset
 from service.errors import InvalidInput
 
-Read = Callable[[Path, Callable[[int], None]], RawDataset]
+Read = Callable[[Path, Callable[[int], None], Choices], RawDataset]
 
 
 def format_names() -> list[str]:
@@ -25,3 +28,9 @@ def reader(name: str) -> Read:
         raise InvalidInput(f"There is no format {name[:60]!r}: use {', '.join(format_names())}.")
     read: Read = importlib.import_module(f"service.datasets.formats.{name}").read
     return read
+
+
+def taken_choices(name: str) -> tuple[str, ...]:
+    """The fields of `Choices` that mean something to a format; `allow_nan` does to all."""
+    taken: tuple[str, ...] = getattr(importlib.import_module(f"service.datasets.formats.{name}"), "takes", ())
+    return (*taken, "allow_nan")

@@ -17,6 +17,7 @@ from typing import IO, Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from service.datasets.choices import NONE, Choices
 from service.datasets.plain_pickle import read_pickle
 from service.datasets.raw import MOST_CLASSES, RawDataset, RawSplit
 from service.datasets.unpacked import Unpacked
@@ -42,7 +43,7 @@ _SPENT: Any = None
 Opener = Callable[[], BinaryIO]
 
 
-def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
+def read(source: Path, progress: Callable[[int], None], choices: Choices = NONE) -> RawDataset:
     """Read the python version of CIFAR-10 or CIFAR-100 from a folder, a folder around it, or a tar file."""
     files = _tar_files(source) if source.is_file() else _folder_files(source)
     layout = _TEN if "data_batch_1" in files or "test_batch" in files else _HUNDRED

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.datasets.choices import NONE, Choices
 from service.datasets.raw import RawDataset, RawSplit
 from service.datasets.unpacked import most_unpacked
 from service.errors import BadData, InvalidInput
@@ -22,7 +23,7 @@ MOST_BYTES = 64 * 1024**3
 """No idx file of images is larger than that; a header that claims more is wrong (assumed)."""
 
 
-def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
+def read(source: Path, progress: Callable[[int], None], choices: Choices = NONE) -> RawDataset:
     """Read `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same of `t10k` (or `test`), `.gz` or not, in a folder."""
     if not source.is_dir():
         raise InvalidInput(

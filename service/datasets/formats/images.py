@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from service.datasets.choices import NONE, Choices
 from service.datasets.pictures import GREY, Refused, open_picture, pixels, room_for
 from service.datasets.raw import RawDataset, RawSplit
 from service.errors import BadData, InvalidInput
@@ -15,7 +16,7 @@ from service.errors import BadData, InvalidInput
 _SUFFIXES = {".png", ".jpg", ".jpeg"}
 
 
-def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
+def read(source: Path, progress: Callable[[int], None], choices: Choices = NONE) -> RawDataset:
     """Read all pictures below `train` and `test`; the classes are the names of the folders, sorted.
 
     All pictures must have one size. They become grey (one channel) if all are grey, else three channels.

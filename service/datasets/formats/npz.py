@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.datasets.choices import NONE, Choices
 from service.datasets.raw import RawDataset, RawSplit
 from service.datasets.unpacked import check_archive
 from service.errors import BadData, InvalidInput
@@ -16,7 +17,7 @@ from service.errors import BadData, InvalidInput
 MOST_BYTES = 64 * 1024**3
 
 
-def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
+def read(source: Path, progress: Callable[[int], None], choices: Choices = NONE) -> RawDataset:
     """Read one .npz file, or the only one in a folder. Arrays of images gain a channel axis where they have none."""
     path = _file(source)
     columns = read_arrays(path, MOST_BYTES)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from service.datasets.choices import NONE, Choices
 from service.datasets.manifest import STORED_TYPES
 from service.datasets.parquet_files import Tables, dense, read_file
 from service.datasets.pictures import GREY, Refused, open_picture, pixels, room_for
@@ -17,7 +18,7 @@ from service.datasets.raw import RawDataset, RawSplit
 from service.errors import BadData, InvalidInput
 
 
-def read(source: Path, progress: Callable[[int], None]) -> RawDataset:
+def read(source: Path, progress: Callable[[int], None], choices: Choices = NONE) -> RawDataset:
     """Read both splits. Lists of equal length become arrays, encoded pictures become images, single numbers together `x`."""
     try:
         return _read(source, progress)
