@@ -67,6 +67,7 @@ class Examples:
     arrays: Arrays
     plan: BatchPlan
     validation_rows: np.ndarray
+    """Rows of `arrays.held_out`."""
     milestones: Milestones
 
 
@@ -88,9 +89,8 @@ class Session:
         return self.examples.arrays
 
     def evaluator(self, split: str, rows: np.ndarray) -> Evaluator:
-        """Evaluates `rows` of the `train` or `test` arrays, shared out over the workers."""
-        train = split == "train"
-        features, labels = (self.arrays.train, self.arrays.train_labels) if train else (self.arrays.test, self.arrays.test_labels)
+        """Evaluates `rows` of what holds the `validation` examples, or of the `test` arrays, shared out over the workers."""
+        features, labels = self.arrays.held_out if split == "validation" else (self.arrays.test, self.arrays.test_labels)
         return Evaluator(self.replica, features, labels, rows, self.place.rank, self.place.workers)
 
 
@@ -213,7 +213,14 @@ def load_examples(spec: TrainSpec, place: Place, record: RunRecord, task: Task) 
     if not arrays.streamed:
         task.check_labels(arrays.train_labels, len(arrays.classes))
         task.check_labels(arrays.test_labels, len(arrays.classes))
-    training_rows, validation_rows = split_validation(spec.seed, len(arrays.train_labels), spec.evaluate.validation)
+    share = spec.evaluate.validation
+    if arrays.validation_labels is not None:
+        share = 0.0
+        if not arrays.streamed:
+            task.check_labels(arrays.validation_labels, len(arrays.classes))
+    training_rows, validation_rows = split_validation(spec.seed, len(arrays.train_labels), share)
+    if arrays.validation_labels is not None:
+        validation_rows = np.arange(len(arrays.validation_labels))
     if spec.training_examples is not None:
         training_rows = choose_examples(spec.seed, training_rows, arrays.train_labels, spec.training_examples)
     plan = BatchPlan(training_rows, spec.batch, spec.seed, place.rank, place.workers, arrays.layout)
@@ -286,7 +293,7 @@ def make_loop(
             proposes=session.place.rank == 0,
             single_steps=observes_batches(callbacks.callbacks),
         ),
-        validation=session.evaluator("train", examples.validation_rows) if len(examples.validation_rows) else None,
+        validation=session.evaluator("validation", examples.validation_rows) if len(examples.validation_rows) else None,
         watcher=watcher,
         callbacks=keras.callbacks.CallbackList(callbacks.callbacks, model=replica.model, add_history=False),
         callback_states=callbacks.take,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from service.datasets import find_dataset
+from service.datasets.manifest import VALIDATION
 from service.errors import InvalidInput, UnknownName
 from service.generated import BitSequences, generated, is_bits_task
 from service.recipes.validation import nearest
@@ -146,13 +147,14 @@ def _among(known: dict[str, tuple[str, ...]], name: str, what: str, own: str = "
 
 
 def check_dataset(spec: TrainSpec, store: Store) -> Document:
-    """The dataset must exist and fill a batch after the validation share is held out."""
+    """The dataset must exist and fill a batch; unless it has a validation split of its own, after the validation share is held out."""
     dataset = find_dataset(store, spec.dataset, spec.dataset_params)
     examples = dataset.splits["train"]
     share = spec.evaluate.validation
-    held_out = round(examples * share)
+    own = dataset.splits.get(VALIDATION, 0)
+    held_out = 0 if own else round(examples * share)
     training = examples - held_out
-    if share > 0 and held_out == 0:
+    if share > 0 and held_out == 0 and not own:
         raise InvalidInput(
             f"evaluate.validation={share:g} of {examples} examples is none: use 0, or at least {1 / max(examples, 1):.2g}."
         )
@@ -168,7 +170,8 @@ def check_dataset(spec: TrainSpec, store: Store) -> Document:
             f"A batch of {spec.batch} is larger than the {training} training examples of {spec.dataset} "
             f"(of {examples}, {held_out} are held out for validation): use -s batch={max(training, 1)} or less."
         )
-    counts = {"training": training, "validation": held_out, "test": dataset.splits.get("test", 0)}
+    validation = own if share > 0 and own else held_out
+    counts = {"training": training, "validation": validation, "test": dataset.splits.get("test", 0)}
     return {"name": spec.dataset.partition("@")[0], "version": dataset.version, **counts}
 
 

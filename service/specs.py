@@ -90,7 +90,8 @@ class Evaluation(Frozen):
 
     every_epochs: PositiveInt = 1
     validation: Fraction = 0.1
-    """The share of the training split that is held out; the test split is used once, at the end."""
+    """The share of the training split that is held out; a dataset's own `validation` split, where it has one, is judged instead
+    unless this is 0. The test split is used once, at the end."""
 
 
 class CheckpointPolicy(Frozen):

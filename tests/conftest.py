@@ -1,16 +1,22 @@
-"""Fixtures that several folders of tests share: real S3 servers, and stores on them."""
+"""What all tests share: settings of Hypothesis, and fixtures with real S3 servers and stores on them."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import chromium
+import hypothesis
 import pytest
 import s3_servers
 
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
+
+# The time that an example takes is that of the machine, which other tests share. In CI the examples are always the same, so that what failed
+# there fails here with CI=1 too.
+hypothesis.settings.register_profile("delayline", deadline=None, print_blob=True, derandomize=bool(os.environ.get("CI")))
+hypothesis.settings.load_profile("delayline")
 
 REQUIRED = ("DELAYLINE_REQUIRE_MINIO", "DELAYLINE_REQUIRE_CHROMIUM")
 """Set in CI: a test fails that would be skipped for want of these."""

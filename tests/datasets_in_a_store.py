@@ -15,12 +15,15 @@ FEATURES = (Feature("image", "uint8", (3, 2, 1), 255.0), Feature("length", "floa
 CLASSES = ("a", "b", "c")
 
 
-def make_dataset(store: Store, name: str, train: Sequence[int], test: Sequence[int] = (5,), seed: int = 0) -> Manifest:
-    """Write a dataset whose splits have shards of so many rows."""
+def make_dataset(
+    store: Store, name: str, train: Sequence[int], test: Sequence[int] = (5,), seed: int = 0, validation: Sequence[int] = ()
+) -> Manifest:
+    """Write a dataset whose splits have shards of so many rows; without any for validation it has no such split."""
     generator = np.random.default_rng(seed)
     paths = DatasetPaths(name, f"v{seed}")
     shards = []
-    for split, sizes in (("train", train), ("test", test)):
+    splits = {"train": train, "test": test, **({"validation": validation} if validation else {})}
+    for split, sizes in splits.items():
         for index, rows in enumerate(sizes):
             columns = {
                 "image": generator.integers(0, 256, (rows, 3, 2, 1), dtype=np.uint8),
@@ -31,8 +34,8 @@ def make_dataset(store: Store, name: str, train: Sequence[int], test: Sequence[i
             key = paths.shard(split, index, len(sizes))
             store.write(key, data)
             shards.append(Shard(split, key, rows, len(data), hashlib.sha256(data).hexdigest()))
-    splits = {"train": sum(train), "test": sum(test)}
-    manifest = Manifest(name, paths.version, FEATURES, CLASSES, splits, tuple(shards))
+    rows = {split: sum(sizes) for split, sizes in splits.items()}
+    manifest = Manifest(name, paths.version, FEATURES, CLASSES, rows, tuple(shards))
     store.write(paths.manifest, to_bytes(manifest.document()))
     return manifest
 

@@ -13,6 +13,7 @@ from jobs.datasets.layout import Layout, layout_of
 from jobs.datasets.reading import FreshColumns, Indices, StreamedColumns
 from jobs.datasets.streaming import Check, RowStream, SplitSource, streamed_columns
 from service.datasets import Cache, Feature, Manifest, ShardRows, find_dataset, is_streamed, load_split
+from service.datasets.manifest import VALIDATION
 from service.errors import BadData
 from service.generated import BitSequences, generated
 from service.settings import Settings
@@ -41,6 +42,16 @@ class Arrays:
     layout: Layout
     """Of the training split."""
     streamed: bool = False
+    validation: Columns | None = None
+    validation_labels: NDArray[np.int32] | None = None
+    """The dataset's own validation split; None where it has none, and a share of the training split is held out."""
+
+    @property
+    def held_out(self) -> tuple[Columns, NDArray[np.int32]]:
+        """Features and labels among which the validation examples are: the dataset's own validation split, or the training split."""
+        if self.validation is None or self.validation_labels is None:
+            return self.train, self.train_labels
+        return self.validation, self.validation_labels
 
     @property
     def input_shape(self) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
@@ -75,7 +86,8 @@ def load_arrays(
     cache = Cache(cache_folder / "datasets", cache_bytes)
     streamed = is_streamed(spec, manifest, neighbours)
     splits = {}
-    for split in ("train", "test"):
+    own_validation = [VALIDATION] if spec.evaluate.validation > 0 and manifest.splits.get(VALIDATION) else []
+    for split in ("train", "test", *own_validation):
         if manifest.splits.get(split, 0) == 0:
             raise BadData(f"The dataset {manifest.name!r} has no {split} examples: import it again from files that have some.")
         columns: dict[str, Any] = (
@@ -85,7 +97,19 @@ def load_arrays(
         splits[split] = (columns, labels)
     (train, train_labels), (test, test_labels) = splits["train"], splits["test"]
     layout = layout_of(manifest, "train")
-    return Arrays(manifest.features, manifest.classes, train, train_labels, test, test_labels, layout, streamed)
+    validation, validation_labels = splits.get(VALIDATION, (None, None))
+    return Arrays(
+        manifest.features,
+        manifest.classes,
+        train,
+        train_labels,
+        test,
+        test_labels,
+        layout,
+        streamed,
+        validation,
+        validation_labels,
+    )
 
 
 def load_test_split(spec: TrainSpec, store: Store, manifest: Manifest, cache: Cache) -> Columns:

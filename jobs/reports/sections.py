@@ -212,7 +212,7 @@ def data(facts: RunFacts) -> list[tuple[str, str]]:
             if classes
             else "",
         ),
-        ("training examples of a class", _spread(counts)),
+        ("training examples of a class", _spread(counts, "validation" in (manifest.get("splits") or {}))),
         ("size in the store", size(manifest["bytes"]) if manifest.get("bytes") else ""),
         ("imported", moment(manifest["imported"]) if manifest.get("imported") else ""),
         ("source", str(manifest.get("source") or "")),
@@ -220,14 +220,16 @@ def data(facts: RunFacts) -> list[tuple[str, str]]:
     return [(name, value) for name, value in rows if value]
 
 
-def _spread(counts: Document) -> str:
+def _spread(counts: Document, own_validation: bool) -> str:
+    """How many training examples the classes have; a share of them is held out where the dataset has no validation split of its own."""
     if by_class := counts.get("by_class"):
         fewest, most = min(by_class), max(by_class)
     elif "most_of_a_class" in counts:
         fewest, most = counts["fewest_of_a_class"], counts["most_of_a_class"]
     else:
         return ""
-    return f"{fewest:,} each" if fewest == most else f"{fewest:,} to {most:,} (before the validation split)"
+    held_out = "" if own_validation else " (before the validation split)"
+    return f"{fewest:,} each" if fewest == most else f"{fewest:,} to {most:,}{held_out}"
 
 
 def attempts(facts: RunFacts) -> list[Document]:

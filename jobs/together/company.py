@@ -263,7 +263,7 @@ def _split(session: Session, split: str) -> tuple[Any, Any, Any]:
     """The features and labels of the `validation` or `test` examples, and which rows of them they are."""
     arrays = session.arrays
     if split == "validation":
-        return arrays.train, arrays.train_labels, session.examples.validation_rows
+        return *arrays.held_out, session.examples.validation_rows
     return arrays.test, arrays.test_labels, np.arange(len(arrays.test_labels))
 
 

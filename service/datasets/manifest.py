@@ -9,6 +9,8 @@ from service.errors import Damaged
 from service.storage.records import Document
 
 STORED_TYPES = ("uint8", "int8", "int16", "uint16", "int32", "int64", "float16", "float32", "float64")
+VALIDATION = "validation"
+"""The split that a dataset may have beside `train` and `test`."""
 FEATURE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 """A name becomes a column, a file of the cache and an input of the network."""
 
@@ -43,7 +45,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One version of a dataset. `splits` holds the number of examples of each split."""
+    """One version of a dataset. `splits`: the number of examples of `train`, `test` and, where there is one, `validation`."""
 
     name: str
     version: str

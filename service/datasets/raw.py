@@ -24,7 +24,7 @@ class RawSplit:
 
 @dataclass
 class RawDataset:
-    """The splits `train` and `test`, and the classes' names, or None to number them."""
+    """The splits `train`, `test` and, where there is one, `validation`; the classes' names, or None to number them."""
 
     splits: dict[str, RawSplit]
     classes: tuple[str, ...] | None = None

@@ -14,6 +14,7 @@ from jobs.finished_model import finished_run
 from jobs.groups import InProcess
 from jobs.sweeps.company_trial import CompanyTrial
 from jobs.sweeps.trial_runs import TrialRun
+from service.datasets import import_dataset
 from service.settings import Settings
 from service.specs import CheckpointPolicy, TrainSpec
 from service.storage.base import Store
@@ -130,3 +131,30 @@ def test_the_best_averages_are_what_a_run_ends_with(make_run: Make, tmp_path: Pa
     record = trained(make_run("best", **{**BEST, "optimizer": {**BEST["optimizer"], "use_ema": True, "ema_momentum": 0.5}}))
     best = checkpoint(record, assert_ends_with_best(record))
     assert same(weights_of(record, tmp_path), ordered(best.averaged))
+
+
+@pytest.fixture
+def own_validation(local_store: Store, tmp_path: Path) -> None:
+    """The dataset `with`, whose validation split is its test split, and `without`, the same but for that split."""
+    random = np.random.default_rng(0)
+    arrays = {f"x_{split}": random.random((rows, 6), np.float32) for split, rows in (("train", 64), ("test", 21))}
+    arrays |= {f"y_{name[2:]}": (array.sum(axis=1) > 3).astype(np.int64) for name, array in arrays.items()}
+    np.savez(tmp_path / "without.npz", **arrays)
+    np.savez(tmp_path / "with.npz", **arrays, x_val=arrays["x_test"], y_val=arrays["y_test"])
+    for name in ("with", "without"):
+        import_dataset(local_store, name, str(tmp_path / f"{name}.npz"), "npz")
+
+
+def test_a_datasets_own_validation_split_is_judged_and_no_training_example_held_out(make_run: Make, own_validation: None) -> None:
+    keys: dict[str, Any] = {"training_examples": None, "batch": 16}
+    ours = trained(make_run("with", dataset="with", **keys))
+    theirs = trained(make_run("without", dataset="without", **keys, evaluate={"validation": 0.0}))
+    metrics = ours.state()["metrics"]
+    assert metrics["val_loss"] == metrics["test_loss"] == theirs.state()["metrics"]["test_loss"]
+    assert [row["loss"] for row in ours.history()] == [row["loss"] for row in theirs.history()]
+    assert "val_loss" not in trained(make_run("off", dataset="with", **keys, evaluate={"validation": 0.0})).state()["metrics"]
+    together = [make_run(f"together-{seed}", dataset="with", seed=seed, **keys) for seed in (0, 1)]
+    assert list(CompanyTrial(together).reports())
+    for run in together:
+        found = run.record.state()["metrics"]
+        assert found["val_loss"] == pytest.approx(found["test_loss"], rel=1e-6)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets_in_a_store import make_dataset
 
 from service import recipes
 from service.cluster.local_ray import LocalRay
@@ -208,6 +209,13 @@ def test_a_batch_and_a_validation_share_must_be_filled(local_store: Store, overr
 def test_the_number_of_training_examples_is_planned(local_store: Store) -> None:
     counts = check_dataset(spec_of("training_examples=64"), local_store)
     assert (counts["training"], counts["validation"], counts["test"]) == (64, 144, 360)
+
+
+def test_a_datasets_own_validation_split_is_planned_and_nothing_is_held_out(local_store: Store) -> None:
+    make_dataset(local_store, "d", [40], validation=[3])
+    for share, validation in (("0.1", 3), ("0.001", 3), ("0", 0)):
+        counts = check_dataset(spec_of("dataset=d", "batch=40", f"evaluate.validation={share}"), local_store)
+        assert (counts["training"], counts["validation"], counts["test"]) == (40, validation, 5)
 
 
 def test_more_workers_than_processors_are_refused(local_store: Store, tmp_path: Path) -> None:

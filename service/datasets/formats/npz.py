@@ -15,6 +15,8 @@ from service.datasets.unpacked import check_archive
 from service.errors import BadData, InvalidInput
 
 MOST_BYTES = 64 * 1024**3
+SUFFIXES = {"train": ("train",), "test": ("test",), "validation": ("val", "valid", "validation")}
+"""How the arrays of a split may end."""
 
 
 def read(source: Path, progress: Callable[[int], None], choices: Choices = NONE) -> RawDataset:
@@ -22,9 +24,13 @@ def read(source: Path, progress: Callable[[int], None], choices: Choices = NONE)
     path = _file(source)
     columns = read_arrays(path, MOST_BYTES)
     progress(path.stat().st_size)
-    return RawDataset(
-        {split: _split(path, columns, split) for split in ("train", "test") if f"y_{split}" in columns or f"x_{split}" in columns}
-    )
+    splits = {}
+    for split, suffixes in SUFFIXES.items():
+        for suffix in suffixes:
+            if f"y_{suffix}" in columns or f"x_{suffix}" in columns:
+                splits[split] = _split(path, columns, suffix)
+                break
+    return RawDataset(splits)
 
 
 def read_arrays(path: Path, most_bytes: int) -> dict[str, NDArray[Any]]:

@@ -1,5 +1,6 @@
 """A streamed split gives the batches that the arrays in memory give, whatever its shards, the workers and the first step."""
 
+import contextlib
 import functools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from jobs.batches import BatchFeeder, BatchPlan, split_validation
 from jobs.datasets import Arrays, load_arrays
 from jobs.datasets.augmentation import make_augmenter
 from jobs.datasets.layout import Layout
+from jobs.datasets.reading import open_reader
 from jobs.datasets.streaming import RowStream, cut_into_parts
 from jobs.evaluation import Evaluator
 from jobs.tasks.classification import Classification
@@ -136,6 +138,18 @@ def test_an_evaluation_sees_the_same_examples_streamed(
             Evaluator(replica, arrays.train, arrays.train_labels, rows, rank, workers).evaluate()  # type: ignore[arg-type]
             given.append(replica.given)
         assert given[0] == given[1] != []
+
+
+def test_a_validation_split_of_its_own_is_streamed_too(store: Store, tmp_path: Path) -> None:
+    make_dataset(store, "d", [11, 30], validation=[4, 3])
+    memory, stream = (load(store, "d", way, tmp_path / "cache") for way in ("memory", "stream"))
+    order, given = np.arange(7)[::-1], []
+    for arrays in (memory, stream):
+        columns, labels = arrays.held_out
+        assert len(labels) == 7 and columns is arrays.validation
+        with contextlib.closing(open_reader(columns, labels, iter([order]))) as reader:
+            given.append({name: array.tobytes() for name, array in reader.take(order).items()})
+    assert given[0] == given[1] and set(given[0]) == {"image", "length", "track", "label"}
 
 
 def test_a_feeder_that_is_asked_for_another_step_begins_its_stream_anew(store: Store, tmp_path: Path) -> None:
