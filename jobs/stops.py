@@ -25,8 +25,8 @@ SAVE_SECONDS = 18.0
 """For a run that the system stops to save (derived: of the 30 s that are the shortest common grace some are the end's own)."""
 SYSTEM_SECONDS = 25.0
 """After SIGTERM the process is gone by then, whatever it waits for (derived: from the same 30 s)."""
-AT_ONCE_SECONDS = 0.8
-"""For the end to be written once it is to end at once (derived: the whole is to take less than 2 s)."""
+AT_ONCE_SECONDS = 0.5
+"""For the end to be written once it is to end at once (derived: with the command that started this process less than 2 s)."""
 SAME_SECONDS = 5.0
 """Within so long another SIGTERM is the same one, told twice: to all processes of a service, and by a parent (assumed)."""
 

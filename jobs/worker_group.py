@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
+from unittest import mock
 
 import psutil
 
@@ -83,7 +84,7 @@ class WorkerGroup:
             return
         logging.getLogger("ray").setLevel(logging.ERROR)
         try:
-            with _own_sigterm():
+            with own_sigterm():
                 self._join()
         except DelaylineError:
             raise
@@ -197,12 +198,16 @@ def in_ray_job() -> bool:
 
 
 @contextlib.contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """Keep this process's handler of SIGTERM, in whose place Ray puts one that exits at once."""
+def own_sigterm() -> Iterator[None]:
+    """Within it, which is around all that starts or joins Ray, this process's handler of SIGTERM stays: Ray's own exits at once."""
+    import ray._private.utils
+
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        yield
+        with mock.patch.object(ray._private.utils, "set_sigterm_handler", lambda handler: None):
+            yield
     finally:
+        # In C, too, Ray puts one before it, which prints a stack.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
 

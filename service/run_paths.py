@@ -133,9 +133,10 @@ class RunPaths:
         number = f".{part:06d}" if part else ""
         return f"{self.logs}{label}/rank-{rank}{number}.log"
 
-    def driver_log(self, label: str) -> str:
-        """What the driver printed up to and in an attempt: its supervisor."""
-        return f"{self.logs}{label}/driver.log"
+    def driver_log(self, label: str, part: int = 0) -> str:
+        """What a driver printed up to and in an attempt: its supervisor; of further drivers in further parts."""
+        number = f".{part:06d}" if part else ""
+        return f"{self.logs}{label}/driver{number}.log"
 
     @property
     def tensorboard_root(self) -> str:

@@ -1,12 +1,13 @@
 """Runs as anyone can read them from the store: show, list, watch, logs, cancel."""
 
+import contextlib
 import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from service.errors import Damaged, InvalidInput, StoreUnreachable, UnknownName
+from service.errors import Damaged, InvalidInput, NotFound, StoreUnreachable, UnknownName
 from service.names import is_run_id
 from service.run_paths import LOG_PART, RUNS, RunPaths, number_of
 from service.storage.base import ObjectInfo, Seen, Store
@@ -15,6 +16,8 @@ from service.storage.records import ENDED, Document, RunRecord, from_bytes, is_d
 from service.storage.standing import end_without_driver, is_driven, standing, standing_of
 from service.trials import sweep_document
 
+SILENT_SECONDS = 30.0
+"""Rank 0 says every ten seconds how it stands: where it did not for so long, all its threads stand still (assumed: three times)."""
 EVENT_SECONDS = 2.0
 """Between looks at the events and the lease while watching (assumed: they matter less often than the step)."""
 _LOG_NAME = re.compile(r"[^/]+/(?:rank-(\d+)|driver)(?:\.(\d+))?\.log\Z")
@@ -25,16 +28,17 @@ def show(store: Store, run_id: str) -> Document:
     record = RunRecord(store, run_id)
     submission, state, progress = record.submission(), record.state(), record.progress()
     history = record.history()
-    ended = state["state"] in ENDED
+    ended, stands = state["state"] in ENDED, standing_of(record, state)
+    progress = {**progress, "idle_seconds": None} if ended else _with_silence(record, stands, state, progress)
     return {
         "id": run_id,
         "kind": submission.get("kind", "train"),
-        "state": standing_of(record, state),
+        "state": stands,
         "spec": submission["spec"],
         **{name: submission.get(name) for name in ("recipe", "command", "folder", "submitted")},
         "started": state.get("started"),
         "finished": state.get("finished"),
-        **_position({**progress, "idle_seconds": None} if ended else progress, history),
+        **_position(progress, history),
         "waiting": None if ended else state.get("waiting"),
         "metrics": (state.get("metrics") if ended else None) or progress.get("metrics") or {},
         "history": history,
@@ -47,6 +51,17 @@ def show(store: Store, run_id: str) -> Document:
         **({"sweep": submission["sweep"]} if "sweep" in submission else {}),
         **(sweep_document(record, submission["spec"]) if submission.get("kind") == "sweep" else {}),
     }
+
+
+def _with_silence(record: RunRecord, stands: str, state: Document, progress: Document) -> Document:
+    """The progress with for how long there was no step, also where rank 0 cannot say it: a thread of it may hold Python's lock."""
+    if stands != "running" or "trials" in progress or progress.get("attempt") != state.get("attempt"):
+        return progress
+    with contextlib.suppress(NotFound):
+        silent = record.store.read_aged(record.paths.progress).age
+        if silent >= SILENT_SECONDS:
+            return {**progress, "idle_seconds": round((progress.get("idle_seconds") or 0) + silent)}
+    return progress
 
 
 def _position(progress: Document, history: list[Document]) -> Document:
@@ -171,6 +186,8 @@ class _Watcher:
         self._alone_since: float | None = None
         self._seen: set[tuple[Any, ...]] = set() if earlier_end is None else {_identity(row) for row in record.events()}
         self._last = Update("", {"state": "queued", "attempts": []}, {}, [])
+        self._silence: Document = {}
+        """What is added to the progress of a rank 0 that has not written any for long."""
 
     def look(self) -> Update:
         """Read what changes often, and now and then the rest."""
@@ -181,9 +198,12 @@ class _Watcher:
         if state != self._last.document["state"] or time.monotonic() - self._slow_look > EVENT_SECONDS:
             events = self._new_events()
             self._note_whether_alone(document)
+            told = _with_silence(self._record, state if self._alone_since is None else "lost", document, progress)
+            self._silence = {} if told is progress else {"idle_seconds": told["idle_seconds"]}
             self._slow_look = time.monotonic()
         alone = self._alone_since is not None and time.monotonic() - self._alone_since > LEASE_SECONDS
-        self._last = Update("lost" if alone and state not in ENDED else state, document, progress, events)
+        shown = "lost" if alone and state not in ENDED else state
+        self._last = Update(shown, document, {**progress, **self._silence}, events)
         return self._last
 
     def blind(self, problem: str) -> Update:

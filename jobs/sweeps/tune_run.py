@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from jobs.worker_group import DRIVER_CPUS, RAY_ENVIRONMENT, available_cpus, join_cluster, nodes_of_cluster, room_for
+from jobs.worker_group import DRIVER_CPUS, RAY_ENVIRONMENT, available_cpus, join_cluster, nodes_of_cluster, own_sigterm, room_for
 from service.errors import DelaylineError, InfrastructureFailure, InvalidInput
 from service.settings import Settings
 from service.specs import TrainSpec
@@ -29,6 +29,8 @@ _TUNE_ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_RESULT_BUFFER_LENGTH": "1",
+    # Tune would take the first Ctrl-C for itself, and end the sweep as one whose trials failed.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
 
@@ -60,7 +62,8 @@ def connect(settings: Settings, sweep: SweepSpec, trial: TrainSpec) -> Capacity:
     if local:
         fit = int((available_cpus() + 1e-6) / (trial.worker_counts[-1] * trial.worker.cpus))
     else:
-        join_cluster(settings)
+        with own_sigterm():
+            join_cluster(settings)
         fit = sum(room_for(node, trial.worker) for node in nodes_of_cluster()) // trial.worker_counts[-1]
     if fit < 1:
         raise InfrastructureFailure(
@@ -85,7 +88,8 @@ def _start_here(parallel: int, workers: int) -> None:
     from jobs.lean_ray import start_local_ray
     from jobs.worker_group import OBJECT_STORE_BYTES, PREPARED_MODULES
 
-    start_local_ray(parallel + workers, OBJECT_STORE_BYTES, (*PREPARED_MODULES, "jobs.sweeps.trial"))
+    with own_sigterm():
+        start_local_ray(parallel + workers, OBJECT_STORE_BYTES, (*PREPARED_MODULES, "jobs.sweeps.trial"))
 
 
 def _resources(trial: TrainSpec, local: bool) -> dict[str, float]:

@@ -40,7 +40,9 @@ class Display(ABC):
         if summary and summary != self._summary:
             self._summary = summary
             self.note(summary.rstrip())
-        if update.progress.get("step") or update.progress.get("table"):
+        # Before the first step, too, something may stand still.
+        idle = float(update.progress.get("idle_seconds") or 0.0)
+        if update.progress.get("step") or update.progress.get("table") or idle >= IDLE_SECONDS:
             self.advance(update.progress)
         for row in update.events:
             if row.get("event") not in _QUIET_EVENTS:

@@ -1,9 +1,10 @@
 """The command `delayline`: finds the command's module, calls it, and turns errors into one sentence and an exit code."""
 
+import contextlib
 import importlib
 import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -102,6 +103,17 @@ def run() -> int:
     return code
 
 
+def entry() -> NoReturn:
+    """The command as a process. One that a person has stopped does not wait for what its threads still ask of a store."""
+    code = run()
+    if code == Cancelled.exit_code:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def _call(arguments: list[str]) -> int:
     try:
         app(arguments, prog_name="delayline")
@@ -130,4 +142,4 @@ def report(error: Exception, debug: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run())
+    entry()

@@ -42,7 +42,7 @@ Spec = Annotated[
 ]
 
 
-SHOW_SECONDS = 0.3
+SHOW_SECONDS = 0.2
 """For the document of a run that was stopped at once (derived: all that follows Ctrl-C is to take less than 2 s)."""
 
 

@@ -74,7 +74,7 @@ class DriverProcess(Handle):
         self._process.send_signal(signal.SIGTERM)
         return True
 
-    def stop(self, grace: float = 0.9) -> None:
+    def stop(self, grace: float = 0.7) -> None:
         # Some of Ray's processes lead groups or sessions of their own: those are found as children while the driver lives.
         children: list[psutil.Process] = []
         with contextlib.suppress(psutil.Error):

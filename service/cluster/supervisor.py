@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from service.cluster.base import Cluster, Handle, Job
-from service.errors import StoreError
+from service.errors import Conflict, InfrastructureFailure, StoreError
 from service.storage.records import ENDED, Document, RunRecord, rows_to_bytes
 from service.storage.standing import end_without_driver, was_interrupted
 
@@ -16,11 +16,11 @@ OWN_EXITS = frozenset({0, 2, 3, 4, 5, 130})
 """The exit codes with which a driver ends on purpose."""
 PAUSE_SECONDS = 1.0
 """Between a driver's death and the next one's start, for its workers to notice (assumed)."""
-
-
-STOP_SECONDS = 1.1
-STORE_SECONDS = 0.7
-"""For the driver to end at once, and for that to be written (derived: both are to take less than 2 s)."""
+MOST_LOGS = 1000
+"""Drivers of one attempt whose words are kept (assumed: more than die in one)."""
+STOP_SECONDS = 0.9
+STORE_SECONDS = 0.4
+"""For the driver to end at once, and for that to be written (derived: all is to take less than 2 s, on a busy machine too)."""
 
 
 class Supervisor:
@@ -60,15 +60,21 @@ class Supervisor:
         if self._exit_code is not None:
             return self._exit_code
         if self._next_start is not None:
-            if time.monotonic() >= self._next_start:
+            if self._leaving:
+                self._exit_code = InfrastructureFailure.exit_code
+            elif time.monotonic() >= self._next_start:
                 self._restart()
             return self._exit_code
         code = self._handle.poll()
         if code is None:
             return None
         self._keep_output()
-        died = code not in OWN_EXITS or (code == 4 and not self._leaving and self._was_interrupted())
-        self._exit_code = self._after_death(code) if died else code
+        died = code not in OWN_EXITS or (code == 4 and self._was_interrupted())
+        if died and self._leaving:
+            # The next driver is the next submission's, or of whoever supervises this process.
+            self._exit_code = InfrastructureFailure.exit_code
+        else:
+            self._exit_code = self._after_death(code) if died else code
         return self._exit_code
 
     def stop(self) -> None:
@@ -159,7 +165,7 @@ class Supervisor:
     def _note(self, state: Document, message: str) -> None:
         attempt = int(state.get("attempt", 0))
         row = {"time": time.time(), "attempt": attempt, "event": "driver lost", "message": message}
-        key = self._record.paths.events(self._record.label(attempt), f"supervisor-{self._deaths}")
+        key = self._record.paths.events(self._record.label(attempt), f"supervisor-{time.time_ns()}")
         self._record.store.write(key, rows_to_bytes([row]))
 
     def _keep_output(self) -> None:
@@ -169,8 +175,16 @@ class Supervisor:
             return
         with contextlib.suppress(StoreError):
             attempt = int(self._record.state().get("attempt", 0))
-            self._record.store.write(self._record.paths.driver_log(self._record.label(attempt)), self.last_output.encode())
+            self._add_to_log(self._record.label(attempt), self.last_output.encode())
             self._handle.forget()
+
+    def _add_to_log(self, label: str, said: bytes) -> None:
+        """Write a part after those that are there: of a driver before this one, or of another process's that went on with the run."""
+        store, paths = self._record.store, self._record.paths
+        for part in range(MOST_LOGS):
+            with contextlib.suppress(Conflict):
+                store.write(paths.driver_log(label, part), said, if_absent=True)
+                return
 
 
 def within(seconds: float, action: Callable[[], object]) -> bool:

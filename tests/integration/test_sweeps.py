@@ -1,8 +1,10 @@
 """Whole sweeps on a real Ray: killed, cancelled and gone on with they end like the sweep `calm`, which was left alone."""
 
 import json
+import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,6 +120,32 @@ def test_ctrl_c_saves_the_trials_and_resume_goes_on(desk: Desk, calm_sweep: Desk
     done = desk.delayline("sweep", "--resume", "--name", "stopped", "--json")
     assert done.code == 0, done.err
     assert result(done.document) == result(calm_sweep.show("calm"))
+
+
+@pytest.mark.parametrize("victim", ["command", "driver"])
+def test_a_sweep_that_the_system_stops_saves_and_is_gone_on_with(desk: Desk, calm_sweep: Desk, victim: str) -> None:
+    """By the same command where all is stopped, and by itself where its driver alone is."""
+    write(desk, SWEEP)
+    command = ("sweep", "sweep.yaml", *CHANGES, "--name", "drained", "--json")
+    process = desk.start(*command)
+    desk.wait_for_trials("drained", 1)
+    if victim == "command":
+        process.send_signal(signal.SIGTERM)
+        stopped = desk.end_of(process)
+        assert stopped.code == 4, stopped.err
+        state = RunRecord(desk.store, "drained").state()
+        assert (state["state"], state["reason"], state["attempts"][-1]["reason"]) == ("retrying", "signal", "signal")
+        assert not [one for one in psutil.process_iter() if "--run drained" in command_of(one)]
+        process = desk.start(*command)
+    else:
+        (driver,) = [one for one in family(process.pid) if "jobs.sweep" in command_of(one)]
+        driver.terminate()
+    done = desk.end_of(process)
+    assert done.code == 0, done.err
+    assert result(done.document) == result(calm_sweep.show("calm"))
+    assert "interrupted" in [row["event"] for row in done.document["events"]]
+    assert "running" not in {attempt["reason"] for attempt in done.document["attempts"]}
+    assert len(done.document["attempts"]) == 2
 
 
 def test_a_trial_that_fails_is_noted_and_the_sweep_goes_on(desk: Desk) -> None:
@@ -265,26 +293,22 @@ def names(document: Any) -> list[str]:
     return [row["event"] for row in document["events"]]
 
 
-def test_the_entry_point_runs_a_sweep_without_the_command(desk: Desk) -> None:
-    import os
-    import sys
-
+def test_the_entry_point_runs_a_sweep_without_the_command_and_ctrl_c_cancels_it(desk: Desk) -> None:
     write(desk, SWEEP)
-    command = [
-        sys.executable,
-        "-m",
-        "jobs.sweep",
-        "sweep.yaml",
-        *CHANGES,
-        "-s",
-        "seeds=1",
-        "--name",
-        "bare-sweep",
-        "--store",
-        desk.store_url,
-    ]
+    options = ("sweep.yaml", *CHANGES, "-s", "seeds=1", "--name", "bare-sweep", "--store", desk.store_url)
+    command = [sys.executable, "-m", "jobs.sweep", *options]
+    process = subprocess.Popen(command, cwd=desk.folder, env=dict(os.environ), stderr=subprocess.PIPE, text=True)
+    try:
+        desk.wait_for_trials("bare-sweep", 1)
+        # Tune has a handler of its own.
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert process.returncode == 130, said
+    assert desk.show("bare-sweep")["state"] == "cancelled"
     done = subprocess.run(
-        command, cwd=desk.folder, env=dict(os.environ), capture_output=True, text=True, timeout=280, check=False
+        [*command, "--resume"], cwd=desk.folder, env=dict(os.environ), capture_output=True, text=True, timeout=280, check=False
     )
     assert done.returncode == 0, done.stderr
     assert [trial["state"] for trial in desk.show("bare-sweep")["trials"]] == ["succeeded"] * 3

@@ -1,5 +1,7 @@
 """What surrounds Ray; tests/integration runs it whole."""
 
+import os
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from jobs.worker_group import kill_local_ray, local_ray_lives
+from jobs.worker_group import kill_local_ray, local_ray_lives, own_sigterm
 
 
 @pytest.mark.parametrize("module", ["jobs.train", "jobs.sweep"])
@@ -16,6 +18,24 @@ def test_a_driver_does_not_import_ray_before_rays_environment_is_set(module: str
     code = f"import sys, {module}; print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_starting_ray_leaves_the_drivers_handler_of_sigterm_in_its_place() -> None:
+    """Also while it starts: Ray's own ends the process at once, and nothing is saved."""
+    import ray._private.utils
+
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        with own_sigterm():
+            ray._private.utils.set_sigterm_handler(lambda *_: sys.exit(1))
+            os.kill(os.getpid(), signal.SIGTERM)
+            # As Ray's library does, without Python.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM] * 2
 
 
 class Child:

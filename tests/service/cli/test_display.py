@@ -50,6 +50,27 @@ def test_shows_states_events_and_a_store_that_is_away(capsys: pytest.CaptureFixt
     assert lines[2:] == ["The store does not answer; waiting: No answer.", "The store answers again.", "run a-run is retrying"]
 
 
+@pytest.mark.parametrize("step", [0, 120])
+def test_says_for_how_long_there_was_no_step(capsys: pytest.CaptureFixture[str], step: int) -> None:
+    """At twice the time again, and from the beginning after a step."""
+    display = PlainDisplay("a-run")
+    display.show(update(step=step))
+    for idle in [None, 20, *range(30, 730, 10)]:
+        display.show(update(step=step, idle_seconds=idle))
+    for idle in (None, 40):
+        display.show(update(step=120, idle_seconds=idle))
+    lines = capsys.readouterr().err.splitlines()
+    said = [f"no step for{line.split('no step for')[1].split('  ')[0]}" for line in lines if "no step for" in line]
+    assert said == [f"no step for {words}" for words in ("30 s", "60 s", "2 min", "4 min", "8 min", "40 s")]
+
+
+def test_the_live_line_says_for_how_long_there_was_no_step(capsys: pytest.CaptureFixture[str]) -> None:
+    display = LiveDisplay("a-run")
+    display.show(update(step=0, idle_seconds=720))
+    assert "no step for 12 min" in display._bar.tasks[0].description
+    display.close()
+
+
 def test_standard_output_stays_clean(capsys: pytest.CaptureFixture[str]) -> None:
     display = LiveDisplay("a-run")
     display.show(update(model_summary="a [bold]small[/bold] model"))

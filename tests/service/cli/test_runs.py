@@ -1,8 +1,11 @@
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from service import runs
 from service.storage.leases import Lease
 from service.storage.records import RunRecord
 
@@ -47,6 +50,27 @@ def test_shows_a_run(delayline: Delayline, submitted: RunRecord) -> None:
     text = delayline("runs", "show", "fake").out
     assert "state: succeeded" in text
     assert "loss 0.5" in text
+
+
+@pytest.mark.parametrize("way", ["told", "silent"])
+def test_show_and_watch_say_for_how_long_there_was_no_step(delayline: Delayline, submitted: RunRecord, way: str) -> None:
+    """As rank 0 says it, or by the age of what it said last: it may stand still with all its threads."""
+    lease = Lease(submitted)
+    assert lease.acquire()
+    attempt = {"number": 1, "workers": [], "started": 1.0, "finished": None, "reason": None}
+    submitted.write_state({"state": "running", "attempt": 1, "attempts": [attempt], "started": 1.0, "finished": None})
+    submitted.write_progress(
+        {"attempt": 1, "phase": "training", "step": 7, "steps": 9, "idle_seconds": 720 if way == "told" else None}
+    )
+    if way == "silent":
+        file = Path(submitted.store.url, submitted.paths.progress)
+        os.utime(file, (file.stat().st_atime, file.stat().st_mtime - 720))
+    assert "idle_seconds: no step for 12 min" in delayline("runs", "show", "fake").out
+    assert delayline("runs", "show", "fake", "--json").document["idle_seconds"] in range(720, 730)
+    update = next(runs.watch(submitted.store, "fake"))
+    assert update.progress["idle_seconds"] in range(720, 730)
+    finish(submitted)
+    assert delayline("runs", "show", "fake", "--json").document["idle_seconds"] is None
 
 
 def test_an_unknown_run_is_refused(delayline: Delayline) -> None:

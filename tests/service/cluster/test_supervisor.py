@@ -8,6 +8,7 @@ from service.cluster import supervisor as module
 from service.cluster.base import Job
 from service.cluster.local_ray import LocalRay
 from service.cluster.supervisor import Supervisor
+from service.runs import logs
 from service.storage.records import RunRecord
 
 JobOf = Callable[..., Callable[[bool], Job]]
@@ -45,6 +46,51 @@ def test_what_a_driver_printed_goes_to_the_store_and_leaves_the_machine(
     wait(supervise(submitted, job_of("succeeds"), tmp_path))
     assert b"driver 1 is here" in submitted.store.read(submitted.paths.driver_log(submitted.label(1)))
     assert not list((tmp_path / "logs").iterdir())
+
+
+def test_no_drivers_words_replace_anothers(submitted: RunRecord, job_of: JobOf, tmp_path: Path) -> None:
+    """Two that die before their first attempt, and the driver of a process that was away while another went on with the run."""
+    wait(supervise(submitted, job_of("silent"), tmp_path, retries=0))
+    supervise(submitted, job_of("waits"), tmp_path).stop()
+    written = "".join(log.text for log in logs(submitted.store, submitted.run_id, attempt=0))
+    assert written.count("driver 1 is here: silent") == 2
+    late = Supervisor(submitted, LocalRay(tmp_path / "logs"), job_of("silent"), 0)
+    while late._handle.poll() is None:
+        time.sleep(0.05)
+    successor = submitted.paths.driver_log(submitted.label(0))
+    before = submitted.store.read(successor)
+    late._keep_output()
+    assert submitted.store.read(successor) == before
+
+
+@pytest.mark.parametrize("death", ["killed", "odd", "interrupted"])
+def test_while_the_system_stops_this_process_no_other_driver_is_started(
+    submitted: RunRecord, job_of: JobOf, tmp_path: Path, death: str
+) -> None:
+    supervisor = supervise(submitted, job_of("waits" if death == "killed" else "interrupted", "succeeds"), tmp_path)
+    while not submitted.progress():
+        time.sleep(0.05)
+    time.sleep(0.3)
+    assert supervisor.leave()
+    if death == "odd":
+        supervisor._handle.stop()
+    assert wait(supervisor) == 4
+    time.sleep(0.2)
+    assert supervisor.poll() == 4
+    assert submitted.state()["state"] in ("running", "retrying")
+
+
+def test_a_driver_that_waits_for_its_start_is_not_started_once_the_system_stops_this_process(
+    submitted: RunRecord, job_of: JobOf, tmp_path: Path
+) -> None:
+    supervisor = supervise(submitted, job_of("killed", "succeeds"), tmp_path)
+    while supervisor._next_start is None:
+        assert supervisor.poll() is None
+        time.sleep(0.02)
+    assert not supervisor.leave()
+    time.sleep(0.1)
+    assert supervisor.poll() == 4
+    assert len(submitted.state()["attempts"]) == 1
 
 
 @pytest.mark.parametrize("death", ["killed", "odd"])
