@@ -126,6 +126,8 @@ def _tar_files(source: Path) -> dict[str, Opener]:
                     raise BadData(f"{source.name}: its member {name} claims {member.size} bytes, more than a CIFAR batch has.")
                 file = archive.extractfile(member)
                 contents[name] = file.read() if file else b""
+    except RecursionError as error:
+        raise BadData(f"{source.name}: its headers are nested without end: do not trust this file.") from error
     except tarfile.ReadError as error:
         raise BadData(
             f"{source.name}: it is no whole tar file ({str(error).splitlines()[0].rstrip(':')}): fetch it again."

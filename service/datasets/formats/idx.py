@@ -19,6 +19,8 @@ from service.errors import BadData, InvalidInput
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _PREFIXES = {"train": ("train",), "test": ("t10k", "test")}
+MOST_DIMENSIONS = 32
+"""More than any array of NumPy had before its version 2."""
 MOST_BYTES = 64 * 1024**3
 """No idx file of images is larger than that; a header that claims more is wrong (assumed)."""
 
@@ -114,7 +116,7 @@ def _header(data: bytes, name: str) -> tuple[str, tuple[int, ...], int]:
             f"{name}: no idx file begins with {data[:4].hex() or 'nothing'} at offset 0; expected 0000, a type and the dimensions: fetch the file again."
         )
     kind, dimensions = _TYPES.get(data[2]), data[3]
-    if kind is None or dimensions == 0:
+    if kind is None or not 0 < dimensions <= MOST_DIMENSIONS:
         raise BadData(
             f"{name}: the idx header has the type {data[2]:#04x} and {dimensions} dimensions at offset 2, which are not valid: fetch the file again."
         )

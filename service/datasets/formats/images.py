@@ -49,6 +49,9 @@ def _files(folder: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
         if inner.name not in numbers:
             raise BadData(f"{_short(inner)} is a class that train does not have: it has {', '.join(classes[:10])}.")
         pictures = [path for path in sorted(inner.iterdir()) if path.suffix.lower() in _SUFFIXES]
+        if (strange := next((path for path in pictures if not path.is_file()), None)) is not None:
+            # To open a pipe waits for whoever writes into it.
+            raise BadData(f"{_short(strange)} is no file: replace or remove it.")
         if not pictures and folder.name == "train":
             raise BadData(
                 f"{_short(inner)} has no PNG or JPEG files: give at least one picture of the class or remove its folder."

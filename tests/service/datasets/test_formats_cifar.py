@@ -275,3 +275,11 @@ def test_a_member_full_of_holes_is_no_batch(cifar_folder: Path, refused: Refused
 def test_a_tar_file_of_endless_members_is_refused(tmp_path: Path, refused: Refused) -> None:
     (tmp_path / "many.tar").write_bytes(tarfile.TarInfo("x").tobuf() * 10_001)
     refused(tmp_path / "many.tar", "cifar", 3, "many.tar", "10000 members")
+
+
+def test_a_tar_file_of_endless_headers_is_refused(tmp_path: Path, refused: Refused) -> None:
+    """Each of which is the long name of the next one."""
+    member = tarfile.TarInfo("name")
+    member.type, member.size = tarfile.GNUTYPE_LONGNAME, 1
+    (tmp_path / "c.tar").write_bytes((member.tobuf() + b"a" + bytes(511)) * 3000)
+    refused(tmp_path / "c.tar", "cifar", 3, "c.tar", "do not trust")

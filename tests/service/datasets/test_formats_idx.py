@@ -123,7 +123,16 @@ def test_a_header_that_claims_too_much_is_refused(idx_folder: Path, refused: Ref
 
 
 @pytest.mark.parametrize(
-    "head", [b"\x89PNG\r\n\x1a\n", b"PK\x03\x04", b"\0\0\x07\x03", b"\0\0\x08\0", b"<html>", b"\0\0\x08\xff"]
+    "head",
+    [
+        b"\x89PNG\r\n\x1a\n",
+        b"PK\x03\x04",
+        b"\0\0\x07\x03",
+        b"\0\0\x08\0",
+        b"<html>",
+        b"\0\0\x08\xff",
+        b"\0\0\x08\x46" + bytes([0, 0, 0, 1] * 70),
+    ],
 )
 def test_what_is_no_idx_file_is_named(idx_folder: Path, refused: Refused, head: bytes) -> None:
     (idx_folder / TRAIN).write_bytes(head + bytes(600))

@@ -1,5 +1,6 @@
 """Folders of pictures: PNG and JPEG, grey and colour, and files that are no pictures."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -168,3 +169,8 @@ def test_a_missing_split_is_asked_for(pictures: Path, refused: Refused, split: s
 def test_a_file_and_a_missing_folder_are_refused(pictures: Path, refused: Refused) -> None:
     refused(pictures / "train" / "cat" / "0.png", "images", 2, "train and test")
     refused(pictures / "none", "images", 2, "none", "--from")
+
+
+def test_a_pipe_is_no_picture(pictures: Path, refused: Refused) -> None:
+    os.mkfifo(pictures / "train" / "dog" / "9.png")
+    refused(pictures, "images", 3, "train/dog/9.png", "is no file")

@@ -1,6 +1,7 @@
 """NumPy archives: one input or several, and archives that hold something else."""
 
 import io
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -224,3 +225,47 @@ def test_an_archive_of_endless_arrays_is_refused(tmp_path: Path, refused: Refuse
         for number in range(1001):
             archive.writestr(f"{number}.npy", b"")
     refused(tmp_path / "a.npz", "npz", 3, "a.npz", "1001 members")
+
+
+def crafted(header: bytes) -> bytes:
+    """An array's file with any bytes as its header, which NumPy reads by Python's parser."""
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(80)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"(" * 9000,
+        b"(" * 900 + b")" * 900,
+        b"{'descr': " + b"[('a'," * 400 + b"'<f4'" + b")]" * 400 + b", 'fortran_order': False, 'shape': (20,)}",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (" + b"1," * 70 + b")}",
+        b"{'descr': '<U500000000', 'fortran_order': False, 'shape': (20,)}",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (-20, 4)}",
+        b"{'descr': ('<f4', (2147483647, 2147483647)), 'fortran_order': False, 'shape': (20,)}",
+        b"{'descr': {}, 'fortran_order': False, 'shape': (20,)}",
+        b"'''",
+        b"\\\n" * 20,
+        b"0" * 9000,
+        b"{[]: 1}",
+        b"\0",
+    ],
+)
+def test_a_header_of_any_kind_is_refused_in_one_sentence(tmp_path: Path, refused: Refused, header: bytes) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x_train.npy", crafted(header))
+    refused(tmp_path / "a.npz", "npz", 3, "a.npz")
+
+
+@given(st.binary(max_size=200) | st.text("(){}[]'\\,:0123456789eE_ \n-<fU", max_size=200).map(str.encode))
+def test_noise_as_a_header_is_an_error_of_ours(tmp_path_factory: pytest.TempPathFactory, header: bytes) -> None:
+    path = tmp_path_factory.mktemp("noise") / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x_train.npy", crafted(header))
+    with pytest.raises(BadData) as caught:
+        read(path, silent)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_is_no_archive(tmp_path: Path, refused: Refused) -> None:
+    os.mkfifo(tmp_path / "a.npz")
+    refused(tmp_path, "npz", 2, "0 .npz files")
