@@ -1,6 +1,7 @@
 """One attempt in one worker: data, ring, model, newest checkpoint, training loop, test, exported model."""
 
 import contextlib
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from jobs.kept_model import keep_model
 from jobs.milestones import Milestones
 from jobs.model_graph import model_graph
 from jobs.models import build_model, model_inputs, refuse_compiled_sums, synchronise_batch_normalisation
+from jobs.models.remarks import Built, remarks
 from jobs.node_share import NodeShare
 from jobs.optimizers import make_optimizer, set_precision
 from jobs.pace import Pace
@@ -82,6 +84,8 @@ class Session:
     examples: Examples
     strategy: tf.distribute.Strategy
     replica: Replica
+    first_outputs: np.ndarray | None = None
+    """What the model gave for two examples of zeros, before its first weights were put into it."""
 
     @property
     def arrays(self) -> Arrays:
@@ -133,8 +137,17 @@ def run_session(
 def begin(session: Session, watcher: LeadWatcher | SilentWatcher, course: Course, graph: Callable[[], bytes]) -> None:
     """Say what is known before the first step."""
     describe_attempt(_subject(session), watcher.event)
+    drawn = functools.cache(graph)
+    if course.state.step == 0:
+        watcher.remarks(lambda: _remarks(session, drawn))
     watcher.started(model_summary(session.replica.model), course.milestones, course.state.step)
-    watcher.graph(graph)
+    watcher.graph(drawn)
+
+
+def _remarks(session: Session, graph: Callable[[], bytes]) -> list[str]:
+    replica, arrays = session.replica, session.arrays
+    every_step, classes = replica.task.every_step, len(arrays.classes)
+    return remarks(Built(replica.model, session.spec, every_step, arrays.features, classes, graph, session.first_outputs))
 
 
 def finish(
@@ -179,9 +192,17 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
     examples = load_examples(spec, place, record, task)
     arrays = examples.arrays
     keras.utils.set_random_seed(spec.seed)
+    seen: list[np.ndarray] = []
     with strategy.scope():
         outputs = task.outputs(len(arrays.classes))
-        model = build_model(spec, arrays.input_shape, outputs, place.folder, task.every_step)
+        model = build_model(
+            spec,
+            arrays.input_shape,
+            outputs,
+            place.folder,
+            task.every_step,
+            lambda zeros: seen.append(np.asarray(zeros, np.float32)),
+        )
         freeze_layers(model, spec.freeze)
         if place.workers > 1:
             synchronise_batch_normalisation(model)
@@ -202,7 +223,7 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
     )
     share = NodeShare(place.cache / "checkpoints", place.neighbours)
     checkpoints = CheckpointStore(record, spec.checkpoint, record.label(place.attempt), fence, share=share)
-    return Session(spec, place, record, checkpoints, examples, strategy, replica)
+    return Session(spec, place, record, checkpoints, examples, strategy, replica, *seen)
 
 
 def load_examples(spec: TrainSpec, place: Place, record: RunRecord, task: Task) -> Examples:

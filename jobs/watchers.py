@@ -13,6 +13,7 @@ from jobs.progress import ProgressReporter
 from jobs.stall import idle_seconds
 from jobs.tensorboard_files import TensorBoardFiles
 from service.errors import StoreError
+from service.remarks import REMARK
 from service.storage.metrics import Segment
 from service.storage.records import Document, RunRecord
 
@@ -47,6 +48,8 @@ class SilentWatcher:
     def resume(self, step: int, history: list[Document], sealed: Sequence[Segment]) -> None: ...
 
     def started(self, summary: str, milestones: Milestones, step: int) -> None: ...
+
+    def remarks(self, look: Callable[[], list[str]]) -> None: ...
 
     def graph(self, draw: Callable[[], bytes]) -> None: ...
 
@@ -142,6 +145,16 @@ class LeadWatcher:
             epochs=milestones.epochs,
         )
         self._reporter.event("training", f"training begins at step {step} of {milestones.total}", step=step)
+
+    def remarks(self, look: Callable[[], list[str]]) -> None:
+        """Tell what there is to say of a model before its first step; one that cannot be looked at goes without."""
+        try:
+            found = look()
+        except Exception as error:
+            self._tell(f"the model is not looked at: {type(error).__name__}: {error}"[:500])
+            return
+        for message in found:
+            self.event(REMARK, message)
 
     def graph(self, draw: Callable[[], bytes]) -> None:
         """Keep the model's graph; a model that cannot be drawn goes without."""

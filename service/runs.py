@@ -9,6 +9,7 @@ from typing import Any
 
 from service.errors import Damaged, InvalidInput, NotFound, StoreUnreachable, UnknownName
 from service.names import is_run_id
+from service.remarks import remarks_among
 from service.run_paths import LOG_PART, RUNS, RunPaths, number_of
 from service.storage.base import ObjectInfo, Seen, Store
 from service.storage.leases import LEASE_SECONDS, lease_in, lease_is_live, lease_of
@@ -30,6 +31,7 @@ def show(store: Store, run_id: str) -> Document:
     history = record.history()
     ended, stands = state["state"] in ENDED, standing_of(record, state)
     progress = {**progress, "idle_seconds": None} if ended else _with_silence(record, stands, state, progress)
+    events = record.events()
     return {
         "id": run_id,
         "kind": submission.get("kind", "train"),
@@ -44,7 +46,8 @@ def show(store: Store, run_id: str) -> Document:
         "history": history,
         "attempts": _attempts(state, progress),
         "checkpoints": record.checkpoints(),
-        "events": record.events(),
+        "remarks": remarks_among(events),
+        "events": events,
         "error": state.get("error"),
         "exit_code": state.get("exit_code"),
         "store": store.url,

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 Shape = tuple[int, ...]
-_NO_MODELS = {"context", "parameters", "recurrence", "user_code"}
+_NO_MODELS = {"context", "parameters", "recurrence", "remarks", "user_code"}
 
 
 def registered_models() -> list[str]:
@@ -36,16 +36,21 @@ def registered_models() -> list[str]:
 
 
 def build_model(
-    spec: TrainSpec, input_shape: Shape | dict[str, Shape], classes: int, folder: str | None, every_step: bool = False
+    spec: TrainSpec,
+    input_shape: Shape | dict[str, Shape],
+    classes: int,
+    folder: str | None,
+    every_step: bool = False,
+    seen: Callable[[Any], None] = lambda outputs: None,
 ) -> keras.Model:
     """Make the spec's model for examples of `input_shape` (by feature name where there are several) and check it.
 
     It gives `classes` logits for an example or, where `every_step`, for each of its steps. `folder` is where a user's own
-    module is found. Raise InvalidInput for unknown models and parameters of Delayline's own models, UserFailure for
-    whatever is wrong with a user's.
+    module is found; `seen` gets what the model gives for two examples of zeros. Raise InvalidInput for unknown models and
+    parameters of Delayline's own models, UserFailure for whatever is wrong with a user's.
     """
     model = make_model(spec, input_shape, classes, folder, every_step)
-    _check(model, spec.model, _only_shape(input_shape), classes, every_step)
+    seen(_check(model, spec.model, _only_shape(input_shape), classes, every_step))
     if spec.jit_compile:
         _without_cudnn(model)
     return model
@@ -96,7 +101,8 @@ def _call_registered(
         raise InvalidInput(f"model_params do not fit the model {spec.model!r}: {str(error).replace('build() ', '')}.") from error
 
 
-def _check(model: Any, name: str, shape: Shape | dict[str, Shape], classes: int, every_step: bool) -> None:
+def _check(model: Any, name: str, shape: Shape | dict[str, Shape], classes: int, every_step: bool) -> Any:
+    """The outputs for two examples of zeros."""
     if not isinstance(model, keras.Model):
         raise UserFailure(
             f"The model {name!r} must be a keras.Model, but its function returned {type(model).__name__}: return the model."
@@ -120,11 +126,7 @@ def _check(model: Any, name: str, shape: Shape | dict[str, Shape], classes: int,
         )
     if not model.trainable_variables:
         raise UserFailure(f"The model {name!r} has no trainable variables: there is nothing to train.")
-    last = model.layers[-1] if model.layers else None
-    if getattr(getattr(last, "activation", None), "__name__", "") in ("softmax", "sigmoid"):
-        print(
-            f"warning: the model {name!r} ends with a softmax, but logits are expected; leave the last activation out", flush=True
-        )
+    return logits
 
 
 def _without_cudnn(model: keras.Model) -> None:

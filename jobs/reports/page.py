@@ -16,6 +16,7 @@ from jobs.reports.memory import memory
 from jobs.reports.repeat import repeat_command, spec_text, submitted_command
 from jobs.reports.states import states
 from jobs.reports.timeline import draw_timeline, event_rows
+from service.remarks import remarks_among
 from service.storage.records import Document
 
 MOST_BYTES = 3_000_000
@@ -68,6 +69,7 @@ def _render(facts: RunFacts) -> str:
             submitted_at=facts.submission.get("submitted"),
             folder=facts.submission.get("folder"),
             error=failure(facts),
+            remarks=remarks_among(facts.events),
             missing=sections.why_missing(facts),
         )
     )

@@ -91,6 +91,8 @@ def _readable(document: dict[str, Any]) -> dict[str, Any]:
         shown["idle_seconds"] = idle_words(shown["idle_seconds"])
     if "waiting" in shown:
         shown["waiting"] = f"since {local_time(shown['waiting']['since'])}: {shown['waiting']['message']}"
+    if not shown["remarks"]:
+        del shown["remarks"]
     shown["attempts"] = [
         {**attempt, **{name: local_time(attempt.get(name)) for name in ("started", "finished")}}
         for attempt in document["attempts"]

@@ -7,13 +7,17 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from markupsafe import escape
 
 from jobs import ring, worker
 from jobs.checkpoints import CheckpointStore, Snapshot
 from jobs.finished_model import finished_run
 from jobs.groups import InProcess
+from jobs.reports.facts import gather
+from jobs.reports.page import render
 from jobs.sweeps.company_trial import CompanyTrial
 from jobs.sweeps.trial_runs import TrialRun
+from service import runs
 from service.datasets import import_dataset
 from service.settings import Settings
 from service.specs import CheckpointPolicy, TrainSpec
@@ -158,3 +162,15 @@ def test_a_datasets_own_validation_split_is_judged_and_no_training_example_held_
     for run in together:
         found = run.record.state()["metrics"]
         assert found["val_loss"] == pytest.approx(found["test_loss"], rel=1e-6)
+
+
+def test_what_is_said_of_a_users_model_is_told_once_by_the_run_and_its_page(
+    make_run: Make, user_folder: Path, tmp_path: Path
+) -> None:
+    source = "import keras\ndef build(shape, classes):\n    layers = [keras.layers.Flatten(), keras.layers.Dense(classes, 'softmax')]\n"
+    (tmp_path / "soft_nets.py").write_text(f"{source}    return keras.Sequential([keras.Input(shape), *layers])\n")
+    record = trained(make_run("soft", model="soft_nets:build", model_params={}, epochs=1))
+    (said,) = runs.show(record.store, "soft")["remarks"]
+    assert said.startswith("The model 'soft_nets:build' ends with a softmax (layer 'dense")
+    assert [event["message"] for event in record.events() if event["event"] == "remark"] == [said]
+    assert str(escape(said)) in render(gather(record))

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -257,16 +256,6 @@ def test_batch_normalisation_is_synchronised_wherever_it_is() -> None:
     synchronise_batch_normalisation(model)
     found = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     assert [layer.synchronized for layer in found] == [True, True]
-
-
-def test_a_softmax_at_the_end_is_warned_of(make_spec: MakeSpec, user_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (user_folder / "soft.py").write_text(
-        "import keras\n"
-        "def build(shape, classes):\n"
-        "    return keras.Sequential([keras.Input(shape), keras.layers.Dense(classes, activation='softmax')])\n"
-    )
-    build_model(make_spec(model="soft:build"), (5,), 3, str(user_folder))
-    assert "warning: the model 'soft:build' ends with a softmax" in capsys.readouterr().out
 
 
 class RunningMean(keras.layers.Layer):
