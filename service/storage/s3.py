@@ -17,11 +17,11 @@ from service.errors import Conflict, NotFound, StoreError
 from service.storage.base import ObjectInfo, Progress, Seen, Store, Unfinished, copy_hashed
 from service.storage.location import S3Location
 from service.storage.s3_bucket import THREADS, Bucket
-from service.storage.s3_errors import RangeBeyondEnd
+from service.storage.s3_deletes import delete_keys
+from service.storage.s3_errors import RangeBeyondEnd, has_no_words
 from service.storage.s3_transfers import PART, SINGLE, download_ranges, parts_of_file, parts_of_stream, send_parts
 from service.storage.s3_uploads import abort_upload, unfinished_uploads
 
-DELETE_BATCH = 1000
 STREAM_AHEAD = 4
 """Parts of a stream on their way at a time (assumed: 80 MiB of memory, half of a link's rate or more)."""
 MANY = 50
@@ -76,7 +76,9 @@ class S3Store(Store):
 
         def get() -> bytes:
             answer = self._bucket.client.get_object(**self._bucket.at(key), Range=f"bytes={start}-{start + length - 1}")
-            return bytes(answer["Body"].read())
+            data = bytes(answer["Body"].read())
+            # A server that does not know ranges gives the whole object.
+            return data if answer["ResponseMetadata"]["HTTPStatusCode"] == 206 else data[start : start + length]
 
         try:
             return self._bucket.call(get, key)
@@ -247,17 +249,7 @@ class S3Store(Store):
             self._bucket.call(lambda: self._bucket.client.delete_object(**self._bucket.at(key)), key)
 
     def delete_prefix(self, prefix: str) -> int:
-        keys = [self._bucket.prefix + info.key for info in self.list(prefix)]
-        for first in range(0, len(keys), DELETE_BATCH):
-            batch = {"Objects": [{"Key": key} for key in keys[first : first + DELETE_BATCH]], "Quiet": True}
-
-            def remove(batch: dict[str, Any] = batch) -> Any:
-                return self._bucket.client.delete_objects(Bucket=self._location.bucket, Delete=batch)
-
-            errors = self._bucket.call(remove, prefix).get("Errors", [])
-            if errors:
-                raise StoreError(f"The store {self.url} did not delete {errors[0].get('Key')!r}: {errors[0].get('Message')}.")
-        return len(keys)
+        return delete_keys(self._bucket, [info.key for info in self.list(prefix)])
 
     def server_time(self) -> float | None:
         client = self._bucket.make_client(signature_version=UNSIGNED)
@@ -311,8 +303,10 @@ class S3Store(Store):
     def _head(self, key: str) -> tuple[int, str]:
         try:
             answer = self._bucket.call(lambda: self._bucket.client.head_object(**self._bucket.at(key)), key)
-        except NotFound:
-            # The answer to HEAD has no body, so it does not tell a missing bucket from a missing object.
+        except StoreError as error:
+            # The answer to HEAD has no body: it does not tell a missing bucket from a missing object, nor what is refused.
+            if not has_no_words(error):
+                raise
             answer = self._bucket.call(lambda: self._bucket.client.get_object(**self._bucket.at(key)), key)
             answer["Body"].close()
         return int(answer["ContentLength"]), str(answer["ETag"])
@@ -322,15 +316,24 @@ class S3Store(Store):
         while True:
 
             def page(token: dict[str, str] = token) -> Any:
-                return self._bucket.client.list_objects_v2(
-                    Bucket=self._location.bucket, Prefix=self._bucket.prefix + prefix, **options, **token
-                )
+                arguments = {"Bucket": self._location.bucket, "Prefix": self._bucket.prefix + prefix, **options, **token}
+                answer = self._bucket.client.list_objects_v2(**arguments)
+                # A KeyError here is told as an answer that cannot be read.
+                for item in answer.get("Contents", []):
+                    _ = item["Key"], item["Size"], item["LastModified"]
+                return answer
 
             answer = self._bucket.call(page, prefix)
             yield answer
             if not answer.get("IsTruncated"):
                 return
-            token = {"ContinuationToken": answer["NextContinuationToken"]}
+            following = answer.get("NextContinuationToken")
+            if not following or token == {"ContinuationToken": following}:
+                raise StoreError(
+                    f"The store {self.url} lists a part of {prefix!r} and does not say how the list goes on: use a server that knows "
+                    "ListObjectsV2."
+                )
+            token = {"ContinuationToken": following}
 
 
 def _condition(if_absent: bool, if_version: str | None) -> dict[str, str]:

@@ -14,20 +14,19 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    ConnectionError,
-    CredentialRetrievalError,
-    HTTPClientError,
-    MetadataRetrievalError,
     NoCredentialsError,
     PartialCredentialsError,
     SSLError,
 )
 from botocore.loaders import create_loader
+from botocore.parsers import ResponseParserError
 
-from service.errors import CredentialsRefused, InvalidInput, StoreError, StoreUnreachable
+from service.errors import InvalidInput, StoreError
 from service.storage.base import check_key
 from service.storage.location import S3Location
-from service.storage.s3_errors import is_expired, refuses_credentials, tls_remedy, translate, worth_another_try
+from service.storage.s3_answers import NotS3, check_answers, one_line
+from service.storage.s3_errors import is_expired, is_silent, refuses_credentials, translate, worth_another_try
+from service.storage.s3_reached import RETRIEVAL, TRANSPORT, see_other, tls_remedy, unanswered, without_secrets
 from service.storage.signed_requests import SignedRequests
 
 THREADS = 8
@@ -36,8 +35,6 @@ CONNECT_SECONDS, READ_SECONDS = 5.0, 60.0
 LONGEST_PAUSE = 5.0
 FIRST_SECONDS = 10.0
 """For credentials that cannot be fetched, or have expired, at a process's first request (assumed: a person waits that long)."""
-_RETRIEVAL = (CredentialRetrievalError, MetadataRetrievalError)
-
 Result = TypeVar("Result")
 
 
@@ -92,8 +89,10 @@ class Bucket:
         try:
             session = _session()
             region = session.region_name or "us-east-1"
-            return session.client("s3", endpoint_url=self.location.endpoint, region_name=region, config=config)
-        except (PartialCredentialsError, *_RETRIEVAL):
+            client = session.client("s3", endpoint_url=self.location.endpoint, region_name=region, config=config)
+            check_answers(client)
+            return client
+        except (PartialCredentialsError, *RETRIEVAL):
             raise
         except (BotoCoreError, ValueError) as error:
             raise InvalidInput(
@@ -117,7 +116,7 @@ class Bucket:
             return None
         try:
             client = self.client
-        except (PartialCredentialsError, *_RETRIEVAL):
+        except (PartialCredentialsError, *RETRIEVAL):
             return None
         with self._lock, contextlib.suppress(BotoCoreError):
             credentials = None if self._signed else _session().get_credentials()
@@ -142,7 +141,8 @@ class Bucket:
                 result = request()
                 self._worked = True
                 return result
-            except (ClientError, BotoCoreError, OSError) as error:
+            except (ClientError, BotoCoreError, ResponseParserError, OSError, KeyError, ValueError) as met:
+                error = see_other(met)
                 if time.monotonic() + pause > began + self._patience_for(error):
                     raise self._error_of(error, key) from error
                 if _is_about_credentials(error):
@@ -153,37 +153,28 @@ class Bucket:
     def _patience_for(self, error: Exception) -> float:
         """For how many seconds a request that met this is tried again; less than none where that is of no use."""
         if _is_about_credentials(error):
-            refreshed = isinstance(error, _RETRIEVAL) or (isinstance(error, ClientError) and is_expired(error))
+            refreshed = isinstance(error, RETRIEVAL) or (isinstance(error, ClientError) and is_expired(error))
             return self._patience if self._worked else min(self._patience, FIRST_SECONDS) if refreshed else -1.0
         if isinstance(error, ClientError):
-            # The server has accepted the credentials.
-            self._worked = True
+            # With words it is an S3 server's, which has accepted the credentials.
+            self._worked = self._worked or not is_silent(error)
             return self._patience if worth_another_try(error) else -1.0
         if isinstance(error, SSLError) and tls_remedy(error):
             return -1.0
-        return self._patience if isinstance(error, HTTPClientError | ConnectionError | OSError) else -1.0
+        if isinstance(error, NotS3):
+            # Where a server answered before, what stands before it may be without it for a while.
+            return self._patience if error.passing or self._worked else -1.0
+        return self._patience if isinstance(error, TRANSPORT) else -1.0
 
     def _error_of(self, error: Exception, key: str) -> StoreError:
-        url = self.location.url
-        if isinstance(error, ClientError):
-            return translate(error, key, self.location, self._patience)
-        if isinstance(error, NoCredentialsError | PartialCredentialsError):
-            return CredentialsRefused(
-                f"There are no credentials for {url}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or an AWS profile."
-            )
-        if isinstance(error, _RETRIEVAL):
-            return CredentialsRefused(
-                f"The credentials for {url} cannot be fetched ({' '.join(str(error).split())[:150]}): see what refreshes them, or set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY."
-            )
-        if isinstance(error, SSLError) and (remedy := tls_remedy(error)):
-            return StoreError(f"The store {url} cannot be reached over TLS: {remedy}.")
-        if isinstance(error, HTTPClientError | ConnectionError | OSError):
-            return StoreUnreachable(
-                f"The store {url} did not answer for {self._patience:g} s ({type(error).__name__}): "
-                "see whether the server runs and the endpoint is right."
-            )
-        return StoreError(f"The store {url} cannot be used: {error}.")
+        made = unanswered(error, self.location, self._patience)
+        if made is None:
+            made = translate(error, key, self.location, self._patience) if isinstance(error, ClientError) else None
+        if made is None:
+            made = StoreError(f"The store {self.location.url} cannot be used: {one_line(str(error), 200)}.")
+        text = str(made)
+        clean = without_secrets(text, self._client)
+        return made if clean == text else type(made)(clean)
 
     def _forget_credentials(self) -> None:
         """The next request looks for them anew: a client that found none, or old ones, keeps to that."""
@@ -194,4 +185,4 @@ class Bucket:
 def _is_about_credentials(error: Exception) -> bool:
     if isinstance(error, ClientError):
         return refuses_credentials(error)
-    return isinstance(error, (NoCredentialsError, PartialCredentialsError, *_RETRIEVAL))
+    return isinstance(error, (NoCredentialsError, PartialCredentialsError, *RETRIEVAL))
