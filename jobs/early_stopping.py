@@ -20,9 +20,14 @@ def score_of(row: Document, policy: EarlyStopping | None) -> float | None:
     return float(value) if lower_is_better(chosen) else -float(value)
 
 
+def _evaluations(history: list[Document]) -> list[Document]:
+    """The rows of evaluations; those between them have metrics of the training, which are none of an evaluation's."""
+    return [row for row in history if any(name.startswith("val_") for name in row)]
+
+
 def is_new_best(history: list[Document], policy: EarlyStopping) -> bool:
     """Whether the newest row is of an evaluation that is better than all before."""
-    evaluated = [row for row in history if any(name.startswith("val_") for name in row)]
+    evaluated = _evaluations(history)
     if not history or evaluated[-1:] != history[-1:]:
         return False
     *before, newest = (score_of(row, policy) for row in evaluated)
@@ -37,7 +42,7 @@ def early_stop_reached(history: list[Document], policy: EarlyStopping) -> bool:
 def stop_reason(history: list[Document], policy: EarlyStopping) -> str | None:
     """Why the run stops: the last two evaluations were better than the goal, or the last `patience`, and at least one, brought
     no improvement of more than `min_delta`; None where neither is so."""
-    scores = [score for row in history if (score := score_of(row, policy)) is not None]
+    scores = [score for row in _evaluations(history) if (score := score_of(row, policy)) is not None]
     if policy.goal is not None:
         goal = policy.goal if lower_is_better(policy) else -policy.goal
         if len(scores) > 1 and max(scores[-2:]) < goal:

@@ -9,6 +9,7 @@ from jobs import driving
 from jobs.sweeps.driver import SweepDriver
 from service.recipes import sweeps
 from service.settings import Settings
+from service.spec_checks import check_stopping
 from service.storage.base import Store
 from service.storage.leases import Lease
 from service.storage.records import Document, RunRecord
@@ -37,6 +38,8 @@ def submit(arguments: argparse.Namespace, settings: Settings, store: Store) -> s
 
     def check() -> Document:
         specs, dataset = check_sweep(spec, store, folder)
+        for each in specs:
+            check_stopping(each)
         driving.check_machine(settings, specs[0])
         return {"dataset_version": dataset["version"]}
 

@@ -14,7 +14,7 @@ from jobs.driver import Driver
 from service.names import check_run_id, new_run_id
 from service.recipes import DEFAULT, resolve
 from service.settings import Settings
-from service.spec_checks import check_dataset, check_names
+from service.spec_checks import check_dataset, check_names, check_stopping
 from service.specs import TrainSpec
 from service.storage.base import Store
 from service.storage.leases import Lease
@@ -43,6 +43,7 @@ def submit(arguments: argparse.Namespace, settings: Settings, store: Store) -> s
 
     def check() -> Document:
         check_names(spec, folder)
+        check_stopping(spec)
         version = check_dataset(spec, store)["version"]
         driving.check_machine(settings, spec)
         return {"dataset_version": version, **origin_of_weights(store, spec, run_id)}

@@ -175,6 +175,25 @@ def check_dataset(spec: TrainSpec, store: Store) -> Document:
     return {"name": spec.dataset.partition("@")[0], "version": dataset.version, **counts}
 
 
+def check_stopping(spec: TrainSpec) -> None:
+    """What `early_stopping` goes by must be reported: it would do nothing. Of a run that exists nobody can change it any more."""
+    stopping = spec.early_stopping
+    if stopping is None:
+        return
+    if spec.evaluate.validation == 0:
+        raise InvalidInput(
+            "early_stopping judges a run at its evaluations, and with evaluate.validation=0 there are none: "
+            "use -s evaluate.validation=0.1, or leave early_stopping out."
+        )
+    names = ("loss", *metrics_of(spec.task))
+    known = (*(f"val_{name}" for name in names), *names)
+    if stopping.metric not in known:
+        raise InvalidInput(
+            f"early_stopping.metric is {stopping.metric[:60]!r}, which no evaluation reports{nearest(stopping.metric, known)}: "
+            f"use {', '.join(known)}."
+        )
+
+
 def metrics_of(task: str) -> tuple[str, ...]:
     """The names of a task's metrics, beside its loss: the `METRICS` of its file."""
     return _constant("tasks", task, "METRICS")

@@ -11,8 +11,9 @@ from service.cluster.base import Cluster, Job
 from service.cluster.local_ray import driver_job
 from service.errors import InvalidInput
 from service.names import check_run_id, new_run_id
+from service.run_paths import RunPaths
 from service.settings import Settings
-from service.spec_checks import check_dataset, check_names, user_modules
+from service.spec_checks import check_dataset, check_names, check_stopping, user_modules
 from service.specs import TrainSpec
 from service.storage.base import Store
 from service.storage.leases import lease_is_live, lease_of
@@ -127,6 +128,8 @@ def plan(
     """Check all that can be checked before anything starts; raise InvalidInput or UnknownName."""
     identity = check_run_id(run_id) if run_id is not None else new_run_id(stem)
     check_names(spec, folder)
+    if not store.exists(RunPaths(identity).spec):
+        check_stopping(spec)
     dataset = check_dataset(spec, store)
     cluster.check_store(store.url)
     cluster.check_resources(spec.worker_counts[-1], spec.worker)

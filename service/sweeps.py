@@ -9,8 +9,9 @@ from pydantic import ValidationError
 from service.cluster.base import Cluster
 from service.errors import InvalidInput, UnknownName
 from service.names import trial_id
+from service.run_paths import RunPaths
 from service.settings import Settings
-from service.spec_checks import user_modules
+from service.spec_checks import check_stopping, user_modules
 from service.storage.base import Store
 from service.storage.records import Document, RunRecord
 from service.submit import Plan, resources
@@ -42,6 +43,8 @@ def plan_sweep(
     if resume:
         spec = _in_its_order(spec, RunRecord(store, identity))
     specs, dataset = check_sweep(spec, store, folder)
+    for each in specs if not store.exists(RunPaths(identity).spec) else ():
+        check_stopping(each)
     points = Points(spec)
     count = points.count
     first = specs[0]

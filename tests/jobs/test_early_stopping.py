@@ -43,6 +43,15 @@ def test_a_run_stops_when_the_reference_says_so(
     assert early_stop_reached(history_of(metric, values), policy) == reference(seen, patience, min_delta, lower)
 
 
+@given(values=st.lists(st.tuples(st.integers(-3, 3).map(float), st.booleans()), max_size=12), patience=st.integers(0, 4))
+def test_a_metric_of_the_training_is_looked_at_with_each_evaluation(values: list[tuple[float, bool]], patience: int) -> None:
+    """Rows that are written between evaluations do not count."""
+    policy = EarlyStopping(metric="loss", patience=patience)
+    rows = [{"loss": value, **({"val_loss": 1.0} if evaluated else {})} for value, evaluated in values]
+    evaluations = [value for value, evaluated in values if evaluated]
+    assert early_stop_reached(rows, policy) == reference(evaluations, patience, 0.0, lower=True)
+
+
 @given(values=st.lists(st.integers(-5, 5).map(float), max_size=10), patience=st.integers(0, 4))
 def test_once_reached_it_stays_reached_until_something_improves(values: list[float], patience: int) -> None:
     policy = EarlyStopping(patience=patience)

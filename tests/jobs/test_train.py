@@ -28,6 +28,7 @@ def _driven(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("dataset=letters", "letters"),
         ("batch=1700", "use -s batch="),
         ("evaluate.validation=0.0001", "is none"),
+        ("early_stopping={metric: los}", "did you mean 'loss'"),
         ("worker.cpus=4000", "this machine has"),
         ("init_from=absent", "no run 'absent'"),
     ],
