@@ -33,6 +33,10 @@ benchmark NAME *ARGS:
 pins:
     uv run python tests/tools/refresh_pins.py
 
+# Write the table of what Keras' optimizers, schedules and callbacks take, after a change of Keras
+arguments:
+    PYTHONPATH=. uv run python tests/tools/refresh_arguments.py
+
 # Install the wheel by pip alone into an empty environment, and train there
 wheel:
     bash tests/tools/try_wheel.sh

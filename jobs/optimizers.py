@@ -81,9 +81,16 @@ def _make(kind: Callable[..., Any], arguments: Mapping[str, Any], what: str, giv
     if missing:
         raise InvalidInput(f"{what} needs {', '.join(missing)}.")
     try:
-        return kind(**arguments, **given)
+        if given:
+            return kind(**arguments, **given)
+        return kind(**{name: _as(parameters[name].default, value) for name, value in arguments.items()})
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"{what} was refused by Keras: {str(error).splitlines()[0][:300]}.") from error
+
+
+def _as(default: Any, value: Any) -> Any:
+    """A whole number as a float where the default is one: Keras refuses SGD's momentum of 0."""
+    return float(value) if isinstance(default, float) and type(value) is int else value
 
 
 def _check_rate(name: str, value: Any, zero: bool = False) -> None:

@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
+from service.argument_checks import check_arguments
 from service.datasets import find_dataset
 from service.datasets.manifest import VALIDATION
 from service.errors import InvalidInput, UnknownName
@@ -67,6 +68,7 @@ def check_names(spec: TrainSpec, folder: Path) -> None:
     if made is not None:
         _check_bits(spec, made)
     _among(registered("tasks"), spec.task, "task")
+    check_arguments(spec)
     for module in user_modules(spec):
         if not module_exists(module, folder):
             raise InvalidInput(
