@@ -1,6 +1,7 @@
 """The model of a run that succeeded, with its weights, for whoever uses it: export, predict, another run."""
 
 import sys
+import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from jobs.datasets import find_run_dataset
 from service.datasets import Manifest
-from service.errors import InvalidInput, NotFound
+from service.errors import BadData, Damaged, InvalidInput, NotFound, UserFailure
 from service.specs import TrainSpec
 from service.storage.records import Document, RunRecord
 from service.user_folder import folder_of_modules
@@ -51,18 +52,49 @@ class FinishedRun:
         return self.open_file(file)
 
     def open_file(self, file: Path) -> "keras.Model":
-        """The model in a `.keras` file of this run; a user's own is built again by their function and takes its weights."""
+        """The model in a `.keras` file of this run; a user's own is built again by their function and takes its weights.
+
+        Raise Damaged for a file that is none, or unpacks to far more than its size; UserFailure where a user's function makes
+        another model by now.
+        """
         import keras
 
         # Keras finds the layers of the networks made by hand by their registration.
         import jobs.models.context  # noqa: F401
 
-        if self.spec.user_module is None:
-            model: keras.Model = keras.saving.load_model(file, compile=False)
-            return model
-        model = self.built()
-        model.load_weights(file)
-        return model
+        own = self.built() if self.spec.user_module is not None else None
+        self._check_file(file)
+        try:
+            if own is None:
+                model: keras.Model = keras.saving.load_model(file, compile=False, safe_mode=True)
+                return model
+            own.load_weights(file)
+            return own
+        except Exception as error:
+            from jobs.models.user_code import describe
+
+            if own is not None and isinstance(error, ValueError):
+                raise UserFailure(
+                    f"The weights of the run {self.record.run_id!r} do not fit the model that {self.spec.model} makes now "
+                    f"({describe(error)}): use the code with which it was trained."
+                ) from error
+            raise self._damaged(describe(error)) from error
+
+    def _check_file(self, file: Path) -> None:
+        from jobs.keras_files import check_keras_file
+
+        try:
+            check_keras_file(file, self.record.paths.model)
+        except BadData as error:
+            raise self._damaged(str(error)) from error
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+            raise self._damaged(f"it is no whole archive: {' '.join(str(error).split())[:200]}") from error
+
+    def _damaged(self, why: str) -> Damaged:
+        where = f"{self.record.paths.model} in {self.record.store.url}"
+        return Damaged(
+            f"The model {where} cannot be opened ({why.rstrip('.')}): delete this object, and the run's last checkpoint is used."
+        )
 
     def built(self) -> "keras.Model":
         """The model as the spec makes it, with new weights."""

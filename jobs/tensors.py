@@ -84,7 +84,7 @@ def tensors_in(buffer: NDArray[np.uint8]) -> Tensors:
                 raise ValueError(f"{name} is not within the file")
             found[name] = buffer[first + begin : first + end].view(kind).reshape(shape)
         return found
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(f"A file of a checkpoint is not safetensors: {error}.") from error
 
 

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 import keras
 from safetensors import SafetensorError
 
+from jobs.keras_files import check_keras_file
 from jobs.models.user_code import describe
 from jobs.tensors import tensors_from_bytes
 from jobs.variables import GLOBAL_STREAM
-from service.datasets.unpacked import check_archive
 from service.errors import BadData, Damaged, InvalidInput, NotFound
 from service.scratch import ScratchFolder
 from service.specs import ALL_BUT_HEAD
@@ -196,7 +196,7 @@ def _from_keras(weights: FirstWeights, store: Store) -> tuple[list[tuple[str, An
         path = Path(folder) / "source.keras"
         sha256 = store.download(weights.key, path)
         try:
-            check_archive(path, weights.key)
+            check_keras_file(path, weights.key)
             # Safe mode makes no function out of a file's bytes.
             source = keras.saving.load_model(path, compile=False, safe_mode=True)
         except BadData:

@@ -119,6 +119,23 @@ def test_a_model_of_the_users_own_is_built_again_by_their_function(
     np.testing.assert_allclose(served(tmp_path / "new"), np.asarray(model(IMAGES)), rtol=1e-5)
 
 
+@pytest.mark.parametrize("from_checkpoint", [False, True])
+def test_a_users_function_that_makes_another_model_by_now_is_told(
+    record: RunRecord, make_spec: MakeSpec, user_folder: Path, tmp_path: Path, from_checkpoint: bool
+) -> None:
+    (user_folder / "new_nets.py").write_text(inspect.cleandoc(NETS))
+    spec = make_spec(model="new_nets:build")
+    finished(record, spec, user_folder)
+    other = build_model(make_spec(model_params={"hidden": [5]}), (8, 8, 1), 10, None)
+    if from_checkpoint:
+        keep_checkpoint(record, spec, other, 7)
+    else:
+        keep_file(record, other, tmp_path)
+    with pytest.raises(UserFailure, match="trained" if not from_checkpoint else "the model changed since the run began"):
+        export(record, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize(("restore_best", "step"), [(True, 5), (False, 9)])
 def test_without_a_file_the_checkpoint_that_the_run_ended_with_is_taken(
     record: RunRecord, make_spec: MakeSpec, tmp_path: Path, restore_best: bool, step: int

@@ -1,11 +1,14 @@
 """What a finished run's model says of files."""
 
+import io
 import json
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ from jobs.finished_model import finished_run
 from jobs.models import build_model
 from jobs.predict import main, predict
 from service.datasets.catalogue import embedded_arrays
-from service.errors import BadData, InvalidInput, UserFailure
+from service.errors import BadData, Damaged, InvalidInput, UserFailure
 from service.specs import TrainSpec
 from service.storage.local import LocalStore
 from service.storage.records import RunRecord
@@ -140,3 +143,58 @@ def test_only_a_run_that_succeeded_predicts(record: RunRecord) -> None:
     record.write_state({"state": "failed", "attempts": [], "error": None})
     with pytest.raises(InvalidInput, match="is failed: only a run that succeeded has a model to predict with"):
         finished_run(record, "to predict with")
+
+
+def _swollen(record: RunRecord) -> bytes:
+    """The model's weights with one of zeros, which HDF5 keeps in a few bytes."""
+    with zipfile.ZipFile(io.BytesIO(record.store.read(record.paths.model))) as kept:
+        weights = io.BytesIO(kept.read("model.weights.h5"))
+    with h5py.File(weights, "a") as file:
+        names: list[str] = []
+        file.visititems(lambda name, found: names.append(name) if isinstance(found, h5py.Dataset) else None)
+        del file[names[0]]
+        file.create_dataset(names[0], (40_000, 10_000), "f4", compression="gzip")
+    return weights.getvalue()
+
+
+def _repacked(record: RunRecord, **changed: bytes | None) -> bytes:
+    """The model's file with other members in the place of its own."""
+    buffer = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(record.store.read(record.paths.model))) as kept,
+        zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for name in kept.namelist():
+            data = changed.get(name.partition(".")[0], kept.read(name))
+            if data is not None:
+                new.writestr(name, data)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda record: b"",
+        lambda record: b"no archive",
+        lambda record: record.store.read(record.paths.model)[:1000],
+        lambda record: _repacked(record, config=b"{"),
+        lambda record: _repacked(record, config=b"[" * 100_000),
+        lambda record: _repacked(
+            record, config=b'{"module": "os", "class_name": "function", "config": "system", "registered_name": "function"}'
+        ),
+        lambda record: _repacked(record, model=None),
+        lambda record: _repacked(record, model=b"no weights"),
+        lambda record: _repacked(record, config=bytes(400 * 2**20)),
+        lambda record: _repacked(record, model=_swollen(record)),
+    ],
+    ids=["empty", "none", "cut", "config", "deep", "function", "without weights", "bad weights", "bomb", "swollen weights"],
+)
+def test_a_models_file_that_is_none_is_told_in_one_sentence(
+    record: RunRecord, tmp_path: Path, capfd: pytest.CaptureFixture[str], make: Callable[[RunRecord], bytes]
+) -> None:
+    np.savez(tmp_path / "a.npz", image=np.zeros((8, 8, 1), np.uint8))
+    record.store.write(record.paths.model, make(record))
+    assert main(["--run", "a-run", "--store", record.store.url, str(tmp_path / "a.npz")]) == Damaged.exit_code
+    out, err = capfd.readouterr()
+    assert out == "" and "runs/a-run/model.keras" in err and "delete this object" in err
+    assert len(err.strip().splitlines()) == 1, err

@@ -60,3 +60,13 @@ def test_what_is_no_such_file_is_damaged(data: bytes, place: int, value: int) ->
                 assert array.nbytes <= len(candidate)
         except Damaged:
             continue
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"[" * 100_000, b'{"a": {"dtype": "F32", "shape": [1e3, "b"], "data_offsets": [0, 0]}}', b"{}" + b" " * 9 + b"\xff"],
+)
+def test_a_header_of_any_kind_is_damaged(header: bytes) -> None:
+    for length in (len(header), 2**62):
+        with pytest.raises(Damaged):
+            tensors_in(np.frombuffer(length.to_bytes(8, "little") + header, np.uint8))

@@ -1,0 +1,36 @@
+"""What a `.keras` file from elsewhere may grow to, looked at before Keras opens it."""
+
+import math
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from service.datasets.unpacked import check_archive, check_unpacked
+
+
+def check_keras_file(path: Path, name: str) -> None:
+    """Raise BadData where the archive, or an array in it, unpacks to far more than its size; `name` is told for the file.
+
+    Raise BadZipFile, OSError and others of `zipfile` and `h5py` where it is none.
+    """
+    check_archive(path, name)
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if info.filename.endswith(".h5"):
+                with archive.open(info) as stream, h5py.File(stream, "r") as weights:
+                    # Keras itself writes arrays as they are.
+                    check_unpacked(_bytes_of_arrays(weights), info.file_size, f"{name}: {info.filename}")
+
+
+def _bytes_of_arrays(group: Any) -> int:
+    """What all arrays of an HDF5 file take in memory, whatever they take there."""
+    sizes: list[int] = []
+
+    def note(_: str, found: Any) -> None:
+        if isinstance(found, h5py.Dataset):
+            sizes.append(math.prod(found.shape or ()) * found.dtype.itemsize)
+
+    group.visititems(note)
+    return sum(sizes)
