@@ -168,11 +168,12 @@ def _is_left_out(name: str) -> bool:
 
 def _imports(path: Path) -> Iterator[str]:
     """The top-level names that a source file imports, anywhere in it."""
-    if path.suffix != ".py":
+    if path.suffix != ".py" or path.stat().st_size > LARGEST_PACKAGE:
+        # Larger ones do not travel.
         return
     try:
         tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         # The worker that imports it will say so with the user's own lines.
         return
     for node in ast.walk(tree):

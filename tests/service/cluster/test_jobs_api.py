@@ -128,6 +128,8 @@ def test_an_address_loses_its_last_slash() -> None:
 REFUSED = [
     "http://head:8265", "http://10.0.0.1:8265", "http://localhost.example.com:8265", "http://127.0.0.1.example.com",
     "http://ray-head.team.svc:8265", "http://ray-head.team.svc.cluster.local", "http://[2001:db8::1]:8265", "http://0.0.0.0:8265",
+    "http://x.svc.example.com", "http://example.com%2f.svc.", "http://example.com/x.svc", "http://localhost%00.example.com", "http://127.1",
+    "http://2130706433",
 ]  # fmt: skip
 SAFE = [
     "https://head:8265",
@@ -136,6 +138,7 @@ SAFE = [
     "http://127.9.9.9",
     "http://[::1]:8265",
     "HTTP://LOCALHOST:8265",
+    "http://localhost.:8265",
 ]
 
 
@@ -174,7 +177,7 @@ def test_a_token_goes_by_https_and_to_this_machine(url: str) -> None:
 @pytest.mark.parametrize("url", REFUSED)
 def test_from_a_pod_a_token_goes_to_a_service_of_its_cluster(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     inside = settings(monkeypatch, inside=True)
-    if ".svc" in url:
+    if ".team.svc" in url:
         assert JobsApi(f"{url}", SecretStr("t0ken"), inside)
     else:
         with pytest.raises(InvalidInput, match="by http"):

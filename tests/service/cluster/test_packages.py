@@ -158,6 +158,19 @@ def test_links_that_stay_in_the_folder_are_followed_but_not_round_and_round(tmp_
         (tmp_path / "mine" / "more.py").unlink()
 
 
+@pytest.mark.parametrize("text", ["x = " + "(" * 100_000, "x = " + "-" * 100_000 + "1", "x = [" * 5000 + "]" * 5000, "\0"])
+def test_source_that_python_cannot_read_travels_as_it_is(tmp_path: Path, text: str) -> None:
+    """Whoever imports it says what is wrong."""
+    write(tmp_path, "nets.py", text=text)
+    assert names(tmp_path, "nets") == ["nets.py"]
+
+
+def test_data_in_a_python_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    write(tmp_path, "nets.py", text="x = [" + "1, " * 6_000_000 + "]")
+    with pytest.raises(InvalidInput, match=r"nets\.py \(17\.2 MiB\)"):
+        collect(["nets"], tmp_path)
+
+
 def test_the_archive_holds_the_files_and_its_name_their_content(tmp_path: Path) -> None:
     write(tmp_path, "mine/__init__.py", text="A = 1\n")
     first, second = collect(["mine"], tmp_path), collect(["mine"], tmp_path)
