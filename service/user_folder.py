@@ -10,6 +10,7 @@ from typing import Any
 
 from service.errors import InvalidInput
 
+_OWN = Path(__file__).parents[1]
 _REFERENCE = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):[A-Za-z_]\w*")
 
 
@@ -23,6 +24,18 @@ def module_exists(name: str, folder: Path) -> bool:
             return "." not in name and importlib.util.find_spec(name) is not None
         path = found.submodule_search_locations
     return True
+
+
+def check_folder(folder: Path) -> None:
+    """Raise InvalidInput where a package or module of the folder would be imported in the place of one of Delayline's own."""
+    for name in ("jobs", "service"):
+        found = importlib.machinery.PathFinder.find_spec(name, [str(folder)])
+        # A folder without __init__.py comes behind every package.
+        if found is not None and found.origin is not None and not Path(found.origin).samefile(_OWN / name / "__init__.py"):
+            raise InvalidInput(
+                f"{found.origin} has the name of a package of Delayline's own, which it would take the place of: rename it, or start the "
+                "command in another folder."
+            )
 
 
 def folder_of_modules(run_id: str, submission: Mapping[str, Any], trusted: bool = False) -> str:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import InvalidInput
-from service.user_folder import folder_of_modules, module_exists
+from service.user_folder import check_folder, folder_of_modules, module_exists
 
 
 @pytest.fixture
@@ -60,3 +60,17 @@ def test_a_run_without_modules_needs_no_folder(folders: tuple[Path, Path]) -> No
     here, stored = folders
     assert folder_of_modules("a-run", {"folder": "/nowhere", "spec": {"model": "cnn"}}) == str(here)
     assert module_exists("json.decoder", stored) and not module_exists("json.none", stored)
+
+
+@pytest.mark.parametrize("file", ["jobs/__init__.py", "service/__init__.py", "jobs.py", "service.py"])
+def test_a_folder_with_a_package_of_delaylines_names_is_told(folders: tuple[Path, Path], file: str) -> None:
+    """`python -m jobs.train` would find the user's package there."""
+    here, _ = folders
+    for folder in (here, Path(__file__).parents[2]):
+        check_folder(folder)
+    (here / "jobs").mkdir()
+    (here / "service").mkdir()
+    check_folder(here)
+    (here / file).write_text("")
+    with pytest.raises(InvalidInput, match="rename it"):
+        check_folder(here)
