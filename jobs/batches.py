@@ -7,7 +7,7 @@ every example has its turn once an epoch, and what must be at hand at a time is 
 dataset alone, not at how it is read: from memory and streamed the batches are the same.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -143,7 +143,16 @@ class Chunk:
 class BatchFeeder:
     """Gathers chunks out of arrays, or out of a stream, in a thread, one chunk ahead of the step that asks for it."""
 
-    def __init__(self, plan: BatchPlan, features: Arrays, labels: NDArray[np.int32], augmenter: Augmenter | None) -> None:
+    def __init__(
+        self,
+        plan: BatchPlan,
+        features: Arrays,
+        labels: NDArray[np.int32],
+        augmenter: Augmenter | None,
+        check: Callable[[Mapping[str, NDArray[np.generic]], Indices], None] = lambda columns, examples: None,
+    ) -> None:
+        """`check` is called with what was read and the examples' numbers, and raises what is wrong with it."""
+        self._check = check
         self._plan = plan
         self._features = features
         self._labels = labels
@@ -179,6 +188,7 @@ class BatchFeeder:
         flat = chosen.reshape(-1)
         reader = self._reader_at(step)
         columns = reader.take(flat)
+        self._check(columns, flat)
         self._reader = (step + count, reader)
         labels = columns.pop("label")
         features = {

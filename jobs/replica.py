@@ -17,6 +17,7 @@ from jobs.spaces import Space, WeightSpace
 from jobs.tasks import Task
 from jobs.tensors import Tensors
 from jobs.variables import assign_variables, copy_model, copy_variables, draw_from, global_stream
+from jobs.weights import ExampleWeights
 from service.specs import TrainSpec
 
 Floats = NDArray[np.float32]
@@ -42,7 +43,7 @@ class Replica:
     """Model, optimizer and compiled functions; all workers hold the same values after each step.
 
     `inputs` turns the features of a batch into what the model takes; `scales` divides each feature's stored values.
-    `space` is what the optimizer works in, the model's weights if none is given.
+    `space` is what the optimizer works in, the model's weights if none is given. `weights` are those of the training examples.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Replica:
         scales: Mapping[str, float],
         inputs: Callable[[dict[str, Any]], Any],
         space: Space | None = None,
+        weights: ExampleWeights | None = None,
     ) -> None:
         self._model = model
         self.optimizer = optimizer
@@ -66,6 +68,7 @@ class Replica:
         self.task = task
         self._scales = scales
         self._inputs = inputs
+        self._weights = weights or ExampleWeights()
         self._stream = global_stream()
         self._trainable = list(model.trainable_variables)
         scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
@@ -230,7 +233,7 @@ class Replica:
 
     def _gradients(self, features: dict[str, Any], labels: Any) -> tuple[list[Any], Any]:
         with tf.GradientTape() as tape:
-            losses, row = self._losses(features, labels, training=True)
+            losses, row = self._losses(features, labels)
             loss = tf.reduce_sum(losses) / self._batch
             if self._model.losses:
                 loss += tf.add_n([tf.cast(extra, tf.float32) for extra in self._model.losses]) / self._workers
@@ -240,17 +243,20 @@ class Replica:
         gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return [tf.convert_to_tensor(gradient) for gradient in gradients], row
 
-    def _losses(self, features: dict[str, Any], labels: Any, training: bool) -> tuple[Any, Any]:
+    def _losses(self, features: dict[str, Any], labels: Any) -> tuple[Any, Any]:
         draw_from(self._stream)
-        logits = self.space.forward(self.inputs_of(features), training)
+        logits = self.space.forward(self.inputs_of(features), True)
         losses = self.task.losses(labels, logits)
+        weights = self._weights.of(labels, features)
+        if weights is not None:
+            losses = losses * weights
         metrics = self.task.metrics(labels, logits)
         values = [losses, *(metrics[name] for name in self.metric_names)]
         return losses, tf.stack([tf.reduce_sum(value) for value in values])
 
     def inputs_of(self, features: Mapping[str, Any]) -> Any:
-        """What the model takes, out of stored values of features: divided by their scale."""
-        return self._inputs({name: self._scale(name, array) for name, array in features.items()})
+        """What the model takes, out of stored values of features: divided by their scale, without a column of weights."""
+        return self._inputs({name: self._scale(name, array) for name, array in features.items() if name in self._scales})
 
     def _scale(self, name: str, array: Any) -> Any:
         scale = self._scales[name]

@@ -2,13 +2,14 @@
 
 import contextlib
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from jobs.agreement import Agreement
 from jobs.analysis import Subject, analyse, describe_attempt
@@ -38,6 +39,7 @@ from jobs.training_loop import TrainingLoop
 from jobs.transfer import freeze_layers, start_from
 from jobs.variables import assign_variables, draw_differently
 from jobs.watchers import GoesOn, LeadWatcher, SilentWatcher
+from jobs.weights import ExampleWeights, check_weights, make_weights
 from service.container import UNLIMITED
 from service.errors import Damaged, InfrastructureFailure, NotFound
 from service.machine import this_machine
@@ -71,6 +73,8 @@ class Examples:
     validation_rows: np.ndarray
     """Rows of `arrays.held_out`."""
     milestones: Milestones
+    weights: ExampleWeights = field(default_factory=ExampleWeights)
+    """Of the training examples."""
 
 
 @dataclass
@@ -140,6 +144,8 @@ def begin(session: Session, watcher: LeadWatcher | SilentWatcher, course: Course
     drawn = functools.cache(graph)
     if course.state.step == 0:
         watcher.remarks(lambda: _remarks(session, drawn))
+        if weighted := session.examples.weights.message(session.arrays.classes):
+            watcher.event("weighted", weighted)
     watcher.started(model_summary(session.replica.model), course.milestones, course.state.step)
     watcher.graph(drawn)
 
@@ -220,6 +226,7 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
         {f.name: f.scale for f in arrays.features},
         lambda features: model_inputs(model, features),
         space,
+        examples.weights,
     )
     share = NodeShare(place.cache / "checkpoints", place.neighbours)
     checkpoints = CheckpointStore(record, spec.checkpoint, record.label(place.attempt), fence, share=share)
@@ -245,7 +252,12 @@ def load_examples(spec: TrainSpec, place: Place, record: RunRecord, task: Task) 
     if spec.training_examples is not None:
         training_rows = choose_examples(spec.seed, training_rows, arrays.train_labels, spec.training_examples)
     plan = BatchPlan(training_rows, spec.batch, spec.seed, place.rank, place.workers, arrays.layout)
-    return Examples(arrays, plan, validation_rows, Milestones(spec, plan.steps_per_epoch))
+    weights = ExampleWeights(column=spec.sample_weight)
+    if spec.class_weight is not None:
+        weights = make_weights(spec, np.asarray(arrays.train_labels)[training_rows], arrays.classes)
+    if spec.sample_weight is not None and not arrays.streamed:
+        check_weights(spec.sample_weight, np.asarray(arrays.train[spec.sample_weight])[training_rows], training_rows)
+    return Examples(arrays, plan, validation_rows, Milestones(spec, plan.steps_per_epoch), weights)
 
 
 def draw(session: Session) -> bytes:
@@ -303,7 +315,13 @@ def make_loop(
     """The training loop at the snapshot's step, or at the first."""
     spec, replica, arrays, examples = session.spec, session.replica, session.arrays, session.examples
     attach_optimizer(replica)
-    feeder = BatchFeeder(examples.plan, arrays.train, arrays.train_labels, make_augmenter(spec.augment, spec.seed))
+
+    def check(columns: Mapping[str, NDArray[np.generic]], numbers: NDArray[np.int64]) -> None:
+        # What is streamed is seen for the first time as it is trained on.
+        if spec.sample_weight is not None and arrays.streamed:
+            check_weights(spec.sample_weight, columns[spec.sample_weight], numbers)
+
+    feeder = BatchFeeder(examples.plan, arrays.train, arrays.train_labels, make_augmenter(spec.augment, spec.seed), check)
     return TrainingLoop(
         spec=spec,
         milestones=examples.milestones,
@@ -367,8 +385,18 @@ def _subject(session: Session) -> Subject:
         "steps_per_epoch": plan.steps_per_epoch,
     }
     memory = min(session.spec.worker.memory or UNLIMITED, this_machine().memory // max(1, place.neighbours))
+    weights = session.examples.weights.message(session.arrays.classes)
     return Subject(
-        session.spec, session.record, session.replica, session.arrays, place.rank, place.workers, place.attempt, counts, memory
+        session.spec,
+        session.record,
+        session.replica,
+        session.arrays,
+        place.rank,
+        place.workers,
+        place.attempt,
+        counts,
+        memory,
+        weights,
     )
 
 

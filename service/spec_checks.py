@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from service.argument_checks import check_arguments
+from service.class_weights import check_weights_of
 from service.datasets import find_dataset
 from service.datasets.manifest import VALIDATION
 from service.errors import InvalidInput, UnknownName
@@ -152,6 +153,7 @@ def _among(known: dict[str, tuple[str, ...]], name: str, what: str, own: str = "
 def check_dataset(spec: TrainSpec, store: Store) -> Document:
     """The dataset must exist and fill a batch; unless it has a validation split of its own, after the validation share is held out."""
     dataset = find_dataset(store, spec.dataset, spec.dataset_params)
+    check_weights_of(spec, dataset)
     examples = dataset.splits["train"]
     share = spec.evaluate.validation
     own = dataset.splits.get(VALIDATION, 0)

@@ -1,9 +1,10 @@
 """What to run: the specs that a user writes, checked in full before anything starts."""
 
+import math
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 
 from service.errors import InvalidInput
 from service.expressions import flat, worked_out
@@ -36,6 +37,21 @@ class Frozen(BaseModel):
 
 WEIGHT_FILES = (".keras", ".safetensors")
 ALL_BUT_HEAD = "all-but-head"
+BALANCED = "balanced"
+
+
+def _class_weights(value: Any) -> Any:
+    """YAML's keys may be numbers; classes are texts."""
+    if value is None or value == BALANCED:
+        return value
+    if not isinstance(value, dict) or not value:
+        raise ValueError(f"it must be {BALANCED} or numbers by class, such as {{0: 1, 7: 2.5}}, not {str(value)[:60]!r}")
+    for name, weight in value.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise ValueError(f"the weight of {str(name)[:60]!r} must be a finite number of at least 0, not {str(weight)[:60]!r}")
+    if not any(value.values()):
+        raise ValueError("some weight must be above 0, for what weighs nothing is not learned")
+    return {str(name): float(weight) for name, weight in value.items()}
 
 
 class Resources(Frozen):
@@ -185,6 +201,11 @@ class TrainSpec(Frozen):
     augment: tuple[Named, ...] = ()
     """Random changes of the training images, by name: `{name: flip}`, `{name: shift, pixels: 4}`."""
     label_smoothing: Fraction = 0.0
+    class_weight: Annotated[Literal["balanced"] | dict[str, float] | None, BeforeValidator(_class_weights)] = None
+    """What the training loss of an example is multiplied with, by its class's name or number, 1 for others; `balanced` is n/(k·count) over
+    what is trained on, n examples of k classes. The loss of a batch is Σ w·l / batch, as in Keras; `val_` and `test_` are unweighted."""
+    sample_weight: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """A feature of the dataset, one number for each example, that its training loss is multiplied with; the model does not get it."""
     epochs: PositiveInt | None = None
     steps: PositiveInt | None = None
     """Replaces `epochs`: the number of optimizer steps in all."""

@@ -77,6 +77,8 @@ class Subject:
     """Examples: `training`, `validation`, `test`; and `steps_per_epoch`."""
     memory: int
     """Bytes that this worker has."""
+    weights: str = ""
+    """How training examples are weighted, in words."""
 
     @property
     def label(self) -> str:
@@ -175,6 +177,7 @@ def _model_facts(subject: Subject) -> Document:
         "features": [{"name": f.name, "dtype": f.dtype, "shape": list(f.shape), "scale": f.scale} for f in arrays.features],
         **named(arrays.classes),
         "chance": subject.task.chance,
+        "weights": subject.weights,
         "counts": {**subject.counts, **({} if subject.task.every_step else _by_class(arrays))},
         "versions": versions(),
     }

@@ -27,6 +27,8 @@ Columns = dict[str, NDArray[np.generic]]
 class Arrays:
     """A dataset in memory, or mapped into it: features [examples, …] by name in their stored types, labels int32 [examples].
 
+    `features` are what the model gets; `train` also has the column of the spec's `sample_weight`.
+
     Labels are int32 [examples, steps] where each step of an example has one of its own; -1 is one that does not count.
 
     Where it is `streamed`, objects stand in the place of the arrays that read what they are indexed with; training and
@@ -94,12 +96,14 @@ def load_arrays(
             _streamed(store, manifest, split, cache, check) if streamed else dict(load_split(store, manifest, split, cache))
         )
         labels = columns.pop("label")
+        if split != "train" and spec.sample_weight is not None:
+            columns.pop(spec.sample_weight, None)
         splits[split] = (columns, labels)
     (train, train_labels), (test, test_labels) = splits["train"], splits["test"]
     layout = layout_of(manifest, "train")
     validation, validation_labels = splits.get(VALIDATION, (None, None))
     return Arrays(
-        manifest.features,
+        manifest.inputs(spec.sample_weight).features,
         manifest.classes,
         train,
         train_labels,
@@ -140,11 +144,15 @@ def _streamed(store: Store, manifest: Manifest, split: str, cache: Cache, check:
 
 
 def scaled(columns: Columns, features: tuple[Feature, ...]) -> Columns:
-    """Stored values as a model takes them: divided by their feature's scale, float32; whole numbers without one as they are."""
+    """Stored values as a model takes them: divided by their feature's scale, float32; whole numbers without one as they are.
+
+    Columns that are none of these features are left out.
+    """
     scales = {feature.name: feature.scale for feature in features}
     return {
         name: array
         if array.dtype.kind in "iu" and scales[name] == 1.0
         else array.astype(np.float32) * np.float32(1 / scales[name])
         for name, array in columns.items()
+        if name in scales
     }

@@ -213,6 +213,7 @@ def data(facts: RunFacts) -> list[tuple[str, str]]:
             else "",
         ),
         ("training examples of a class", _spread(counts, "validation" in (manifest.get("splits") or {}))),
+        ("weights", str(facts.model.get("weights") or "")),
         ("size in the store", size(manifest["bytes"]) if manifest.get("bytes") else ""),
         ("imported", moment(manifest["imported"]) if manifest.get("imported") else ""),
         ("source", str(manifest.get("source") or "")),

@@ -85,6 +85,7 @@ def import_dataset(
             ) from error
     if name in KNOWN and kind == KNOWN[name].format and raw.classes is None:
         raw.classes = KNOWN[name].classes
+    raw.complete_weights()
     features, classes = raw.check()
     origin = "its public address" if source is None else shown(source) if "://" in source else source
     return _write(store, name, raw, features, classes, origin, report)

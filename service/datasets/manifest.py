@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from service.errors import Damaged
@@ -70,6 +70,10 @@ class Manifest:
     def example_bytes(self) -> int:
         """The size of one example in memory, its label included."""
         return example_bytes(self.features)
+
+    def inputs(self, sample_weight: str | None) -> "Manifest":
+        """The dataset as a model sees it: without the feature that weighs the examples."""
+        return replace(self, features=tuple(feature for feature in self.features if feature.name != sample_weight))
 
     def document(self) -> Document:
         """As it stands in the store and in JSON output."""

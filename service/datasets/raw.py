@@ -11,6 +11,8 @@ from service.datasets.manifest import FEATURE_NAME, STORED_TYPES, Feature
 from service.errors import BadData
 
 MOST_CLASSES = 1_000_000
+SAMPLE_WEIGHT = "sample_weight"
+"""A column of this name is kept apart from the other numbers of an example, and may be given for the training split alone."""
 
 
 @dataclass
@@ -30,6 +32,17 @@ class RawDataset:
     classes: tuple[str, ...] | None = None
     notes: list[str] = field(default_factory=list)
     """What was left out, turned, laid over or scaled, a sentence each; the import and `data show` say them."""
+
+    def complete_weights(self) -> None:
+        """Give each example the weight 1 in splits without weights, which evaluations do not look at."""
+        if SAMPLE_WEIGHT not in getattr(self.splits.get("train"), "columns", {}):
+            return
+        kind = self.splits["train"].columns[SAMPLE_WEIGHT].dtype
+        without = [name for name, split in self.splits.items() if SAMPLE_WEIGHT not in split.columns]
+        for name in without:
+            self.splits[name].columns[SAMPLE_WEIGHT] = np.ones(len(self.splits[name].labels), kind)
+        if without:
+            self.notes.append(f"{SAMPLE_WEIGHT} is 1 for all examples of {' and '.join(without)}, which have none")
 
     def features(self) -> tuple[Feature, ...]:
         """The features of all splits; raise BadData where the splits differ or a type cannot be stored."""

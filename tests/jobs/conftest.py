@@ -49,7 +49,12 @@ def make_replica() -> Callable[..., Any]:
     from jobs.variables import draw_differently
 
     def make(
-        spec: TrainSpec, build: Callable[[], Any], scale: float = 1.0, total_steps: int = 100, realisation: Any = None
+        spec: TrainSpec,
+        build: Callable[[], Any],
+        scale: float = 1.0,
+        total_steps: int = 100,
+        realisation: Any = None,
+        weights: Any = None,
     ) -> Replica:
         keras.utils.set_random_seed(spec.seed)
         model = build()
@@ -65,6 +70,6 @@ def make_replica() -> Callable[..., Any]:
         def inputs(features: dict[str, Any]) -> Any:
             return model_inputs(model, features)
 
-        return Replica(spec, tf.distribute.get_strategy(), model, optimizer, task_for(spec), {"x": scale}, inputs, space)
+        return Replica(spec, tf.distribute.get_strategy(), model, optimizer, task_for(spec), {"x": scale}, inputs, space, weights)
 
     return make

@@ -12,6 +12,7 @@ PROGRAM = """
 import contextlib, json, pickle, sys
 from pathlib import Path
 import keras, numpy as np
+from jobs.weights import ExampleWeights
 from jobs.models import synchronise_batch_normalisation
 from jobs.optimizers import make_optimizer, set_precision
 from jobs.replica import Replica
@@ -26,6 +27,7 @@ strategy = form_ring(workers, 100, lambda message, seconds: contextlib.nullconte
 rng = np.random.default_rng(0)
 features = rng.standard_normal((STEPS, BATCH, WIDTH)).astype(np.float32)
 labels = rng.integers(0, CLASSES, (STEPS, BATCH)).astype(np.int32)
+column = rng.random((STEPS, BATCH)).astype(np.float32) * 2
 share = slice(rank * BATCH // workers, (rank + 1) * BATCH // workers)
 
 def numbers(variables):
@@ -45,7 +47,8 @@ def train(case):
         optimizer = make_optimizer(spec, STEPS)
         optimizer.build(model.trainable_variables)
     draw_differently(model, rank)
-    replica = Replica(spec, strategy, model, optimizer, task_for(spec), {"x": 1.0}, lambda features: features["x"])
+    weights = ExampleWeights(np.array([0.2, 1, 5], np.float32), "w") if case.get("weighted") else None
+    replica = Replica(spec, strategy, model, optimizer, task_for(spec), {"x": 1.0}, lambda features: features["x"], None, weights)
     x = features.copy()
     # Of the last worker's examples alone, whatever their number.
     x[case.get("large", []), -1] *= 1e4
@@ -53,7 +56,7 @@ def train(case):
     sums, scales = [], []
     for first in (0, STEPS // 2):
         steps = slice(first, first + STEPS // 2)
-        sums.append(replica.train({"x": x[steps, share]}, labels[steps, share], np.zeros(0, np.float32)).sums)
+        sums.append(replica.train({"x": x[steps, share], "w": column[steps, share]}, labels[steps, share], np.zeros(0, np.float32)).sums)
         own = [optimizer.dynamic_scale, optimizer.step_counter] if case["precision"] == "float16" else []
         scales.append([float(number) for number in numbers(own)])
     names = [variable.path.split("/", 1)[-1] for variable in optimizer.variables]
@@ -72,6 +75,8 @@ MORE: dict[str, dict[str, Any]] = {
     "averages": {"optimizer": {"use_ema": True, "ema_momentum": 0.5, "ema_overwrite_frequency": 5}},
     "batch normalisation": {"normalised": True},
     "compiled": {"jit": True},
+    "weighted": {"weighted": True},
+    "weighted and compiled": {"weighted": True, "jit": True},
 }
 OVERFLOWS: dict[str, dict[str, Any]] = {
     "overflow": {"precision": "float16", "large": [3, 4, 12]},
@@ -106,8 +111,10 @@ def assert_skipped(found: dict[str, Any]) -> None:
     assert (halvings >= 1, iterations) == (True, 20 - halvings)
 
 
-def test_a_worker_that_overflows_alone_leaves_no_other_waiting_and_limits_are_of_the_whole_gradient(tmp_path: Path) -> None:
-    cases = {"overflow clipped": OVERFLOWS["overflow clipped"]}
+def test_a_worker_that_overflows_alone_leaves_no_other_waiting_and_limits_and_weights_are_of_the_whole_batch(
+    tmp_path: Path,
+) -> None:
+    cases = {"overflow clipped": OVERFLOWS["overflow clipped"], "weighted": {"precision": "float32", "weighted": True}}
     (alone,) = train(tmp_path, 1, cases)
     ranks = train(tmp_path, 2, cases)
     assert_alike(alone, ranks, cases)

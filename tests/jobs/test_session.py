@@ -1,6 +1,8 @@
 """Runs in this process, from their claim to their end: which weights a run ends with, and what it says of them."""
 
+import re
 from collections.abc import Callable, Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +164,33 @@ def test_a_datasets_own_validation_split_is_judged_and_no_training_example_held_
     for run in together:
         found = run.record.state()["metrics"]
         assert found["val_loss"] == pytest.approx(found["test_loss"], rel=1e-6)
+
+
+def test_examples_are_weighted_by_class_and_column_and_the_model_gets_no_weights(
+    make_run: Make, local_store: Store, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    x = random.random((80, 6), np.float32)
+    arrays = {"x_train": x, "y_train": (x.sum(axis=1) > 3.5).astype(np.int64), "x_test": x[:20], "y_test": np.arange(20) % 2}
+    # Without the examples of weight 0: wrong labels, which would be learned.
+    arrays["sample_weight_train"] = np.where(np.arange(80) % 4, 2.0, 0.0)
+    arrays["y_train"][::4] = 1 - arrays["y_train"][::4]
+    np.savez(tmp_path / "w.npz", **arrays)
+    manifest = import_dataset(local_store, "w", str(tmp_path / "w.npz"), "npz")
+    assert manifest.notes == ("sample_weight is 1 for all examples of test, which have none",)
+    keys = {"training_examples": None, "batch": 16, "dataset": "w", "epochs": 1}
+    run = make_run("w", **keys, sample_weight="sample_weight", class_weight="balanced")
+    record = trained(run)
+    counts = np.array(gather(record).model["counts"]["by_class"])
+    assert [feature.name for feature in finished_run(record, "to look at").dataset.features] == ["x"]
+    (said,) = (event["message"] for event in record.events() if event["event"] == "weighted")
+    assert said in str(unescape(render(gather(record))))
+    assert counts.sum() == 80
+    # What it says are the weights of those that it learned from.
+    first, second = (float(found) for found in re.search(r"by its class: 0 ([\d.]+), 1 ([\d.]+)", said).groups())  # type: ignore[union-attr]
+    assert 1 / first + 1 / second == pytest.approx(2, rel=1e-3)
+    assert first < 1 < second
+    assert weights_of(record, tmp_path)[0].shape == (6, 6)
 
 
 def test_what_is_said_of_a_users_model_is_told_once_by_the_run_and_its_page(

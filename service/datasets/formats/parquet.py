@@ -14,7 +14,7 @@ from service.datasets.choices import NONE, Choices
 from service.datasets.manifest import STORED_TYPES
 from service.datasets.parquet_files import Tables, dense, read_file
 from service.datasets.pictures import GREY, Refused, open_picture, pixels, room_for
-from service.datasets.raw import RawDataset, RawSplit
+from service.datasets.raw import SAMPLE_WEIGHT, RawDataset, RawSplit
 from service.errors import BadData, InvalidInput
 
 
@@ -104,7 +104,10 @@ def _split(source: Path, split: str, tables: Tables, names: list[str]) -> RawSpl
             raise BadData(
                 f"{source}: the column {field.name} of {split} has {column.null_count} empty values: fill or drop them."
             )
-        if pa.types.is_integer(field.type) or pa.types.is_floating(field.type):
+        number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+        if number and field.name == SAMPLE_WEIGHT:
+            columns[field.name] = column.to_numpy().astype(np.float32)
+        elif number:
             scalars.append(column.to_numpy())
         else:
             columns[field.name] = _column(f"{source}, {split}", field, column, tables)

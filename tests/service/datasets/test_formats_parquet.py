@@ -286,3 +286,12 @@ def test_a_changed_byte_of_a_parquet_file_is_a_dataset_or_a_refusal(
         read(folder, silent).check()
     except BadData as error:
         assert "\n" not in str(error)
+
+
+def test_a_column_of_weights_is_kept_apart(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        table = pa.table({"a": [1.0, 2.0], "sample_weight": [1, 3], "b": [3, 4], "label": [0, 1]})
+        pq.write_table(table, tmp_path / f"{split}.parquet")
+    columns = read(tmp_path, lambda count: None).splits["train"].columns
+    assert columns["x"].tolist() == [[1, 3], [2, 4]]
+    assert columns["sample_weight"].tolist() == [1, 3]
