@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--top", type=int, default=1, help="how many classes to name, the likeliest first")
     add_trust_folder(parser)
     add_common_options(parser)
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="PNG, JPEG or .npz")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="pictures or .npz")
     arguments = parser.parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
 def predict(run: FinishedRun, files: list[Path], top: int = 1) -> Document:
     """The classes of all examples of all files, or their bits at each step; raise BadData or InvalidInput for a file before that."""
     # Bad files are told before TensorFlow is imported.
-    found = [read_examples(path, run.dataset.features) for path in files]
+    found = [read_examples(path, run.dataset.features, run.dataset.ground) for path in files]
     made = generated(run.spec.dataset, run.spec.dataset_params) if is_bits_task(run.spec.task) else None
     if made is not None:
         found = [bits_as_signs(examples) for examples in found]

@@ -51,7 +51,12 @@ def import_(
         ),
     ] = None,
     ground: Annotated[
-        str | None, typer.Option("--ground", metavar="COLOUR", help="What transparent pictures are laid over: white or black.")
+        str | None,
+        typer.Option(
+            "--ground",
+            metavar="COLOUR",
+            help="What transparent pictures are laid over: white, the default, or black.",
+        ),
     ] = None,
     allow_nan: Annotated[bool, typer.Option("--allow-nan", help="Let features hold NaN and infinity.")] = False,
     store: StoreUrl = None,

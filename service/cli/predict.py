@@ -20,7 +20,10 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 def predict(
     run: RunId,
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="PNG, JPEG or .npz files (the array x, or the feature's name).")
+        list[Path],
+        typer.Argument(
+            metavar="FILE...", help="PNG, JPEG, WebP, BMP, TIFF, GIF or .npz files (the array x, or the feature's name)."
+        ),
     ],
     top: Annotated[int, typer.Option(metavar="K", min=1, help="Name the K likeliest classes.")] = 1,
     trust_folder: TrustFolder = False,

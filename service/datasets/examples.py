@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.datasets.formats.images import decode, is_grey
 from service.datasets.formats.npz import read_arrays
 from service.datasets.manifest import Feature
+from service.datasets.pictures import READ, SUFFIXES, Picture, Refused, decode, is_grey, open_picture
+from service.datasets.viewer import DEFAULT_GROUND, other_ground
 from service.errors import BadData, InvalidInput
 
-PICTURES = {".png", ".jpg", ".jpeg"}
+GIVE = f"give {READ} pictures or .npz files"
 MOST_BYTES = 2 * 1024**3
 """Of one file unpacked (assumed: more than anybody classifies at once)."""
 
@@ -34,16 +35,20 @@ class Examples:
         return len(next(iter(self.columns.values())))
 
 
-def read_examples(path: Path, features: tuple[Feature, ...]) -> Examples:
-    """Read a PNG, JPEG or .npz file; raise InvalidInput for a file that is not there, BadData for one that cannot be used."""
+def read_examples(path: Path, features: tuple[Feature, ...], ground: str = "") -> Examples:
+    """Read a picture or an .npz file; raise InvalidInput for a file that is not there, BadData for one that cannot be used.
+
+    `ground`: what the dataset's transparent pictures lie on; empty where it says none, and white is taken then, or black where
+    nothing of a picture is seen on white.
+    """
     if not path.is_file():
-        raise InvalidInput(f"There is no file {path}: give PNG, JPEG or .npz files.")
+        raise InvalidInput(f"There is no file {path}: {GIVE}.")
     suffix = path.suffix.lower()
-    if suffix in PICTURES:
-        return _picture(path, features)
+    if suffix in SUFFIXES:
+        return _picture(path, features, ground)
     if suffix == ".npz":
         return _arrays(path, features)
-    raise BadData(f"{path} is no file that can be classified: give PNG, JPEG or .npz files.")
+    raise BadData(f"{path} is no file that can be classified: {GIVE}.")
 
 
 def bits_as_signs(examples: Examples) -> Examples:
@@ -63,16 +68,14 @@ def bits_as_signs(examples: Examples) -> Examples:
     return replace(examples, columns=columns, notes=tuple(notes))
 
 
-def _picture(path: Path, features: tuple[Feature, ...]) -> Examples:
+def _picture(path: Path, features: tuple[Feature, ...], ground: str) -> Examples:
     feature = features[0]
     if len(features) != 1 or len(feature.shape) != 3 or feature.shape[2] not in (1, 3) or feature.dtype != "uint8":
         wanted = ", ".join(f"{each.name} ({each.dtype} {'x'.join(map(str, each.shape)) or 'number'})" for each in features)
         raise BadData(f"{path} is a picture, but the run was trained on {wanted}: give an .npz file.")
     height, width, channels = feature.shape
-    notes = []
-    if is_grey(path) != (channels == 1):
-        notes.append("made grey" if channels == 1 else "made a colour picture")
-    pixels = decode(path, channels == 1)
+    picture, notes = _seen(path, channels == 1, ground)
+    pixels = picture.pixels
     if pixels.shape[:2] != (height, width):
         stretched = pixels.shape[0] * width != pixels.shape[1] * height
         changed = ", which changes its proportions" if stretched else ""
@@ -80,6 +83,35 @@ def _picture(path: Path, features: tuple[Feature, ...]) -> Examples:
         pixels = _resized(pixels, width, height)
     # A picture's own range is 0 to 255, whatever the dataset's stored values are divided by.
     return Examples(str(path), {feature.name: pixels[np.newaxis].astype(np.float32) / np.float32(255)}, tuple(notes))
+
+
+def _seen(path: Path, grey: bool, ground: str) -> tuple[Picture, list[str]]:
+    """The picture as the import would take it, and what was done for that."""
+    used = ground or DEFAULT_GROUND
+    found, was_grey = _decoded(path, grey, used)
+    if found.hidden and not ground:
+        used = other_ground(used)
+        found, was_grey = _decoded(path, grey, used)
+    noted = {
+        "turned as its EXIF orientation says": found.turned,
+        f"laid over {used}, for it is transparent": found.transparent,
+        f"all of it is {used} now, for what it shows is {used} too": found.hidden,
+        "all of it is transparent": found.empty,
+        "the first of several frames or pages": found.frames,
+        "scaled from 16 bits a channel to 8": found.deep,
+        "made RGB of inks (CMYK), without a colour profile": found.cmyk,
+        "made grey" if grey else "made a colour picture": was_grey != grey,
+    }
+    return found, [note for note, applies in noted.items() if applies]
+
+
+def _decoded(path: Path, grey: bool, ground: str) -> tuple[Picture, bool]:
+    try:
+        with open_picture(path) as image:
+            was_grey = is_grey(image)
+            return decode(image, grey, ground), was_grey
+    except Refused as error:
+        raise BadData(f"{path}: {error}: replace or remove it.") from error
 
 
 def _resized(pixels: NDArray[Any], width: int, height: int) -> NDArray[Any]:

@@ -121,7 +121,7 @@ def _write(
     store: Store, name: str, raw: RawDataset, features: tuple[Feature, ...], classes: tuple[str, ...], source: str, report: Report
 ) -> Manifest:
     paths = DatasetPaths(name, _digest(raw, features, classes))
-    existing = _existing(store, paths, raw.notes)
+    existing = _existing(store, paths, raw)
     if existing is not None:
         return existing
     _sweep(store, name, paths.version)
@@ -156,7 +156,9 @@ def _write(
                 f"Another import of {name} failed in {store.url} and took shards of this one along: import it again."
             )
         rows = {split: len(part.labels) for split, part in raw.splits.items()}
-        manifest = Manifest(name, paths.version, features, classes, rows, shards, source, time.time(), notes=tuple(raw.notes))
+        manifest = Manifest(
+            name, paths.version, features, classes, rows, shards, source, time.time(), notes=tuple(raw.notes), ground=raw.ground
+        )
         store.write(paths.manifest, to_bytes(manifest.document()))
     except StoreUnreachable:
         # What is there now cannot be deleted; a later import sweeps it.
@@ -169,7 +171,7 @@ def _write(
     return manifest
 
 
-def _existing(store: Store, paths: DatasetPaths, notes: list[str]) -> Manifest | None:
+def _existing(store: Store, paths: DatasetPaths, raw: RawDataset) -> Manifest | None:
     """The same content, imported before; made the newest version again if it is not."""
     try:
         manifest = Manifest.from_document(from_bytes(store.read(paths.manifest), paths.manifest), paths.manifest)
@@ -179,8 +181,8 @@ def _existing(store: Store, paths: DatasetPaths, notes: list[str]) -> Manifest |
     if verify_dataset(store, manifest):
         return None
     others = [version for version in store.list_folders(f"{DATASETS}{paths.name}/") if version != paths.version]
-    if others or tuple(notes) != manifest.notes:
-        manifest = Manifest(**{**vars(manifest), "imported": time.time(), "notes": tuple(notes)})
+    if others or (tuple(raw.notes), raw.ground) != (manifest.notes, manifest.ground):
+        manifest = Manifest(**{**vars(manifest), "imported": time.time(), "notes": tuple(raw.notes), "ground": raw.ground})
         store.write(paths.manifest, to_bytes(manifest.document()))
     return manifest
 
@@ -212,7 +214,13 @@ def _digest(raw: RawDataset, features: tuple[Feature, ...], classes: tuple[str, 
     views = [array.reshape(-1).view(np.uint8) for array in arrays]
     blocks = [view[first : first + HASHED_AT_ONCE] for view in views for first in range(0, len(view), HASHED_AT_ONCE)]
     head = json.dumps(
-        [[vars(feature) for feature in features], classes, {split: len(part.labels) for split, part in raw.splits.items()}]
+        [
+            [vars(feature) for feature in features],
+            classes,
+            {split: len(part.labels) for split, part in raw.splits.items()},
+            # Decides about pictures to come, even where none of these is transparent. White is what went without saying before.
+            *(["black"] if raw.ground == "black" else []),
+        ]
     )
     with ThreadPoolExecutor(2) as pool:
         digests = list(pool.map(lambda block: hashlib.sha256(block).digest(), blocks))

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
+from service.datasets.choices import GROUNDS
 from service.errors import Damaged
 from service.storage.records import Document
 
@@ -60,6 +61,8 @@ class Manifest:
     """Comes with the package, as a file or generated; it has no shards."""
     notes: tuple[str, ...] = ()
     """What the import left out, turned, laid over or scaled, a sentence each."""
+    ground: str = ""
+    """What transparent pictures lie on: white or black; empty where that was never asked."""
 
     @property
     def bytes(self) -> int:
@@ -88,6 +91,7 @@ class Manifest:
             "imported": self.imported,
             "embedded": self.embedded,
             "notes": list(self.notes),
+            **({"ground": self.ground} if self.ground else {}),
         }
 
     @classmethod
@@ -104,6 +108,7 @@ class Manifest:
                 source=_text(document["source"]),
                 imported=float(document["imported"]),
                 notes=tuple(map(_text, document.get("notes", ()))),
+                ground=_ground(document.get("ground", "")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Damaged(f"The manifest {key} is not one that Delayline wrote: import the dataset again.") from error
@@ -113,6 +118,12 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError("no text")
     return value
+
+
+def _ground(value: Any) -> str:
+    if value not in ("", *GROUNDS):
+        raise ValueError("no ground")
+    return str(value)
 
 
 def _count(value: Any) -> int:

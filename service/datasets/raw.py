@@ -32,6 +32,8 @@ class RawDataset:
     classes: tuple[str, ...] | None = None
     notes: list[str] = field(default_factory=list)
     """What was left out, turned, laid over or scaled, a sentence each; the import and `data show` say them."""
+    ground: str = ""
+    """What transparent pictures were laid over, and later ones are: white or black; empty for what are no pictures."""
 
     def complete_weights(self) -> None:
         """Give each example the weight 1 in splits without weights, which evaluations do not look at."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -66,6 +67,20 @@ def test_a_picture_is_classified_as_the_array_that_it_shows(record: RunRecord, t
     assert (picture["class"], picture["index"], picture["notes"]) == (array["class"], None, [])
     assert picture["probability"] == pytest.approx(array["probability"], abs=0.01)
     assert len(picture["top"]) == 1
+
+
+@pytest.mark.parametrize("ground", ["white", "black"])
+def test_a_transparent_picture_lies_on_the_datasets_ground(record: RunRecord, tmp_path: Path, ground: str) -> None:
+    stroke = np.zeros((8, 8, 4), np.uint8)
+    stroke[2:6, 4] = 128, 128, 128, 255
+    Image.fromarray(stroke).save(tmp_path / "a.png")
+    laid = np.where(stroke[..., 3] > 0, 128, 255 if ground == "white" else 0).astype(np.uint8)
+    Image.fromarray(laid).save(tmp_path / "b.png")
+    run = finished_run(record, "")
+    vars(run)["dataset"] = replace(run.dataset, ground=ground)
+    transparent, opaque = predict(run, [tmp_path / "a.png", tmp_path / "b.png"], top=10)["predictions"]
+    assert transparent["top"] == opaque["top"]
+    assert transparent["notes"] == [f"laid over {ground}, for it is transparent", "made grey"]
 
 
 def test_a_bad_file_is_told_before_anything_is_classified(

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,22 @@ from numpy.typing import NDArray
 from service.datasets.choices import NONE, Choices
 from service.datasets.manifest import STORED_TYPES
 from service.datasets.parquet_files import Tables, dense, read_file
-from service.datasets.pictures import GREY, Refused, open_picture, pixels, room_for
+from service.datasets.picture_columns import read_pictures
 from service.datasets.raw import SAMPLE_WEIGHT, RawDataset, RawSplit
 from service.errors import BadData, InvalidInput
+
+takes = ("ground",)
 
 
 def read(source: Path, progress: Callable[[int], None], choices: Choices = NONE) -> RawDataset:
     """Read both splits. Lists of equal length become arrays, encoded pictures become images, single numbers together `x`."""
     try:
-        return _read(source, progress)
+        return _read(source, progress, choices)
     except UnicodeDecodeError as error:
         raise BadData(f"{source}: it has a text that is not UTF-8 ({_first_line(error)}): write the files again.") from error
 
 
-def _read(source: Path, progress: Callable[[int], None]) -> RawDataset:
+def _read(source: Path, progress: Callable[[int], None], choices: Choices) -> RawDataset:
     parts = {split: _tables(source, split, progress) for split in ("train", "test")}
     tables = {split: part.table for split, part in parts.items()}
     names: list[str] = []
@@ -37,7 +39,9 @@ def _read(source: Path, progress: Callable[[int], None]) -> RawDataset:
                 f"{source}: the column label must hold whole numbers or names, but holds {tables['train'].schema.field('label').type}."
             )
         names = sorted(texts)
-    return RawDataset({split: _split(source, split, part, names) for split, part in parts.items()}, tuple(names) or None)
+    pictures = read_pictures(parts, choices.ground)
+    splits = {split: _split(source, split, part, names, pictures.arrays[split]) for split, part in parts.items()}
+    return RawDataset(splits, tuple(names) or None, notes=list(pictures.notes), ground=pictures.ground)
 
 
 def _tables(source: Path, split: str, progress: Callable[[int], None]) -> Tables:
@@ -86,7 +90,7 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def _split(source: Path, split: str, tables: Tables, names: list[str]) -> RawSplit:
+def _split(source: Path, split: str, tables: Tables, names: list[str], pictures: Mapping[str, NDArray[np.uint8]]) -> RawSplit:
     table = tables.table
     labels = table.column("label")
     if names:
@@ -109,14 +113,16 @@ def _split(source: Path, split: str, tables: Tables, names: list[str]) -> RawSpl
             columns[field.name] = column.to_numpy().astype(np.float32)
         elif number:
             scalars.append(column.to_numpy())
+        elif field.name in pictures:
+            columns[field.name] = pictures[field.name]
         else:
-            columns[field.name] = _column(f"{source}, {split}", field, column, tables)
+            columns[field.name] = _column(f"{source}, {split}", field, column)
     if scalars:
         columns["x"] = np.stack(scalars, axis=1).astype(np.float32)
     return RawSplit(columns, target, f"{source}, {split}")
 
 
-def _column(origin: str, field: pa.Field, column: pa.ChunkedArray, tables: Tables) -> NDArray[Any]:
+def _column(origin: str, field: pa.Field, column: pa.ChunkedArray) -> NDArray[Any]:
     written, kind = _written(field), field.type
     if pa.types.is_fixed_size_binary(kind) and written:
         dtype, shape = written
@@ -125,8 +131,6 @@ def _column(origin: str, field: pa.Field, column: pa.ChunkedArray, tables: Table
                 f"{origin}: the column {field.name} has {kind.byte_width} bytes a row, not {dtype} of the shape {shape}."
             )
         return np.frombuffer(b"".join(column.to_pylist()), dtype).reshape(len(column), *shape)
-    if pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return _pictures(field.name, column, tables)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return _lists(origin, field.name, column, written[1] if written else None)
     raise BadData(
@@ -163,26 +167,3 @@ def _lists(origin: str, name: str, column: pa.ChunkedArray, shape: tuple[int, ..
     if shape and math.prod(shape) == math.prod(array.shape[1:]):
         return array.reshape(len(column), *shape)
     return array.astype(np.float32) if array.dtype == np.float64 else array
-
-
-def _pictures(name: str, column: pa.ChunkedArray, tables: Tables) -> NDArray[Any]:
-    """The pictures of a column, all of one size."""
-    images = np.zeros((0, 1, 1, 1), np.uint8)
-    for row, scalar in enumerate(value for chunk in column.chunks for value in chunk):
-        try:
-            value = scalar.as_py()
-            data = value.get("bytes") if isinstance(value, dict) else value
-            with open_picture(data if isinstance(data, bytes) else b"") as image:
-                grey = image.mode in GREY
-                shape = (image.height, image.width, 1 if grey else 3)
-                if row == 0:
-                    images = room_for(len(column), shape, tables.packed, f"{tables.files[0][0]}, column {name}")
-                if shape != images.shape[1:]:
-                    raise BadData(
-                        f"{tables.place(row)} of the column {name} has the shape {shape}, but row 0 has {images.shape[1:]}: "
-                        "make all pictures one size."
-                    )
-                images[row] = pixels(image, grey)
-        except Refused as error:
-            raise BadData(f"{tables.place(row)} of the column {name}: {error}: replace or remove it.") from error
-    return images

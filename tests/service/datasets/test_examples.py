@@ -154,10 +154,10 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [
-        ("bad.png", b"", "no PNG or JPEG"),
-        ("bad.jpg", b"GIF89a", "no PNG or JPEG"),
+        ("bad.png", b"", "it is empty, 0 bytes"),
+        ("bad.jpg", b"GIF89a", "no PNG, JPEG"),
         ("bad.npz", b"PK\3\4", "no intact .npz"),
-        ("bad.txt", b"text", "give PNG, JPEG or .npz"),
+        ("bad.txt", b"text", "give PNG, JPEG, WebP"),
     ],
 )
 def test_files_that_are_none_are_named(tmp_path: Path, name: str, data: bytes, words: str) -> None:
@@ -193,3 +193,38 @@ def test_a_picture_of_too_many_pixels_is_refused(tmp_path: Path, flat_png: Calla
     (tmp_path / "a.png").write_bytes(flat_png(side, side, rows=1))
     with pytest.raises(BadData, match=f"a.png: it claims {side * side} pixels.*more than 67108864: replace or remove it"):
         read_examples(tmp_path / "a.png", GREY)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_pictures_are_turned_as_at_the_import(tmp_path: Path, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100}}.get(kind, {})
+    stored = np.arange(0, 240, 10, np.uint8).reshape(6, 4)
+    path = tmp_path / f"a.{kind.lower()}"
+    Image.fromarray(stored).save(path, kind, exif=exif, **options)
+    found = read_examples(path, GREY)
+    assert "turned as its EXIF orientation says" in found.notes
+    np.testing.assert_allclose(found.columns["image"][0, ..., 0], np.rot90(stored, -1) / 255, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("ground", "colour", "shown", "hidden"),
+    [("white", 0, "white", 0), ("black", 0, "black", 1), ("white", 255, "white", 1), ("", 0, "white", 0), ("", 255, "black", 0)],
+)
+def test_transparent_pictures_lie_on_the_datasets_ground(
+    tmp_path: Path, ground: str, colour: int, shown: str, hidden: int
+) -> None:
+    pixels = np.full((4, 6, 4), colour, np.uint8)
+    pixels[..., 3] = [[255]] + [[0]] * 3
+    found = read_examples(save(tmp_path / "a.png", pixels), COLOUR, ground)
+    assert found.notes[0] == f"laid over {shown}, for it is transparent" and len(found.notes) == 1 + hidden
+    assert found.columns["image"][0, 0].max() == colour / 255
+    assert found.columns["image"][0, 1:].max() == found.columns["image"][0, 1:].min() == (shown == "white")
+
+
+@pytest.mark.parametrize("name", ["a.jfif", "a.bmp", "a.tif", "a.gif", "a.webp", "a.JPE"])
+def test_pictures_of_every_kind_are_taken(tmp_path: Path, name: str) -> None:
+    found = read_examples(save(tmp_path / name, np.full((4, 6, 3), 100, np.uint8)), COLOUR)
+    assert found.notes == ()
+    np.testing.assert_allclose(found.columns["image"], 100 / 255, atol=0.02)

@@ -1,4 +1,4 @@
-"""Folders of pictures: PNG and JPEG, grey and colour, and files that are no pictures."""
+"""Folders of pictures: their splits, classes and kinds, grey and colour, and files that are no pictures."""
 
 import os
 from collections.abc import Callable
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.datasets.choices import Choices
 from service.datasets.formats.images import read
 
 Refused = Callable[..., str]
@@ -141,7 +142,7 @@ def test_a_class_that_train_has_not_is_named(pictures: Path, refused: Refused) -
 
 def test_a_class_without_pictures_is_named(pictures: Path, refused: Refused) -> None:
     (pictures / "train" / "emu").mkdir()
-    refused(pictures, "images", 3, "train/emu", "no PNG or JPEG")
+    refused(pictures, "images", 3, "train/emu", "no PNG, JPEG")
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -151,13 +152,13 @@ def test_a_split_without_pictures_is_refused(tmp_path: Path, refused: Refused, s
         (folder / name / "a").mkdir(parents=True)
         if name != split:
             paint(folder / name / "a" / "0.png")
-    refused(folder, "images", 3, split, "no PNG or JPEG")
+    refused(folder, "images", 3, split, "no PNG, JPEG")
 
 
 def test_an_empty_train_folder_is_refused(tmp_path: Path, refused: Refused) -> None:
     for split in ("train", "test"):
         (tmp_path / "pictures" / split).mkdir(parents=True)
-    refused(tmp_path / "pictures", "images", 3, "no folders")
+    refused(tmp_path / "pictures", "images", 3, "no folders of classes")
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -174,3 +175,162 @@ def test_a_file_and_a_missing_folder_are_refused(pictures: Path, refused: Refuse
 def test_a_pipe_is_no_picture(pictures: Path, refused: Refused) -> None:
     os.mkfifo(pictures / "train" / "dog" / "9.png")
     refused(pictures, "images", 3, "train/dog/9.png", "is no file")
+
+
+def test_pictures_of_all_kinds_and_in_folders_within_are_read(tmp_path: Path) -> None:
+    kinds = ["png", "webp", "jfif", "JPE", "bmp", "tiff", "TIF", "gif"]
+    for kind in kinds:
+        paint(tmp_path / "train" / "a" / f"1.{kind}", "RGB", value=200)
+    paint(tmp_path / "train" / "a" / "deep" / "er" / "2.png", "RGB", value=200)
+    # Told by its content, whatever its name.
+    paint(tmp_path / "train" / "a" / "3.webp", "RGB", value=200)
+    (tmp_path / "train" / "a" / "3.webp").rename(tmp_path / "train" / "a" / "3.png")
+    paint(tmp_path / "test" / "a" / "1.png", "RGB")
+    raw = read(tmp_path, silent)
+    found = raw.splits["train"].columns["image"]
+    assert len(found) == len(kinds) + 2 and raw.check()[1] == ("a",)
+    np.testing.assert_allclose(found.astype(int), np.broadcast_to([200, 0, 0], found.shape), atol=6)
+    assert raw.notes == ["2 folders within a class's are taken as part of the class: train/a/deep, train/a/deep/er."]
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        {"train": "train", "test": "test"},
+        {"train": "Train", "test": "TEST", "validation": "Val"},
+        {"train": "training", "test": "testing", "validation": "valid"},
+        {"train": "train", "test": "test", "validation": "validation"},
+    ],
+)
+def test_splits_are_found_by_their_usual_names(tmp_path: Path, folders: dict[str, str]) -> None:
+    for number, name in enumerate(folders.values()):
+        paint(tmp_path / name / "a" / "0.png", value=number)
+    raw = read(tmp_path, silent)
+    assert {split: part.columns["image"].max() for split, part in raw.splits.items()} == dict(
+        zip(folders, range(3), strict=False)
+    )
+
+
+def test_two_folders_of_one_split_are_refused(pictures: Path, refused: Refused) -> None:
+    paint(pictures / "val" / "cat" / "0.png")
+    paint(pictures / "validation" / "cat" / "0.png")
+    refused(pictures, "images", 2, "val and validation", "keep one")
+
+
+def test_a_missing_test_split_names_what_is_there(pictures: Path, refused: Refused) -> None:
+    (pictures / "test").rename(pictures / "val")
+    refused(pictures, "images", 2, "train and test", "but has train, val")
+
+
+def test_what_is_left_out_is_named_once(pictures: Path) -> None:
+    for name in ("labels.csv", "train/cat/1.heic", "train/notes.txt", "train/dog/inner/x.npy", "test/dog/y", "val.txt", "z.svg"):
+        (pictures / name).parent.mkdir(exist_ok=True)
+        (pictures / name).write_text("no picture")
+    paint(pictures / "train" / "loose.png")
+    paint(pictures / "cover.png")
+    paint(pictures / "unsorted" / "1.png")
+    (pictures / "test" / "cat" / "0.png").unlink()
+    assert read(pictures, silent).notes == [
+        "7 files are no pictures by their names, left out: labels.csv, val.txt, z.svg, train/cat/1.heic, train/dog/inner/x.npy and 2 more.",
+        "2 pictures lie in no folder of a class, left out: cover.png, train/loose.png.",
+        "1 folder beside the splits is left out: unsorted.",
+        "1 folder within a class's is taken as part of the class: train/dog/inner.",
+        "The test split has no pictures of cat.",
+    ]
+
+
+def test_what_systems_write_is_passed_over_without_a_word(pictures: Path) -> None:
+    for folder in (pictures, pictures / "train", pictures / "train" / "cat", pictures / "test" / "dog"):
+        for name in (".DS_Store", "._0.png", "Thumbs.db", "desktop.ini", ".hidden.png"):
+            (folder / name).write_bytes(b"\0\x05\x16\x07")
+        for name in ("__MACOSX", ".ipynb_checkpoints", "@eaDir", ".git"):
+            (folder / name).mkdir()
+            (folder / name / "._0.png").write_bytes(b"\0\x05\x16\x07")
+            paint(folder / name / "1.png")
+    raw = read(pictures, silent)
+    assert (raw.notes, raw.classes, len(raw.splits["train"].labels)) == ([], ("cat", "dog"), 5)
+
+
+def test_links_are_followed_and_lead_in_no_circle(pictures: Path, tmp_path: Path, refused: Refused) -> None:
+    paint(tmp_path / "far" / "1.png", value=77)
+    (pictures / "train" / "far").symlink_to(tmp_path / "far")
+    (tmp_path / "far" / "back").symlink_to(pictures / "train")
+    (pictures / "train" / "cat" / "9.png").symlink_to(tmp_path / "far" / "1.png")
+    (pictures / "train" / "cat" / "round").symlink_to(pictures / "train" / "cat")
+    raw = read(pictures, silent)
+    assert raw.classes == ("cat", "dog", "far") and raw.splits["train"].columns["image"][3].max() == 77
+    (pictures / "train" / "dog" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    refused(pictures, "images", 3, "train/dog/gone.png", "is no file, or a link to none")
+
+
+def test_pictures_without_folders_of_classes_are_counted(tmp_path: Path, refused: Refused) -> None:
+    paint(tmp_path / "in" / "train" / "a" / "0.png")
+    paint(tmp_path / "in" / "test" / "0.png")
+    refused(tmp_path / "in", "images", 3, "test split is empty", "1 in no folder of a class", "test/CLASS/")
+    paint(tmp_path / "none" / "train" / "0.png")
+    paint(tmp_path / "none" / "test" / "0.png")
+    refused(tmp_path / "none", "images", 3, "no folders of classes", "train/CLASS/*.png")
+
+
+def test_turned_pictures_have_the_size_that_a_viewer_shows(pictures: Path, refused: Refused) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (4, 6), 33).save(pictures / "train" / "cat" / "9.png", exif=exif)
+    raw = read(pictures, silent)
+    assert raw.splits["train"].columns["image"][3].max() == 33
+    assert raw.notes == ["1 of 8 pictures is turned as the EXIF orientation says; it is train/cat/9.png."]
+    Image.new("L", (6, 4), 33).save(pictures / "train" / "cat" / "9.png", exif=exif)
+    refused(pictures, "images", 3, "train/cat/9.png", "4x6", "6x4", "one size")
+
+
+def strokes(folder: Path, colour: int, mode: str = "RGBA") -> Path:
+    """Two classes whose pictures differ by their alpha alone."""
+    for split in ("train", "test"):
+        for number, name in enumerate("ab"):
+            alpha = np.zeros((4, 6), np.uint8)
+            alpha[number] = 255
+            (folder / split / name).mkdir(parents=True)
+            pixels = np.stack([*[np.full((4, 6), colour, np.uint8)] * (len(mode) - 1), alpha], axis=-1)
+            Image.fromarray(pixels).save(folder / split / name / "0.png")
+    return folder
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize(("colour", "ground"), [(0, "white"), (90, "white"), (255, "black")])
+def test_transparent_pictures_lie_on_white_but_where_nothing_is_seen_on_it(
+    tmp_path: Path, mode: str, colour: int, ground: str
+) -> None:
+    raw = read(strokes(tmp_path, colour, mode), silent)
+    images = raw.splits["train"].columns["image"]
+    assert raw.ground == ground and images.shape == (2, 4, 6, len(mode) - 1)
+    assert images[0, 0].max() == colour and images[0, 1].min() == images[1, 0].max() == (255 if ground == "white" else 0)
+    (note,) = raw.notes
+    assert note.startswith(f"4 of 4 pictures are transparent and laid over {ground}") and "--ground" in note
+
+
+def test_the_chosen_ground_is_kept_and_what_is_hidden_on_it_is_said(tmp_path: Path) -> None:
+    raw = read(strokes(tmp_path, 0), silent, Choices(ground="black"))
+    assert raw.ground == "black" and raw.splits["train"].columns["image"].max() == 0
+    assert "4 of 4 pictures are of one colour now, for what they show is black too: see --ground" in "".join(raw.notes)
+    Image.new("RGBA", (6, 4), (9, 9, 9, 0)).save(tmp_path / "train" / "a" / "1.png")
+    raw = read(tmp_path, silent, Choices(ground="white"))
+    assert raw.ground == "white" and raw.splits["train"].columns["image"][1].min() == 255
+    assert [note.partition(";")[0] for note in raw.notes] == [
+        "5 of 5 pictures are transparent and laid over white",
+        "1 of 5 pictures is wholly transparent, so that all is white",
+    ]
+
+
+def test_an_alpha_that_hides_nothing_is_no_transparency(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / split / "a").mkdir(parents=True)
+        Image.new("RGBA", (6, 4), (1, 2, 3, 255)).save(tmp_path / split / "a" / "0.png")
+    raw = read(tmp_path, silent)
+    assert raw.notes == [] and raw.splits["train"].columns["image"][0, 0, 0].tolist() == [1, 2, 3]
+
+
+def test_grey_pictures_among_coloured_ones_are_said(pictures: Path) -> None:
+    paint(pictures / "train" / "dog" / "0.png", "RGB")
+    assert read(pictures, silent).notes == [
+        "6 of 7 pictures are grey and made a colour picture, for others have colours; the first is train/cat/0.png."
+    ]

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from service.datasets.choices import Choices
 from service.datasets.formats.parquet import read
 from service.datasets.importer import import_dataset
 from service.datasets.manifest import Manifest
@@ -76,6 +77,44 @@ def test_encoded_pictures_are_decoded(tmp_path: Path, struct: bool, mode: str, k
     raw = read(write(tmp_path / "p", {"image": column, "label": [0, 1]}), silent)
     assert [(f.name, f.shape, f.scale) for f in raw.check()[0]] == [("image", (4, 6, channels), 255.0)]
     assert abs(int(raw.splits["train"].columns["image"][1, 0, 0, 0]) - 200) <= 2
+
+
+@pytest.mark.parametrize("struct", [False, True])
+def test_encoded_pictures_are_taken_as_folders_of_pictures_are(tmp_path: Path, struct: bool) -> None:
+    exif, turned, laid = Image.Exif(), io.BytesIO(), io.BytesIO()
+    exif[0x0112] = 8
+    Image.fromarray(np.arange(24, dtype=np.uint8).reshape(6, 4)).save(turned, "PNG", exif=exif)
+    Image.new("RGBA", (6, 4), (0, 0, 0, 0)).save(laid, "WEBP", lossless=True, exact=True)
+    data = [picture(7), turned.getvalue(), picture(200, "RGB", kind="BMP")]
+
+    def column(pictures: list[bytes]) -> list[Any]:
+        return [{"bytes": one, "path": None} for one in pictures] if struct else pictures
+
+    folder = write(tmp_path / "p", {"image": column(data), "label": [0, 1, 0]}, image=column([laid.getvalue()] * 3))
+    raw = read(folder, silent)
+    assert raw.check()[0][0].shape == (4, 6, 3) and raw.ground == "white"
+    images = raw.splits["train"].columns["image"]
+    assert images[0, 0, 0].tolist() == [7, 7, 7] and images[2, 0, 0].tolist() == [200, 0, 0]
+    np.testing.assert_array_equal(images[1, ..., 1], np.rot90(np.arange(24).reshape(6, 4)))
+    assert raw.splits["test"].columns["image"].min() == 255
+    assert [note.partition(";")[0] for note in raw.notes] == [
+        "Column image: 1 of 6 pictures is turned as the EXIF orientation says",
+        "Column image: 3 of 6 pictures are transparent and laid over white (--ground black for the other)",
+        "Column image: 3 of 6 pictures are wholly transparent, so that all is white",
+        "Column image: 2 of 6 pictures are grey and made a colour picture, for others have colours",
+    ]
+    assert raw.notes[0].endswith("; it is train.parquet: row 1 of the column image.")
+    assert read(folder, silent, Choices(ground="black")).splits["test"].columns["image"].max() == 0
+
+
+def test_a_picture_that_lies_elsewhere_is_asked_for(tmp_path: Path, refused: Refused) -> None:
+    column = [{"bytes": picture(1), "path": "a.png"}, {"bytes": None, "path": "/data/b.png"}]
+    folder = write(tmp_path / "p", {"image": column, "label": [0, 1]})
+    refused(folder, "parquet", 3, "row 1 of the column image", "'/data/b.png'", "lies elsewhere", "embed_table_storage")
+    write(folder, {"image": [{"bytes": picture(1), "path": "a.png"}, {"bytes": None, "path": None}], "label": [0, 1]})
+    refused(folder, "parquet", 3, "row 1 of the column image", "an empty value")
+    write(folder, {"image": [{"other": 1.0}, {"other": 2.0}], "label": [0, 1]})
+    refused(folder, "parquet", 3, "row 0 of the column image", "struct<other: double>", "an encoded picture")
 
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.float32()), pa.list_(pa.float32(), 4), pa.large_list(pa.float32())])
@@ -171,7 +210,7 @@ def test_a_column_name_that_cannot_be_an_input_is_refused(tmp_path: Path, refuse
 
 def test_a_picture_of_another_size_is_named(tmp_path: Path, refused: Refused) -> None:
     data = [picture(1), picture(2, size=(6, 5))]
-    refused(write(tmp_path / "p", {"image": data, "label": [0, 1]}), "parquet", 3, "row 1", "(5, 6, 1)", "(4, 6, 1)")
+    refused(write(tmp_path / "p", {"image": data, "label": [0, 1]}), "parquet", 3, "row 1", "6x5", "row 0", "6x4", "one size")
 
 
 def test_labels_alone_are_no_examples(tmp_path: Path, refused: Refused) -> None:

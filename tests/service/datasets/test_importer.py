@@ -13,16 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from service.datasets import importer, list_datasets
 from service.datasets.catalogue import find_dataset
+from service.datasets.choices import Choices
 from service.datasets.importer import import_dataset
 from service.datasets.manifest import Manifest
-from service.errors import InvalidInput, StoreError, UnknownName
+from service.errors import Damaged, InvalidInput, StoreError, UnknownName
+from service.run_paths import DatasetPaths
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
 from service.storage.local import LocalStore
+from service.storage.records import to_bytes
 
 Refused = Callable[..., str]
 Arrays = dict[str, NDArray[Any]]
@@ -270,3 +274,35 @@ def test_a_source_may_go_once_it_is_imported(local_store: Store, small: str) -> 
     Path(small).unlink()
     shutil.rmtree(Path(small).parent / "scratch", ignore_errors=True)
     assert find_dataset(local_store, "small").splits["test"] == 5
+
+
+def test_the_ground_is_kept_and_decides_about_the_version(local_store: Store, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / "in" / split / "a").mkdir(parents=True)
+        Image.new("RGB", (6, 4), (9, 8, 7)).save(tmp_path / "in" / split / "a" / "0.png")
+
+    def imported(ground: str | None) -> Manifest:
+        made = import_dataset(local_store, "p", str(tmp_path / "in"), "images", choices=Choices(ground=ground))
+        assert find_dataset(local_store, "p") == made
+        return made
+
+    black, none, white = imported("black"), imported(None), imported("white")
+    assert [each.ground for each in (black, none, white)] == ["black", "white", "white"]
+    assert none.version == white.version != black.version and not white.notes
+
+
+def test_notes_and_the_ground_of_a_manifest_of_before_are_brought_up_to_date(local_store: Store, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / "in" / split / "a").mkdir(parents=True)
+        Image.new("RGB", (6, 4), (9, 8, 7)).save(tmp_path / "in" / split / "a" / "0.png")
+    made = import_dataset(local_store, "p", str(tmp_path / "in"), "images")
+    key = DatasetPaths("p", made.version).manifest
+    before = {name: value for name, value in made.document().items() if name not in ("ground", "notes")}
+    local_store.write(key, to_bytes(before))
+    assert (find_dataset(local_store, "p").ground, find_dataset(local_store, "p").notes) == ("", ())
+    (tmp_path / "in" / "a.txt").touch()
+    again = import_dataset(local_store, "p", str(tmp_path / "in"), "images")
+    assert again.ground == "white" and again.version == made.version and len(again.notes) == 1
+    local_store.write(key, to_bytes({**before, "ground": "purple"}))
+    with pytest.raises(Damaged):
+        find_dataset(local_store, "p")
