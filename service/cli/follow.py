@@ -34,6 +34,8 @@ CANCEL_SECONDS = 120.0
 REPEAT_SECONDS = 5.0
 """Between repeats of the wish to stop: a driver that was just starting may have missed it."""
 LISTEN_SECONDS = 0.1
+DEAF_SECONDS = 2.0
+"""After the second Ctrl-C (derived: what it starts takes less)."""
 SYSTEM_SECONDS = 27.0
 """After SIGTERM this process is gone by then (derived: its driver is after 25 s, and 30 s are the shortest common grace)."""
 EXIT_SECONDS = 30.0
@@ -51,11 +53,15 @@ class StoppedAtOnce(Cancelled):
 
 
 class Interrupts:
-    """Within it the first Ctrl-C is remembered in `since`, the second raises KeyboardInterrupt; SIGTERM is remembered in `terminated`."""
+    """Within it the first Ctrl-C is remembered in `since`, the second raises KeyboardInterrupt; SIGTERM is remembered in `terminated`.
+
+    Those that follow the second at once do nothing: they must not leave the driver half stopped.
+    """
 
     def __init__(self) -> None:
         self.since: float | None = None
         self.terminated: float | None = None
+        self._raised: float | None = None
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Interrupts":
@@ -70,10 +76,11 @@ class Interrupts:
         # No more than this: what it interrupts may hold any lock.
         if number == signal.SIGTERM:
             self.terminated = self.terminated or time.monotonic()
-        elif self.since is not None:
-            raise KeyboardInterrupt
-        else:
+        elif self.since is None:
             self.since = time.monotonic()
+        elif self._raised is None or time.monotonic() - self._raised > DEAF_SECONDS:
+            self._raised = time.monotonic()
+            raise KeyboardInterrupt
 
 
 @dataclass

@@ -252,9 +252,11 @@ class LocalStore(Store):
         if self._swept:
             return
         self._swept = True
+        # By the file system's clock, as leases: another machine's may be days behind this one's.
+        now = self.now()
         for path in folder.iterdir():
             with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS and not path.name.startswith("lock-"):
+                if now - path.stat().st_mtime > LEFTOVER_SECONDS and not path.name.startswith("lock-"):
                     path.unlink()
 
     @contextlib.contextmanager

@@ -56,13 +56,14 @@ class S3Store(Store):
     def _age(self, headers: Mapping[str, str]) -> float:
         """By one answer's own times, both of which are cut to whole seconds: the true age is at most a second less."""
         try:
-            times = [parsedate_to_datetime(headers[name]) for name in ("date", "last-modified")]
+            answered, written = (parsedate_to_datetime(headers[name]) for name in ("date", "last-modified"))
+            # Of a header that came twice the time is of no zone, and no difference to another.
+            return max(0.0, (answered - written).total_seconds() - 1.0)
         except (KeyError, ValueError, TypeError) as error:
             raise StoreError(
                 f"The store {self.url} does not say its time: what stands between this machine and the S3 server must leave the "
                 "headers Date and Last-Modified in its answers."
             ) from error
-        return max(0.0, (times[0] - times[1]).total_seconds() - 1.0)
 
     def now(self) -> float:
         told = self.server_time()

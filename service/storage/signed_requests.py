@@ -14,7 +14,7 @@ from urllib.parse import quote
 import urllib3.exceptions
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.exceptions import ConnectionError, HTTPClientError
+from botocore.exceptions import BotoCoreError
 from botocore.httpsession import URLLib3Session
 from botocore.session import Session
 from botocore.utils import get_environ_proxies
@@ -84,7 +84,8 @@ class SignedRequests:
                 return answer
             answer.raw.close()
             return None
-        except (HTTPClientError, ConnectionError):
+        except BotoCoreError:
+            # No connection, or credentials that cannot be fetched now.
             return None
 
 

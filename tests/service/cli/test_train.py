@@ -34,7 +34,7 @@ def drive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, local_store: Store, f
     return choose
 
 
-def interrupt_once(ready: Callable[[], object], times: int = 1) -> threading.Thread:
+def interrupt_once(ready: Callable[[], object], times: int = 1, pause: float = 0.3) -> threading.Thread:
     """Press Ctrl-C when `ready` says so, `times` times."""
 
     def press() -> None:
@@ -43,7 +43,7 @@ def interrupt_once(ready: Callable[[], object], times: int = 1) -> threading.Thr
             time.sleep(0.02)
         for _ in range(times):
             os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.3)
+            time.sleep(pause)
 
     thread = threading.Thread(target=press, daemon=True)
     thread.start()
@@ -107,10 +107,13 @@ def test_one_interrupt_saves_and_cancels(delayline: Delayline, drive: Drive, loc
     assert (resumed.code, resumed.document["state"]) == (0, "succeeded")
 
 
-def test_two_interrupts_stop_at_once(delayline: Delayline, drive: Drive, local_store: Store) -> None:
+@pytest.mark.parametrize(("times", "pause"), [(2, 0.3), (8, 0.06)], ids=["two", "impatient"])
+def test_two_interrupts_stop_at_once(delayline: Delayline, drive: Drive, local_store: Store, times: int, pause: float) -> None:
+    """And more of them do not leave the driver half stopped."""
     drive("stubborn")
     before = signal.getsignal(signal.SIGINT)
-    thread = interrupt_once(RunRecord(local_store, "fake").progress, times=2)
+    record = RunRecord(local_store, "fake")
+    thread = interrupt_once(record.progress, times, pause)
     began = time.monotonic()
     done = delayline(*TRAIN, "--json")
     thread.join()
@@ -118,6 +121,8 @@ def test_two_interrupts_stop_at_once(delayline: Delayline, drive: Drive, local_s
     assert done.document["state"] == "cancelled"
     assert time.monotonic() - began < 25
     assert signal.getsignal(signal.SIGINT) is before
+    with pytest.raises(ProcessLookupError):
+        os.kill(record.progress()["workers"][0]["pid"], 0)
 
 
 def test_a_wish_to_stop_that_a_starting_driver_missed_is_repeated(

@@ -3,6 +3,7 @@
 import errno
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from service.errors import Conflict, StoreError
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
+from service.storage.local import TEMPORARY
 
 MIB = 1024**2
 
@@ -151,3 +153,19 @@ def test_a_folder_that_cannot_be_made_is_said() -> None:
     with pytest.raises(StoreError, match="cannot be made there: choose another folder") as caught:
         open_store(Settings.load(store="/proc/nowhere")).write("a/b", b"c")
     assert caught.value.exit_code == 5
+
+
+def test_what_others_are_writing_is_not_taken_for_a_crashed_ones_by_a_clock_that_is_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the file system's clock alone, as leases are."""
+    opened(str(tmp_path)).write("a", b"content")
+    folder = tmp_path / TEMPORARY
+    fresh, old = folder / "12-ab", folder / "12-cd"
+    for path in (fresh, old):
+        path.write_bytes(b"half")
+    os.utime(old, (path.stat().st_atime, path.stat().st_mtime - 25 * 3600))
+    ahead = time.time() + 3 * 86400
+    monkeypatch.setattr(time, "time", lambda: ahead)
+    opened(str(tmp_path)).write("b", b"content")
+    assert fresh.exists() and not old.exists()
