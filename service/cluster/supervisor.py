@@ -93,7 +93,7 @@ class Supervisor:
     def leave(self) -> bool:
         """The system stops this process: tell the driver, which saves; False where the driver lives on without this process."""
         self._leaving = True
-        return self._next_start is None and self._handle.terminate()
+        return self._next_start is not None or self._exit_code is not None or self._handle.terminate()
 
     def _was_interrupted(self) -> bool:
         """Whether the system stopped the driver, which ended in good order and left the rest of the run to a next one."""

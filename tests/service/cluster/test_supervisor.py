@@ -87,7 +87,7 @@ def test_a_driver_that_waits_for_its_start_is_not_started_once_the_system_stops_
     while supervisor._next_start is None:
         assert supervisor.poll() is None
         time.sleep(0.02)
-    assert not supervisor.leave()
+    assert supervisor.leave()
     time.sleep(0.1)
     assert supervisor.poll() == 4
     assert len(submitted.state()["attempts"]) == 1
