@@ -1,6 +1,5 @@
 """What it means where no S3 server's answer came: connections, proxies, TLS, credentials, and answers of something else."""
 
-import os
 import re
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -21,6 +20,7 @@ from botocore.parsers import ResponseParserError
 from botocore.utils import get_environ_proxies
 
 from service.errors import CredentialsRefused, StoreError, StoreUnreachable
+from service.settings import process_environment
 from service.storage.location import S3Location
 from service.storage.s3_answers import NotS3, one_line, origin
 
@@ -93,7 +93,7 @@ def without_secrets(text: str, client: Any) -> str:
     signer = getattr(client, "_request_signer", None)
     found = getattr(signer, "_credentials", None)
     secrets = [getattr(found, "secret_key", None), getattr(found, "token", None)] if found else []
-    secrets += [os.environ.get(name) for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")]
+    secrets += [process_environment().get(name) for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")]
     for secret in secrets:
         # A shorter one is a word that a sentence may hold.
         if isinstance(secret, str) and len(secret) >= 8:
