@@ -7,6 +7,7 @@ import keras
 
 from jobs.models.user_code import describe, load_user_function, user_traceback
 from service.errors import InvalidInput, UserFailure
+from service.metric_names import higher_is_better
 from service.specs import TrainSpec
 from service.vocabulary import REFUSED_CALLBACKS
 
@@ -22,7 +23,7 @@ def make_callbacks(spec: TrainSpec, folder: str | None) -> list[keras.callbacks.
     for callback in callbacks:
         # Keras would look for the metric among those of compile(), which is never called here.
         if getattr(callback, "mode", None) == "auto" and isinstance(getattr(callback, "monitor", None), str):
-            callback.mode = "max" if "accuracy" in callback.monitor else "min"
+            callback.mode = "max" if higher_is_better(callback.monitor) else "min"
     return callbacks
 
 

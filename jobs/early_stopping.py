@@ -1,5 +1,6 @@
 """When a run stops before its last step, told from its history alone: a resumed run decides as one that never stopped."""
 
+from service.metric_names import higher_is_better
 from service.specs import EarlyStopping
 from service.storage.records import Document
 
@@ -8,7 +9,7 @@ DEFAULT = EarlyStopping(metric="val_loss")
 
 def lower_is_better(policy: EarlyStopping) -> bool:
     """Whether the policy's metric improves by falling."""
-    return policy.mode == "min" or (policy.mode == "auto" and "accuracy" not in policy.metric)
+    return policy.mode == "min" or (policy.mode == "auto" and not higher_is_better(policy.metric))
 
 
 def score_of(row: Document, policy: EarlyStopping | None) -> float | None:

@@ -32,16 +32,18 @@ class Evaluator:
     _built: bool = False
 
     def evaluate(self) -> dict[str, float]:
-        """Means over all examples: `loss` and each metric of the task."""
+        """Over all examples the means of `loss` and each metric of the task, and the further metrics that the spec asks for."""
         names = ("loss", *self.replica.metric_names)
-        totals = np.zeros(len(names) + 1, np.float64)
+        width = len(names) + 1
+        totals = np.zeros(width + self.replica.extra.width, np.float64)
         for features, labels, weights in self._calls():
             if not self._built:
                 longer()
             totals += self.replica.evaluate(features, labels, weights).astype(np.float64)
             self._built = True
             tick()
-        return {name: float(total / totals[-1]) for name, total in zip(names, totals, strict=False)}
+        means = {name: float(total / totals[width - 1]) for name, total in zip(names, totals, strict=False)}
+        return {**means, **self.replica.extra.results(totals[width:])}
 
     def _calls(self) -> Iterator[tuple[dict[str, NDArray[np.generic]], NDArray[np.int32], NDArray[np.float32]]]:
         # Every worker makes the same number of calls of the same shape; what is missing is padded and weighs nothing.

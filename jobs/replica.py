@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from jobs.averages import Averages
 from jobs.loss_scale import LossScale
+from jobs.metrics import ExtraMetrics
 from jobs.spaces import Space, WeightSpace
 from jobs.tasks import Task
 from jobs.tensors import Tensors
@@ -43,7 +44,8 @@ class Replica:
     """Model, optimizer and compiled functions; all workers hold the same values after each step.
 
     `inputs` turns the features of a batch into what the model takes; `scales` divides each feature's stored values.
-    `space` is what the optimizer works in, the model's weights if none is given. `weights` are those of the training examples.
+    `space` is what the optimizer works in, the model's weights if none is given. `weights` are those of the training examples; `extra`: further
+    metrics of evaluations.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Replica:
         inputs: Callable[[dict[str, Any]], Any],
         space: Space | None = None,
         weights: ExampleWeights | None = None,
+        extra: ExtraMetrics | None = None,
     ) -> None:
         self._model = model
         self.optimizer = optimizer
@@ -68,6 +71,7 @@ class Replica:
         self.task = task
         self._scales = scales
         self._inputs = inputs
+        self.extra = extra or ExtraMetrics((), 0)
         self._weights = weights or ExampleWeights()
         self._stream = global_stream()
         self._trainable = list(model.trainable_variables)
@@ -103,7 +107,8 @@ class Replica:
         return ChunkResult(sums=result[len(flags) :].reshape(-1, width), flags=result[: len(flags)])
 
     def evaluate(self, features: Mapping[str, Any], labels: Any, weights: Any) -> Floats:
-        """Sums of loss, metrics and weights over all workers' examples; shapes [batches, size, …]: [2 + metrics]."""
+        """Sums over all workers' examples, of shapes [batches, size, …], of loss, metrics and weights, [2 + metrics], and behind them of
+        the states of the further metrics, [extra.width]."""
         self.settle()
         result: Floats = self._evaluate(dict(features), labels, weights).numpy()
         return result
@@ -293,7 +298,7 @@ class Replica:
         return self._local(self._strategy.run(reduce, args=(vector,)))
 
     def _evaluate_chunk(self, features: dict[str, Any], labels: Any, weights: Any) -> Any:
-        total = tf.zeros([2 + len(self.metric_names)])
+        total = tf.zeros([2 + len(self.metric_names) + self.extra.width])
         for index in tf.range(tf.shape(labels)[0]):
             batch = {name: array[index] for name, array in features.items()}
             total += self._local(self._strategy.run(self._evaluate_batch, args=(batch, labels[index], weights[index])))
@@ -306,7 +311,8 @@ class Replica:
         values = [self.task.losses(labels, logits), *(metrics[name] for name in self.metric_names)]
         # A padded example may well give infinity: zero times that is not zero.
         summed = [tf.reduce_sum(tf.where(weights > 0, value, tf.zeros_like(value))) for value in values]
-        return tf.stack([*summed, tf.reduce_sum(weights)])
+        plain = tf.stack([*summed, tf.reduce_sum(weights)])
+        return tf.concat([plain, *self.extra.sums(labels, logits, weights)], axis=0)
 
     def _local(self, value: Any) -> Any:
         return self._strategy.experimental_local_results(value)[0]

@@ -23,6 +23,7 @@ from jobs.datasets.augmentation import make_augmenter
 from jobs.datasets.reading import example_bytes
 from jobs.evaluation import Evaluator
 from jobs.kept_model import keep_model
+from jobs.metrics import ExtraMetrics
 from jobs.milestones import Milestones
 from jobs.model_graph import model_graph
 from jobs.models import build_model, model_inputs, refuse_compiled_sums, synchronise_batch_normalisation
@@ -227,6 +228,7 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
         lambda features: model_inputs(model, features),
         space,
         examples.weights,
+        ExtraMetrics(spec.metrics, len(arrays.classes)),
     )
     share = NodeShare(place.cache / "checkpoints", place.neighbours)
     checkpoints = CheckpointStore(record, spec.checkpoint, record.label(place.attempt), fence, share=share)

@@ -12,6 +12,8 @@ from service.datasets import find_dataset
 from service.datasets.manifest import VALIDATION
 from service.errors import InvalidInput, UnknownName
 from service.generated import BitSequences, generated, is_bits_task
+from service.keras_arguments import CALLBACK_ARGUMENTS
+from service.metric_names import check_metrics, check_metrics_of
 from service.recipes.validation import nearest
 from service.specs import TrainSpec
 from service.storage.base import Store
@@ -71,6 +73,7 @@ def check_names(spec: TrainSpec, folder: Path) -> None:
         _check_bits(spec, made)
     _among(registered("tasks"), spec.task, "task")
     check_arguments(spec)
+    check_metrics(spec)
     for module in user_modules(spec):
         if not module_exists(module, folder):
             raise InvalidInput(
@@ -154,6 +157,7 @@ def check_dataset(spec: TrainSpec, store: Store) -> Document:
     """The dataset must exist and fill a batch; unless it has a validation split of its own, after the validation share is held out."""
     dataset = find_dataset(store, spec.dataset, spec.dataset_params)
     check_weights_of(spec, dataset)
+    check_metrics_of(spec, dataset.classes)
     examples = dataset.splits["train"]
     share = spec.evaluate.validation
     own = dataset.splits.get(VALIDATION, 0)
@@ -182,6 +186,7 @@ def check_dataset(spec: TrainSpec, store: Store) -> Document:
 
 def check_stopping(spec: TrainSpec) -> None:
     """What `early_stopping` goes by must be reported: it would do nothing. Of a run that exists nobody can change it any more."""
+    _check_monitors(spec)
     stopping = spec.early_stopping
     if stopping is None:
         return
@@ -190,13 +195,32 @@ def check_stopping(spec: TrainSpec) -> None:
             "early_stopping judges a run at its evaluations, and with evaluate.validation=0 there are none: "
             "use -s evaluate.validation=0.1, or leave early_stopping out."
         )
-    names = ("loss", *metrics_of(spec.task))
-    known = (*(f"val_{name}" for name in names), *names)
+    known = reported(spec)
     if stopping.metric not in known:
         raise InvalidInput(
             f"early_stopping.metric is {stopping.metric[:60]!r}, which no evaluation reports{nearest(stopping.metric, known)}: "
             f"use {', '.join(known)}."
         )
+
+
+def _check_monitors(spec: TrainSpec) -> None:
+    """What Keras' callbacks go by; Keras says nothing of a metric that never comes."""
+    known = reported(spec)
+    for callback in spec.callbacks:
+        default = CALLBACK_ARGUMENTS.get(callback.name, {}).get("monitor")
+        monitor = callback.arguments.get("monitor", default)
+        if default is not None and monitor not in known:
+            raise InvalidInput(
+                f"The callback {callback.name} goes by {str(monitor)[:60]!r}, which this run does not report"
+                f"{nearest(str(monitor), known)}: use monitor with {', '.join(known)}."
+            )
+
+
+def reported(spec: TrainSpec) -> tuple[str, ...]:
+    """The metrics that a run reports while it trains: at evaluations, where there are any, and in each row."""
+    names = ("loss", *metrics_of(spec.task))
+    evaluated = [f"val_{name}" for name in (*names, *spec.metrics)] if spec.evaluate.validation > 0 else []
+    return (*evaluated, *names)
 
 
 def metrics_of(task: str) -> tuple[str, ...]:

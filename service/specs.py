@@ -45,7 +45,7 @@ def _class_weights(value: Any) -> Any:
     if value is None or value == BALANCED:
         return value
     if not isinstance(value, dict) or not value:
-        raise ValueError(f"it must be {BALANCED} or numbers by class, such as {{0: 1, 7: 2.5}}, not {str(value)[:60]!r}")
+        raise ValueError(f"it must be {BALANCED} or numbers by class, such as {{cat: 1, dog: 2.5}}, not {str(value)[:60]!r}")
     for name, weight in value.items():
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
             raise ValueError(f"the weight of {str(name)[:60]!r} must be a finite number of at least 0, not {str(weight)[:60]!r}")
@@ -137,7 +137,7 @@ class EarlyStopping(Frozen):
 
     metric: str = "val_loss"
     mode: Literal["auto", "min", "max"] = "auto"
-    """auto: max for an accuracy, min for all else."""
+    """auto: min for a loss and what is no metric, max for an accuracy and the metrics of `metrics`."""
     patience: Annotated[int, Field(ge=0, le=MOST_PATIENCE)] = 3
     """Without end where a goal is given and this is not."""
     min_delta: Annotated[float, Field(ge=0)] = 0.0
@@ -190,6 +190,8 @@ class TrainSpec(Frozen):
     """`stream` reads the examples from the shards while it trains; `auto` does so for data that memory would not hold.
     Both give the same batches."""
     task: Annotated[str, Field(max_length=100)] = "classification"
+    metrics: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = ()
+    """Beside loss and accuracy, at evaluations and the test: `top_5` (or another number), `macro_f1`, `auc`; see service.metric_names."""
     optimizer: Named = Named(name="adam", learning_rate=0.001)  # type: ignore[call-arg]
     space: SpaceSpec = SpaceSpec()
     """`weight`, or `target`, or a mapping with the keys of target space."""

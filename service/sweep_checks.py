@@ -101,8 +101,9 @@ def _check_metric(sweep: SweepSpec, specs: list[TrainSpec]) -> None:
     """Every trial must report the metric, at each evaluation where trials may be stopped."""
     for spec in specs:
         names = ["loss", *metrics_of(spec.task)]
-        validated = [f"val_{name}" for name in names] if spec.evaluate.validation > 0 else []
-        known = [*names, *validated, *(f"test_{name}" for name in names)]
+        evaluated = [*names, *spec.metrics]
+        validated = [f"val_{name}" for name in evaluated] if spec.evaluate.validation > 0 else []
+        known = [*names, *validated, *(f"test_{name}" for name in evaluated)]
         if sweep.metric not in known:
             hint = "; it needs evaluate.validation above 0" if sweep.metric.startswith("val_") and not validated else ""
             raise InvalidInput(

@@ -66,7 +66,7 @@ def _masked_but(values: dict[str, Any], own: Sequence[str]) -> dict[str, Any]:
 
 def _is_plain(spec: TrainSpec) -> bool:
     """Whether a step is the model's forward and backward pass and the optimizer's, in float32, on data in memory."""
-    extras = (spec.callbacks, spec.augment, spec.freeze, spec.init_from, spec.class_weight, spec.sample_weight)
+    extras = (spec.callbacks, spec.augment, spec.freeze, spec.init_from, spec.class_weight, spec.sample_weight, spec.metrics)
     return (
         not any(extras)
         and spec.input != "stream"

@@ -104,10 +104,18 @@ def _speed(run: RunFacts) -> float | None:
     return breakdown.examples_per_second if breakdown else None
 
 
+def _asked(name: str) -> tuple[str, Callable[[RunFacts], Any], Callable[[Any], str], Any]:
+    """A row of a metric that a spec asked for."""
+    label = name.replace("val_", "validation ", 1).replace("test_", "test ", 1)
+    return label, lambda run: run.metrics.get(name), lambda value: metric(name, value), max
+
+
 def results(runs: list[RunFacts]) -> tuple[list[tuple[str, list[str]]], dict[str, set[int]]]:
     """A row of texts for each figure, and in which columns it is best; figures that no run has are left out."""
     rows, best = [], {}
-    for label, read, write, better in _RESULTS:
+    names = [name for run in runs for name in run.metrics if name.startswith(("test_", "val_"))]
+    asked = [name for name in dict.fromkeys(names) if not name.endswith(("accuracy", "loss"))]
+    for label, read, write, better in [*_RESULTS[:3], *map(_asked, asked), *_RESULTS[3:]]:
         values = [read(run) for run in runs]
         if all(value is None for value in values):
             continue

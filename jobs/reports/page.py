@@ -93,6 +93,8 @@ def tiles(facts: RunFacts) -> list[tuple[str, str]]:
         ("training accuracy", "accuracy"),
     ]
     found = [(label, words.metric(name, facts.metrics[name])) for label, name in shown if name in facts.metrics]
+    further = [name for name in facts.metrics if name.startswith("test_") and name not in ("test_accuracy", "test_loss")]
+    found += [(name.replace("_", " "), words.metric(name, facts.metrics[name])) for name in further]
     if chance := facts.model.get("chance"):
         found.append(("chance", words.percent(chance)))
     if facts.model:

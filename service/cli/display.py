@@ -143,7 +143,8 @@ def _pace(progress: dict[str, Any]) -> list[str]:
 
 def _metrics(progress: dict[str, Any]) -> str:
     metrics = progress.get("metrics") or {}
-    return figures(metrics, _FIGURES) or figures(metrics)
+    more = [name for name in metrics if name.startswith("val_") and name not in _FIGURES]
+    return figures(metrics, [*_FIGURES, *more]) or figures(metrics)
 
 
 def _of(noun: str, progress: dict[str, Any], done: str, total: str) -> str:

@@ -247,9 +247,9 @@ def result_line(run: Document) -> str:
     metrics = run["metrics"]
     if run["kind"] == "sweep":
         return _sweep_line(run)
-    tests = [name for name in ("test_accuracy", "test_loss") if name in metrics] or [
-        name for name in metrics if name.startswith("test_")
-    ]
+    tested = [name for name in metrics if name.startswith("test_")]
+    tests = [name for name in ("test_accuracy", "test_loss") if name in tested]
+    tests += [name for name in tested if name not in tests]
     parts = [f"run {run['id']} {run['state']}"]
     if run.get("started") and run.get("finished"):
         parts[0] += f" in {duration(run['finished'] - run['started'])}"

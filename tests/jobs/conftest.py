@@ -55,6 +55,7 @@ def make_replica() -> Callable[..., Any]:
         total_steps: int = 100,
         realisation: Any = None,
         weights: Any = None,
+        extra: Any = None,
     ) -> Replica:
         keras.utils.set_random_seed(spec.seed)
         model = build()
@@ -70,6 +71,8 @@ def make_replica() -> Callable[..., Any]:
         def inputs(features: dict[str, Any]) -> Any:
             return model_inputs(model, features)
 
-        return Replica(spec, tf.distribute.get_strategy(), model, optimizer, task_for(spec), {"x": scale}, inputs, space, weights)
+        return Replica(
+            spec, tf.distribute.get_strategy(), model, optimizer, task_for(spec), {"x": scale}, inputs, space, weights, extra
+        )
 
     return make

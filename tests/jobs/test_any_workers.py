@@ -12,6 +12,7 @@ PROGRAM = """
 import contextlib, json, pickle, sys
 from pathlib import Path
 import keras, numpy as np
+from jobs.metrics import ExtraMetrics
 from jobs.weights import ExampleWeights
 from jobs.models import synchronise_batch_normalisation
 from jobs.optimizers import make_optimizer, set_precision
@@ -48,7 +49,10 @@ def train(case):
         optimizer.build(model.trainable_variables)
     draw_differently(model, rank)
     weights = ExampleWeights(np.array([0.2, 1, 5], np.float32), "w") if case.get("weighted") else None
-    replica = Replica(spec, strategy, model, optimizer, task_for(spec), {"x": 1.0}, lambda features: features["x"], None, weights)
+    replica = Replica(spec, strategy, model, optimizer, task_for(spec), {"x": 1.0}, lambda features: features["x"], None, weights,
+                      ExtraMetrics(["top_2", "macro_f1", "auc"] if case.get("weighted") else [], CLASSES))
+    ones = np.ones_like(column[:3, share])
+    judged = replica.evaluate({"x": features[:3, share]}, labels[:3, share], ones).astype(np.float64)
     x = features.copy()
     # Of the last worker's examples alone, whatever their number.
     x[case.get("large", []), -1] *= 1e4
@@ -61,7 +65,7 @@ def train(case):
         scales.append([float(number) for number in numbers(own)])
     names = [variable.path.split("/", 1)[-1] for variable in optimizer.variables]
     return {"before": before, "after": numbers(model.variables), "optimizer": numbers(optimizer.variables), "names": names,
-            "sums": np.concatenate(sums), "scales": scales}
+            "sums": np.concatenate(sums), "scales": scales, "judged": judged}
 
 cases = json.loads((folder / "cases.json").read_text())
 out = {name: train(case) for name, case in cases.items()}
@@ -99,6 +103,9 @@ def assert_alike(alone: dict[str, Any], ranks: list[dict[str, Any]], cases: dict
         change = max(np.abs(a - b).max() for a, b in zip(one["after"], one["before"], strict=True))
         apart = max(np.abs(a - b).max() for a, b in zip(one["after"], lead["after"], strict=True))
         assert change > 0, name
+        assert all((rank[name]["judged"] == lead["judged"]).all() for rank in ranks), name
+        # Behind the loss there are counts, which are exact.
+        assert (lead["judged"][1:] == one["judged"][1:]).all(), name
         assert apart <= TOLERANCE[case["precision"]] * change, (name, apart / change)
         assert lead["scales"] == one["scales"], name
         assert lead["names"] == one["names"], name

@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from jobs.evaluation import BATCH, BATCHES_A_CALL, Evaluator
+from jobs.metrics import ExtraMetrics
 
 
 class Recorder:
     """In the replica's place: the loss of an example is its first feature, its accuracy whether the label is even."""
 
     metric_names = ("accuracy",)
+    extra = ExtraMetrics((), 0)
 
     def __init__(self) -> None:
         self.shapes: list[tuple[int, ...]] = []

@@ -13,6 +13,7 @@ from markupsafe import escape
 
 from jobs import ring, worker
 from jobs.checkpoints import CheckpointStore, Snapshot
+from jobs.early_stopping import score_of
 from jobs.finished_model import finished_run
 from jobs.groups import InProcess
 from jobs.reports.facts import gather
@@ -179,8 +180,12 @@ def test_examples_are_weighted_by_class_and_column_and_the_model_gets_no_weights
     manifest = import_dataset(local_store, "w", str(tmp_path / "w.npz"), "npz")
     assert manifest.notes == ("sample_weight is 1 for all examples of test, which have none",)
     keys = {"training_examples": None, "batch": 16, "dataset": "w", "epochs": 1}
-    run = make_run("w", **keys, sample_weight="sample_weight", class_weight="balanced")
+    more = {"metrics": ["macro_f1", "auc"], "early_stopping": {"metric": "val_auc"}}
+    run = make_run("w", **keys, **more, sample_weight="sample_weight", class_weight="balanced")
     record = trained(run)
+    metrics = record.state()["metrics"]
+    assert {"val_macro_f1", "val_auc", "test_macro_f1", "test_auc"} <= set(metrics)
+    assert score_of(record.history()[-1], record.spec().early_stopping) == -metrics["val_auc"]
     counts = np.array(gather(record).model["counts"]["by_class"])
     assert [feature.name for feature in finished_run(record, "to look at").dataset.features] == ["x"]
     (said,) = (event["message"] for event in record.events() if event["event"] == "weighted")
