@@ -18,10 +18,13 @@ def check_keras_file(path: Path, name: str) -> None:
     check_archive(path, name)
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
+            # Keras itself writes arrays as they are.
             if info.filename.endswith(".h5"):
                 with archive.open(info) as stream, h5py.File(stream, "r") as weights:
-                    # Keras itself writes arrays as they are.
                     check_unpacked(_bytes_of_arrays(weights), info.file_size, f"{name}: {info.filename}")
+            elif info.filename.endswith(".npz"):
+                with archive.open(info) as stream, zipfile.ZipFile(stream) as inner:
+                    check_unpacked(sum(each.file_size for each in inner.infolist()), info.file_size, f"{name}: {info.filename}")
 
 
 def _bytes_of_arrays(group: Any) -> int:
