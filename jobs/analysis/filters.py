@@ -37,6 +37,8 @@ def first_layer(model: keras.Model, shape: Any) -> FirstLayer | str:
     """The first layer with weights of a model for images of `shape`; a sentence where its weights are no pictures."""
     if not is_picture(shape):
         return "The examples are not pictures of one or three channels."
+    if not getattr(model, "inputs", None):
+        return "The model's layers cannot be told apart: it is built while it is called."
     for layer in model.layers:
         if type(layer).__name__ in _PASSED_OVER and not layer.trainable_variables:
             continue

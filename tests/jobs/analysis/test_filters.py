@@ -24,6 +24,20 @@ def model(*inner: Any, shape: tuple[int, ...] = SHAPE) -> keras.Model:
     return keras.Sequential([keras.Input(shape), *inner, layers.Dense(4)])
 
 
+class Subclassed(keras.Model):
+    def __init__(self) -> None:
+        super().__init__()
+        self.flatten, self.dense = layers.Flatten(), layers.Dense(4)
+
+    def call(self, x: Any) -> Any:
+        return self.dense(self.flatten(x))
+
+
+def called(model: keras.Model) -> keras.Model:
+    model(np.zeros((1, *SHAPE), np.float32))
+    return model
+
+
 @pytest.mark.parametrize("before", [[], [layers.Rescaling(0.5)], [layers.ZeroPadding2D(1)]])
 def test_a_convolutions_filters(before: list[Any]) -> None:
     made = model(*before, layers.Conv2D(5, 3, name="seen"), layers.Flatten())
@@ -52,6 +66,7 @@ def test_a_dense_layers_weights_are_pictures_of_the_input() -> None:
         (lambda: model(layers.Reshape((120, 3)), layers.LSTM(3)), SHAPE, "a LSTM"),
         (lambda: model(layers.Conv2D(3, 3), layers.Flatten(), shape=(9, 9, 5)), (9, 9, 5), "not pictures"),
         (lambda: model(layers.BatchNormalization(), layers.Flatten()), SHAPE, "a BatchNormalization"),
+        (lambda: called(Subclassed()), SHAPE, "built while it is called"),
     ],
 )
 def test_others_are_left_out_with_a_reason(made: Any, shape: tuple[int, ...], reason: str) -> None:
