@@ -3,8 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
@@ -13,18 +12,18 @@ from numpy.typing import NDArray
 
 from jobs.agreement import Agreement
 from jobs.analysis import Subject, analyse, describe_attempt
-from jobs.batches import BatchFeeder, BatchPlan, choose_examples, split_validation
+from jobs.batches import BatchFeeder
 from jobs.callback_state import CallbackStates
 from jobs.callbacks import make_callbacks, observes_batches
 from jobs.checkpoints import CheckpointStore, Snapshot
 from jobs.course import Course, Judge, LoopState, judged, latest_metrics
-from jobs.datasets import Arrays, load_arrays
+from jobs.datasets import Arrays
 from jobs.datasets.augmentation import make_augmenter
 from jobs.datasets.reading import example_bytes
 from jobs.evaluation import Evaluator
+from jobs.examples import Examples, Place, load_examples
 from jobs.kept_model import keep_model
 from jobs.metrics import ExtraMetrics
-from jobs.milestones import Milestones
 from jobs.model_graph import model_graph
 from jobs.models import build_model, model_inputs, refuse_compiled_sums, synchronise_batch_normalisation
 from jobs.models.remarks import Built, remarks
@@ -35,47 +34,18 @@ from jobs.replica import Replica
 from jobs.ring import Guard, form_ring
 from jobs.spaces.realisation import make_space
 from jobs.stall import longer, tick
-from jobs.tasks import Task, task_for
+from jobs.tasks import task_for
 from jobs.training_loop import TrainingLoop
 from jobs.transfer import freeze_layers, start_from
 from jobs.variables import assign_variables, draw_differently
 from jobs.watchers import GoesOn, LeadWatcher, SilentWatcher
-from jobs.weights import ExampleWeights, check_weights, make_weights
+from jobs.weights import check_weights
 from service.container import UNLIMITED
 from service.errors import Damaged, InfrastructureFailure, NotFound
 from service.machine import this_machine
 from service.specs import TrainSpec
 from service.storage.records import Document, RunRecord
 from service.weights import weights_of
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where this worker stands in its attempt."""
-
-    rank: int
-    workers: int
-    attempt: int
-    folder: str
-    dataset_version: str | None
-    ring_timeout: float
-    cache: Path
-    cache_bytes: int
-    neighbours: int = 1
-    """Workers on this one's node, itself among them."""
-
-
-@dataclass(frozen=True)
-class Examples:
-    """A run's data, and how it is divided: batches of training examples by the plan, the rows that are held out."""
-
-    arrays: Arrays
-    plan: BatchPlan
-    validation_rows: np.ndarray
-    """Rows of `arrays.held_out`."""
-    milestones: Milestones
-    weights: ExampleWeights = field(default_factory=ExampleWeights)
-    """Of the training examples."""
 
 
 @dataclass
@@ -233,33 +203,6 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
     share = NodeShare(place.cache / "checkpoints", place.neighbours)
     checkpoints = CheckpointStore(record, spec.checkpoint, record.label(place.attempt), fence, share=share)
     return Session(spec, place, record, checkpoints, examples, strategy, replica, *seen)
-
-
-def load_examples(spec: TrainSpec, place: Place, record: RunRecord, task: Task) -> Examples:
-    """Load the run's data and divide it; raise BadData for labels that the task cannot have."""
-    arrays = load_arrays(
-        spec, record.store, place.dataset_version, place.cache, place.cache_bytes, place.neighbours, task.check_labels
-    )
-    if not arrays.streamed:
-        task.check_labels(arrays.train_labels, len(arrays.classes))
-        task.check_labels(arrays.test_labels, len(arrays.classes))
-    share = spec.evaluate.validation
-    if arrays.validation_labels is not None:
-        share = 0.0
-        if not arrays.streamed:
-            task.check_labels(arrays.validation_labels, len(arrays.classes))
-    training_rows, validation_rows = split_validation(spec.seed, len(arrays.train_labels), share)
-    if arrays.validation_labels is not None:
-        validation_rows = np.arange(len(arrays.validation_labels))
-    if spec.training_examples is not None:
-        training_rows = choose_examples(spec.seed, training_rows, arrays.train_labels, spec.training_examples)
-    plan = BatchPlan(training_rows, spec.batch, spec.seed, place.rank, place.workers, arrays.layout)
-    weights = ExampleWeights(column=spec.sample_weight)
-    if spec.class_weight is not None:
-        weights = make_weights(spec, np.asarray(arrays.train_labels)[training_rows], arrays.classes)
-    if spec.sample_weight is not None and not arrays.streamed:
-        check_weights(spec.sample_weight, np.asarray(arrays.train[spec.sample_weight])[training_rows], training_rows)
-    return Examples(arrays, plan, validation_rows, Milestones(spec, plan.steps_per_epoch), weights)
 
 
 def draw(session: Session) -> bytes:

@@ -110,7 +110,8 @@ def _run(
         # By itself TensorFlow takes all of a GPU's memory.
         os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
     import jobs.lean_keras  # noqa: F401
-    from jobs.session import Place, run_session
+    from jobs.examples import Place
+    from jobs.session import run_session
 
     spec = TrainSpec.model_validate(config.spec)
     version = record.submission().get("dataset_version")

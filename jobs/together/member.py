@@ -14,10 +14,11 @@ from jobs.batches import BatchFeeder
 from jobs.callback_state import CallbackStates
 from jobs.checkpoints import CheckpointStore
 from jobs.course import Course, LoopState
+from jobs.examples import Examples, Place, load_examples
 from jobs.logs import LOG, LogShipper
 from jobs.models import make_model
 from jobs.pace import Pace
-from jobs.session import Examples, Place, Session, load_examples, restore
+from jobs.session import Session, restore
 from jobs.spaces import Space
 from jobs.spaces.realisation import make_space
 from jobs.tensors import Tensors
