@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--top", type=int, default=1, help="how many classes to name, the likeliest first")
     add_trust_folder(parser)
     add_common_options(parser)
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="pictures or .npz")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="pictures, .npz, CSV or Parquet")
     arguments = parser.parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

@@ -21,6 +21,8 @@ NOT_MADE = "The run did not write it: it was made by another version of Delaylin
 MOST_OF_A_PICTURE = 200
 """Classes up to which the whole matrix is a picture, a pixel or more for each cell; of more the most confused are drawn."""
 LEFT_OUT = "The pictures are left out: with them the page would be larger than 3 MB."
+MOST_COLUMNS = 40
+"""Of a feature that are named."""
 
 
 def learning(facts: RunFacts) -> Section:
@@ -200,7 +202,7 @@ def data(facts: RunFacts) -> list[tuple[str, str]]:
     """What the run was trained on."""
     manifest, counts = facts.data, facts.model.get("counts") or {}
     features = manifest.get("features") or facts.model.get("features") or []
-    shapes = ", ".join(f"{f['name']} {'×'.join(map(str, f['shape']))} {f['dtype']}" for f in features)
+    shapes = ", ".join(f"{f['name']} {'×'.join(map(str, f['shape']))} {f['dtype']}{_columns(f)}" for f in features)
     classes = manifest.get("classes") or facts.model.get("classes") or []
     rows = [
         ("dataset", f"{manifest['name']}, version {manifest['version']}"),
@@ -219,6 +221,13 @@ def data(facts: RunFacts) -> list[tuple[str, str]]:
         ("source", str(manifest.get("source") or "")),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _columns(feature: Document) -> str:
+    """What each number of a feature is, in brackets, where they have names."""
+    names = feature.get("columns") or []
+    more = f" and {len(names) - MOST_COLUMNS} more" if len(names) > MOST_COLUMNS else ""
+    return f" ({', '.join(short(str(name), LONGEST_NAME) for name in names[:MOST_COLUMNS])}{more})" if names else ""
 
 
 def _spread(counts: Document, own_validation: bool) -> str:

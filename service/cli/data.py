@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 
 LINE_SECONDS = 5.0
+MOST_COLUMNS = 40
+"""Of a feature that `data show` names."""
 Dataset = Annotated[str, typer.Argument(metavar="NAME", help="A dataset's name, or name@version.", autocompletion=dataset_names)]
 
 
@@ -38,7 +40,8 @@ def import_(
         typer.Option("--from", metavar="DIR|URL", help="Where the original files are; a known dataset has an address."),
     ] = None,
     format_name: Annotated[
-        str | None, typer.Option("--format", metavar="FORMAT", help="cifar, idx, images, npz or parquet.")
+        str | None,
+        typer.Option("--format", metavar="FORMAT", help="cifar, csv, idx, images, npz or parquet (also Hugging Face's folders)."),
     ] = None,
     features: Annotated[
         str | None, typer.Option("--features", metavar="A,B", help="The columns that are features, in this order.")
@@ -104,6 +107,11 @@ def show(name: Dataset, store: StoreUrl = None, as_json: AsJson = False) -> None
         print(
             f"  {feature.name}: {feature.dtype} {'x'.join(map(str, feature.shape)) or 'one number'}, divided by {feature.scale:g}"
         )
+        if feature.columns:
+            more = (
+                f" and {len(feature.columns) - MOST_COLUMNS} more (--json has all)" if len(feature.columns) > MOST_COLUMNS else ""
+            )
+            print(f"    in this order: {', '.join(feature.columns[:MOST_COLUMNS])}{more}")
     print(f"  classes: {', '.join(manifest.classes[:20])}{' …' if len(manifest.classes) > 20 else ''}")
     print(f"  source: {manifest.source}")
     for note in manifest.notes:

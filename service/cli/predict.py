@@ -22,7 +22,8 @@ def predict(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE...", help="PNG, JPEG, WebP, BMP, TIFF, GIF or .npz files (the array x, or the feature's name)."
+            metavar="FILE...",
+            help="PNG, JPEG, WebP, BMP, TIFF, GIF, .npz (the array x, or the feature's name), CSV or Parquet files (columns by their names).",
         ),
     ],
     top: Annotated[int, typer.Option(metavar="K", min=1, help="Name the K likeliest classes.")] = 1,

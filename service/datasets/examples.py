@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from service.datasets.example_rows import READERS, read_rows
 from service.datasets.formats.npz import read_arrays
 from service.datasets.manifest import Feature
 from service.datasets.pictures import READ, SUFFIXES, Picture, Refused, decode, is_grey, open_picture
 from service.datasets.viewer import DEFAULT_GROUND, other_ground
 from service.errors import BadData, InvalidInput
 
-GIVE = f"give {READ} pictures or .npz files"
+GIVE = f"give {READ} pictures, .npz, CSV or Parquet files"
 MOST_BYTES = 2 * 1024**3
 """Of one file unpacked (assumed: more than anybody classifies at once)."""
 
@@ -48,6 +49,8 @@ def read_examples(path: Path, features: tuple[Feature, ...], ground: str = "") -
         return _picture(path, features, ground)
     if suffix == ".npz":
         return _arrays(path, features)
+    if suffix in READERS:
+        return Examples(str(path), *read_rows(path, features))
     raise BadData(f"{path} is no file that can be classified: {GIVE}.")
 
 
@@ -137,7 +140,13 @@ def _arrays(path: Path, features: tuple[Feature, ...]) -> Examples:
         )
     if 0 in counts.values():
         raise BadData(f"{path} holds no examples.")
-    return Examples(str(path), columns)
+    return Examples(str(path), columns, tuple(_order(feature) for feature in features if feature.columns))
+
+
+def _order(feature: Feature) -> str:
+    """What the numbers of an array without names were taken for."""
+    more = f" and {len(feature.columns) - 20} more" if len(feature.columns) > 20 else ""
+    return f"took {feature.name} as {', '.join(feature.columns[:20])}{more}, in this order"
 
 
 def _shaped(path: Path, name: str, array: NDArray[Any], feature: Feature) -> NDArray[Any]:

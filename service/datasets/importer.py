@@ -24,13 +24,14 @@ from service.datasets.load import verify_dataset
 from service.datasets.manifest import Feature, Manifest, Shard
 from service.datasets.raw import RawDataset
 from service.datasets.shards import encode_into, encoded_bytes, rows_per_shard
+from service.datasets.values import check_values
 from service.errors import Damaged, DelaylineError, InvalidInput, NotFound, StoreError, StoreUnreachable
 from service.generated import BITS
 from service.names import check_label
 from service.run_paths import DATASETS, DatasetPaths
 from service.scratch import ScratchFolder
 from service.storage.base import Store
-from service.storage.records import from_bytes, to_bytes
+from service.storage.records import Document, from_bytes, to_bytes
 
 WRITERS = 4
 """Shards that are encoded and on their way at a time."""
@@ -87,6 +88,7 @@ def import_dataset(
         raw.classes = KNOWN[name].classes
     raw.complete_weights()
     features, classes = raw.check()
+    check_values(raw, features, classes, choices.allow_nan)
     origin = "its public address" if source is None else shown(source) if "://" in source else source
     return _write(store, name, raw, features, classes, origin, report)
 
@@ -204,6 +206,13 @@ def _sweep(store: Store, name: str, version: str) -> None:
             store.delete_prefix(root)
 
 
+def _described(feature: Feature) -> Document:
+    """What a digest holds of a feature: of one without names what it held before there were any."""
+    names = {"columns": feature.columns, "one_hot": feature.one_hot}
+    plain = {"name": feature.name, "dtype": feature.dtype, "shape": feature.shape, "scale": feature.scale}
+    return {**plain, **{key: value for key, value in names.items() if value}}
+
+
 def _digest(raw: RawDataset, features: tuple[Feature, ...], classes: tuple[str, ...]) -> str:
     """Twelve hex digits of a digest over everything that training sees; blocks are hashed side by side."""
     arrays: list[NDArray[Any]] = []
@@ -215,7 +224,7 @@ def _digest(raw: RawDataset, features: tuple[Feature, ...], classes: tuple[str, 
     blocks = [view[first : first + HASHED_AT_ONCE] for view in views for first in range(0, len(view), HASHED_AT_ONCE)]
     head = json.dumps(
         [
-            [vars(feature) for feature in features],
+            list(map(_described, features)),
             classes,
             {split: len(part.labels) for split, part in raw.splits.items()},
             # Decides about pictures to come, even where none of these is transparent. White is what went without saying before.

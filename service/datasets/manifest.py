@@ -16,6 +16,10 @@ FEATURE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 """A name becomes a column, a file of the cache and an input of the network."""
 
 
+OneHot = tuple[str, tuple[str, ...]]
+"""A column and its texts."""
+
+
 @dataclass(frozen=True)
 class Feature:
     """One array of each example. `scale` divides stored values for training: 255 for uint8 images, 1 for floats."""
@@ -24,6 +28,19 @@ class Feature:
     dtype: str
     shape: tuple[int, ...]
     scale: float = 1.0
+    columns: tuple[str, ...] = ()
+    """What each number of a row is called, in their order; empty where they have no names."""
+    one_hot: tuple[OneHot, ...] = ()
+    """Columns of texts of which each number is one text's 0 or 1, called COLUMN=TEXT in `columns`."""
+
+    def document(self) -> Document:
+        """As it stands in the store; what has no names is as it was before there were any."""
+        described: Document = {"name": self.name, "dtype": self.dtype, "shape": list(self.shape), "scale": self.scale}
+        if self.columns:
+            described["columns"] = list(self.columns)
+        if self.one_hot:
+            described["one_hot"] = {column: list(texts) for column, texts in self.one_hot}
+        return described
 
 
 def example_bytes(features: tuple[Feature, ...]) -> int:
@@ -83,7 +100,7 @@ class Manifest:
         return {
             "name": self.name,
             "version": self.version,
-            "features": [{"name": f.name, "dtype": f.dtype, "shape": list(f.shape), "scale": f.scale} for f in self.features],
+            "features": [feature.document() for feature in self.features],
             "classes": list(self.classes),
             "splits": dict(self.splits),
             "shards": [vars(shard) for shard in self.shards],
@@ -137,7 +154,12 @@ def _feature(document: dict[str, Any]) -> Feature:
     name, dtype, scale = document["name"], document["dtype"], float(document["scale"])
     if not FEATURE_NAME.fullmatch(name) or dtype not in STORED_TYPES or not 0 < scale < math.inf:
         raise ValueError("no feature")
-    return Feature(name, dtype, tuple(map(_count, document["shape"])), scale)
+    shape = tuple(map(_count, document["shape"]))
+    columns = tuple(map(_text, document.get("columns", ())))
+    if columns and shape != (len(columns),):
+        raise ValueError("names of other numbers")
+    one_hot = tuple((_text(column), tuple(map(_text, texts))) for column, texts in document.get("one_hot", {}).items())
+    return Feature(name, dtype, shape, scale, columns, one_hot)
 
 
 def _shard(document: dict[str, Any]) -> Shard:

@@ -1,6 +1,7 @@
 """Parquet files from outside, read piece by piece: a few bytes can repeat a value until the memory is full."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from service.datasets.unpacked import RATIO, check_unpacked, most_unpacked
+from service.datasets.written_schema import index_columns
+from service.errors import BadData
 
 MOST_ROWS = 65536
 """That are read at a time, as Arrow itself does."""
+BUFFER = 64 * 1024
+"""Bytes of a column that are read at a time to see its first page (assumed)."""
 PIECE = 16 * 1024**2
 """Bytes that are read at a time of a file whose texts may be repeated, and a quarter of what its size allows (assumed)."""
 
@@ -28,6 +33,8 @@ class Tables:
     """Each file's name and its number of rows."""
     packed: int
     """The bytes of all files."""
+    index: tuple[str, ...] = ()
+    """Columns that one of the files says are the index of a pandas table."""
 
     def place(self, row: int) -> str:
         """Where a row stands: its file, and its number there, from 0."""
@@ -41,6 +48,7 @@ class Tables:
 def read_file(path: Path) -> pa.Table:
     """A file's rows; raise BadData for one that holds far more than its size, Arrow's own errors for a damaged one."""
     packed = path.stat().st_size
+    _check_descriptions(path)
     with pq.ParquetFile(path) as file:
         claimed, largest = _claims(file)
         check_unpacked(claimed, packed, path.name)
@@ -48,6 +56,16 @@ def read_file(path: Path) -> pa.Table:
         if claimed + file.metadata.num_rows * largest > most_unpacked(packed):
             _count(file, max(1, (PIECE + RATIO * packed // 4) // max(1, largest)), packed, path.name)
         return file.read()
+
+
+def _check_descriptions(path: Path) -> None:
+    """Raise Arrow's error for columns whose description contradicts itself: the first one that asks for it is heard of by Python.
+
+    Asked for directly (`metadata.row_group(0).column(0)`), Arrow 26 throws past Python and ends the process.
+    """
+    with pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file:
+        for number in range(file.num_row_groups):
+            next(file.iter_batches(batch_size=1, row_groups=[number], use_threads=False), None)
 
 
 def _count(file: pq.ParquetFile, rows: int, packed: int, name: str) -> None:
@@ -106,3 +124,50 @@ def dense(column: pa.Array) -> NDArray[Any]:
 
 def _is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def joined(split: str, files: list[Path], read: Callable[[Path], pa.Table], progress: Callable[[int], None]) -> Tables:
+    """The rows of a split's files, one after another, in the order of the first one's columns; raise BadData where columns differ."""
+    tables: list[pa.Table] = []
+    for path in files:
+        table = read(path)
+        if tables:
+            table = _like(tables[0], table, files[0].name, path.name)
+        tables.append(table)
+        progress(path.stat().st_size)
+    counts = tuple((path.name, len(part)) for path, part in zip(files, tables, strict=True))
+    index = tuple({name: None for table in tables for name in index_columns(table.schema)})
+    # Whole and fractional numbers of a column meet as fractions; a column that is empty in one file is of the others' type.
+    table = pa.concat_tables(tables, promote_options="permissive") if len(tables) > 1 else tables[0]
+    return Tables(table, counts, sum(path.stat().st_size for path in files), index)
+
+
+def _like(first: pa.Table, table: pa.Table, first_name: str, name: str) -> pa.Table:
+    """The table with its columns in the order of the first; raise BadData naming the first one that differs."""
+    if len(set(first.column_names)) < len(first.column_names) or len(set(table.column_names)) < len(table.column_names):
+        # Said of the split as a whole.
+        return table
+    for column in first.column_names:
+        if column not in table.column_names:
+            raise BadData(
+                f"{name}: it has no column {column}, which {first_name} has: give all files of a split the same columns."
+            )
+    for column in table.column_names:
+        if column not in first.column_names:
+            raise BadData(
+                f"{name}: it has the column {column}, which {first_name} lacks: give all files of a split the same columns."
+            )
+    table = table.select(first.column_names)
+    for one, other in zip(first.schema, table.schema, strict=True):
+        if not (
+            one.type == other.type or pa.types.is_null(one.type) or pa.types.is_null(other.type) or _both_numbers(one, other)
+        ):
+            raise BadData(
+                f"{name}: its column {one.name} holds {other.type}, but {one.type} in {first_name}: "
+                "give a column the same type in all files of a split."
+            )
+    return table
+
+
+def _both_numbers(one: pa.Field, other: pa.Field) -> bool:
+    return all(pa.types.is_integer(each.type) or pa.types.is_floating(each.type) for each in (one, other))

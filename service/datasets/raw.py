@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.datasets.manifest import FEATURE_NAME, STORED_TYPES, Feature
+from service.datasets.manifest import FEATURE_NAME, STORED_TYPES, Feature, OneHot
 from service.errors import BadData
 
 MOST_CLASSES = 1_000_000
@@ -34,6 +34,9 @@ class RawDataset:
     """What was left out, turned, laid over or scaled, a sentence each; the import and `data show` say them."""
     ground: str = ""
     """What transparent pictures were laid over, and later ones are: white or black; empty for what are no pictures."""
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """What each number of a feature is called, by feature; see Feature."""
+    one_hot: tuple[OneHot, ...] = ()
 
     def complete_weights(self) -> None:
         """Give each example the weight 1 in splits without weights, which evaluations do not look at."""
@@ -59,7 +62,9 @@ class RawDataset:
                     f"{self.splits['train'].origin}: {name!r} has the type {array.dtype}, but it must be one of {', '.join(STORED_TYPES)}."
                 )
             scale = 255.0 if array.dtype == np.uint8 and array.ndim == 4 else 1.0
-            found.append(Feature(name, array.dtype.name, tuple(array.shape[1:]), scale))
+            names = self.names.get(name, ())
+            one_hot = tuple(each for each in self.one_hot if {f"{each[0]}={text}" for text in each[1]} <= set(names))
+            found.append(Feature(name, array.dtype.name, tuple(array.shape[1:]), scale, names, one_hot))
         if not found:
             raise BadData(f"{self.splits['train'].origin}: there is nothing but labels: give at least one feature.")
         return tuple(found)

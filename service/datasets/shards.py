@@ -70,12 +70,17 @@ def to_table(features: tuple[Feature, ...], columns: Mapping[str, NDArray[Any]],
             feature.name,
             array.type,
             nullable=False,
-            metadata={"delayline": json.dumps({"dtype": feature.dtype, "shape": feature.shape})},
+            metadata={"delayline": json.dumps(_description(feature))},
         )
         for feature, array in zip(features, arrays, strict=True)
     ]
     schema = pa.schema([*fields, pa.field("label", pa.int32(), nullable=False)])
     return pa.Table.from_arrays([*arrays, pa.array(labels, pa.int32())], schema=schema)
+
+
+def _description(feature: Feature) -> dict[str, Any]:
+    named = {"columns": feature.columns} if feature.columns else {}
+    return {"dtype": feature.dtype, "shape": feature.shape, **named}
 
 
 def _to_arrow(feature: Feature, array: NDArray[Any]) -> pa.Array:

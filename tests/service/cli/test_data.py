@@ -132,7 +132,7 @@ def test_unknown_names_are_told_with_those_that_are_there(delayline: Delayline, 
     [
         (("mine", "--from", "SMALL"), ("'mine'", "--format")),
         (("mine", "--from", "none", "--format", "npz"), ("none", "--from")),
-        (("mine", "--from", "SMALL", "--format", "csv"), ("'csv'", "npz")),
+        (("mine", "--from", "SMALL", "--format", "xlsx"), ("'xlsx'", "npz")),
         (("Mine", "--from", "SMALL", "--format", "npz"), ("'Mine'", "lower-case")),
         (("digits", "--from", "SMALL", "--format", "npz"), ("'digits'", "another name")),
         (("mine", "--format", "npz"), ("'mine'", "--from")),
@@ -210,3 +210,15 @@ def test_the_command_of_a_terminal_ends_by_the_same_code(tmp_path: Path, small: 
     assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr and "--format" in done.stderr
     done = subprocess.run([*argv, "--format", "npz", "--json"], cwd=tmp_path, env=environment, capture_output=True, timeout=60)
     assert done.returncode == 0 and b'"name": "mine"' in done.stdout
+
+
+def test_what_each_number_is_and_what_was_left_out_is_shown(delayline: Delayline, tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / "rows" / f"{split}.csv").write_text(",b,city,a,kind\n0,1,Ulm,2,x\n1,3,Bonn,4,y\n")
+    chosen = ("--label", "kind", "--one-hot", "city")
+    done = delayline("data", "import", "rows", "--from", str(tmp_path / "rows"), "--format", "csv", *chosen)
+    assert done.code == 0 and "Left out as the index" in done.err and "city is one-hot" in done.err
+    shown = delayline("data", "show", "rows").out
+    assert "in this order: b, city=Bonn, city=Ulm, a" in shown and "Left out as the index" in shown
+    told(delayline("data", "import", "rows", "--from", str(tmp_path), "--format", "images", *chosen), 2, "--label means nothing")

@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -228,3 +231,22 @@ def test_pictures_of_every_kind_are_taken(tmp_path: Path, name: str) -> None:
     found = read_examples(save(tmp_path / name, np.full((4, 6, 3), 100, np.uint8)), COLOUR)
     assert found.notes == ()
     np.testing.assert_allclose(found.columns["image"], 100 / 255, atol=0.02)
+
+
+def test_rows_of_a_table_meet_the_features_by_their_names(tmp_path: Path) -> None:
+    columns, one_hot = ("a", "city=Bonn", "city=Ulm", "b"), (("city", ("Bonn", "Ulm")),)
+    features = (Feature("x", "float32", (4,), 1.0, columns, one_hot),)
+    table = pa.table({"b": [3, 4], "city": ["Ulm", "Kiel"], "id": [8, 9], "a": [0.5, 1.5]})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    pa.csv.write_csv(table, tmp_path / "rows.csv")
+    for name in ("rows.parquet", "rows.csv"):
+        examples = read_examples(tmp_path / name, features)
+        assert examples.columns["x"].dtype == np.float32
+        assert examples.columns["x"].tolist() == [[0.5, 0, 1, 3], [1.5, 0, 0, 4]] and examples.notes == ("left out id",)
+    np.savez(tmp_path / "rows.npz", x=np.ones((2, 4), np.float32))
+    assert "a, city=Bonn, city=Ulm, b, in this order" in read_examples(tmp_path / "rows.npz", features).notes[0]
+    pq.write_table(table.drop(["city"]), tmp_path / "rows.parquet")
+    with pytest.raises(BadData, match="no column city, but the run was trained on a, city, b"):
+        read_examples(tmp_path / "rows.parquet", features)
+    with pytest.raises(BadData, match=r"no names for the numbers of x: give an \.npz file"):
+        read_examples(tmp_path / "rows.csv", (Feature("x", "float32", (4,)),))

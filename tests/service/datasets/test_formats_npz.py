@@ -102,10 +102,10 @@ def test_unequal_lengths_are_told(tmp_path: Path, npz_arrays: Arrays, refused: R
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        (np.zeros(12, np.float32), "whole number"),
+        (np.full(12, 0.5, np.float32), "whole number"),
         (np.zeros((12, 3), np.int64), "whole number"),
-        (np.array(["a"] * 12), "whole number"),
-        (np.zeros(12, bool), "whole number"),
+        (np.array(["a"] * 12), "the labels of train are texts and those of test are not"),
+        (np.array([np.nan] * 12), "whole number"),
         (np.int64(3), "whole number"),
         (np.full(12, -1), "example 0 has the label -1"),
         (np.array([0] * 11 + [10**6]), "example 11 has the label 1000000"),
@@ -269,3 +269,78 @@ def test_noise_as_a_header_is_an_error_of_ours(tmp_path_factory: pytest.TempPath
 def test_a_pipe_is_no_archive(tmp_path: Path, refused: Refused) -> None:
     os.mkfifo(tmp_path / "a.npz")
     refused(tmp_path, "npz", 2, "0 .npz files")
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        ("X_{}", "Y_{}"),
+        ("{}_images", "{}_labels"),
+        ("x_{}", "labels_{}"),
+        ("{}_data", "{}_targets"),
+        ("images_{}", "labels_{}"),
+        ("{}_x", "{}_y"),
+    ],
+)
+def test_other_names_of_examples_and_labels_are_understood_and_said(tmp_path: Path, npz_arrays: Arrays, x: str, y: str) -> None:
+    np.savez(tmp_path / "a.npz", **{(x if name[0] == "x" else y).format(name[2:]): array for name, array in npz_arrays.items()})
+    raw = read(tmp_path, silent)
+    assert raw.check()[0][0].name == "x" and raw.notes[0].startswith("Taken ") and y.format("test") in raw.notes[0]
+    np.testing.assert_array_equal(raw.splits["test"].columns["x"], npz_arrays["x_test"])
+
+
+@pytest.mark.parametrize("ending", ["val", "valid", "validation"])
+def test_validation_arrays_are_the_validation_split(tmp_path: Path, npz_arrays: Arrays, ending: str) -> None:
+    more = {f"x_{ending}": npz_arrays["x_test"], f"y_{ending}": npz_arrays["y_test"]}
+    np.savez(tmp_path / "a.npz", **npz_arrays, **more)
+    raw = read(tmp_path, silent)
+    assert list(raw.splits) == ["train", "test", "validation"] and not raw.notes
+    del more[f"y_{ending}"]
+    np.savez(tmp_path / "a.npz", **npz_arrays, **more)
+    raw = read(tmp_path, silent)
+    assert list(raw.splits) == ["train", "test"] and "x_validation" in raw.notes[0]
+
+
+def test_names_that_mean_nothing_are_told_with_those_that_are_wanted(
+    tmp_path: Path, npz_arrays: Arrays, refused: Refused
+) -> None:
+    np.savez(tmp_path / "a.npz", npz_arrays["x_train"], npz_arrays["y_train"])
+    refused(tmp_path / "a.npz", "npz", 3, "x_train and y_train are wanted", "it has arr_0, arr_1")
+    np.savez(tmp_path / "a.npz", **npz_arrays, extra=np.zeros(3))
+    assert "extra" in read(tmp_path, silent).notes[0]
+
+
+@pytest.mark.parametrize("kind", [">i8", ">i4", ">u2"])
+def test_labels_of_another_byte_order_are_stored_alike(tmp_path: Path, npz_arrays: Arrays, kind: str) -> None:
+    np.savez(tmp_path / "a.npz", **{**npz_arrays, "y_train": npz_arrays["y_train"].astype(kind)})
+    np.testing.assert_array_equal(read(tmp_path, silent).splits["train"].labels, npz_arrays["y_train"])
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int64, np.uint8, bool])
+def test_one_hot_labels_are_class_numbers(tmp_path: Path, npz_arrays: Arrays, kind: type) -> None:
+    hot = {f"y_{split}": np.eye(5)[npz_arrays[f"y_{split}"]].astype(kind) for split in ("train", "test")}
+    np.savez(tmp_path / "a.npz", **{**npz_arrays, **hot})
+    raw = read(tmp_path, silent)
+    np.testing.assert_array_equal(raw.splits["test"].labels, npz_arrays["y_test"])
+    assert raw.check()[1] == tuple("01234") and "one-hot, 5 columns" in raw.notes[0]
+
+
+@pytest.mark.parametrize("kind", ["U", "S"])
+def test_text_labels_become_classes(tmp_path: Path, npz_arrays: Arrays, kind: str) -> None:
+    names = np.array(["rose", "aster", "tulip"]).astype(kind)
+    texts = {f"y_{split}": names[npz_arrays[f"y_{split}"]] for split in ("train", "test")}
+    np.savez(tmp_path / "a.npz", **{**npz_arrays, **texts})
+    raw = read(tmp_path, silent)
+    assert raw.check()[1] == ("aster", "rose", "tulip")
+    assert raw.splits["train"].labels[:3].tolist() == [1, 0, 2]
+
+
+@pytest.mark.parametrize(("kind", "word"), [(bool, "truth values"), (np.float64, "fractions")])
+def test_labels_that_are_numbers_in_another_type_are_taken_and_said(
+    tmp_path: Path, npz_arrays: Arrays, kind: type, word: str
+) -> None:
+    labels = {f"y_{split}": (npz_arrays[f"y_{split}"] > 0).astype(kind) for split in ("train", "test")}
+    np.savez(tmp_path / "a.npz", **{**npz_arrays, **labels})
+    raw = read(tmp_path, silent)
+    assert raw.check()[1] == ("0", "1") and word in raw.notes[0]
+    np.testing.assert_array_equal(raw.splits["train"].labels, labels["y_train"])

@@ -211,7 +211,7 @@ def test_an_unknown_name_needs_a_format(refused: Refused, small: str) -> None:
 
 
 def test_an_unknown_format_is_told(refused: Refused, small: str) -> None:
-    refused(Path(small), "tfrecord", 2, "'tfrecord'", "cifar, idx, images, npz, parquet")
+    refused(Path(small), "tfrecord", 2, "'tfrecord'", "cifar, csv, idx, images, npz, parquet")
 
 
 def test_without_files_only_known_names_have_an_address(refused: Refused) -> None:
