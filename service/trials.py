@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from service.remarks import remarks_among
 from service.run_paths import RunPaths
 from service.storage.base import Seen, Store
 from service.storage.leases import lease_in, lease_is_live
@@ -178,6 +179,9 @@ def table(rows: Sequence[Document], metric: str, mode: str, most: int = 50) -> l
 
 
 def sweep_document(record: RunRecord, spec: dict[str, Any]) -> Document:
-    """What `runs show` adds for a sweep: `trials` and `best`."""
+    """What `runs show` adds for a sweep: `trials`, `best`, and the `remarks` on the model of the best trial, or of the first while there is none."""
     rows = trial_rows(record.store, record.trials())
-    return {"trials": rows, "best": best_of(rows, spec["metric"], spec["mode"])}
+    best = best_of(rows, spec["metric"], spec["mode"])
+    looked_at = best["trial"] if best else rows[0]["id"] if rows else None
+    remarks = remarks_among(RunRecord(record.store, looked_at).events()) if looked_at else []
+    return {"trials": rows, "best": best, "remarks": remarks}

@@ -14,6 +14,7 @@ from jobs.reports.sweep_curves import draw_curves
 from jobs.reports.sweep_facts import MOST_CURVES, MOST_ROWS, SweepFacts
 from jobs.reports.swept import Dimension, dimensions
 from jobs.reports.timeline import event_rows
+from service.remarks import remarks_among
 
 MOST_CHARTS = 6
 """Of the metric against one parameter each, those that matter most."""
@@ -45,6 +46,7 @@ def _render(facts: SweepFacts, varied: list[Dimension]) -> str:
             headline=sections.headline(facts, varied),
             tiles=sections.tiles(facts),
             error=failure(facts.run),
+            remarks=remarks_among(facts.best_run.events) if facts.best_run else [],
             charts=charts(facts, drawn, MOST_CHARTS),
             charts_left_out=max(0, len(charted(varied)) - MOST_CHARTS),
             points=sections.point_table(facts, varied),

@@ -12,11 +12,13 @@ from sweeps_in_a_store import DELAYS, DIGITS, DRAWN, SETTLED, by_rate, write_swe
 from jobs.reports import compare, report, write_report
 from jobs.reports.sweep_facts import gather_sweep
 from jobs.reports.sweep_page import render_sweep
+from service import runs
 from service.errors import InvalidInput, UnknownName
+from service.remarks import REMARK
 from service.storage.local import LocalStore
-from service.storage.records import RunRecord
+from service.storage.records import RunRecord, rows_to_bytes
 from service.sweep_points import Points
-from service.trials import best_of, point_rows
+from service.trials import best_of, point_rows, sweep_document
 
 STATES = {3: "failed", 5: "failed", 8: "running", 9: "queued", 20: "cancelled", 60: "stopped"}
 
@@ -252,3 +254,13 @@ def test_a_sweep_whose_best_trial_was_deleted_has_a_page(store: LocalStore) -> N
     assert best is not None
     store.delete(RunRecord(store, best["trial"]).paths.spec)
     assert f"The best trial, {best['trial']}, was deleted from the store." in check(report(record)).text
+
+
+def test_what_is_said_of_the_best_trials_model_is_said_of_the_sweep(store: LocalStore) -> None:
+    record = write_sweep(store, states=STATES)
+    best = sweep_document(record, record.submission()["spec"])["best"]["trial"]
+    trial = RunRecord(store, best)
+    said = {"time": 1.0, "event": REMARK, "message": "The model 'nets:build' ends with a <softmax>."}
+    store.write(trial.paths.events(trial.label(1), "driver"), rows_to_bytes([said]))
+    assert runs.show(store, record.run_id)["remarks"] == [said["message"]]
+    assert said["message"] in check(report(record)).text
