@@ -90,9 +90,8 @@ def _all_features(tables: Mapping[str, Tables], label: str, choices: Choices) ->
     indexes = [name for name in candidates if name in index]
     if indexes:
         called = ", ".join(name or "(a column without a name)" for name in indexes)
-        notes.append(
-            f"Left out as the index of a pandas table, which counts rows: {called}; --features takes it if it is a feature."
-        )
+        remedy = "--features takes it" if all(indexes) else "give it a name"
+        notes.append(f"Left out as the index of a pandas table, which counts rows: {called}; {remedy} if it is a feature.")
     others = [name for name in candidates if name in labels and name not in index]
     if others:
         notes.append(

@@ -130,7 +130,7 @@ def _arrays(path: Path, features: tuple[Feature, ...]) -> Examples:
     for feature in features:
         name = "x" if len(features) == 1 and feature.name not in arrays else feature.name
         if name not in arrays:
-            wanted = f"{feature.name!r} or 'x'" if len(features) == 1 else repr(feature.name)
+            wanted = f"{feature.name!r} or 'x'" if len(features) == 1 and feature.name != "x" else repr(feature.name)
             raise BadData(f"{path} has no array {wanted}: it has {', '.join(sorted(arrays)[:10]) or 'none'}.")
         columns[feature.name] = _scaled(path, name, _shaped(path, name, arrays[name], feature), feature)
     counts = {name: len(array) for name, array in columns.items()}

@@ -29,6 +29,12 @@ def save(path: Path, pixels: Any, mode: str | None = None) -> Path:
     return path
 
 
+def test_the_one_name_of_an_array_is_told_once(tmp_path: Path) -> None:
+    np.savez(tmp_path / "bad.npz", x_train=np.zeros((1, 2)))
+    with pytest.raises(BadData, match="no array 'x': it has x_train"):
+        read_examples(tmp_path / "bad.npz", (Feature("x", "float32", (2,)),))
+
+
 def test_a_picture_of_the_right_size_is_taken_as_it_is(tmp_path: Path) -> None:
     found = read_examples(save(tmp_path / "a.png", PIXELS), GREY)
     assert (found.count, found.notes) == (1, ())

@@ -51,6 +51,14 @@ def test_the_same_table_however_it_is_written(tmp_path: Path, content: bytes) ->
     assert taken(read(write(tmp_path / "c", content), silent)) == (("a", "b"), [[1, 2.5], [3, 4.5]], [0, 1], ("cat", "dog"))
 
 
+def test_a_column_that_is_left_out_for_want_of_a_name_is_to_be_given_one(tmp_path: Path) -> None:
+    def notes(first: bytes) -> str:
+        return " ".join(read(write(tmp_path / "c", first + b",a,label\n0,1,0\n1,3,1\n"), silent).notes)
+
+    assert "give it a name" in notes(b"") and "--features" not in notes(b"")
+    assert "Unnamed: 0; --features takes it" in notes(b"Unnamed: 0")
+
+
 def test_texts_in_quotes_may_hold_anything(tmp_path: Path) -> None:
     raw = read(write(tmp_path / "c", b'a,label\n1,"Bonn, am ""Rhein"""\n2,"two\nlines"\n'), silent)
     assert raw.classes == ('Bonn, am "Rhein"', "two\nlines")
