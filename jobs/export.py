@@ -1,7 +1,8 @@
 """Write a finished run's model for others: `python -m jobs.export --run ID --to DIR [--format keras|savedmodel|tflite]…`.
 
 DIR/model.keras opens with `keras.saving.load_model` (a user's own layers must be importable), DIR/saved_model serves,
-DIR/model.tflite is for small devices. All take features divided by their `scale` (images: 0 to 1) and give logits. The run's
+DIR/model.tflite is for small devices. All take features as the run handed them to its
+model, divided by their `scale` (images: 0 to 1) or, where its spec says `scale: false`, as they are stored, and give logits. The run's
 TensorBoard files come along, in DIR/tensorboard.
 """
 

@@ -18,7 +18,7 @@ from service.errors import UserFailure
 from service.vocabulary import EXPORT_FORMATS
 
 Features = dict[str, NDArray[Any]]
-"""By name, [examples, …], divided by their scale."""
+"""By name, [examples, …], as the run hands them to its model: divided by their scale, or not."""
 Answers = Callable[[Features], NDArray[np.float32]]
 """From features to logits, [examples, classes]."""
 

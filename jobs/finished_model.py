@@ -37,7 +37,7 @@ class FinishedRun:
     def dataset(self) -> Manifest:
         """The dataset, in the version that the run was trained on, with the features that the model gets."""
         found = find_run_dataset(self.spec, self.record.store, self.submission.get("dataset_version"))
-        return found.inputs(self.spec.sample_weight)
+        return found.inputs(self.spec.sample_weight, self.spec.scale)
 
     def model(self, scratch: Path) -> "keras.Model":
         """The model with its weights, by way of a file in the folder `scratch`.

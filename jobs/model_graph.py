@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from jobs.models.scaling import FEATURES
+
 
 def model_graph(model: keras.Model, features: dict[str, Any], inputs: Callable[[dict[str, Any]], Any]) -> bytes:
     """The GraphDef, serialised, of what the model does with a batch; `features` holds a shape and a type of one example by name.
@@ -26,7 +28,7 @@ def model_graph(model: keras.Model, features: dict[str, Any], inputs: Callable[[
     def like(variables: list[Any]) -> list[Any]:
         return [tf.TensorSpec(variable.shape, variable.dtype, f"variables/{variable.path}") for variable in variables]
 
-    batch = {name: tf.TensorSpec((None, *shape), dtype) for name, (shape, dtype) in features.items()}
+    batch = {name: tf.TensorSpec((None, *shape), dtype, f"{FEATURES}/{name}") for name, (shape, dtype) in features.items()}
     traced = tf.function(forward, autograph=False).get_concrete_function(
         like(model.trainable_variables), like(model.non_trainable_variables), batch
     )

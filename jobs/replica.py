@@ -43,7 +43,8 @@ class ChunkResult:
 class Replica:
     """Model, optimizer and compiled functions; all workers hold the same values after each step.
 
-    `inputs` turns the features of a batch into what the model takes; `scales` divides each feature's stored values.
+    `inputs` turns the features of a batch into what the model takes; `scales` divides each feature's stored values; None leaves
+    whole numbers as they are.
     `space` is what the optimizer works in, the model's weights if none is given. `weights` are those of the training examples; `extra`: further
     metrics of evaluations.
     """
@@ -55,7 +56,7 @@ class Replica:
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer,
         task: Task,
-        scales: Mapping[str, float],
+        scales: Mapping[str, float | None],
         inputs: Callable[[dict[str, Any]], Any],
         space: Space | None = None,
         weights: ExampleWeights | None = None,
@@ -260,12 +261,12 @@ class Replica:
         return losses, tf.stack([tf.reduce_sum(value) for value in values])
 
     def inputs_of(self, features: Mapping[str, Any]) -> Any:
-        """What the model takes, out of stored values of features: divided by their scale, without a column of weights."""
+        """What the model takes, out of stored values of features: divided as the run asks for, without a column of weights."""
         return self._inputs({name: self._scale(name, array) for name, array in features.items() if name in self._scales})
 
     def _scale(self, name: str, array: Any) -> Any:
         scale = self._scales[name]
-        if array.dtype.is_integer and scale == 1.0:
+        if scale is None:
             return array
         return tf.cast(array, tf.float32) * tf.constant(1.0 / scale, tf.float32)
 

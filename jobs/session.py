@@ -194,7 +194,7 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
         model,
         optimizer,
         task,
-        {f.name: f.scale for f in arrays.features},
+        {f.name: f.divisor for f in arrays.features},
         lambda features: model_inputs(model, features),
         space,
         examples.weights,
@@ -208,7 +208,7 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
 def draw(session: Session) -> bytes:
     """The model's graph for TensorBoard."""
     model = session.replica.model
-    shapes = {f.name: (f.shape, f.dtype if f.scale == 1.0 else "float32") for f in session.arrays.features}
+    shapes = {f.name: (f.shape, f.model_dtype) for f in session.arrays.features}
     return model_graph(model, shapes, lambda features: model_inputs(model, features))
 
 

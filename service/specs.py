@@ -200,6 +200,9 @@ class TrainSpec(Frozen):
     package_data: Patterns = ()
     """Files that your own modules need beside their code, which alone travels to a cluster: paths and patterns relative to the folder
     in which the command is started, such as `my_package/words.txt` or `my_package/**/*.json`."""
+    scale: bool = True
+    """Hand pictures to the model divided by what they are stored up to: 0 to 255 as 0 to 1. false hands over the stored values, as
+    float32, for a model that scales by itself, as with Rescaling(1/255); `predict` and `export` do the same."""
     augment: tuple[Named, ...] = ()
     """Random changes of the training images, by name: `{name: flip}`, `{name: shift, pixels: 4}`."""
     label_smoothing: Fraction = 0.0

@@ -174,7 +174,9 @@ def _model_facts(subject: Subject) -> Document:
         "layers": layer_rows(model),
         "parameters": int(model.count_params()),
         "trained": int(sum(np.prod(variable.shape) for variable in model.trainable_variables)),
-        "features": [{"name": f.name, "dtype": f.dtype, "shape": list(f.shape), "scale": f.scale} for f in arrays.features],
+        "features": [
+            {"name": f.name, "dtype": f.dtype, "shape": list(f.shape), "scale": f.divisor or 1.0} for f in arrays.features
+        ],
         **named(arrays.classes),
         "chance": subject.task.chance,
         "weights": subject.weights,

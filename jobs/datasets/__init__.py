@@ -103,7 +103,7 @@ def load_arrays(
     layout = layout_of(manifest, "train")
     validation, validation_labels = splits.get(VALIDATION, (None, None))
     return Arrays(
-        manifest.inputs(spec.sample_weight).features,
+        manifest.inputs(spec.sample_weight, spec.scale).features,
         manifest.classes,
         train,
         train_labels,
@@ -144,15 +144,13 @@ def _streamed(store: Store, manifest: Manifest, split: str, cache: Cache, check:
 
 
 def scaled(columns: Columns, features: tuple[Feature, ...]) -> Columns:
-    """Stored values as a model takes them: divided by their feature's scale, float32; whole numbers without one as they are.
+    """Stored values as a model takes them: divided by their feature's divisor, float32; whole numbers without one as they are.
 
     Columns that are none of these features are left out.
     """
-    scales = {feature.name: feature.scale for feature in features}
+    divisors = {feature.name: feature.divisor for feature in features}
     return {
-        name: array
-        if array.dtype.kind in "iu" and scales[name] == 1.0
-        else array.astype(np.float32) * np.float32(1 / scales[name])
+        name: array if (divisor := divisors[name]) is None else array.astype(np.float32) * np.float32(1 / divisor)
         for name, array in columns.items()
-        if name in scales
+        if name in divisors
     }

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 Shape = tuple[int, ...]
-_NO_MODELS = {"context", "parameters", "recurrence", "remarks", "user_code"}
+_NO_MODELS = {"context", "parameters", "recurrence", "remarks", "scaling", "user_code"}
 
 
 def registered_models() -> list[str]:

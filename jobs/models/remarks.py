@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tensorflow.core.framework.graph_pb2 import GraphDef
 
+from jobs.models.scaling import FEATURES, first_scalings
 from service.datasets import Feature
 from service.specs import TrainSpec
 
@@ -37,6 +38,9 @@ _PASSED = ("Identity", "Cast", "Reshape", "Squeeze", "ExpandDims", "StopGradient
 _BOUNDS = {"Softmax": (0.0, 1.0), "Sigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0), "Softsign": (-1.0, 1.0), "Relu6": (0.0, 6.0)}
 """Operations that keep values between two bounds; a logit has none."""
 _AT_LEAST_0 = ("Relu", "Softplus")
+FLAT, FAR = 0.1, 10.0
+"""A scaling that leaves less than FLAT of 0 to 1, or shifts it by more than FAR times its width, is meant for stored values (assumed: that of
+0 to 255 leaves a hundredth, one of 0 to 1 makes it wider)."""
 
 
 @dataclass(frozen=True)
@@ -183,8 +187,30 @@ def _own_losses(built: Built) -> Iterator[str]:
         )
 
 
+def _own_scaling(built: Built) -> Iterator[str]:
+    """A model that begins with a scaling of stored values, such as Rescaling(1/255), and gets them divided already."""
+    features = {feature.name: feature for feature in built.features}
+    try:
+        found = first_scalings(built.graph(), {name: f"{FEATURES}/{name}" for name in features})
+    except Exception:
+        # As above: a model that cannot be traced goes without.
+        return
+    for name, scalings in found.items():
+        feature = features[name]
+        twice = [each for each in scalings if abs(each.factor) < FLAT or abs(each.offset) > FAR * abs(each.factor)]
+        if feature.scale == 1.0 or not feature.divided or not twice:
+            continue
+        low, high = sorted((twice[0].offset, twice[0].offset + twice[0].factor))
+        layer = _layer_of(built.model, twice[0].scaling)
+        yield (
+            f"The model {built.spec.model!r} begins with a scaling of its own{f' (layer {layer!r})' if layer else ''}, but gets {name} as 0 to 1 "
+            f"already: scaled twice it lies between {low:.4g} and {high:.4g}, and little is learned; use -s scale=false, which hands over the "
+            f"stored 0 to {feature.scale:g}, or leave the scaling out."
+        )
+
+
 def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
-_LOOKS: tuple[Callable[[Built], Iterator[str]], ...] = (_own_methods, _own_compile, _own_losses, _last_activation)
+_LOOKS: tuple[Callable[[Built], Iterator[str]], ...] = (_own_methods, _own_compile, _own_losses, _own_scaling, _last_activation)

@@ -9,7 +9,7 @@ import typer
 from service.cli.completion import dataset_names, known_dataset_names
 from service.cli.console import is_live, local_time, print_json, print_table, say, size
 from service.cli.options import AsJson, StoreUrl
-from service.datasets import Manifest, find_dataset, list_datasets
+from service.datasets import Feature, Manifest, find_dataset, list_datasets
 from service.errors import Damaged
 from service.settings import Settings
 from service.storage import open_store
@@ -104,9 +104,7 @@ def show(name: Dataset, store: StoreUrl = None, as_json: AsJson = False) -> None
     for split, count in manifest.splits.items():
         print(f"  {split}: {count} examples in {sum(shard.split == split for shard in manifest.shards)} shards")
     for feature in manifest.features:
-        print(
-            f"  {feature.name}: {feature.dtype} {'x'.join(map(str, feature.shape)) or 'one number'}, divided by {feature.scale:g}"
-        )
+        print(f"  {feature.name}: {feature.dtype} {'x'.join(map(str, feature.shape)) or 'one number'}, {_range(feature)}")
         if feature.columns:
             more = (
                 f" and {len(feature.columns) - MOST_COLUMNS} more (--json has all)" if len(feature.columns) > MOST_COLUMNS else ""
@@ -146,6 +144,12 @@ def verify(name: Dataset, store: StoreUrl = None, as_json: AsJson = False) -> No
 
 def _open(store: str | None) -> Store:
     return open_store(Settings.load(store=store))
+
+
+def _range(feature: Feature) -> str:
+    if feature.scale == 1:
+        return "which a model gets as it is"
+    return f"0 to {feature.scale:g}, which a model gets as 0 to 1 (as stored with scale: false)"
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ MOST_BYTES = 2 * 1024**3
 
 @dataclass(frozen=True)
 class Examples:
-    """The examples of one file. `columns`: features as the network takes them, divided by their scale, [examples, …] by name.
+    """The examples of one file. `columns`: features as the network takes them, [examples, …] by name.
 
     `notes`: what was changed to make them fit.
     """
@@ -84,8 +84,9 @@ def _picture(path: Path, features: tuple[Feature, ...], ground: str) -> Examples
         changed = ", which changes its proportions" if stretched else ""
         notes.append(f"resized from {pixels.shape[1]}x{pixels.shape[0]} to {width}x{height}{changed}")
         pixels = _resized(pixels, width, height)
-    # A picture's own range is 0 to 255, whatever the dataset's stored values are divided by.
-    return Examples(str(path), {feature.name: pixels[np.newaxis].astype(np.float32) / np.float32(255)}, tuple(notes))
+    # A picture's own range is 0 to 255, whatever the dataset's stored values go up to.
+    divisor = np.float32(255 if feature.divided else 255 / feature.scale)
+    return Examples(str(path), {feature.name: pixels[np.newaxis].astype(np.float32) / divisor}, tuple(notes))
 
 
 def _seen(path: Path, grey: bool, ground: str) -> tuple[Picture, list[str]]:
@@ -174,6 +175,5 @@ def _scaled(path: Path, name: str, array: NDArray[Any], feature: Feature) -> NDA
             raise BadData(
                 f"{path}: {name!r} has values from {array.min()} to {array.max()}, but {stored} holds {limits.min} to {limits.max}."
             )
-    if stored.kind in "iu" and feature.scale == 1.0:
-        return array.astype(stored)
-    return array.astype(np.float32) * np.float32(1 / feature.scale)
+    divisor = feature.divisor
+    return array.astype(stored) if divisor is None else array.astype(np.float32) * np.float32(1 / divisor)

@@ -32,6 +32,8 @@ class Feature:
     """What each number of a row is called, in their order; empty where they have no names."""
     one_hot: tuple[OneHot, ...] = ()
     """Columns of texts of which each number is one text's 0 or 1, called COLUMN=TEXT in `columns`."""
+    divided: bool = True
+    """Of a run's features: whether the model gets them divided; its spec's `scale` says so, and no manifest."""
 
     def document(self) -> Document:
         """As it stands in the store; what has no names is as it was before there were any."""
@@ -41,6 +43,18 @@ class Feature:
         if self.one_hot:
             described["one_hot"] = {column: list(texts) for column, texts in self.one_hot}
         return described
+
+    @property
+    def divisor(self) -> float | None:
+        """What stored values are divided by on their way to the model, as float32; None for whole numbers that it gets as they are."""
+        if self.scale == 1.0:
+            return 1.0 if self.dtype.startswith("float") else None
+        return self.scale if self.divided else 1.0
+
+    @property
+    def model_dtype(self) -> str:
+        """The type in which the model gets it."""
+        return self.dtype if self.divisor is None else "float32"
 
 
 def example_bytes(features: tuple[Feature, ...]) -> int:
@@ -91,9 +105,10 @@ class Manifest:
         """The size of one example in memory, its label included."""
         return example_bytes(self.features)
 
-    def inputs(self, sample_weight: str | None) -> "Manifest":
-        """The dataset as a model sees it: without the feature that weighs the examples."""
-        return replace(self, features=tuple(feature for feature in self.features if feature.name != sample_weight))
+    def inputs(self, sample_weight: str | None, scale: bool = True) -> "Manifest":
+        """The dataset as a model sees it: without the feature that weighs the examples, its values divided by their scale or not."""
+        seen = (replace(feature, divided=scale) for feature in self.features if feature.name != sample_weight)
+        return replace(self, features=tuple(seen))
 
     def document(self) -> Document:
         """As it stands in the store and in JSON output."""

@@ -10,18 +10,22 @@ import keras
 import numpy as np
 import pytest
 from markupsafe import escape
+from PIL import Image
 
 from jobs import ring, worker
 from jobs.checkpoints import CheckpointStore, Snapshot
 from jobs.early_stopping import score_of
+from jobs.export_check import Examiner
 from jobs.finished_model import finished_run
 from jobs.groups import InProcess
+from jobs.predict import predict
 from jobs.reports.facts import gather
 from jobs.reports.page import render
 from jobs.sweeps.company_trial import CompanyTrial
 from jobs.sweeps.trial_runs import TrialRun
 from service import runs
 from service.datasets import import_dataset
+from service.datasets.catalogue import embedded_arrays
 from service.settings import Settings
 from service.specs import CheckpointPolicy, TrainSpec
 from service.storage.base import Store
@@ -208,3 +212,39 @@ def test_what_is_said_of_a_users_model_is_told_once_by_the_run_and_its_page(
     assert said.startswith("The model 'soft_nets:build' ends with a softmax (layer 'dense")
     assert [event["message"] for event in record.events() if event["event"] == "remark"] == [said]
     assert str(escape(said)) in render(gather(record))
+
+
+def test_stored_values_are_handed_to_a_model_that_scales_by_itself(
+    make_run: Make, user_folder: Path, tmp_path: Path, local_store: Store
+) -> None:
+    (tmp_path / "scaling_nets.py").write_text(
+        "import keras\ndef build(shape, classes, own):\n"
+        "    first = [keras.layers.Rescaling(1 / 16)] if own else []\n"
+        "    layers = [keras.Input(shape), *first, keras.layers.Flatten(), keras.layers.Dense(classes)]\n"
+        "    return keras.Sequential(layers)\n"
+    )
+    keys = {"model": "scaling_nets:build", "epochs": 1}
+    divided = trained(make_run("divided", **keys, model_params={"own": False}))
+    stored = trained(make_run("stored", **keys, model_params={"own": True}, scale=False))
+    twice = trained(make_run("twice", **keys, model_params={"own": True}))
+    assert stored.history() and [row["loss"] for row in stored.history()] == [row["loss"] for row in divided.history()]
+    assert (
+        stored.state()["metrics"]["test_loss"] == divided.state()["metrics"]["test_loss"] != twice.state()["metrics"]["test_loss"]
+    )
+    (said,) = runs.show(local_store, "twice")["remarks"]
+    assert "(layer 'rescaling'), but gets image as 0 to 1 already" in said and str(escape(said)) in render(gather(twice))
+    assert not runs.show(local_store, "stored")["remarks"] and not runs.show(local_store, "divided")["remarks"]
+    # What was kept is asked in the same way.
+    images = embedded_arrays("digits")["test"]["image"][:5]
+    np.savez(tmp_path / "a.npz", x=images)
+    Image.fromarray((images[0, ..., 0] * 15).astype(np.uint8)).save(tmp_path / "a.png")
+    ours, theirs = (
+        predict(finished_run(record, "to predict with"), [tmp_path / "a.npz", tmp_path / "a.png"])["predictions"]
+        for record in (stored, divided)
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one["class"], one["notes"]) == (other["class"], other["notes"])
+        assert one["probability"] == pytest.approx(other["probability"], rel=1e-5)
+    run = finished_run(stored, "to export")
+    examined = Examiner(run, run.model(tmp_path), Settings.load(store=local_store.url))
+    assert examined.metrics["test_accuracy"] == pytest.approx(stored.state()["metrics"]["test_accuracy"])

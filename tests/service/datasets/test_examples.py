@@ -1,6 +1,7 @@
 """Single files as a network takes them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -256,3 +257,15 @@ def test_rows_of_a_table_meet_the_features_by_their_names(tmp_path: Path) -> Non
         read_examples(tmp_path / "rows.parquet", features)
     with pytest.raises(BadData, match=r"no names for the numbers of x: give an \.npz file"):
         read_examples(tmp_path / "rows.csv", (Feature("x", "float32", (4,)),))
+
+
+def test_a_run_without_scale_gets_stored_values(tmp_path: Path) -> None:
+    (image,) = GREY
+    np.savez(tmp_path / "a.npz", x=PIXELS)
+    path = save(tmp_path / "a.png", PIXELS)
+    for file in (tmp_path / "a.npz", path):
+        found = read_examples(file, (replace(image, divided=False),)).columns["image"]
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found[0, ..., 0], PIXELS)
+    white = read_examples(save(tmp_path / "b.png", np.full((8, 8), 255, np.uint8)), (replace(DIGITS[0], divided=False),))
+    assert white.columns["image"].min() == white.columns["image"].max() == 16
