@@ -13,6 +13,7 @@ from jobs.stops import Stops
 from service.errors import InfrastructureFailure, StoreError
 from service.storage.leases import Lease
 from service.storage.records import HANDLED, Document, RunRecord, run_summary
+from service.user_folder import python
 
 LONGEST_WAIT = 5.0
 """Between looks for room (assumed: short beside what a node takes to come)."""
@@ -121,7 +122,7 @@ class DriverNotes:
         arguments = ["--run", self.record.run_id, "--store", self.record.store.url, "--folder", self.folder]
         if spec != self.record.submission()["spec"]:
             arguments += ["--spec-changes", json.dumps(spec)]
-        os.execv(sys.executable, [sys.executable, "-m", module, *arguments, "--lease-token", self.lease.token])
+        os.execv(sys.executable, [*python(module), *arguments, "--lease-token", self.lease.token])
 
 
 def seconds_of_lost(attempt: Document, lease: Document) -> float:

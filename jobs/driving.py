@@ -11,6 +11,7 @@ from pathlib import Path
 from jobs.entry_point import add_trust_folder
 from jobs.stops import SignalWatch, Stops
 from jobs.worker_group import in_ray_job, kill_local_ray
+from service import user_package
 from service.errors import DelaylineError, InvalidInput
 from service.machine import this_machine
 from service.settings import Settings
@@ -21,7 +22,7 @@ from service.storage.leases import Lease
 from service.storage.records import ENDED, Document, RunRecord, as_of_today
 from service.sweep_specs import SweepSpec
 from service.trials import goes_further
-from service.user_folder import folder_of_modules
+from service.user_folder import folder_of_modules, put_last
 
 ATTACH_SECONDS = 1.0
 
@@ -32,6 +33,7 @@ Drive = Callable[[argparse.Namespace, RunRecord, Document, Settings, Lease], int
 def main(parser: argparse.ArgumentParser, argv: list[str], submit: Submit, drive: Drive) -> int:
     """Parse, drive or attach, and return the exit code."""
     arguments = parser.parse_args(argv)
+    put_last()
     try:
         return take_and_drive(arguments, submit, drive)
     except DelaylineError as error:
@@ -85,6 +87,8 @@ def take_and_drive(arguments: argparse.Namespace, submit: Submit, drive: Drive) 
         state = record.state()
         over = state["state"] in ENDED and not (arguments.resume and _goes_on(arguments, record, submission, state))
         arguments.folder = arguments.folder or ("" if over else _folder(arguments, record, submission))
+        if not over:
+            user_package.check(store, arguments.folder)
     except BaseException:
         lease.release()
         raise

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 
 from service.storage.documents import Document
+from service.user_folder import python
 
 TICK, LONGER = b".", b"+"
 DUMP_SIGNAL = signal.SIGUSR2
@@ -55,7 +56,7 @@ def watched_for_stalls(order: Document) -> Iterator[None]:
     log = open(order["log"], "ab", buffering=0)  # noqa: SIM115  # for as long as a signal may come
     faulthandler.register(DUMP_SIGNAL, file=log, all_threads=True)
     watch = subprocess.Popen(
-        [sys.executable, "-m", "jobs.stall_watch"],
+        python("jobs.stall_watch"),
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         stdin=subprocess.PIPE,
     )

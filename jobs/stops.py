@@ -10,7 +10,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from types import FrameType
 
 from service.errors import DelaylineError, StoreError
 from service.storage.records import PERSON, RunRecord
+from service.user_folder import python
 
 SIGNAL = "signal"
 """Why a run stopped that the system stopped; who asked its workers to."""
@@ -146,7 +146,7 @@ class SignalWatch:
 
 def start_afterwards(record: RunRecord, asks: bool = False) -> None:
     """Start what writes the run's end when this process is gone before it did; see jobs.afterwards. `asks`: whether Ray stopped the job."""
-    argv = [sys.executable, "-m", "jobs.afterwards", "--run", record.run_id, "--store", record.store.url]
+    argv = [*python("jobs.afterwards"), "--run", record.run_id, "--store", record.store.url]
     with contextlib.suppress(OSError):
         subprocess.Popen(
             [*argv, "--driver", str(os.getpid()), "--ask-ray" if asks else "--cancelled"],

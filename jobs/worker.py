@@ -19,6 +19,7 @@ from typing import Any
 from jobs.logs import LOG, LogShipper, capture_output
 from jobs.released import delete_generated_sources
 from jobs.stall import watched_for_stalls
+from service import user_package
 from service.errors import (
     CredentialsRefused,
     DelaylineError,
@@ -35,6 +36,7 @@ from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage import open_store
 from service.storage.records import Document, RunRecord, to_bytes
+from service.user_folder import python
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class WorkerConfig:
     cpus: float
     lease_token: str
     folder: str
-    """Where the user started the command: their modules are found from here."""
+    """Where the user started the command, or their package in the store: their modules are found from here."""
     environment: Mapping[str, str]
     trained: Document | None = None
     """What the progress document said when the training was done, of a run whose analysis was lost: it alone is made again."""
@@ -116,8 +118,9 @@ def _run(
     spec = TrainSpec.model_validate(config.spec)
     version = record.submission().get("dataset_version")
     members = identity(rank)
+    folder = user_package.enter(record.store, config.folder)
     place = Place(
-        rank, config.workers, config.attempt, config.folder, version, settings.ring_timeout, settings.cache, settings.cache_bytes,
+        rank, config.workers, config.attempt, folder, version, settings.ring_timeout, settings.cache, settings.cache_bytes,
         neighbours=sum(member["host"] == socket.gethostname() for member in members),
     )  # fmt: skip
     run_session(spec, place, record, fence_of(record, config), members, guard, goes_on, config.trained)
@@ -146,7 +149,7 @@ def fence_of(record: RunRecord, config: WorkerConfig) -> Callable[[], None]:
 def watched(order: Document) -> Iterator[None]:
     """Within it, jobs.watchdog ends this process with `order["message"]` when it takes longer than `order["seconds"]`."""
     watchdog = subprocess.Popen(
-        [sys.executable, "-m", "jobs.watchdog"],
+        python("jobs.watchdog"),
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         stdin=subprocess.PIPE,
         text=True,

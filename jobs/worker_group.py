@@ -40,6 +40,8 @@ NODE_SECONDS = 2.0
 
 # Ray and Ray Train read most of these when they are imported.
 RAY_ENVIRONMENT = {
+    # Ray's processes stand in the user's folder, where any file may have the name of one of Python's modules.
+    "PYTHONSAFEPATH": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     # Under `uv run` Ray would make an environment of its own for each worker, which takes a minute.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
@@ -199,17 +201,32 @@ def in_ray_job() -> bool:
 
 @contextlib.contextmanager
 def own_sigterm() -> Iterator[None]:
-    """Within it, which is around all that starts or joins Ray, this process's handler of SIGTERM stays: Ray's own exits at once."""
+    """Within it, which is around all that starts or joins Ray, this process's handler of SIGTERM stays, where Ray's own exits at once."""
     import ray._private.utils
 
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        with mock.patch.object(ray._private.utils, "set_sigterm_handler", lambda handler: None):
+        with mock.patch.object(ray._private.utils, "set_sigterm_handler", lambda handler: None), _no_folder_first():
             yield
     finally:
         # In C, too, Ray puts one before it, which prints a stack.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
+
+
+@contextlib.contextmanager
+def _no_folder_first() -> Iterator[None]:
+    """Within it Ray does not have workers look for modules in the driver's current folder before all others."""
+    from ray.job_config import JobConfig
+
+    serialize = JobConfig._serialize
+
+    def without_paths(config: JobConfig) -> Any:
+        config._py_driver_sys_path = []
+        return serialize(config)
+
+    with mock.patch.object(JobConfig, "_serialize", without_paths):
+        yield
 
 
 def local_ray_lives() -> bool:

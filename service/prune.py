@@ -19,6 +19,7 @@ from service.runs import list_runs
 from service.storage.base import ObjectInfo, Store, Unfinished
 from service.storage.leases import Lease
 from service.storage.records import Document, RunRecord, deletion_mark, is_deleted
+from service.user_package import unused
 
 PRUNABLE = ("succeeded", "failed", "cancelled", "lost", "damaged")
 DELETED = "deleted"
@@ -111,6 +112,11 @@ def _begun(store: Store) -> list[str]:
 def old_uploads(store: Store) -> list[Unfinished]:
     """What killed writers left in the store more than a day ago, by the store's clock."""
     return [each for each in store.unfinished(_large_keys(store)) if each.age >= UPLOAD_SECONDS]
+
+
+def old_packages(store: Store) -> list[ObjectInfo]:
+    """The users' code that no run refers to any more, unless it was sent within a day."""
+    return unused(store, store.now())
 
 
 def _large_keys(store: Store) -> Iterator[str]:

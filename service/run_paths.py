@@ -9,6 +9,8 @@ from service.names import check_label, check_run_id
 RUNS = "runs/"
 """Runs and sweeps alike, so that an id stands for one of them and the commands for runs work on both."""
 DATASETS = "datasets/"
+PACKAGES = "packages/"
+"""The users' own code of runs on clusters, by its sha256."""
 LOG_PART = 256 * 1024
 """Bytes of each part of a worker's log but the last (assumed: what is copied again is small, and a long log has few parts)."""
 MODEL_FACTS, PICTURES, RESULTS = "model.json", "pictures.safetensors", "results.json"
@@ -66,6 +68,11 @@ class RunPaths:
     def state(self) -> str:
         """State, attempts, result and error: the driver."""
         return f"{self.root}state.json"
+
+    @property
+    def package(self) -> str:
+        """Which package is the user's own code, of a run that was sent to a cluster with some: whoever submits, at each start."""
+        return f"{self.root}package.json"
 
     @property
     def cancel(self) -> str:

@@ -115,8 +115,8 @@ class Settings(BaseSettings):
 
 
 def process_environment(**changes: str) -> dict[str, str]:
-    """This process's whole environment with `changes`, for a child process."""
-    return {**os.environ, **changes}
+    """This process's whole environment with `changes`, for a child process, which looks for no modules where it stands."""
+    return {**os.environ, "PYTHONSAFEPATH": "1", **changes}
 
 
 def wants_plain_text() -> bool:

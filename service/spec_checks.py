@@ -18,7 +18,7 @@ from service.recipes.validation import nearest
 from service.specs import TrainSpec
 from service.storage.base import Store
 from service.storage.records import Document
-from service.user_folder import check_folder, module_exists
+from service.user_folder import module_exists, own_names
 
 TARGET_SPACE_MODELS = ("cnn", "dense", "lenet5", "simple-rnn")
 """Those of Delayline's models whose layers target space can solve."""
@@ -54,8 +54,7 @@ def _read_makers(kind: str) -> Iterator[tuple[str, ast.FunctionDef]]:
 
 
 def check_names(spec: TrainSpec, folder: Path) -> None:
-    """The model, the task and the modules of the user's own must be there; none is imported."""
-    check_folder(folder)
+    """The model, the task and the modules of the user's own must be there, with names of their own; none is imported."""
     if spec.user_module is None:
         parameters = _among(registered("models"), spec.model, "model", ", or your own as my_package.nets:build")
         for name in spec.model_params:
@@ -80,6 +79,7 @@ def check_names(spec: TrainSpec, folder: Path) -> None:
                 f"The module {module[:80]!r} of the spec is not found from {folder}: start the command in the folder "
                 f"that holds {module.split('.')[0][:80]}, or install it."
             )
+    own_names(user_modules(spec), folder)
 
 
 def _check_steps(spec: TrainSpec) -> None:

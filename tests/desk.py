@@ -84,6 +84,16 @@ class Desk:
         (self.folder / "nets.py").write_text(NETS)
         (self.folder / "run.yaml").write_text(SPEC)
 
+    def fill(self) -> None:
+        """Put files of the user's own into the folder that have the names of Python's modules and of Delayline's; none is for import."""
+        names = (
+            "random", "types", "json", "logging", "abc", "enum", "re", "io", "os", "socket", "queue", "signal", "copy", "string", "token",
+            "inspect", "asyncio", "pickle", "platform", "time", "service", "jobs/__init__",
+        )  # fmt: skip
+        (self.folder / "jobs").mkdir()
+        for name in names:
+            (self.folder / f"{name}.py").write_text(f"raise RuntimeError('a file of the user: {name}')\n")
+
     @property
     def _environment(self) -> dict[str, str]:
         return {

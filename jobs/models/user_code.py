@@ -2,7 +2,6 @@
 
 import importlib
 import re
-import sys
 import sysconfig
 import traceback
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 import keras
 
 from service.errors import UserFailure
+from service.user_folder import use_folder
 
 _OURS = tuple(str(Path(__file__).parents[2] / package) for package in ("jobs", "service"))
 _LIBRARIES = tuple(sorted({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}))
@@ -21,8 +21,8 @@ _LIBRARIES = tuple(sorted({sysconfig.get_path(name) for name in ("stdlib", "plat
 def load_user_function(reference: str, folder: str | None) -> Callable[..., Any]:
     """Import `my_package.nets:build` from `folder` or the installed packages; raise UserFailure."""
     module_name, _, function_name = reference.partition(":")
-    if folder and folder not in sys.path:
-        sys.path.insert(0, folder)
+    if folder:
+        use_folder(module_name, folder)
     try:
         module = importlib.import_module(module_name)
     except Exception as error:

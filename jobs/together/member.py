@@ -27,6 +27,7 @@ from jobs.together.stack import Held, Stack
 from jobs.variables import assign_variables, copy_model, copy_variables
 from jobs.watchers import LeadWatcher
 from jobs.worker import fence_of, identity, report_failure
+from service import user_package
 from service.errors import StoreError
 from service.scratch import ScratchFolder
 from service.settings import Settings
@@ -82,7 +83,7 @@ class Member:
         config, settings = self.seat.config, self._settings
         version = self.record.submission().get("dataset_version")
         return Place(
-            0, 1, config.attempt, config.folder, version, settings.ring_timeout, settings.cache, settings.cache_bytes
+            0, 1, config.attempt, user_package.enter(self.record.store, config.folder), version, settings.ring_timeout, settings.cache, settings.cache_bytes
         )  # fmt: skip
 
     @property

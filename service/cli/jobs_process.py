@@ -2,21 +2,19 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import typer
 
 from service.errors import InfrastructureFailure
 from service.settings import Settings, process_environment
-from service.user_folder import check_folder
+from service.user_folder import python
 
 
 def run_job(settings: Settings, verb: str, *arguments: str, capture: bool = False) -> str:
     """Run it to its end; what it printed on standard output if `capture`. Its failure, told already, ends this command."""
-    check_folder(Path.cwd())
     # Every command takes --debug, before or behind its name: `main` has taken it out of what this one was given.
     debug = ["--debug"] if "--debug" in sys.argv[1:] else []
-    argv = [sys.executable, "-m", f"jobs.{verb}", *debug, *arguments]
+    argv = [*python(f"jobs.{verb}"), *debug, *arguments]
     environment = process_environment(**settings.for_processes())
     output = subprocess.PIPE if capture else None
     done = subprocess.run(argv, env=environment, stdin=subprocess.DEVNULL, stdout=output, text=True, check=False)

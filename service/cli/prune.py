@@ -9,7 +9,7 @@ from service.cli.completion import states as known_states
 from service.cli.console import local_time, print_json, print_table, say, size
 from service.cli.options import AsJson, StoreUrl
 from service.errors import Cancelled, InvalidInput, StoreError
-from service.prune import PRUNABLE, Candidate, choose, delete, old_uploads
+from service.prune import PRUNABLE, Candidate, choose, delete, old_packages, old_uploads
 from service.quantities import parse_duration
 from service.settings import Settings
 from service.storage import open_store
@@ -35,7 +35,8 @@ def prune(
 ) -> None:
     """Delete runs that are over; what would go is shown first. A run that lives is never touched.
 
-    Uploads in parts that were killed more than a day ago, which no listing shows, are dropped as well.
+    Uploads in parts that were killed more than a day ago, which no listing shows, are dropped as well, and users' code that was sent
+    to a cluster more than a day ago and that no run refers to.
     """
     opened = open_store(Settings.load(store=store))
     found = choose(opened, states or (), _seconds(older_than), keep_last)
@@ -44,6 +45,10 @@ def prune(
         _show(found, uploads)
     sure = bool(found or uploads) and (yes or _confirmed(found, uploads))
     refused = _delete(opened, found) if sure else {}
+    # After the runs, whose code goes with them. What nobody can use is deleted without a question.
+    packages = old_packages(opened) if yes or sure else []
+    for package in packages:
+        opened.delete(package.key)
     gone = [each for each in found if sure and each.run_id not in refused]
     for upload in uploads if sure else []:
         opened.forget(upload)
@@ -54,11 +59,14 @@ def prune(
                 "runs": rows,
                 "deleted": len(gone),
                 "bytes": sum(each.bytes for each in (gone if sure else found)),
+                "packages": {"deleted": len(packages), "bytes": sum(each.size for each in packages)},
                 "uploads": {"found": len(uploads), "dropped": len(uploads) * sure, "bytes": sum(each.bytes for each in uploads)},
             }
         )
     elif sure:
         say(f"deleted {_count(gone, uploads)}")
+        if packages:
+            say(f"and the code of runs that are gone: {len(packages)} packages, {size(sum(each.size for each in packages))}")
     elif found or uploads:
         say(f"nothing was deleted; add --yes to delete {_count(found, uploads)}")
 

@@ -14,7 +14,7 @@ from service.settings import Settings
 ANSWER_SECONDS = 4.0
 """For one answer (assumed: a dashboard on a busy machine takes one second)."""
 WORK_SECONDS = 30.0
-"""For an answer that waits for work of the cluster: an upload, a submission (assumed)."""
+"""For an answer that waits for work of the cluster, such as a submission (assumed)."""
 
 Document = dict[str, Any]
 
@@ -80,15 +80,6 @@ class JobsApi:
     def logs(self, submission_id: str) -> str:
         """What the job's process printed."""
         return str(self._document("GET", f"/api/jobs/{quote(submission_id)}/logs").get("logs", ""))
-
-    def upload(self, name: str, data: bytes) -> None:
-        """Keep a package in the cluster under `gcs://name`, unless it is there."""
-        path = f"/api/packages/gcs/{quote(name)}"
-        # The question itself keeps the package from being dropped before the job starts.
-        status, body = self._request("GET", path)
-        if status == 404:
-            status, body = self._request("PUT", path, data, WORK_SECONDS)
-        self._check(status, body)
 
     def _document(self, method: str, path: str) -> Document:
         found = self._parsed(*self._request(method, path))

@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,8 @@ from service.errors import InfrastructureFailure
 from service.machine import this_machine
 from service.settings import Settings, process_environment
 from service.specs import Resources
+from service.user_folder import python
+from service.user_package import is_package
 
 OUTPUT_BYTES = 64 * 1024
 """Of a driver's output that much of the end is shown (assumed: a few screens)."""
@@ -122,15 +123,17 @@ def driver_job(
     settings: Settings, kind: str, run_id: str, store_url: str, folder: Path, resume: bool, spec_changes: str | None
 ) -> Job:
     """The job that drives a run that is in the store; `spec_changes` is a whole spec as JSON that replaces the stored one."""
-    argv = [sys.executable, "-m", DRIVERS[kind], "--run", run_id, "--store", store_url, "--folder", str(folder)]
+    argv = [*python(DRIVERS[kind]), "--run", run_id, "--store", store_url, "--folder", str(folder)]
     argv += ["--resume"] if resume else []
     argv += ["--spec-changes", spec_changes] if spec_changes else []
-    return Job(run_id, tuple(argv), folder, process_environment(**settings.for_processes()))
+    # A package in the store is no folder to stand in.
+    start = Path.cwd() if is_package(str(folder)) else folder
+    return Job(run_id, tuple(argv), start, process_environment(**settings.for_processes()))
 
 
 def supervisor_job(driver: Job, retries: int) -> Job:
     """The job that supervises a driver when nobody stays to do it; it takes the driver's own options."""
     options = driver.argv[driver.argv.index("--run") :]
     kind = next(kind for kind, module in DRIVERS.items() if module in driver.argv)
-    argv = (sys.executable, "-m", "service.cluster.detached", "--kind", kind, "--retries", str(retries), *options)
+    argv = (*python("service.cluster.detached"), "--kind", kind, "--retries", str(retries), *options)
     return replace(driver, argv=argv)

@@ -1,10 +1,8 @@
 """The user's own code that travels with a job: the modules that a spec names and what they import, and the data that it asks for."""
 
-import ast
 import hashlib
 import importlib.machinery
 import io
-import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from service.errors import InvalidInput
+from service.user_folder import own_names
 
 LARGEST_PACKAGE = 10 * 1024**2
 """Bytes of all files together (assumed: a hundred times the source code of a large project)."""
@@ -21,8 +20,6 @@ SECRETS = (
     "id_ecdsa*", "id_ed25519*", "*service*account*.json", "kubeconfig*", "auth_token*", "*.env",
 )  # fmt: skip
 """Names that files with keys and passwords have, in lower case (assumed)."""
-_NOT_THEIRS = frozenset({"jobs", "service"})
-"""Delayline's own packages, which the cluster has; a copy of them would come before those."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +46,9 @@ class Package:
         return buffer.getvalue()
 
     @property
-    def name(self) -> str:
-        """As Ray names packages, by their content."""
-        return f"_ray_pkg_{hashlib.sha256(self.archive).hexdigest()[:32]}.zip"
+    def sha256(self) -> str:
+        """Of the archive."""
+        return hashlib.sha256(self.archive).hexdigest()
 
 
 def collect(modules: Iterable[str], folder: Path, data: Iterable[str] = ()) -> Package | None:
@@ -61,17 +58,9 @@ def collect(modules: Iterable[str], folder: Path, data: Iterable[str] = ()) -> P
     them. What an `import` statement does not name is not found. Raise InvalidInput for a link that leaves the folder, a pattern that
     names nothing or what has the name of a secret, and for more than LARGEST_PACKAGE.
     """
-    waiting, seen, files = [module.partition(".")[0] for module in modules], set(_NOT_THEIRS), dict[str, Path]()
     try:
         asked = {name: path for pattern in data for name, path in _data(pattern, folder)}
-        while waiting:
-            name = waiting.pop()
-            if name in seen:
-                continue
-            seen.add(name)
-            found = dict(_files_of(name, folder, asked))
-            files |= found
-            waiting += [imported for path in found.values() for imported in _imports(path)]
+        files = {name: path for module in sorted(own_names(modules, folder)) for name, path in _files_of(module, folder, asked)}
         package = Package(dict(sorted((files | asked).items())))
         if package.size > LARGEST_PACKAGE:
             raise InvalidInput(_too_large(package))
@@ -81,8 +70,8 @@ def collect(modules: Iterable[str], folder: Path, data: Iterable[str] = ()) -> P
 
 
 def _files_of(name: str, folder: Path, asked: Mapping[str, Path]) -> Iterator[tuple[str, Path]]:
-    """The files of a module or package, if Python would take it from the folder."""
-    spec = importlib.machinery.PathFinder.find_spec(name, [str(folder), *sys.path])
+    """The files of a module or package of the folder's own."""
+    spec = importlib.machinery.PathFinder.find_spec(name, [str(folder)])
     if spec is None:
         return
     if spec.submodule_search_locations is not None:
@@ -164,23 +153,6 @@ def _check_secret(path: Path, asked: str) -> None:
 
 def _is_left_out(name: str) -> bool:
     return name.startswith(".") or name == "__pycache__" or name.endswith((".pyc", ".pyo"))
-
-
-def _imports(path: Path) -> Iterator[str]:
-    """The top-level names that a source file imports, anywhere in it."""
-    if path.suffix != ".py" or path.stat().st_size > LARGEST_PACKAGE:
-        # Larger ones do not travel.
-        return
-    try:
-        tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        # The worker that imports it will say so with the user's own lines.
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.partition(".")[0]
 
 
 def _too_large(package: Package) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from service import user_package
 from service.cluster.base import Cluster, Handle, Job
 from service.cluster.jobs_api import JobsApi
 from service.cluster.nodes import Node, all_here, check_room, is_loopback
@@ -15,6 +16,7 @@ from service.cluster.packages import Package, collect
 from service.errors import ClusterUnreachable, DelaylineError, InfrastructureFailure, InvalidInput
 from service.settings import Settings
 from service.specs import Resources
+from service.storage import open_store
 from service.storage.location import S3Location, parse_location
 
 LOOK_SECONDS = 1.0
@@ -51,15 +53,15 @@ class RayJobs(Cluster):
         self.description = f"the Ray cluster at {api.url}"
 
     def start(self, job: Job) -> "RayJobHandle":
-        """Upload the user's code if need be and submit the job; one that somebody else submits meanwhile is taken instead."""
+        """Put the user's code into the store if need be and submit the job; one that somebody else submits meanwhile is taken instead."""
         package = collect(job.modules, job.folder, job.data)
-        if package is not None:
-            self._api.upload(package.name, package.archive)
         number = self._last_number.get(job.run_id, 0)
         if not number:
             number, latest = self._latest(job.run_id)
             if latest is not None and latest["status"] == "PENDING":
                 return self._handle(job.run_id, number, latest)
+        if package is not None:
+            user_package.keep(open_store(self._settings), job.run_id, package.archive)
         while True:
             number += 1
             document = self._document(job, number, package)
@@ -75,7 +77,9 @@ class RayJobs(Cluster):
         """The job as it would be submitted, and the files that would travel with it."""
         package = collect(job.modules, job.folder, job.data)
         document = self._document(job, self._latest(job.run_id)[0] + 1, package)
-        files = {"files": list(package.files), "bytes": package.size} if package else {"files": [], "bytes": 0}
+        files: Document = {"files": [], "bytes": 0}
+        if package:
+            files = {"files": list(package.files), "bytes": package.size, "key": user_package.key_of(package.sha256)}
         return {"command": shlex.split(document["entrypoint"])[1:], "submission": {**document, "upload": files}}
 
     def check_code(self, job: Job) -> None:
@@ -150,13 +154,15 @@ def job_document(job: Job, number: int, store_url: str, package: Package | None,
         "RAY_JOB_STOP_WAIT_TIME_S": str(SAVE_SECONDS),
         # A supervisor in the cluster drives the run there and submits it nowhere else.
         "DELAYLINE_CLUSTER": "",
+        # Whatever lies where Ray was started: no module of the job's is looked for there.
+        "PYTHONSAFEPATH": "1",
         **{f"DELAYLINE_{name.upper()}": value for name, value in given.items()},
     }
-    runtime = {"env_vars": variables, **({"working_dir": f"gcs://{package.name}"} if package else {})}
+    folder = user_package.REFERENCE + package.sha256 if package else "."
     return {
         "submission_id": submission_id(job.run_id, number),
-        "entrypoint": entrypoint(job.argv, {"--store": store_url, "--folder": "."}),
-        "runtime_env": runtime,
+        "entrypoint": entrypoint(job.argv, {"--store": store_url, "--folder": folder}),
+        "runtime_env": {"env_vars": variables},
         "metadata": {"delayline_run": job.run_id},
     }
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from service.cluster.base import Cluster, Handle, Job
 from service.errors import Conflict, InfrastructureFailure, StoreError
 from service.storage.records import ENDED, Document, RunRecord, rows_to_bytes
 from service.storage.standing import end_without_driver, was_interrupted
+from service.user_folder import python
 
 OWN_EXITS = frozenset({0, 2, 3, 4, 5, 130})
 """The exit codes with which a driver ends on purpose."""
@@ -202,7 +202,7 @@ def within(seconds: float, action: Callable[[], object]) -> bool:
 
 def call_cancelled_later(record: RunRecord, handle: Handle) -> None:
     """Let a process of its own write that a person stopped the run, as soon as the store answers."""
-    argv = [sys.executable, "-m", "jobs.afterwards", "--run", record.run_id, "--store", record.store.url, "--cancelled"]
+    argv = [*python("jobs.afterwards"), "--run", record.run_id, "--store", record.store.url, "--cancelled"]
     nowhere = subprocess.DEVNULL
     with contextlib.suppress(OSError):
         subprocess.Popen(

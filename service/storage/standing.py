@@ -2,12 +2,12 @@
 
 import contextlib
 import subprocess
-import sys
 import time
 
 from service.errors import LeaseLost, NotFound
 from service.storage.leases import Lease, lease_is_live, lease_of
 from service.storage.records import ENDED, Document, RunRecord
+from service.user_folder import python
 
 QUEUED_SECONDS = 60.0
 """A run without a driver for so long after it was submitted is taken for lost (assumed: a slow machine starts one in 20 s)."""
@@ -84,7 +84,7 @@ def end_without_driver(record: RunRecord, state: str, error: Document | None, ex
 
 def _start_report(record: RunRecord) -> None:
     """Let the run's page be made, as a driver would have done; nobody waits for it."""
-    argv = [sys.executable, "-m", "jobs.report", "--run", record.run_id, "--store", record.store.url]
+    argv = [*python("jobs.report"), "--run", record.run_id, "--store", record.store.url]
     nowhere = subprocess.DEVNULL
     with contextlib.suppress(OSError):
         subprocess.Popen(argv, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)

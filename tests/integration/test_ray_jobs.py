@@ -184,6 +184,7 @@ def test_a_sweep_of_the_ray_cli_is_gone_on_with_by_the_command(bucket: Desk, clu
 
 def test_a_run_outlives_its_client_and_a_node(bucket: Desk, cluster: RayCluster) -> None:
     bucket.environment["DELAYLINE_OWN_SECRET"] = SECRET
+    bucket.fill()
     elsewhere = Desk(bucket.folder / "elsewhere", bucket.store_url, bucket.environment)
     spec = ("run.yaml", "--workers", "1-2", "-s", "worker.cpus=1", "-s", "steps=2000")
     command = ("train", *spec, "--cluster", cluster.url, "--name", "main", "--json")

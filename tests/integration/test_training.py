@@ -51,6 +51,7 @@ def test_export_gives_the_models_test_accuracy(calm: Desk, tmp_path: Path) -> No
 
 
 def test_the_same_run_at_any_number_of_workers(desk: Desk) -> None:
+    desk.fill()
     losses = {}
     for workers in (1, 2, 3):
         keys = ["model_params.dropout=0", "batch=96", "steps=20", "log_every=1", "worker.cpus=0.5"]

@@ -26,9 +26,9 @@ def user_folder(tmp_path: Path) -> Iterator[Path]:
     """A folder for a user's modules; what was imported from it is forgotten afterwards."""
     folder = tmp_path / "user"
     folder.mkdir()
-    path, modules = list(sys.path), set(sys.modules)
+    path, finders, modules = list(sys.path), list(sys.meta_path), set(sys.modules)
     yield folder
-    sys.path[:] = path
+    sys.path[:], sys.meta_path[:] = path, finders
     for name in set(sys.modules) - modules:
         if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder)):
             del sys.modules[name]

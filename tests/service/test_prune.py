@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import s3_servers
 
-from service import prune, runs
+from service import prune, runs, user_package
 from service.errors import InvalidInput, StoreError, UnknownName
 from service.names import new_run_id
-from service.prune import STILL_SECONDS, choose, delete, old_uploads
+from service.prune import STILL_SECONDS, choose, delete, old_packages, old_uploads
 from service.settings import Settings
 from service.specs import TrainSpec
 from service.storage import open_store
@@ -270,3 +270,18 @@ def test_uploads_that_were_killed_are_found_wherever_a_run_writes_in_parts(
     found = old_uploads(store)
     assert sorted(each.key for each in found) == sorted(key.removeprefix("p/") for key in keys)
     assert all(each.bytes == 5 * 1024**2 for each in found)
+
+
+def test_code_that_no_run_refers_to_goes_a_day_after_it_was_sent(
+    store: Store, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make("a-run")
+    first = user_package.keep(store, "a-run", b"first")
+    second = user_package.keep(store, "a-run", b"second")
+    assert old_packages(store) == []
+    now = store.now()
+    monkeypatch.setattr(store, "now", lambda: now + DAY + 60)
+    keys = [user_package.key_of(each.removeprefix(user_package.REFERENCE)) for each in (first, second)]
+    assert [info.key for info in old_packages(store)] == keys[:1]
+    delete(store, "a-run")
+    assert {info.key for info in old_packages(store)} == set(keys)

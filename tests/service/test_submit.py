@@ -49,7 +49,7 @@ def test_a_plan_writes_nothing_and_says_everything(local_store: Store, tmp_path:
     assert {"id", "spec", "resources", "cluster", "store", "command", "dataset"} <= set(document)
     assert set(TrainSpec.model_fields) == set(document["spec"])
     assert document["resources"]["cpus"] == 0.02
-    assert document["command"][1:5] == ["-m", "jobs.train", "--run", "a-run"]
+    assert document["command"][1:6] == ["-P", "-m", "jobs.train", "--run", "a-run"]
     json.dumps(document, allow_nan=False)
 
 

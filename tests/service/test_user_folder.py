@@ -1,9 +1,11 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from service.errors import InvalidInput
-from service.user_folder import check_folder, folder_of_modules, module_exists
+from service.user_folder import folder_of_modules, module_exists, own_names, put_last, python
 
 
 @pytest.fixture
@@ -62,15 +64,49 @@ def test_a_run_without_modules_needs_no_folder(folders: tuple[Path, Path]) -> No
     assert module_exists("json.decoder", stored) and not module_exists("json.none", stored)
 
 
-@pytest.mark.parametrize("file", ["jobs/__init__.py", "service/__init__.py", "jobs.py", "service.py"])
-def test_a_folder_with_a_package_of_delaylines_names_is_told(folders: tuple[Path, Path], file: str) -> None:
-    """`python -m jobs.train` would find the user's package there."""
-    here, _ = folders
-    for folder in (here, Path(__file__).parents[2]):
-        check_folder(folder)
-    (here / "jobs").mkdir()
-    (here / "service").mkdir()
-    check_folder(here)
-    (here / file).write_text("")
-    with pytest.raises(InvalidInput, match="rename it"):
-        check_folder(here)
+STANDARD = (
+    "random", "types", "json", "logging", "abc", "enum", "re", "io", "os", "socket", "queue", "signal", "copy", "string", "token",
+    "inspect", "asyncio", "pickle", "platform", "time",
+)  # fmt: skip
+"""Twenty of Python's own modules."""
+
+
+def test_what_else_lies_in_a_folder_is_nobodys_but_the_users(tmp_path: Path) -> None:
+    for name in (*STANDARD, "service", "keras"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('imported')\n")
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    (tmp_path / "nets.py").write_text("import json, random\nimport parts.deep\nfrom . import queue\n")
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "deep.py").write_text("import more, os\n")
+    (tmp_path / "more.py").write_text("import nets\n")
+    assert own_names(["nets"], tmp_path) == {"nets": False, "parts": False, "more": False}
+    done = subprocess.run(
+        [*python("service.cli.main"), "recipes"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["jobs", "service", "numpy", "keras", "tensorflow", "ray", "yaml", "random", "types"])
+def test_a_users_module_with_the_name_of_one_that_is_needed_is_told(name: str, tmp_path: Path) -> None:
+    (tmp_path / f"{name}.py").write_text("")
+    (tmp_path / "nets.py").write_text(f"from {name} import helper\n")
+    asked = [["nets.deep", name]] if name in sys.stdlib_module_names else [["nets"], [f"{name}.nets"]]
+    for modules in asked:
+        with pytest.raises(InvalidInput, match="rename") as caught:
+            own_names(modules, tmp_path)
+        assert repr(name) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_folder_without_code_takes_no_name(tmp_path: Path) -> None:
+    """A folder `keras` with models in it is no module where Keras is installed."""
+    (tmp_path / "keras").mkdir()
+    (tmp_path / "nets.py").write_text("import keras\n")
+    assert own_names(["nets"], tmp_path) == {"nets": False}
+
+
+def test_where_a_process_stands_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", "/a", str(tmp_path), "/b"])
+    put_last()
+    assert sys.path == ["/a", "/b", str(tmp_path)]

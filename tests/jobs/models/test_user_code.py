@@ -58,11 +58,25 @@ def test_an_installed_module_needs_no_folder() -> None:
     assert load_user_function("json:dumps", None) is json.dumps
 
 
-def test_the_folder_comes_first_and_once(user_folder: Path) -> None:
+def test_the_folder_comes_last_and_once(user_folder: Path) -> None:
+    (user_folder / "json.py").write_text("raise RuntimeError('a file of the user')\n")
+    (user_folder / "last_nets.py").write_text("import json\n\ndef build():\n    return json.dumps\n")
     for _ in range(2):
-        load_user_function("json:dumps", str(user_folder))
-    assert sys.path[0] == str(user_folder)
+        assert load_user_function("last_nets:build", str(user_folder))() is json.dumps
+    assert sys.path[-1] == str(user_folder)
     assert sys.path.count(str(user_folder)) == 1
+
+
+def test_a_module_of_the_users_that_is_installed_too_is_theirs(
+    user_folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their own project, say, an older version of which they installed."""
+    installed = tmp_path_factory.mktemp("site")
+    monkeypatch.syspath_prepend(installed)
+    for folder, which in ((installed, "old"), (user_folder, "new")):
+        (folder / "their_parts.py").write_text(f"WHICH = {which!r}\n")
+    (user_folder / "their_nets.py").write_text("from their_parts import WHICH\n\ndef build():\n    return WHICH\n")
+    assert load_user_function("their_nets:build", str(user_folder))() == "new"
 
 
 def test_a_missing_module_is_named(make_spec: MakeSpec, user_folder: Path) -> None:

@@ -198,7 +198,7 @@ def test_detached_it_returns_at_once(
     monkeypatch.setattr(LocalRay, "start", lambda cluster, job: started.append(job))
     done = delayline(*TRAIN, "--detach", "--json")
     assert (done.code, done.document["state"]) == (0, "queued")
-    assert started[0].argv[1:3] == ("-m", "service.cluster.detached")
+    assert started[0].argv[1:4] == ("-P", "-m", "service.cluster.detached")
     assert "run fake is on its way" in done.err
     again = delayline(*TRAIN, "--detach")
     assert len(started) == 1

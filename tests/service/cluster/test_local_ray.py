@@ -72,11 +72,11 @@ def test_a_folder_that_is_gone_is_said(tmp_path: Path) -> None:
 
 def test_the_supervisor_takes_the_options_of_its_driver(tmp_path: Path) -> None:
     driver = driver_job(Settings.load(store="file:///s"), "train", "a-run", "file:///s", tmp_path, True, '{"a": 1}')
-    assert driver.argv[:3] == (sys.executable, "-m", "jobs.train")
+    assert driver.argv[:4] == (sys.executable, "-P", "-m", "jobs.train")
     supervisor = supervisor_job(driver, 3)
-    assert supervisor.argv[1:7] == ("-m", "service.cluster.detached", "--kind", "train", "--retries", "3")
-    assert supervisor.argv[7:] == driver.argv[3:]
-    done = subprocess.run([*supervisor.argv[:3], "--help"], capture_output=True, text=True, check=True)
+    assert supervisor.argv[1:8] == ("-P", "-m", "service.cluster.detached", "--kind", "train", "--retries", "3")
+    assert supervisor.argv[8:] == driver.argv[4:]
+    done = subprocess.run([*supervisor.argv[:4], "--help"], capture_output=True, text=True, check=True)
     assert done.stderr == ""
 
 

@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
+from service import user_package
 from service.cluster import ray_jobs
 from service.cluster.base import Job
 from service.cluster.jobs_api import JobsApi
 from service.cluster.local_ray import driver_job, supervisor_job
 from service.cluster.ray_jobs import RayJobs, entrypoint, job_document, number_of, outcome_of, submission_id
-from service.errors import ClusterUnreachable, InfrastructureFailure, InvalidInput
+from service.errors import ClusterUnreachable, Damaged, InfrastructureFailure, InvalidInput
 from service.settings import Settings
 from service.specs import Resources
+from service.storage import open_store
 
 HERE = {"node_ip": "127.0.0.1", "resources_total": {"CPU": 2.0}}
 ELSEWHERE = {"node_ip": "203.0.113.7", "resources_total": {"CPU": 2.0}}
@@ -27,7 +29,6 @@ class Dashboard(JobsApi):
     def __init__(self, *nodes: dict[str, Any], fixed: bool = True) -> None:
         super().__init__("http://head:8265", None)
         self.kept: dict[str, dict[str, Any]] = {}
-        self.packages: dict[str, bytes] = {}
         self.there = list(nodes) or [HERE]
         self.fixed = fixed
         self.away: Exception | None = None
@@ -62,9 +63,6 @@ class Dashboard(JobsApi):
     def logs(self, submission_id: str) -> str:
         return f"the log of {submission_id}"
 
-    def upload(self, name: str, data: bytes) -> None:
-        self.packages[name] = data
-
 
 def settings(**flags: Any) -> Settings:
     return Settings.load(**{"store": "s3://bucket/lab", "cluster": "http://head:8265", **flags})
@@ -85,7 +83,7 @@ def test_the_command_runs_by_the_clusters_python() -> None:
 def test_a_supervisor_becomes_a_job_as_well(tmp_path: Path) -> None:
     document = job_document(supervisor_job(job(tmp_path), 3), 1, "s3://bucket/lab", None, {})
     assert document["entrypoint"] == (
-        "exec python -m service.cluster.detached --kind train --retries 3 --run a-run --store s3://bucket/lab --folder ."
+        "exec python -P -m service.cluster.detached --kind train --retries 3 --run a-run --store s3://bucket/lab --folder ."
     )
 
 
@@ -102,21 +100,32 @@ def test_nothing_of_the_clients_environment_goes_along(tmp_path: Path, monkeypat
     assert sent["runtime_env"]["env_vars"] == {
         "RAY_JOB_STOP_WAIT_TIME_S": "100",
         "DELAYLINE_CLUSTER": "",
+        "PYTHONSAFEPATH": "1",
         "DELAYLINE_RING_TIMEOUT": "77.0",
     }
 
 
-def test_the_users_code_is_uploaded_and_named(tmp_path: Path) -> None:
+def test_the_users_code_goes_into_the_store_and_is_named(tmp_path: Path) -> None:
     (tmp_path / "nets.py").write_text("A = 1\n")
-    dashboard = Dashboard()
-    place = RayJobs(dashboard, settings())
-    wanted = job(tmp_path, modules=("nets",))
-    preview = place.preview(wanted)
-    assert preview["submission"]["upload"] == {"files": ["nets.py"], "bytes": 6}
-    assert not dashboard.packages
+    dashboard, chosen = Dashboard(), settings(store=f"file://{tmp_path}/store")
+    store = open_store(chosen)
+    place = RayJobs(dashboard, chosen)
+    wanted = job(tmp_path, chosen, modules=("nets",))
+    preview = place.preview(wanted)["submission"]
+    key = preview["upload"].pop("key")
+    assert preview["upload"] == {"files": ["nets.py"], "bytes": 6}
+    assert not list(store.list(""))
     place.start(wanted)
-    (sent,), (name,) = dashboard.jobs(), dashboard.packages
-    assert sent["runtime_env"]["working_dir"] == preview["submission"]["runtime_env"]["working_dir"] == f"gcs://{name}"
+    (sent,) = dashboard.jobs()
+    reference = key.replace("packages/", "package:").removesuffix(".zip")
+    assert f"--folder {reference}" in sent["entrypoint"] and "-P -m jobs.train" in sent["entrypoint"]
+    assert sent["entrypoint"] == preview["entrypoint"] and "working_dir" not in sent["runtime_env"]
+    assert {info.key for info in store.list("")} == {key, "runs/a-run/package.json"}
+    # Before anybody imports from it, it is looked at.
+    user_package.check(store, reference)
+    store.write(key, store.read(key)[:-1])
+    with pytest.raises(Damaged, match="submit the run again"):
+        user_package.check(store, reference)
 
 
 def test_data_that_is_asked_for_is_previewed_and_sent_and_a_secret_is_refused_before(tmp_path: Path) -> None:
@@ -131,7 +140,7 @@ def test_data_that_is_asked_for_is_previewed_and_sent_and_a_secret_is_refused_be
     for call in (place.check_code, place.preview, place.start):
         with pytest.raises(InvalidInput, match=r"credentials\.json has the name of a secret"):
             call(replace(wanted, data=("*.json",)))
-    assert not dashboard.packages and not dashboard.jobs()
+    assert not dashboard.jobs()
 
 
 @pytest.mark.parametrize(
