@@ -60,6 +60,13 @@ def states(incomplete: str) -> list[str]:
     return [name for name in PRUNABLE if name.startswith(incomplete)]
 
 
+def all_states(incomplete: str) -> list[str]:
+    """The states of runs that begin so."""
+    from service.run_choice import STATES
+
+    return [name for name in STATES if name.startswith(incomplete)]
+
+
 def _in_store(ctx: Any, incomplete: str, find: Callable[[Any], list[str]]) -> list[str]:
     """What `find` gives; nothing when the store is slow, away or refuses: a line that is typed is no place for errors."""
     found: list[str] = []

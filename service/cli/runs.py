@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from service import runs
+from service.cli.completion import all_states, dataset_names
 from service.cli.console import duration, figures, idle_words, local_time, print_json, print_table, print_yaml, printable, say
 from service.cli.logs import follow_logs, heading
 from service.cli.options import AsJson, RunId, StoreUrl
@@ -13,6 +14,7 @@ from service.cli.prune import prune
 from service.cli.report import compare, report
 from service.cli.sweep_display import cells, several_bases
 from service.errors import InfrastructureFailure
+from service.run_choice import NEWEST, STATES, choose_rows, parse_limit, parse_since
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
@@ -38,20 +40,61 @@ def _open(store: str | None) -> Store:
 
 @app.command("list")
 def list_(
+    states: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--state", metavar="STATE", help=f"In this state; may be repeated: {', '.join(STATES)}.", autocompletion=all_states
+        ),
+    ] = None,
+    datasets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dataset",
+            metavar="NAME",
+            help="On this dataset, NAME or NAME@VERSION; may be repeated.",
+            autocompletion=dataset_names,
+        ),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--model", metavar="NAME", help="Of this model, as the list shows it; may be repeated."),
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="Submitted since then: 7d, 12h, 2026-11-01 or 2026-11-01T14:30.")
+    ] = None,
+    limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N", help=f"The newest N; 0 or all: all. [{NEWEST}; with --json all, for scripts that read every run]"
+        ),
+    ] = None,
     trials: Annotated[bool, typer.Option("--trials", help="List the trials of sweeps too, each of which is a run.")] = False,
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """List all runs and sweeps, newest first."""
-    rows = [row for row in runs.list_runs(_open(store)) if trials or not row.get("sweep")]
+    """List runs and sweeps, newest first: all, or those that have all of what is asked for."""
+    after = None if since is None else parse_since(since)
+    most = (None if as_json else NEWEST) if limit is None else parse_limit(limit)
+    choose_rows([], states or ())
+    there = runs.list_runs(_open(store))
+    listed = [row for row in there if trials or not row.get("sweep")]
+    found = choose_rows(listed, states or (), datasets or (), models or (), after)
     if as_json:
-        print_json(rows)
-    elif not rows:
-        say("There are no runs yet; `delayline train` makes one.")
-    else:
-        print_table(
-            ["RUN", "KIND", "STATE", "MODEL", "DATASET", "WORKERS", "STEP", "RESULT", "SUBMITTED"], [_cells(row) for row in rows]
-        )
+        print_json(found[:most])
+        return
+    if not found:
+        say(_why_none(listed))
+        return
+    heads = ["RUN", "KIND", "STATE", "MODEL", "DATASET", "WORKERS", "STEP", "RESULT", "SUBMITTED"]
+    print_table(heads, [_cells(row) for row in found[:most]])
+    if most is not None and len(found) > most:
+        say(f"… and {len(found) - most:,} more: --limit 0 shows them all")
+
+
+def _why_none(listed: list[dict[str, Any]]) -> str:
+    if not listed:
+        return "There are no runs yet; `delayline train` makes one."
+    return f"No run in the store is such a one; `delayline runs list` shows all {len(listed):,} without these options."
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from service import runs
+from service.specs import TrainSpec
+from service.storage.base import Store
 from service.storage.leases import Lease
-from service.storage.records import RunRecord
+from service.storage.records import RunRecord, run_summary
 
 Delayline = Callable[..., Any]
 
@@ -33,6 +35,40 @@ def test_lists_runs(delayline: Delayline, submitted: RunRecord) -> None:
     assert heading.startswith("RUN ")
     assert row.split()[:5] == ["fake", "train", "succeeded", "cnn", "digits"]
     assert "test_accuracy 0.9876" in row
+
+
+def test_lists_the_newest_that_are_asked_for(delayline: Delayline, local_store: Store) -> None:
+    """People are told how many more there are; scripts get all, or as many as they ask for."""
+    for number in range(53):
+        record = RunRecord(local_store, f"run-{number:02d}")
+        assert record.claim(TrainSpec(model="dense" if number else "cnn", dataset="digits", epochs=1), {})
+        finish(
+            record, "succeeded" if number < 51 else "failed", summary={**run_summary(record.submission()), "submitted": number}
+        )
+    names = [f"run-{number:02d}" for number in reversed(range(53))]
+
+    def listed(*options: str) -> list[str]:
+        return [row["id"] for row in delayline("runs", "list", "--json", *options).document]
+
+    done = delayline("runs", "list")
+    assert [line.split()[0] for line in done.out.splitlines()[1:]] == names[:50]
+    assert done.err == "… and 3 more: --limit 0 shows them all\n"
+    done = delayline("runs", "list", "--limit", "0")
+    assert (len(done.out.splitlines()), done.err) == (54, "")
+    assert (listed(), listed("--limit", "2"), listed("--limit", "all")) == (names, names[:2], names)
+    assert listed("--state", "failed") == listed("--since", "1970-01-01", "--state", "failed", "--state", "lost") == names[:2]
+    assert listed("--model", "cnn", "--dataset", "digits") == ["run-00"]
+    assert listed("--since", "1d") == []
+    none = delayline("runs", "list", "--state", "lost")
+    assert (none.code, none.out) == (0, "")
+    assert "No run in the store is such a one; `delayline runs list` shows all 53" in none.err
+
+
+@pytest.mark.parametrize("option", ["--state", "--since", "--limit"])
+def test_a_list_of_what_there_cannot_be_is_refused(delayline: Delayline, option: str) -> None:
+    done = delayline("runs", "list", option, "nonsense")
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert f"{option} 'nonsense' is not a" in done.err or "neither a length of time nor a date" in done.err
 
 
 def test_an_empty_store_has_no_runs(delayline: Delayline) -> None:
