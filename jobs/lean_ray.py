@@ -21,6 +21,8 @@ import ray
 import ray._private.node
 import ray._private.parameter
 
+from service.ray_folder import default_ray_folder, short_ray_folder
+
 
 @contextlib.contextmanager
 def few_system_processes() -> Iterator[None]:
@@ -33,11 +35,15 @@ def few_system_processes() -> Iterator[None]:
         yield
 
 
-def start_local_ray(cpus: int, object_store_bytes: int, prepared_modules: tuple[str, ...], helpers: int = 0) -> None:
+def start_local_ray(
+    cpus: int, object_store_bytes: int, prepared_modules: tuple[str, ...], helpers: int = 0, ray_tmpdir: str | None = None
+) -> None:
     """Start a Ray cluster on this machine whose `cpus` waiting workers import `prepared_modules` at once.
 
     `helpers`: processes beside the workers that are kept although they wait; Ray ends others after a second.
+    Raise InvalidInput where its sockets can have no path that is short enough.
     """
+    folder = short_ray_folder(ray_tmpdir) or default_ray_folder(ray_tmpdir)
     with few_system_processes():
         ray.init(
             address="local",
@@ -47,6 +53,7 @@ def start_local_ray(cpus: int, object_store_bytes: int, prepared_modules: tuple[
             log_to_driver=False,
             logging_level="ERROR",
             configure_logging=False,
+            _temp_dir=str(folder),
             _system_config={"preload_python_modules": list(prepared_modules), "num_workers_soft_limit": cpus + helpers},
         )
 

@@ -112,9 +112,15 @@ class WorkerGroup:
 
             count = self._spec.worker_counts[0]
             if self._streams():
-                start_local_ray(count, OBJECT_STORE_BYTES, (), helpers=READERS_A_WORKER * count + RAY_DATA_ACTORS)
+                start_local_ray(
+                    count,
+                    OBJECT_STORE_BYTES,
+                    (),
+                    helpers=READERS_A_WORKER * count + RAY_DATA_ACTORS,
+                    ray_tmpdir=self._settings.ray_tmpdir,
+                )
             else:
-                start_local_ray(count, OBJECT_STORE_BYTES, PREPARED_MODULES)
+                start_local_ray(count, OBJECT_STORE_BYTES, PREPARED_MODULES, ray_tmpdir=self._settings.ray_tmpdir)
         else:
             join_cluster(self._settings)
 

@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     moves within half an hour). Ray on this machine is waited for 300 s at most."""
     ray_address: str | None = Field(default=None, validation_alias=AliasChoices("RAY_ADDRESS", "ray_address"))
     """An existing Ray cluster to join; None starts one on this machine."""
+    ray_tmpdir: str | None = Field(default=None, validation_alias=AliasChoices("RAY_TMPDIR", "ray_tmpdir"))
+    """Where Ray on this machine keeps its files, if not in TMPDIR."""
     ray_token: SecretStr | None = Field(default=None, validation_alias=AliasChoices("RAY_AUTH_TOKEN", "ray_token"))
     ray_token_path: Path | None = Field(default=None, validation_alias=AliasChoices("RAY_AUTH_TOKEN_PATH", "ray_token_path"))
     insecure_token: bool = False
@@ -50,7 +52,15 @@ class Settings(BaseSettings):
     ray_auth_mode: str | None = Field(default=None, validation_alias=AliasChoices("RAY_AUTH_MODE", "ray_auth_mode"))
 
     @field_validator(
-        "s3_endpoint", "store", "cluster", "ray_address", "ray_token", "ray_token_path", "ray_auth_mode", mode="before"
+        "s3_endpoint",
+        "store",
+        "cluster",
+        "ray_address",
+        "ray_tmpdir",
+        "ray_token",
+        "ray_token_path",
+        "ray_auth_mode",
+        mode="before",
     )
     @classmethod
     def _blank_is_none(cls, value: Any) -> Any:

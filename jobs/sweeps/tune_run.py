@@ -72,7 +72,7 @@ def connect(settings: Settings, sweep: SweepSpec, trial: TrainSpec) -> Capacity:
         )
     parallel = min(fit, sweep.parallel or fit)
     if local:
-        _start_here(parallel, parallel * workers if workers > 1 else 0)
+        _start_here(settings, parallel, parallel * workers if workers > 1 else 0)
     by_resources = trial.workers == (1, 1) and (local or parallel == fit)
     if sweep.scheduler.name == "pbt" and not by_resources:
         raise InvalidInput(
@@ -83,13 +83,14 @@ def connect(settings: Settings, sweep: SweepSpec, trial: TrainSpec) -> Capacity:
     return Capacity(parallel, _resources(trial, local), local, None if by_resources else parallel)
 
 
-def _start_here(parallel: int, workers: int) -> None:
+def _start_here(settings: Settings, parallel: int, workers: int) -> None:
     """A Ray cluster on this machine, whose CPUs are counted in processes: the real cores were counted before."""
     from jobs.lean_ray import start_local_ray
     from jobs.worker_group import OBJECT_STORE_BYTES, PREPARED_MODULES
 
     with own_sigterm():
-        start_local_ray(parallel + workers, OBJECT_STORE_BYTES, (*PREPARED_MODULES, "jobs.sweeps.trial"))
+        modules = (*PREPARED_MODULES, "jobs.sweeps.trial")
+        start_local_ray(parallel + workers, OBJECT_STORE_BYTES, modules, ray_tmpdir=settings.ray_tmpdir)
 
 
 def _resources(trial: TrainSpec, local: bool) -> dict[str, float]:

@@ -11,7 +11,7 @@ __all__ = ["open_cluster"]
 def open_cluster(settings: Settings) -> Cluster:
     """The cluster that the settings name; raise InvalidInput for one that this version cannot reach."""
     if settings.cluster is None:
-        return LocalRay(settings.cache / "drivers", settings.ray_address)
+        return LocalRay(settings.cache / "drivers", settings.ray_address, settings.ray_tmpdir)
     if settings.cluster.startswith(("http://", "https://")):
         from service.cluster.jobs_api import JobsApi
         from service.cluster.ray_jobs import RayJobs

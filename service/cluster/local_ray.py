@@ -13,6 +13,7 @@ import psutil
 from service.cluster.base import Cluster, Handle, Job
 from service.errors import InfrastructureFailure
 from service.machine import this_machine
+from service.ray_folder import default_ray_folder, short_ray_folder
 from service.settings import Settings, process_environment
 from service.specs import Resources
 from service.user_folder import python
@@ -25,10 +26,10 @@ OUTPUT_BYTES = 64 * 1024
 class LocalRay(Cluster):
     """Ray on this machine, started by the driver; or the existing cluster that `ray_address` names."""
 
-    def __init__(self, log_folder: Path, ray_address: str | None = None) -> None:
+    def __init__(self, log_folder: Path, ray_address: str | None = None, ray_tmpdir: str | None = None) -> None:
         self._log_folder = log_folder
         self._joins = ray_address is not None
-        self.description = f"the Ray cluster at {ray_address}" if ray_address else "Ray on this machine"
+        self.description = f"the Ray cluster at {ray_address}" if ray_address else _ray_here(ray_tmpdir)
 
     def start(self, job: Job) -> "DriverProcess":
         """Start the job with its output in a file of the log folder."""
@@ -55,6 +56,15 @@ class LocalRay(Cluster):
         """A cluster that exists already may grow: only this machine is checked."""
         if not self._joins:
             this_machine().check(workers, worker)
+
+
+def _ray_here(ray_tmpdir: str | None) -> str:
+    folder = short_ray_folder(ray_tmpdir)
+    if folder is None:
+        return "Ray on this machine"
+    return (
+        f"Ray on this machine (its files in {folder}: its sockets' paths would be too long in {default_ray_folder(ray_tmpdir)})"
+    )
 
 
 class DriverProcess(Handle):
