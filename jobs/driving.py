@@ -21,6 +21,7 @@ from service.storage.base import Store
 from service.storage.leases import Lease
 from service.storage.records import ENDED, Document, RunRecord, as_of_today
 from service.sweep_specs import SweepSpec
+from service.tags import kept_tags, without_tags
 from service.trials import goes_further
 from service.user_folder import folder_of_modules, put_last
 
@@ -121,12 +122,15 @@ def claim(record: RunRecord, spec: TrainSpec | SweepSpec, stem: str, check: Call
     origin = {"recipe": stem, "command": command, "folder": str(Path.cwd())}
     asked = record.cancel.standing().get("id")
     if record.store.exists(record.paths.spec) or not record.claim(spec, {**origin, **check()}):
-        stored, wanted = as_of_today(record.submission()["spec"], type(spec)), spec.document()
+        found = as_of_today(record.submission()["spec"], type(spec))
+        stored, wanted = without_tags(found), without_tags(spec.document())
         differing = sorted(key for key in {*stored, *wanted} if stored.get(key) != wanted.get(key))
         if differing:
             raise InvalidInput(
                 f"The run {record.run_id!r} exists with another {', '.join(differing)}: use another --name, or the spec that it has."
             )
+        if remark := kept_tags(f"The run {record.run_id!r}", found.get("tags", ()), spec.tags):
+            say(remark)
         if asked and record.state()["state"] in ENDED:
             record.cancel.withdraw(request=asked)
     say(f"run {record.run_id}")

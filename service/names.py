@@ -28,7 +28,12 @@ def check_run_id(value: str) -> str:
 
 def is_run_id(value: str) -> bool:
     """Whether `value` is a valid run id."""
-    return len(value) <= LONGEST and _LABEL.match(value) is not None
+    return is_label(value)
+
+
+def is_label(value: str, longest: int = LONGEST) -> bool:
+    """Whether `value` is a lower-case label of at most `longest` characters."""
+    return len(value) <= longest and _LABEL.match(value) is not None
 
 
 def check_dataset_reference(value: str) -> tuple[str, str | None]:

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from service.errors import InvalidInput
+from service.names import is_label
 from service.quantities import parse_duration
 from service.storage.documents import Document
+from service.tags import LONGEST
 
 STATES = ("queued", "starting", "running", "retrying", "succeeded", "failed", "cancelled", "lost", "damaged")
 """Every state in which a run is listed."""
@@ -20,22 +22,27 @@ def choose_rows(
     datasets: Sequence[str] = (),
     models: Sequence[str] = (),
     since: float | None = None,
+    tags: Sequence[str] = (),
 ) -> list[Document]:
-    """Those of the rows of `list_runs` that have one of the states, one of the datasets and one of the models, in their order.
+    """Those of the rows of `list_runs` that have one of the states, one of the datasets, one of the models, and every one of the tags.
 
     None of a kind stands for all. A dataset without a version stands for each of its versions; a sweep has every model and dataset of
     its bases. `since`: submitted at that time or later, in seconds since 1970. What a damaged run was is not known: it has only
-    its state. Raise InvalidInput for a state that there is not.
+    its state. Raise InvalidInput for a state or a tag that there cannot be.
     """
     for state in states:
         if state not in STATES:
             raise InvalidInput(f"--state {state[:40]!r} is not a state of a run: use {', '.join(STATES)}.")
+    for tag in tags:
+        if not is_label(tag, LONGEST):
+            raise InvalidInput(f"--tag {tag[:70]!r} is not a tag: they have lower-case letters, digits and inner hyphens alone.")
     return [
         row
         for row in rows
         if (not states or row["state"] in states)
         and (not datasets or _is_among(row.get("dataset"), datasets, versions=True))
         and (not models or _is_among(row.get("model"), models))
+        and set(tags) <= set(row.get("tags") or ())
         and (since is None or (row["submitted"] is not None and float(row["submitted"]) >= since))
     ]
 

@@ -92,7 +92,7 @@ def _attempts(state: Document, progress: Document) -> list[Document]:
 
 
 def list_runs(store: Store) -> list[Document]:
-    """A short row for each run, newest first; one whose documents are damaged is listed as such."""
+    """A short row for each run, newest first; one whose documents are damaged is listed as such. A trial has its sweep's tags too."""
     paths = [RunPaths(name) for name in store.list_folders(RUNS) if is_run_id(name)]
     documents = store.read_many([path.state for path in paths])
     # Of a run that has ended its driver's document says all: a long list costs one request for each.
@@ -101,6 +101,9 @@ def list_runs(store: Store) -> list[Document]:
     documents |= {key: each.data for key, each in seen.items()}
     there = [path for path in paths if path not in rest or not is_deleted(documents.get(path.spec))]
     rows = [_row(path, documents, seen) for path in there if path not in rest or path.spec in documents]
+    tags = {row["id"]: row["tags"] for row in rows if row["kind"] == "sweep"}
+    for row in rows:
+        row["tags"] = list(dict.fromkeys([*row["tags"], *tags.get(row.get("sweep"), [])]))
     return sorted(rows, key=lambda row: (-float(row["submitted"] or 0), row["id"]))
 
 
@@ -118,6 +121,7 @@ def _row(paths: RunPaths, documents: dict[str, bytes], seen: dict[str, Seen]) ->
         return {
             "id": paths.run_id,
             "state": standing(state, lease_in(seen.get(paths.lease), paths.lease), ago),
+            "tags": [],
             **summary,
             **{name: progress.get(name) for name in ("epoch", "step", "steps")},
             "attempts": len(state["attempts"]),
@@ -128,7 +132,15 @@ def _row(paths: RunPaths, documents: dict[str, bytes], seen: dict[str, Seen]) ->
         }
     except (Damaged, KeyError, TypeError, AttributeError) as error:
         problem = str(error) if isinstance(error, Damaged) else f"Its documents lack {error}."
-        return {"id": paths.run_id, "kind": "train", "state": "damaged", "metrics": {}, "submitted": None, "error": problem}
+        return {
+            "id": paths.run_id,
+            "kind": "train",
+            "state": "damaged",
+            "tags": [],
+            "metrics": {},
+            "submitted": None,
+            "error": problem,
+        }
 
 
 def _says_all(state: bytes | None) -> bool:

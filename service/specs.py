@@ -11,6 +11,7 @@ from service.expressions import flat, worked_out
 from service.generated import check_generated
 from service.names import check_dataset_reference, check_run_id
 from service.quantities import Duration, Fraction, Patterns, PositiveInt, Size, StallLimit, Workers
+from service.tags import Tags
 from service.vocabulary import (
     AUGMENTATIONS,
     CALLBACKS,
@@ -232,6 +233,8 @@ class TrainSpec(Frozen):
     workers; each worker's stacks are in its log. At least 20 times the longest gap so far; `off` waits for ever."""
     time_limit: Duration | None = None
     """Seconds for the whole run, all attempts together."""
+    tags: Tags = ()
+    """Labels by which `runs list --tag` finds the run; they change nothing of what is trained."""
 
     @model_validator(mode="after")
     def _cross_checks(self) -> Self:
@@ -318,7 +321,7 @@ class TrainSpec(Frozen):
 
     def document(self) -> dict[str, Any]:
         """The spec as it stands in the store and in JSON output: `workers` as a number or as `2-8`."""
-        document = self.model_dump(mode="json", exclude_none=True)
+        document = self.model_dump(mode="json", exclude_none=True, exclude=None if self.tags else {"tags"})
         fewest, most = self.workers
         return {**document, "workers": fewest if fewest == most else f"{fewest}-{most}"}
 

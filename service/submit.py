@@ -20,6 +20,7 @@ from service.storage.leases import lease_is_live, lease_of
 from service.storage.records import ENDED, Document, RunRecord, as_of_today, rows_to_bytes
 from service.storage.standing import standing_of
 from service.sweep_specs import SweepSpec
+from service.tags import kept_tags, without_tags
 from service.trials import goes_further
 from service.weights import origin_of_weights
 
@@ -111,6 +112,8 @@ class Submission:
     """The plan's spec replaces the stored one for this submission."""
     earlier_end: float | None = None
     """When the run ended before, in seconds since 1970."""
+    remark: str | None = None
+    """What of the plan the run does not take over, and trains the same without."""
 
 
 def plan(
@@ -150,7 +153,8 @@ def submit(plan: Plan, store: Store) -> Submission:
     if not plan.resume and record.claim(plan.spec, plan.origin):
         return Submission("start")
     submission = record.submission()
-    differences = differing(as_of_today(submission["spec"], type(plan.spec)), plan.spec.document())
+    stored = as_of_today(submission["spec"], type(plan.spec))
+    differences = differing(without_tags(stored), without_tags(plan.spec.document()))
     refused = [line for key, line in differences if not (plan.resume and key in CHANGEABLE[plan.kind])]
     if submission.get("kind", "train") != plan.kind:
         raise InvalidInput(f"{plan.run_id!r} is a {_NOUNS[str(submission.get('kind', 'train'))]}: give another --name.")
@@ -160,7 +164,8 @@ def submit(plan: Plan, store: Store) -> Submission:
             f"The {plan.noun} {plan.run_id!r} exists with another spec ({'; '.join(refused[:8])}): give another --name, or the spec "
             f"that it has; with --resume {changeable} may change."
         )
-    return _repeat(plan, record, submission, [line for _, line in differences])
+    remark = kept_tags(f"The {plan.noun} {plan.run_id!r}", stored.get("tags", ()), plan.spec.tags)
+    return replace(_repeat(plan, record, submission, [line for _, line in differences]), remark=remark)
 
 
 def _repeat(plan: Plan, record: RunRecord, submission: Document, changes: list[str]) -> Submission:

@@ -9,9 +9,10 @@ from pydantic import BeforeValidator, Field, model_validator
 from service.expressions import Expression
 from service.quantities import Duration, PositiveInt, Workers
 from service.specs import SEEDS_END, CheckpointPolicy, Evaluation, Frozen
+from service.tags import Tags
 
 MOST_VALUES = 10_000
-FIXED = ("workers", "worker", "retries", "time_limit", "init_from")
+FIXED = ("workers", "worker", "retries", "time_limit", "init_from", "tags")
 """Keys that all trials share: they say where and how long a trial runs, not what it learns."""
 Values = Annotated[tuple[Any, ...], Field(min_length=1, max_length=MOST_VALUES)]
 Range = tuple[float, float]
@@ -124,6 +125,8 @@ class SweepSpec(Frozen):
     """For each trial."""
     seed: Annotated[int, Field(ge=0, lt=SEEDS_END, strict=True)] = 0
     """Of what is drawn from the space."""
+    tags: Tags = ()
+    """Labels by which `runs list --tag` finds the sweep, and with `--trials` its trials."""
 
     @model_validator(mode="after")
     def _cross_checks(self) -> Self:
@@ -206,7 +209,7 @@ class SweepSpec(Frozen):
 
     def document(self) -> dict[str, Any]:
         """The spec as it stands in the store: every key but those that are not given."""
-        document = self.model_dump(mode="json", exclude_none=True)
+        document = self.model_dump(mode="json", exclude_none=True, exclude=None if self.tags else {"tags"})
         fewest, most = self.workers
         return {**document, "workers": fewest if fewest == most else f"{fewest}-{most}"}
 

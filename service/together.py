@@ -52,7 +52,7 @@ def company_key(spec: TrainSpec) -> str | None:
     if not (_is_plain(spec) and _is_small(spec) and _is_elementwise(spec)):
         return None
     # All get the first one's model: an expression in it may follow the seed or another number that each has its own of.
-    kept = {key: value for key, value in spec.document().items() if key not in ("seed", "optimizer", "space")}
+    kept = {key: value for key, value in spec.document().items() if key not in ("seed", "optimizer", "space", "tags")}
     kept |= {"model_params": spec.model_arguments}
     space = _masked_but(spec.space.model_dump(), _OWN_OF_SPACE) if spec.space.name != "weight" else {}
     arguments = _masked_but(spec.optimizer_arguments, _OWN_NUMBERS)

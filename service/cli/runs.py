@@ -59,6 +59,10 @@ def list_(
         list[str] | None,
         typer.Option("--model", metavar="NAME", help="Of this model, as the list shows it; may be repeated."),
     ] = None,
+    tags: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="TAG", help="With this tag, of `-s tags=[…]`; repeated: with all of them."),
+    ] = None,
     since: Annotated[
         str | None, typer.Option(metavar="WHEN", help="Submitted since then: 7d, 12h, 2026-11-01 or 2026-11-01T14:30.")
     ] = None,
@@ -75,10 +79,10 @@ def list_(
     """List runs and sweeps, newest first: all, or those that have all of what is asked for."""
     after = None if since is None else parse_since(since)
     most = (None if as_json else NEWEST) if limit is None else parse_limit(limit)
-    choose_rows([], states or ())
+    choose_rows([], states or (), tags=tags or ())
     there = runs.list_runs(_open(store))
     listed = [row for row in there if trials or not row.get("sweep")]
-    found = choose_rows(listed, states or (), datasets or (), models or (), after)
+    found = choose_rows(listed, states or (), datasets or (), models or (), after, tags or ())
     if as_json:
         print_json(found[:most])
         return
@@ -86,7 +90,10 @@ def list_(
         say(_why_none(listed))
         return
     heads = ["RUN", "KIND", "STATE", "MODEL", "DATASET", "WORKERS", "STEP", "RESULT", "SUBMITTED"]
-    print_table(heads, [_cells(row) for row in found[:most]])
+    rows = [_cells(row) for row in found[:most]]
+    if any(row["tags"] for row in found[:most]):
+        heads, rows = [*heads, "TAGS"], [[*cells, ", ".join(row["tags"])] for cells, row in zip(rows, found, strict=False)]
+    print_table(heads, rows)
     if most is not None and len(found) > most:
         say(f"… and {len(found) - most:,} more: --limit 0 shows them all")
 

@@ -107,6 +107,8 @@ def carry_out(
     # From the claim on, Ctrl-C must not leave a driver behind that nobody looks after.
     with Interrupts() as interrupts:
         submission = submit(planned, opened)
+        if submission.remark:
+            say(submission.remark)
         if detach:
             leave(planned, submission, place)
         else:

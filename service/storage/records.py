@@ -290,14 +290,14 @@ def is_deleted(spec: bytes | None) -> bool:
 
 
 def run_summary(submission: Document) -> Document:
-    """What a list of runs shows of a submission: `kind`, `model`, `dataset`, `workers`, `submitted`."""
+    """What a list of runs shows of a submission: `kind`, `model`, `dataset`, `workers`, `submitted`, `tags`."""
     spec, kind = submission["spec"], submission.get("kind", "train")
     shown = {name: spec.get(name) for name in ("model", "dataset", "workers")}
     if kind == "sweep":
         bases = [base["values"] for base in spec["base"]]
         shown |= {name: ", ".join(dict.fromkeys(str(base.get(name)) for base in bases)) for name in ("model", "dataset")}
     trial = {"sweep": submission["sweep"]} if "sweep" in submission else {}
-    return {"kind": kind, **shown, "submitted": submission.get("submitted"), **trial}
+    return {"kind": kind, **shown, "submitted": submission.get("submitted"), "tags": spec.get("tags") or [], **trial}
 
 
 def as_of_today(stored: Document, kind: type[TrainSpec | SweepSpec]) -> Document:

@@ -57,6 +57,21 @@ def test_a_state_that_there_is_not_is_refused_with_those_that_are() -> None:
         choose_rows([], ["failed", "done"])
 
 
+def test_every_tag_that_is_asked_for_must_be_there() -> None:
+    rows = [
+        {"id": "a", "state": "failed", "tags": ["x"]},
+        {"id": "b", "state": "failed", "tags": ["x", "y"]},
+        {"id": "c", "state": "damaged"},
+    ]
+    assert [[row["id"] for row in choose_rows(rows, tags=tags)] for tags in ([], ["x"], ["y", "x"])] == [
+        ["a", "b", "c"],
+        ["a", "b"],
+        ["b"],
+    ]
+    with pytest.raises(InvalidInput, match="--tag 'No' is not a tag"):
+        choose_rows([], tags=["No"])
+
+
 def test_since_is_a_length_of_time_or_a_date() -> None:
     assert parse_since("7d", 1e6) == 1e6 - 7 * 86400
     assert parse_since("1h30m", 1e6) == 1e6 - 5400

@@ -14,6 +14,7 @@ from service.storage.base import Store
 from service.storage.leases import LEASE_SECONDS, Lease, boot_id
 from service.storage.records import RunRecord, rows_to_bytes, run_summary, to_bytes
 from service.storage.standing import QUEUED_SECONDS, end_without_driver, standing
+from service.sweep_specs import SweepSpec
 
 SPEC = TrainSpec(model="cnn", dataset="digits", epochs=1)
 
@@ -250,6 +251,24 @@ def test_asks_a_driver_to_cancel(submitted: RunRecord) -> None:
     write_attempt(submitted)
     assert runs.cancel(submitted.store, "fake") == "requested"
     assert submitted.cancel_requested()
+
+
+def test_a_trial_is_listed_with_the_tags_of_its_sweep(local_store: Store) -> None:
+    base = {"name": "a", "values": SPEC.document() | {"tags": ["own"]}}
+    RunRecord(local_store, "s").claim(
+        SweepSpec.model_validate({"base": [base], "space": {"batch": {"grid": [1]}}, "tags": ["all"]}), {}
+    )
+    RunRecord(local_store, "s-0000").claim(TrainSpec.model_validate(base["values"]), {"sweep": "s"})
+    assert {row["id"]: row["tags"] for row in runs.list_runs(local_store)} == {"s": ["all"], "s-0000": ["own", "all"]}
+
+
+def test_a_run_that_ended_before_there_were_tags_is_listed(local_store: Store) -> None:
+    record = RunRecord(local_store, "old")
+    record.claim(SPEC, {})
+    summary = run_summary(record.submission())
+    del summary["tags"]
+    write_attempt(record, "succeeded", summary=summary)
+    assert [row["tags"] for row in runs.list_runs(local_store)] == [[]]
 
 
 def test_an_ended_run_is_listed_from_its_state_alone(local_store: Store) -> None:

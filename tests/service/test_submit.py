@@ -305,6 +305,18 @@ def test_without_resume_other_workers_are_another_spec(first: Plan, local_store:
         submit(plan_for(local_store, tmp_path, "workers=4"), local_store)
 
 
+@pytest.mark.parametrize(
+    ("state", "resume", "action"), [("succeeded", False, "finished"), ("running", False, "start"), ("failed", True, "start")]
+)
+def test_other_tags_are_the_same_run_and_said_to_be_left_out(
+    first: Plan, local_store: Store, tmp_path: Path, state: str, resume: bool, action: str
+) -> None:
+    end(local_store, state)
+    again = submit(plan_for(local_store, tmp_path, "tags=[b]", resume=resume), local_store)
+    assert (again.action, again.changed) == (action, False)
+    assert again.remark == "The run 'a-run' keeps no tags, as it was first submitted; not taken over: b."
+
+
 def test_a_key_that_this_version_added_is_no_difference(first: Plan, local_store: Store) -> None:
     record = RunRecord(local_store, "a-run")
     submission = record.submission()

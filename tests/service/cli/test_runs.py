@@ -64,6 +64,13 @@ def test_lists_the_newest_that_are_asked_for(delayline: Delayline, local_store: 
     assert "No run in the store is such a one; `delayline runs list` shows all 53" in none.err
 
 
+def test_lists_by_tags_and_shows_them(delayline: Delayline, local_store: Store, submitted: RunRecord) -> None:
+    assert RunRecord(local_store, "tagged").claim(TrainSpec(model="cnn", dataset="digits", epochs=1, tags=("a", "b")), {})
+    heading, row = delayline("runs", "list", "--tag", "b", "--tag", "a").out.splitlines()
+    assert (row.split()[0], heading.split()[-1]) == ("tagged", "TAGS")
+    assert row.endswith("a, b")
+
+
 @pytest.mark.parametrize("option", ["--state", "--since", "--limit"])
 def test_a_list_of_what_there_cannot_be_is_refused(delayline: Delayline, option: str) -> None:
     done = delayline("runs", "list", option, "nonsense")
