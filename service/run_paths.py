@@ -80,6 +80,11 @@ class RunPaths:
         return f"{self.root}cancel.json"
 
     @property
+    def note(self) -> str:
+        """A person's note on the run: whoever writes one; never a driver."""
+        return f"{self.root}note.json"
+
+    @property
     def progress(self) -> str:
         """Epoch, step, latest metrics and the workers of the current attempt: rank 0."""
         return f"{self.root}progress.json"

@@ -36,6 +36,7 @@ def show(store: Store, run_id: str) -> Document:
         "id": run_id,
         "kind": submission.get("kind", "train"),
         "state": stands,
+        "note": record.note(),
         "spec": submission["spec"],
         **{name: submission.get(name) for name in ("recipe", "command", "folder", "submitted")},
         "started": state.get("started"),

@@ -33,6 +33,8 @@ class RunFacts:
     data: Document = field(default_factory=dict)
     """The manifest of the dataset's version that the run was trained on."""
     made: float = 0.0
+    note: str | None = None
+    """A person's, as it was when the page was made."""
     left_out: tuple[str, ...] = ()
     """Names of pictures that the page would be too heavy with."""
 
@@ -99,6 +101,7 @@ def gather(record: RunRecord) -> RunFacts:
         model=_optional(record, analysis.get(MODEL_FACTS)),
         data=manifest(record, submission),
         made=time.time(),
+        note=record.note(),
     )
     machines = [_optional(record, analysis.get(hardware_name(rank))) for rank in range(min(facts.workers, 64))]
     # What a run said of its test split before it was resumed and changed is not its result.

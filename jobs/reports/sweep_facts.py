@@ -125,6 +125,7 @@ def _brief(record: RunRecord, data: Document) -> RunFacts:
         events=record.events(),
         data=data,
         made=time.time(),
+        note=record.note(),
     )
 
 

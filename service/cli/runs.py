@@ -1,4 +1,4 @@
-"""`delayline runs list|show|watch|logs|report|compare|cancel|prune`: what the store knows of runs."""
+"""`delayline runs list|show|note|watch|logs|report|compare|cancel|prune`: what the store knows of runs."""
 
 import time
 from typing import Annotated, Any
@@ -14,6 +14,7 @@ from service.cli.prune import prune
 from service.cli.report import compare, report
 from service.cli.sweep_display import cells, several_bases
 from service.errors import InfrastructureFailure
+from service.notes import LONGEST, with_notes, write_note
 from service.run_choice import NEWEST, STATES, choose_rows, parse_limit, parse_since
 from service.settings import Settings
 from service.storage import open_store
@@ -26,7 +27,7 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=T
 
 @app.callback()
 def main() -> None:
-    """List, show, watch, report, compare, cancel and prune runs; read their logs."""
+    """List, show, note, watch, report, compare, cancel and prune runs; read their logs."""
 
 
 app.command()(report)
@@ -80,11 +81,11 @@ def list_(
     after = None if since is None else parse_since(since)
     most = (None if as_json else NEWEST) if limit is None else parse_limit(limit)
     choose_rows([], states or (), tags=tags or ())
-    there = runs.list_runs(_open(store))
-    listed = [row for row in there if trials or not row.get("sweep")]
+    opened = _open(store)
+    listed = [row for row in runs.list_runs(opened) if trials or not row.get("sweep")]
     found = choose_rows(listed, states or (), datasets or (), models or (), after, tags or ())
     if as_json:
-        print_json(found[:most])
+        print_json(with_notes(opened, found[:most]))
         return
     if not found:
         say(_why_none(listed))
@@ -163,6 +164,35 @@ def _shorten_sweep(shown: dict[str, Any]) -> None:
     named = several_bases(shown["trials"])
     shown["trials"] = ["  ".join(filter(None, cells(row, named))) for row in table(shown["trials"], metric, mode, most=100)]
     shown["spec"] = {**shown["spec"], "base": [base["name"] for base in shown["spec"]["base"]]}
+
+
+@app.command()
+def note(
+    run: RunId,
+    text: Annotated[
+        str | None, typer.Argument(metavar="TEXT", help=f"At most {LONGEST:,} characters, in quotes; '' deletes the note.")
+    ] = None,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a note on a run or a sweep in the place of the one that it has; without TEXT, print that.
+
+    It is shown by `runs show`, `runs list --json`, and the report that is made after it.
+    """
+    opened = _open(store)
+    record = RunRecord(opened, run)
+    if text is not None:
+        write_note(opened, run, text)
+    record.submission()
+    kept = record.note()
+    if as_json:
+        print_json({"id": run, "note": kept})
+    elif text is not None:
+        say(f"run {run} has {'this note' if kept else 'no note'} now")
+    elif kept is None:
+        say(f"run {run} has no note; `delayline runs note {run} TEXT` writes one")
+    else:
+        print(printable(kept))
 
 
 @app.command()

@@ -178,6 +178,10 @@ class RunRecord:
         """Replace the driver's document."""
         self._write(self.paths.state, document)
 
+    def note(self) -> str | None:
+        """A person's note on the run; see service.notes."""
+        return self._optional(self.paths.note).get("text") or None
+
     def progress(self) -> Document:
         """Rank 0's document, or an empty one."""
         return self._optional(self.paths.progress)

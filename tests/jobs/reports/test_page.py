@@ -10,6 +10,7 @@ from html_pages import Outline, check
 from jobs.reports import compare, report, write_report
 from jobs.reports.sections import NOT_FINISHED
 from service.errors import Damaged, InvalidInput, UnknownName
+from service.notes import write_note
 from service.storage.local import LocalStore
 from service.storage.records import RunRecord, from_bytes, rows_to_bytes, to_bytes
 
@@ -54,6 +55,13 @@ def test_texts_of_users_are_texts(write_run: WriteRun) -> None:
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "a &lt;b&gt;class&lt;/b&gt; &amp; $more$" in page
+
+
+def test_a_note_stands_on_the_page_that_is_made_after_it(write_run: WriteRun) -> None:
+    record = write_run()
+    assert "Note:" not in report(record)
+    write_note(record.store, record.run_id, "better <b>than</b> it looks")
+    assert "Note: better <b>than</b> it looks" in check(report(record)).text
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "failed", "cancelled"])

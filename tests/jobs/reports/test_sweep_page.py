@@ -14,6 +14,7 @@ from jobs.reports.sweep_facts import gather_sweep
 from jobs.reports.sweep_page import render_sweep
 from service import runs
 from service.errors import InvalidInput, UnknownName
+from service.notes import write_note
 from service.remarks import REMARK
 from service.storage.local import LocalStore
 from service.storage.records import RunRecord, rows_to_bytes
@@ -262,5 +263,7 @@ def test_what_is_said_of_the_best_trials_model_is_said_of_the_sweep(store: Local
     trial = RunRecord(store, best)
     said = {"time": 1.0, "event": REMARK, "message": "The model 'nets:build' ends with a <softmax>."}
     store.write(trial.paths.events(trial.label(1), "driver"), rows_to_bytes([said]))
+    write_note(store, record.run_id, "of <the> sweep")
+    assert "Note: of <the> sweep" in check(report(record)).text
     assert runs.show(store, record.run_id)["remarks"] == [said["message"]]
     assert said["message"] in check(report(record)).text

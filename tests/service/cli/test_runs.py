@@ -71,6 +71,23 @@ def test_lists_by_tags_and_shows_them(delayline: Delayline, local_store: Store, 
     assert row.endswith("a, b")
 
 
+def test_writes_prints_and_deletes_a_note(delayline: Delayline, submitted: RunRecord) -> None:
+    none = delayline("runs", "note", "fake")
+    assert (none.code, none.out, "has no note" in none.err) == (0, "", True)
+    assert "note:" not in delayline("runs", "show", "fake").out
+    assert delayline("runs", "note", "fake", "a good one").err == "run fake has this note now\n"
+    assert delayline("runs", "note", "fake").out == "a good one\n"
+    assert "note: a good one" in delayline("runs", "show", "fake").out
+    documents = [delayline("runs", *words, "--json").document for words in (("show", "fake"), ("note", "fake"), ("list",))]
+    assert [documents[0]["note"], documents[1], documents[2][0]["note"]] == [
+        "a good one",
+        {"id": "fake", "note": "a good one"},
+        "a good one",
+    ]
+    assert delayline("runs", "note", "fake", "").err == "run fake has no note now\n"
+    assert delayline("runs", "note", "fake", "--json").document == {"id": "fake", "note": None}
+
+
 @pytest.mark.parametrize("option", ["--state", "--since", "--limit"])
 def test_a_list_of_what_there_cannot_be_is_refused(delayline: Delayline, option: str) -> None:
     done = delayline("runs", "list", option, "nonsense")
@@ -117,7 +134,7 @@ def test_show_and_watch_say_for_how_long_there_was_no_step(delayline: Delayline,
 
 
 def test_an_unknown_run_is_refused(delayline: Delayline) -> None:
-    for command in ("show", "watch", "logs", "cancel"):
+    for command in ("show", "note", "watch", "logs", "cancel"):
         done = delayline("runs", command, "absent")
         assert (done.code, done.out) == (2, "")
         assert "There is no run 'absent'" in done.err
