@@ -74,6 +74,7 @@ out = {
 """
 
 
+@pytest.mark.slow
 def test_a_layers_own_state_is_found_to_differ_and_its_mean_over_the_workers_is_that_of_one(tmp_path: Path) -> None:
     lead, other = work(tmp_path, 2, PROGRAM)
     for rank in (lead, other):

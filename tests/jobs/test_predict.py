@@ -128,7 +128,7 @@ def bits_run(folder: Path, name: str) -> tuple[RunRecord, keras.Model]:
     return record, model
 
 
-@pytest.mark.parametrize("name", ["gru", "elman", "jordan"])
+@pytest.mark.parametrize("name", ["elman", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gru", "jordan"))])
 def test_the_bits_of_each_step_are_given(tmp_path: Path, name: str) -> None:
     record, model = bits_run(tmp_path, name)
     x = np.random.default_rng(0).choice([-1.0, 1.0], (3, 6, 1)).astype(np.float32)

@@ -97,6 +97,7 @@ def test_a_worker_that_stands_still_is_ended_with_its_stacks_in_its_log(record: 
     assert "failed: Worker 0 did not get on" in log
 
 
+@pytest.mark.slow
 def test_another_rank_waits_for_rank_0_that_moves(record: RunRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     process = run(record, tmp_path, 1, "sleeps")
     end = time.monotonic() + 22

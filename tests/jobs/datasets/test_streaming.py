@@ -21,6 +21,7 @@ from jobs.datasets.layout import Layout
 from jobs.datasets.reading import open_reader
 from jobs.datasets.streaming import RowStream, cut_into_parts
 from jobs.evaluation import Evaluator
+from jobs.metrics import ExtraMetrics
 from jobs.tasks.classification import Classification
 from service.datasets import find_dataset
 from service.errors import BadData, Damaged
@@ -115,6 +116,7 @@ class Replica:
     """In the replica's place: keeps what it is given."""
 
     metric_names = ()
+    extra = ExtraMetrics((), 0)
 
     def __init__(self) -> None:
         self.given: list[bytes] = []

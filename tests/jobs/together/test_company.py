@@ -106,6 +106,7 @@ def keys_of(store: Store, run: TrialRun) -> set[str]:
     return {info.key for info in store.list(run.record.paths.root)}
 
 
+@pytest.mark.slow
 def test_members_in_target_space_have_each_their_own_ridge_and_targets(make_run: Make) -> None:
     run = {
         "model": "simple-rnn",
