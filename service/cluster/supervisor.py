@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from service.cluster.base import Cluster, Handle, Job
-from service.errors import Conflict, InfrastructureFailure, StoreError
+from service.errors import Conflict, InfrastructureFailure, LeaseLost, StoreError, UnknownName
 from service.storage.records import ENDED, Document, RunRecord, rows_to_bytes
 from service.storage.standing import end_without_driver, was_interrupted
 from service.user_folder import python
@@ -174,8 +174,14 @@ class Supervisor:
         if not self.last_output:
             return
         with contextlib.suppress(StoreError):
-            attempt = int(self._record.state().get("attempt", 0))
-            self._add_to_log(self._record.label(attempt), self.last_output.encode())
+            try:
+                # Of a run that was deleted meanwhile nothing is written any more: no list would show it, and no prune delete it.
+                self._record.submission()
+                self._record.check_claim()
+                attempt = int(self._record.state().get("attempt", 0))
+                self._add_to_log(self._record.label(attempt), self.last_output.encode())
+            except (UnknownName, LeaseLost):
+                pass
             self._handle.forget()
 
     def _add_to_log(self, label: str, said: bytes) -> None:

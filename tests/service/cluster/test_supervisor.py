@@ -63,6 +63,16 @@ def test_no_drivers_words_replace_anothers(submitted: RunRecord, job_of: JobOf, 
     assert submitted.store.read(successor) == before
 
 
+def test_of_a_run_that_was_deleted_nothing_is_written_any_more(submitted: RunRecord, job_of: JobOf, tmp_path: Path) -> None:
+    supervisor = supervise(RunRecord(submitted.store, submitted.run_id), job_of("silent"), tmp_path, retries=0)
+    while supervisor._handle.poll() is None:
+        time.sleep(0.05)
+    submitted.store.delete_prefix(submitted.paths.root)
+    supervisor._keep_output()
+    assert list(submitted.store.list(submitted.paths.root)) == []
+    assert not list((tmp_path / "logs").iterdir())
+
+
 @pytest.mark.parametrize("death", ["killed", "odd", "interrupted"])
 def test_while_the_system_stops_this_process_no_other_driver_is_started(
     submitted: RunRecord, job_of: JobOf, tmp_path: Path, death: str
