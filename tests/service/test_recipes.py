@@ -157,6 +157,13 @@ def test_an_optimizer_or_space_without_a_name_changes_the_recipes_own(tmp_path: 
     assert recipes.resolve("y.yml", [], None, tmp_path)[0].document()["optimizer"] == {"name": "sgd"}
 
 
+def test_whole_numbers_may_be_keys(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("model: cnn\ndataset: digits\nepochs: 1\nclass_weight: {0: 1, 7: 2.5}\n")
+    assert recipes.resolve("x.yaml", [], None, tmp_path)[0].class_weight == {"0": 1.0, "7": 2.5}
+    changed = recipes.resolve("x.yaml", ["class_weight={3: 2}"], None, tmp_path)[0]
+    assert changed.class_weight is not None and changed.class_weight["3"] == 2.0
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -166,7 +173,10 @@ def test_an_optimizer_or_space_without_a_name_changes_the_recipes_own(tmp_path: 
         ("a: [1", "line 1, column 6"),
         ("\ta: 1", "line 1"),
         ("a: 1\nb: 2\na: 3\n", "'a' stands twice"),
-        ("1: a", "key 1"),
+        ("1.5: a", "key 1.5"),
+        ("0x10: a", "key 16"),
+        ("true: a", "key True"),
+        ("class_weight: {1: 2, '1': 3}", "'1' stands twice"),
         ("[a]: 1", "not valid YAML"),
         ("a: 1\x00", "not valid YAML"),
         (b"a: \xff", "not UTF-8"),
