@@ -526,7 +526,7 @@ def test_a_local_cluster_that_died_is_left_by_a_new_process(
     assert stage.killed
     assert reasons(record) == ["Ray's own processes on this machine were lost."]
     (argv,) = commands
-    assert argv[1:5] == ["-m", "jobs.train", "--run", "a-run"]
+    assert argv[1:6] == ["-P", "-m", "jobs.train", "--run", "a-run"]
     assert argv[-2:] == ["--lease-token", record.lease()["token"]]
 
 

@@ -173,6 +173,7 @@ def test_an_evaluation_that_is_no_number_is_the_failure_of_its_run_alone(make_ru
         assert len(states[name]["attempts"]) == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_is_gone_on_with_together_or_apart(make_run: Make) -> None:
     keys = [{"seed": seed, "steps": 400, "checkpoint": {"every_steps": 10}} for seed in (1, 2, 3)]
     members = [make_run(f"member-{number}", **each) for number, each in enumerate(keys)]

@@ -109,7 +109,11 @@ def examples_of(spec: TrainSpec) -> tuple[Any, Any, tuple[int, ...], int]:
     return pictures, draws.integers(0, 5, (STEPS, BATCH)).astype(np.int32), (4, 3, 1), 5
 
 
-@pytest.mark.parametrize("name", list(CASES))
+FAST = ("dense-dropout", "rnn", "gru", "target-dense", "adamw")
+"""A case of each kind of layer, space and optimizer; .ci/run has all, each of which compiles three programs."""
+
+
+@pytest.mark.parametrize("name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in CASES])
 def test_members_are_the_runs_apart(name: str, make_spec: Any, make_replica: Any) -> None:
     specs = members_of(CASES[name], make_spec)
     apart, held, spaces, given = [], [], [], []
