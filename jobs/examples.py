@@ -51,14 +51,13 @@ def load_examples(spec: TrainSpec, place: Place, record: RunRecord, task: Task) 
     if not arrays.streamed:
         task.check_labels(arrays.train_labels, len(arrays.classes))
         task.check_labels(arrays.test_labels, len(arrays.classes))
-    share = spec.evaluate.validation
-    if arrays.validation_labels is not None:
-        share = 0.0
-        if not arrays.streamed:
+        if arrays.validation_labels is not None:
             task.check_labels(arrays.validation_labels, len(arrays.classes))
-    training_rows, validation_rows = split_validation(spec.seed, len(arrays.train_labels), share)
     if arrays.validation_labels is not None:
+        training_rows, _ = split_validation(spec.seed, len(arrays.train_labels), 0.0)
         validation_rows = np.arange(len(arrays.validation_labels))
+    else:
+        training_rows, validation_rows = split_validation(spec.seed, len(arrays.train_labels), spec.evaluate.validation)
     if spec.training_examples is not None:
         training_rows = choose_examples(spec.seed, training_rows, arrays.train_labels, spec.training_examples)
     plan = BatchPlan(training_rows, spec.batch, spec.seed, place.rank, place.workers, arrays.layout)

@@ -16,6 +16,16 @@ NEWEST = 50
 """Rows that a person is shown where no limit is given (assumed: a screen or two)."""
 
 
+def check_choice(states: Sequence[str] = (), tags: Sequence[str] = ()) -> None:
+    """Raise InvalidInput for a state or a tag that there cannot be."""
+    for state in states:
+        if state not in STATES:
+            raise InvalidInput(f"--state {state[:40]!r} is not a state of a run: use {', '.join(STATES)}.")
+    for tag in tags:
+        if not is_label(tag, LONGEST):
+            raise InvalidInput(f"--tag {tag[:70]!r} is not a tag: they have lower-case letters, digits and inner hyphens alone.")
+
+
 def choose_rows(
     rows: list[Document],
     states: Sequence[str] = (),
@@ -26,16 +36,10 @@ def choose_rows(
 ) -> list[Document]:
     """Those of the rows of `list_runs` that have one of the states, one of the datasets, one of the models, and every one of the tags.
 
-    None of a kind stands for all. A dataset without a version stands for each of its versions; a sweep has every model and dataset of
-    its bases. `since`: submitted at that time or later, in seconds since 1970. What a damaged run was is not known: it has only
-    its state. Raise InvalidInput for a state or a tag that there cannot be.
+    None of a kind stands for all, and `check_choice` has seen states and tags. A dataset without a version stands for each of its
+    versions; a sweep has every model and dataset of its bases. `since`: submitted at that time or later, in seconds since 1970.
+    What a damaged run was is not known: it has only its state.
     """
-    for state in states:
-        if state not in STATES:
-            raise InvalidInput(f"--state {state[:40]!r} is not a state of a run: use {', '.join(STATES)}.")
-    for tag in tags:
-        if not is_label(tag, LONGEST):
-            raise InvalidInput(f"--tag {tag[:70]!r} is not a tag: they have lower-case letters, digits and inner hyphens alone.")
     return [
         row
         for row in rows

@@ -15,7 +15,7 @@ from service.cli.report import compare, report
 from service.cli.sweep_display import cells, several_bases
 from service.errors import InfrastructureFailure
 from service.notes import LONGEST, with_notes, write_note
-from service.run_choice import NEWEST, STATES, choose_rows, parse_limit, parse_since
+from service.run_choice import NEWEST, STATES, check_choice, choose_rows, parse_limit, parse_since
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
@@ -80,7 +80,7 @@ def list_(
     """List runs and sweeps, newest first: all, or those that have all of what is asked for."""
     after = None if since is None else parse_since(since)
     most = (None if as_json else NEWEST) if limit is None else parse_limit(limit)
-    choose_rows([], states or (), tags=tags or ())
+    check_choice(states or (), tags or ())
     opened = _open(store)
     listed = [row for row in runs.list_runs(opened) if trials or not row.get("sweep")]
     found = choose_rows(listed, states or (), datasets or (), models or (), after, tags or ())

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from service.errors import BadData
 
 Labels = NDArray[Any]
+OF_FRACTIONS = "The labels{} are written as fractions and are whole: taken as class numbers."
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def _numbers(array: Labels) -> tuple[Labels, str]:
     if array.ndim == 1 and array.dtype.kind == "b":
         return array.astype(np.int64), "The labels are truth values: false is class 0, true class 1."
     if array.ndim == 1 and array.dtype.kind == "f" and len(array) and _whole(array):
-        return array.astype(np.int64), "The labels are written as fractions and are whole: taken as class numbers."
+        return array.astype(np.int64), OF_FRACTIONS.format("")
     if array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind in "biuf" and _one_hot(array):
         return array.argmax(axis=1), f"The labels are one-hot, {array.shape[1]} columns: taken as class numbers."
     return array, ""

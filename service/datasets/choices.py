@@ -7,6 +7,11 @@ from service.errors import InvalidInput
 GROUNDS = ("white", "black")
 
 
+def other_ground(ground: str) -> str:
+    """Black for white, and white for black."""
+    return next(each for each in GROUNDS if each != ground)
+
+
 @dataclass(frozen=True)
 class Choices:
     """The options of `data import`, as they were given; each None, empty or False where it was not.

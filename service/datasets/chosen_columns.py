@@ -39,15 +39,12 @@ def choose_columns(source: Path, tables: Mapping[str, Tables], choices: Choices)
     if choices.features is not None or choices.one_hot:
         _check_choices(tables["train"], label, choices)
     if choices.features is not None:
-        features: tuple[str, ...] = choices.features
-        notes: tuple[str, ...] = ()
-        features = tuple(name for name in features if name != SAMPLE_WEIGHT)
+        features = tuple(name for name in choices.features if name != SAMPLE_WEIGHT)
         left = [name for name in tables["train"].table.column_names if name not in (label, SAMPLE_WEIGHT, *features)]
-        if left:
-            notes = (f"Left out, as --features names others: {_some(left)}.",)
+        notes: tuple[str, ...] = (f"Left out, as --features names others: {_some(left)}.",) if left else ()
     else:
         features, notes = _all_features(tables, label, choices)
-    _check_alike(source, tables, features, choices.features is not None)
+    _check_alike(tables, features)
     return Chosen(label, features, notes)
 
 
@@ -106,7 +103,7 @@ def _all_features(tables: Mapping[str, Tables], label: str, choices: Choices) ->
     return kept, tuple(notes)
 
 
-def _check_alike(source: Path, tables: Mapping[str, Tables], features: tuple[str, ...], chosen: bool) -> None:
+def _check_alike(tables: Mapping[str, Tables], features: tuple[str, ...]) -> None:
     for part in tables.values():
         missing = [name for name in features if name not in part.table.column_names]
         if missing:

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from service.datasets.choices import other_ground
 from service.datasets.example_rows import READERS, read_rows
 from service.datasets.formats.npz import read_arrays
 from service.datasets.manifest import Feature
 from service.datasets.pictures import READ, SUFFIXES, Picture, Refused, decode, is_grey, open_picture
-from service.datasets.viewer import DEFAULT_GROUND, other_ground
+from service.datasets.viewer import DEFAULT_GROUND
 from service.errors import BadData, InvalidInput
 
 GIVE = f"give {READ} pictures, .npz, CSV or Parquet files"

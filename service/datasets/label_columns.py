@@ -1,7 +1,6 @@
 """A column of labels, in all splits, as class numbers and the classes' names: whole numbers, texts, truth values, Hugging Face's ClassLabel."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from service.datasets.array_labels import OF_FRACTIONS, ClassNumbers
 from service.datasets.parquet_files import Tables
 from service.datasets.written_schema import class_names
 from service.errors import BadData
@@ -17,23 +17,14 @@ from service.errors import BadData
 _Columns = Mapping[str, pa.ChunkedArray]
 
 
-@dataclass(frozen=True)
-class Labels:
-    """Class numbers, int64 [rows], by split; the classes' names, or None to number them; notes on what was changed."""
-
-    numbers: Mapping[str, NDArray[np.int64]]
-    names: tuple[str, ...] | None
-    notes: tuple[str, ...] = ()
-
-
-def read_labels(source: Path, tables: Mapping[str, Tables], label: str) -> Labels:
+def read_labels(source: Path, tables: Mapping[str, Tables], label: str) -> ClassNumbers:
     """The labels of all splits; raise BadData for empty ones, for what is no class, and where splits hold different kinds."""
     columns = {split: _plain(source, split, part.table.column(label), label) for split, part in tables.items()}
     kinds = {split: column.type for split, column in columns.items()}
     if all(map(pa.types.is_integer, kinds.values())):
         numbers = {split: _whole(source, split, column, label) for split, column in columns.items()}
         named = [class_names(part.table.schema).get(label) for part in tables.values()]
-        return Labels(numbers, named[0] if all(names == named[0] for names in named) else None)
+        return ClassNumbers(numbers, named[0] if all(names == named[0] for names in named) else None)
     if all(map(is_text, kinds.values())):
         return _named(columns, ())
     if all(map(pa.types.is_boolean, kinds.values())):
@@ -66,18 +57,18 @@ def _whole(source: Path, split: str, column: pa.ChunkedArray, label: str) -> NDA
     return values.astype(np.int64)
 
 
-def _named(columns: _Columns, notes: tuple[str, ...], names: tuple[str, ...] | None = None) -> Labels:
+def _named(columns: _Columns, notes: tuple[str, ...], names: tuple[str, ...] | None = None) -> ClassNumbers:
     texts = {split: [str(value) for value in column.to_pylist()] for split, column in columns.items()}
     if names:
         texts = {split: [value.lower() for value in values] for split, values in texts.items()}
     found = names or tuple(sorted({value for values in texts.values() for value in values}))
     number = {name: index for index, name in enumerate(found)}
-    return Labels(
+    return ClassNumbers(
         {split: np.array([number[v] for v in values], np.int64) for split, values in texts.items()}, found or None, notes
     )
 
 
-def _from_fractions(source: Path, columns: _Columns, label: str) -> Labels:
+def _from_fractions(source: Path, columns: _Columns, label: str) -> ClassNumbers:
     """Numbers such as 1.0, which pandas makes of whole ones where some were empty before."""
     numbers = {}
     for split, column in columns.items():
@@ -89,4 +80,4 @@ def _from_fractions(source: Path, columns: _Columns, label: str) -> Labels:
                 "Delayline classifies, and a quantity is no class."
             )
         numbers[split] = values.astype(np.int64)
-    return Labels(numbers, None, (f"The labels of {label} are written as fractions and are whole: taken as class numbers.",))
+    return ClassNumbers(numbers, None, (OF_FRACTIONS.format(f" of {label}"),))

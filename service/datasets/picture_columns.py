@@ -35,13 +35,7 @@ def read_pictures(tables: Mapping[str, Tables], ground: str | None) -> PictureCo
 
     `ground`: what transparent ones are laid over, if that was chosen. Raise BadData with the row of what is no picture.
     """
-    names = dict.fromkeys(
-        field.name
-        for part in tables.values()
-        for field in part.table.schema
-        if holds_pictures(field.type)
-        if field.name != "label"
-    )
+    names = dict.fromkeys(field.name for part in tables.values() for field in part.table.schema if holds_pictures(field.type))
     arrays: dict[str, dict[str, NDArray[np.uint8]]] = {split: {} for split in tables}
     notes: list[str] = []
     grounds = set()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from service.datasets.choices import other_ground
 from service.errors import BadData
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
@@ -188,8 +189,7 @@ def _decode(image: Image.Image, grey: bool, ground: str) -> Picture:
     lowest, highest = alpha_of.getchannel("A").getextrema()
     if lowest == 255:
         return Picture(shown, **facts)
-    other = "black" if ground == "white" else "white"
-    hidden = _is_plain(shown) and not _is_plain(_channels(_laid_over(alpha_of, other), grey))
+    hidden = _is_plain(shown) and not _is_plain(_channels(_laid_over(alpha_of, other_ground(ground)), grey))
     return Picture(shown, transparent=True, empty=highest == 0, hidden=hidden, **facts)
 
 

@@ -7,18 +7,13 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from service.datasets.choices import GROUNDS
+from service.datasets.choices import other_ground
 from service.datasets.pictures import Refused, decode, is_grey, open_picture, room_for
 from service.errors import BadData
 
 DEFAULT_GROUND = "white"
 """What viewers and browsers show behind pictures, grey ones too."""
 Made = TypeVar("Made")
-
-
-def other_ground(ground: str) -> str:
-    """Black for white, and white for black."""
-    return next(each for each in GROUNDS if each != ground)
 
 
 class Viewer:
@@ -83,21 +78,17 @@ class Viewer:
 
     def notes(self) -> list[str]:
         """What was done, a sentence each."""
-        return [
-            sentence
-            for kind, sentence in (
-                ("turned", "{n} turned as the EXIF orientation says"),
-                ("transparent", f"{{n}} transparent and laid over {self.ground}{self._why()}"),
-                ("empty", f"{{n}} wholly transparent, so that all is {self.ground}"),
-                ("hidden", f"{{n}} of one colour now, for what they show is {self.ground} too: see --ground"),
-                ("frames", "{n} taken from a file of several frames or pages: the first"),
-                ("deep", "{n} of 16 bits a channel, of which the upper 8 are taken"),
-                ("cmyk", "{n} of inks (CMYK) and made RGB, without a colour profile"),
-                ("coloured", "{n} grey and made a colour picture, for others have colours"),
-            )
-            if self._of(kind)
-            for sentence in [self._sentence(kind, sentence)]
-        ]
+        sentences = {
+            "turned": "{n} turned as the EXIF orientation says",
+            "transparent": f"{{n}} transparent and laid over {self.ground}{self._why()}",
+            "empty": f"{{n}} wholly transparent, so that all is {self.ground}",
+            "hidden": f"{{n}} of one colour now, for what they show is {self.ground} too: see --ground",
+            "frames": "{n} taken from a file of several frames or pages: the first",
+            "deep": "{n} of 16 bits a channel, of which the upper 8 are taken",
+            "cmyk": "{n} of inks (CMYK) and made RGB, without a colour profile",
+            "coloured": "{n} grey and made a colour picture, for others have colours",
+        }
+        return [self._sentence(kind, sentence) for kind, sentence in sentences.items() if self._of(kind)]
 
     def _why(self) -> str:
         if self._chosen_by == "pictures":

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import InvalidInput
-from service.run_choice import STATES, choose_rows, parse_limit, parse_since
+from service.run_choice import STATES, check_choice, choose_rows, parse_limit, parse_since
 
 rows_of = st.lists(
     st.fixed_dictionaries(
@@ -54,7 +54,7 @@ def test_a_dataset_without_a_version_stands_for_all_of_them_and_a_sweep_for_each
 
 def test_a_state_that_there_is_not_is_refused_with_those_that_are() -> None:
     with pytest.raises(InvalidInput, match=r"--state 'done' is not a state of a run: use queued, .*succeeded"):
-        choose_rows([], ["failed", "done"])
+        check_choice(["failed", "done"])
 
 
 def test_every_tag_that_is_asked_for_must_be_there() -> None:
@@ -69,7 +69,7 @@ def test_every_tag_that_is_asked_for_must_be_there() -> None:
         ["b"],
     ]
     with pytest.raises(InvalidInput, match="--tag 'No' is not a tag"):
-        choose_rows([], tags=["No"])
+        check_choice(tags=["No"])
 
 
 def test_since_is_a_length_of_time_or_a_date() -> None:
