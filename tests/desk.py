@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from service.storage.base import Store
 from service.storage.records import RunRecord
 
 BIN = Path(sys.executable).parent
-COMMAND_SECONDS = 280
+COMMAND_SECONDS = 600
+"""For a command that hangs (assumed: many times what any takes on a machine that other tests share); pytest's own limit is the test's."""
 
 # Batch normalisation and dropout: what a resume must put back beside the weights. The callback leaves time for a kill.
 NETS = """
@@ -141,19 +143,20 @@ class Desk:
         """The run's document."""
         return runs.show(self.store, run_id)
 
-    def wait_for_step(self, run_id: str, step: int, seconds: float = 150) -> Any:
+    def wait_for_step(self, run_id: str, step: int, seconds: float = 280) -> Any:
         """The run's document once it has a checkpoint at or past `step`."""
         store, end = self.store, time.monotonic() + seconds
         while time.monotonic() < end:
+            document = None
             with contextlib.suppress(Exception):
                 document = runs.show(store, run_id)
-                if any(checkpoint["step"] >= step for checkpoint in document["checkpoints"]):
-                    return document
-                assert document["state"] not in ("failed", "succeeded"), document["error"]
+            if document and any(checkpoint["step"] >= step for checkpoint in document["checkpoints"]):
+                return document
+            assert document is None or document["state"] not in ("failed", "succeeded"), document["error"]
             time.sleep(0.1)
         raise AssertionError(f"{run_id} saved no checkpoint at step {step} in {seconds} s")
 
-    def wait_for_trials(self, sweep: str, count: int, state: str = "succeeded", seconds: float = 200) -> Any:
+    def wait_for_trials(self, sweep: str, count: int, state: str = "succeeded", seconds: float = 280) -> Any:
         """The sweep's document once so many of its trials are in a state."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -196,6 +199,34 @@ def kill(processes: list[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.send_signal(signal.SIGKILL)
+
+
+def kill_when(moment: Callable[[], bool], victims: Callable[[], list[psutil.Process]], seconds: float = 280) -> None:
+    """SIGKILL the victims at a `moment` of the store. They stand still while it is looked at: what they were about to write is not written."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if moment():
+            found = [process for process in victims() if _signal(process, signal.SIGSTOP)]
+            while any(process.is_running() and process.status() not in STILL for process in found):
+                time.sleep(0.01)
+            if moment():
+                kill(found)
+                return
+            for process in found:
+                _signal(process, signal.SIGCONT)
+        time.sleep(0.05)
+    raise AssertionError(f"The moment for the kill did not come in {seconds} s")
+
+
+STILL = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+
+
+def _signal(process: psutil.Process, number: int) -> bool:
+    """Whether it was there to get the signal."""
+    with contextlib.suppress(psutil.Error):
+        process.send_signal(number)
+        return True
+    return False
 
 
 def tensors(desk: Desk, run_id: str) -> dict[str, np.ndarray]:
