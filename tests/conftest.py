@@ -22,6 +22,25 @@ REQUIRED = ("DELAYLINE_REQUIRE_MINIO", "DELAYLINE_REQUIRE_CHROMIUM")
 """Set in CI: a test fails that would be skipped for want of these."""
 
 
+LONGEST_FIRST = (
+    "test_sweeps.py", "test_ray_jobs.py", "test_survival.py", "test_training.py", "test_sweep_schedulers.py", "test_transfer.py",
+    "test_stack.py", "test_any_workers.py", "test_streaming.py", "test_main_job.py", "test_failures.py", "test_s3.py",
+    "test_company.py", "test_stall.py",
+)  # fmt: skip
+"""The files whose slow tests take more than 45 seconds, as measured on 2 cores. Others come after them: what begins last is short."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest-xdist take the files of slow tests in their order here; by itself it takes those with the most tests first."""
+    if config.option.markexpr == "slow":
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test sees the settings or credentials of the person who runs it."""

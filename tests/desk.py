@@ -53,7 +53,7 @@ batch: 48
 seed: 7
 workers: 2
 worker: {cpus: 0.5}
-checkpoint: {every_steps: 20, keep_last: 3}
+checkpoint: {every_steps: 10, keep_last: 3}
 log_every: 10
 """
 
@@ -143,29 +143,27 @@ class Desk:
         """The run's document."""
         return runs.show(self.store, run_id)
 
-    def wait_for_step(self, run_id: str, step: int, seconds: float = 280) -> Any:
-        """The run's document once it has a checkpoint at or past `step`."""
+    def wait_for(self, name: str, moment: Callable[[Any], bool], seconds: float = 280) -> Any:
+        """The document of a run or sweep as soon as `moment` holds of it; fail where it ends before."""
         store, end = self.store, time.monotonic() + seconds
         while time.monotonic() < end:
             document = None
+            # It is not there yet, or not whole.
             with contextlib.suppress(Exception):
-                document = runs.show(store, run_id)
-            if document and any(checkpoint["step"] >= step for checkpoint in document["checkpoints"]):
-                return document
-            assert document is None or document["state"] not in ("failed", "succeeded"), document["error"]
-            time.sleep(0.1)
-        raise AssertionError(f"{run_id} saved no checkpoint at step {step} in {seconds} s")
-
-    def wait_for_trials(self, sweep: str, count: int, state: str = "succeeded", seconds: float = 280) -> Any:
-        """The sweep's document once so many of its trials are in a state."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            with contextlib.suppress(Exception):
-                document = self.show(sweep)
-                if sum(trial["state"] == state for trial in document["trials"]) >= count:
+                document = runs.show(store, name)
+                if moment(document):
                     return document
+            assert document is None or document["state"] not in ("failed", "succeeded"), document.get("error")
             time.sleep(0.1)
-        raise AssertionError(f"{sweep} has not {count} trials in state {state}")
+        raise AssertionError(f"What {name} was waited for did not come in {seconds} s")
+
+    def wait_for_step(self, run_id: str, step: int) -> Any:
+        """The run's document once it has a checkpoint at or past `step`."""
+        return self.wait_for(run_id, lambda run: run["checkpoints"][-1]["step"] >= step)
+
+    def wait_for_trials(self, sweep: str, count: int) -> Any:
+        """The sweep's document once so many of its trials have succeeded."""
+        return self.wait_for(sweep, lambda document: sum(each["state"] == "succeeded" for each in document["trials"]) >= count)
 
     def clean_up(self) -> None:
         """End whatever a failed test left."""

@@ -110,12 +110,14 @@ def free_ports(count: int) -> list[int]:
 
 @contextlib.contextmanager
 def running(server: S3Server) -> Iterator[S3Server]:
-    """The server, started, and stopped at the end."""
+    """The server, started, and ended at the end, when nobody needs what it would still write."""
     try:
         server.start()
         yield server
     finally:
-        server.stop()
+        if server.process is not None:
+            server.process.kill()
+            server.process.wait(STOP_SECONDS)
 
 
 def seaweedfs(folder: Path) -> S3Server:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
 import pytest
 from desk import Desk
 
@@ -16,12 +17,17 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 @pytest.fixture(scope="session")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """A desk with the run `calm`, which nobody disturbed."""
-    folder = tmp_path_factory.mktemp("calm")
-    made = Desk(folder / "desk", str(folder / "store"))
-    done = made.delayline("train", "run.yaml", "--name", "calm", "--json")
-    assert done.code == 0, done.err
-    assert done.document["state"] == "succeeded"
+def calm(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Desk]:
+    """A desk with the run `calm`, which nobody disturbed; the first process of pytest-xdist that wants it makes it for all."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "calm"
+    folder.mkdir(exist_ok=True)
+    with filelock.FileLock(folder / "lock"):
+        made = Desk(folder / "desk", str(folder / "store"))
+        if not (folder / "made").exists():
+            done = made.delayline("train", "run.yaml", "--name", "calm", "--json")
+            assert done.code == 0, done.err
+            assert done.document["state"] == "succeeded"
+            (folder / "made").touch()
     yield made
     made.clean_up()

@@ -5,7 +5,7 @@ import json
 import pytest
 from desk import Desk
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 KILLED = """
 import glob, json, os, signal, threading, time
@@ -33,11 +33,11 @@ class Killed(keras.callbacks.Callback):
 """
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_a_kill_in_the_analysis_repeats_it_alone_and_once(desk: Desk, times: int) -> None:
+@pytest.mark.parametrize(("times", "workers"), [(1, 2), (2, 1)])
+def test_a_kill_in_the_analysis_repeats_it_alone_and_once(desk: Desk, times: int, workers: int) -> None:
     (desk.folder / "nets.py").write_text((desk.folder / "nets.py").read_text() + KILLED)
     callbacks = f'callbacks=[{{name: "nets:Killed", store: "{desk.store_url}", times: {times}}}]'
-    arguments = ("-s", callbacks, "-s", "steps=40", "-s", "retries=0", "--workers", "2", "--name", "killed")
+    arguments = ("-s", callbacks, "-s", "steps=40", "-s", "retries=0", "--workers", str(workers), "--name", "killed")
     done = desk.delayline("train", "run.yaml", *arguments)
     assert done.code == 0, done.err
     run = desk.show("killed")

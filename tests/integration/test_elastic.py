@@ -7,7 +7,7 @@ import ray_clusters
 from desk import Desk
 from ray_clusters import RayCluster
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def cluster() -> Iterator[RayCluster]:
 def test_a_lost_node(desk: Desk, cluster: RayCluster) -> None:
     desk.environment |= {"RAY_ADDRESS": f"127.0.0.1:{cluster.port}", **cluster.access}
     process = desk.start("train", "run.yaml", "--workers", "1-2", "-s", "worker.cpus=1", "--name", "elastic", "--json")
-    run = desk.wait_for_step("elastic", 60)
+    run = desk.wait_for_step("elastic", 20)
     assert len(run["attempts"][0]["workers"]) == 2
     cluster.kill_node(1)
     done = desk.end_of(process)

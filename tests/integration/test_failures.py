@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from desk import Desk
+from desk import Desk, Done
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 ODD_LAYER = """
 import keras
@@ -20,7 +21,14 @@ class Odd(keras.layers.Layer):
 def build(shape, classes):
     return keras.Sequential([keras.Input(shape), Odd(), keras.layers.Flatten(), keras.layers.Dense(classes)])
 """
-MODELS = {
+GROWS = """
+import keras
+
+def build(shape, classes):
+    layers = [keras.layers.Flatten(), keras.layers.Dense(classes), *[keras.layers.Rescaling(1e30) for _ in range(2)]]
+    return keras.Sequential([keras.Input(shape), *layers])
+"""
+MISTAKES = {
     "raises": ("def build(shape, classes):\n    raise RuntimeError('my own mistake')\n", "my own mistake"),
     "returns_no_model": ("def build(shape, classes):\n    return 'a model'\n", "returned str"),
     "wrong_shape": (
@@ -29,25 +37,39 @@ MODELS = {
     ),
     "has_no_function": ("def other():\n    pass\n", "build"),
     "raises_in_a_step": (ODD_LAYER, "only while training"),
+    "grows": (GROWS, "The loss became"),
 }
+"""By module: its source, and what is said of it."""
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_a_mistake_in_the_users_model(desk: Desk, name: str) -> None:
-    source, reason = MODELS[name]
-    (desk.folder / "mine.py").write_text(source)
-    done = desk.delayline("train", "run.yaml", "-s", "model=mine:build", "-s", "callbacks=[]", "--name", "mine", "--workers", "1")
-    assert_ended_at_once(desk, done, reason)
-    if "raises" in name:
-        logs = desk.delayline("runs", "logs", "mine")
-        assert "mine.py" in logs.out
-        assert "raise " in logs.out
+def test_mistakes_in_the_users_models_are_noted_and_their_sweep_goes_on(desk: Desk) -> None:
+    """Each is a trial, which is a run."""
+    for name, (source, _) in MISTAKES.items():
+        (desk.folder / f"{name}.py").write_text(source)
+    models = [*(f"{name}:build" for name in MISTAKES), "nets:build"]
+    (desk.folder / "sweep.yaml").write_text(json.dumps({"base": "run.yaml", "space": {"model": {"grid": models}}}))
+    changes = ("base.worker.cpus=1", "base.workers=1", "base.steps=20", "base.callbacks=[]")
+    options = [word for change in changes for word in ("-s", change)]
+    done = desk.delayline("sweep", "sweep.yaml", *options, "--name", "faulty", "--json")
+    assert (done.code, "Traceback" in done.err) == (0, False), done.err
+    trials = {trial["params"]["model"]: trial for trial in done.document["trials"]}
+    assert list(trials) == models
+    assert trials["nets:build"]["state"] == "succeeded"
+    assert done.document["best"]["params"] == {"model": "nets:build"}
+    for name, (_, reason) in MISTAKES.items():
+        trial = trials[f"{name}:build"]
+        assert_failed_at_once(desk.show(trial["id"]), reason)
+        assert (trial["state"], trial["error"]["exit_code"]) == ("failed", 3)
+        if "raises" in name:
+            logs = desk.delayline("runs", "logs", trial["id"])
+            assert f"{name}.py" in logs.out
+            assert "raise " in logs.out
 
 
-def test_a_loss_that_is_not_finite(desk: Desk) -> None:
-    arguments = ["-s", "optimizer={name: sgd, learning_rate: 1.0e+30}", "-s", "callbacks=[]", "--name", "mine"]
-    done = desk.delayline("train", "run.yaml", *arguments)
-    assert_ended_at_once(desk, done, "The loss became")
+def test_a_mistake_in_the_users_model_ends_the_command(desk: Desk) -> None:
+    (desk.folder / "mine.py").write_text(ODD_LAYER)
+    done = desk.delayline("train", "run.yaml", "-s", "model=mine:build", "-s", "callbacks=[]", "--name", "mine")
+    assert_ended_at_once(desk, done, "only while training")
 
 
 def test_a_label_that_no_class_has(desk: Desk) -> None:
@@ -60,15 +82,18 @@ def test_a_label_that_no_class_has(desk: Desk) -> None:
     (manifest,) = Path(desk.store_url).glob("datasets/few/*/manifest.json")
     document = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({**document, "classes": document["classes"][:5]}))
-    done = desk.delayline("train", "run.yaml", "-s", "dataset=few", "-s", "callbacks=[]", "--name", "mine")
+    done = desk.delayline("train", "run.yaml", "-s", "dataset=few", "-s", "callbacks=[]", "--workers", "1", "--name", "mine")
     assert_ended_at_once(desk, done, "label")
 
 
-def assert_ended_at_once(desk: Desk, done: object, reason: str) -> None:
+def assert_ended_at_once(desk: Desk, done: Done, reason: str) -> None:
     """One attempt, exit code 3, the reason on standard error and in the run's error, no traceback."""
     assert (done.code, "Traceback" in done.err) == (3, False), done.err
     assert reason in done.err
-    document = desk.show("mine")
+    assert_failed_at_once(desk.show("mine"), reason)
+
+
+def assert_failed_at_once(document: Any, reason: str) -> None:
     assert document["state"] == "failed"
     assert len(document["attempts"]) == 1
     assert reason in document["error"]["message"]

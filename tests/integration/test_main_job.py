@@ -8,7 +8,7 @@ import pytest
 import s3_servers
 from desk import Desk, family, figures, kill, tensors
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 KEYS = ["dataset=shapes", "epochs=2", "batch=64", "checkpoint.every_steps=10", "log_every=5", "worker.cpus=0.5"]
 COMMAND = ["train", "cnn-mnist", *(part for key in KEYS for part in ("-s", key)), "--workers", "2", "--name", "main", "--json"]
@@ -43,7 +43,7 @@ def test_main_job(bucket: Desk, desk: Desk) -> None:
     for place in (bucket, desk):
         import_images(place)
     process = bucket.start(*COMMAND)
-    bucket.wait_for_step("main", 20)
+    bucket.wait_for_step("main", 10)
     kill(family(process.pid))
     process.wait()
     assert bucket.show("main")["state"] in ("lost", "running", "starting")

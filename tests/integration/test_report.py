@@ -10,7 +10,7 @@ from desk import Desk
 
 from service.storage.records import RunRecord
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_a_run_by_two_workers_leaves_its_page(calm: Desk, browser: chromium.Page, tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_a_run_by_two_workers_leaves_its_page(calm: Desk, browser: chromium.Page
     right = sum(count for true, predicted, count in results["pairs"] if true == predicted)
     assert right / results["examples"] == pytest.approx(run["metrics"]["test_accuracy"], abs=1e-6)
     assert results["examples"] == 360
-    assert 0 < results["all_reduce_seconds"] < 1
+    assert 0 < results["all_reduce_seconds"] < 30
     assert "no report" not in [row["event"] for row in run["events"]]
     for words in ("all-reduce was measured apart", "8×8×1, 8 filters 3×3, same padding → 8×8×8", "rank 1", "Filter 8 of 8"):
         assert words in page, words

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -13,9 +12,9 @@ import pytest
 import s3_servers
 from desk import COMMAND_SECONDS, Desk, assert_same_end, command_of, family, kill
 
-pytestmark = pytest.mark.slow
+from service.storage.leases import LEASE_SECONDS
 
-Processes = Callable[[int, dict], list[psutil.Process]]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def last_worker(command: int, run: dict) -> list[psutil.Process]:
@@ -35,23 +34,22 @@ def all_of_ray(command: int, run: dict) -> list[psutil.Process]:
     return leader.children(recursive=True)
 
 
-@pytest.mark.parametrize("victims", [last_worker, first_worker, driver, all_of_ray], ids=lambda victims: victims.__name__)
-def test_a_kill_changes_nothing(desk: Desk, calm: Desk, victims: Processes) -> None:
-    process = desk.start("train", "run.yaml", "--name", "killed", "--json")
-    run = desk.wait_for_step("killed", 60)
-    kill(victims(process.pid, run))
-    done = desk.end_of(process)
-    assert done.code == 0, done.err
-    assert "Traceback" not in done.err
-    assert done.document["state"] == "succeeded"
-    assert len(done.document["attempts"]) == 2, [attempt["reason"] for attempt in done.document["attempts"]]
-    assert_same_end(desk, "killed", calm)
+def everything(command: int, run: dict) -> list[psutil.Process]:
+    return family(command)
 
 
-def test_everything_is_killed_and_the_newest_checkpoint_damaged(desk: Desk, calm: Desk) -> None:
+def saved_by(run: dict) -> int:
+    """The attempt that saved the newest checkpoint, which its folder names behind the step."""
+    return int(Path(run["checkpoints"][-1]["path"]).name.split("-")[1])
+
+
+def test_kills_change_nothing_nor_does_a_damaged_checkpoint(desk: Desk, calm: Desk) -> None:
+    """One run, killed in every way, each time after the attempt saved a checkpoint."""
     process = desk.start("train", "run.yaml", "--name", "killed", "--json")
-    desk.wait_for_step("killed", 80)
-    kill(family(process.pid))
+    for attempt, victims in enumerate((last_worker, first_worker, driver, all_of_ray, everything), 1):
+        run = desk.wait_for("killed", lambda run, attempt=attempt: saved_by(run) == attempt)
+        assert len(run["attempts"]) == attempt, [each["reason"] for each in run["attempts"]]
+        kill(victims(process.pid, run))
     process.wait()
     checkpoint = desk.show("killed")["checkpoints"][-1]
     newest = checkpoint["step"]
@@ -59,14 +57,17 @@ def test_everything_is_killed_and_the_newest_checkpoint_damaged(desk: Desk, calm
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
-    left = file.parent.parent / f"{newest + 20:010d}"
+    left = file.parent.parent / f"{newest + 10:010d}"
     left.mkdir(exist_ok=True)
     (left / "model.safetensors").write_bytes(b"a crash left this")
     done = desk.delayline("train", "run.yaml", "--name", "killed", "--json")
     assert done.code == 0, done.err
+    assert "Traceback" not in done.err
+    assert done.document["state"] == "succeeded"
+    assert len(done.document["attempts"]) == 6, [attempt["reason"] for attempt in done.document["attempts"]]
     events = [(row["event"], row.get("step")) for row in done.document["events"]]
     assert ("checkpoint damaged", newest) in events
-    assert any(event == "resumed" and 0 < step < newest for event, step in events if step is not None)
+    assert [0 < step < newest for event, step in events if event == "resumed"][-1]
     assert_same_end(desk, "killed", calm)
     names = {int(path.name.partition("-")[0]) for path in file.parent.parent.iterdir()}
     assert names == {checkpoint["step"] for checkpoint in done.document["checkpoints"]}
@@ -84,7 +85,7 @@ def test_an_interrupt_saves_and_resume_goes_on(desk: Desk, calm: Desk) -> None:
     assert without.code == 2
     assert "--resume" in without.err
     process = desk.start("train", "--name", "stopped", "--resume", "--json")
-    desk.wait_for_step("stopped", 100)
+    desk.wait_for_step("stopped", done.document["checkpoints"][-1]["step"] + 10)
     assert desk.delayline("runs", "cancel", "stopped").code == 0
     assert desk.end_of(process).code == 130
     done = desk.delayline("train", "--name", "stopped", "--resume", "--json")
@@ -123,14 +124,14 @@ def test_a_callback_of_one_worker_that_waits_for_ever_ends_the_attempt_with_the_
     assert_same_end(desk, "still", calm)
 
 
-def test_a_store_that_is_away_for_a_minute_delays_the_run(tmp_path: Path, calm: Desk) -> None:
+def test_a_store_that_is_away_for_longer_than_a_lease_delays_the_run(tmp_path: Path, calm: Desk) -> None:
     with s3_servers.running(s3_servers.seaweedfs(tmp_path / "server")) as server:
         desk = Desk(tmp_path / "desk", f"s3://{server.bucket()}/lab", server.environment)
         try:
             process = desk.start("train", "run.yaml", "--name", "patient", "--json")
             desk.wait_for_step("patient", 60)
             server.stop()
-            time.sleep(60)
+            time.sleep(LEASE_SECONDS + 10)
             assert process.poll() is None
             server.start()
             done = desk.end_of(process)
@@ -141,33 +142,27 @@ def test_a_store_that_is_away_for_a_minute_delays_the_run(tmp_path: Path, calm: 
         assert_same_end(desk, "patient", calm)
 
 
-def test_two_that_start_at_once_train_once(desk: Desk, calm: Desk) -> None:
-    both = [desk.start("train", "run.yaml", "--name", "twice", "--json") for _ in range(2)]
-    ends = [desk.end_of(process) for process in both]
-    assert [done.code for done in ends] == [0, 0], [done.err for done in ends]
-    assert ends[0].document["finished"] == ends[1].document["finished"]
-    assert len(ends[0].document["attempts"]) == 1
-    assert_same_end(desk, "twice", calm)
-    again = desk.delayline("train", "run.yaml", "--name", "twice", "--json")
-    assert again.document["finished"] == ends[0].document["finished"]
-    other = desk.delayline("train", "run.yaml", "-s", "seed=8", "--name", "twice")
-    assert other.code == 2
-    assert "seed is 7 there, 8 here" in other.err
-
-
-def test_two_drivers_of_one_run(desk: Desk, calm: Desk) -> None:
-    """Without the command line in between: one gets the lease, the other attaches and ends with the same code."""
-
-    arguments = [sys.executable, "-m", "jobs.train", "run.yaml", "--name", "leased", "--store", desk.store_url]
+def test_those_that_start_at_once_train_once(desk: Desk, calm: Desk) -> None:
+    """Commands, and drivers without a command before them: one gets the lease, the others attach and end with the same code."""
+    both = [desk.start("train", "run.yaml", "--name", "once", "--json") for _ in range(2)]
+    arguments = [sys.executable, "-m", "jobs.train", "run.yaml", "--name", "once", "--store", desk.store_url]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    both = [
+    drivers = [
         subprocess.Popen(
             arguments, cwd=desk.folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
         )
         for _ in range(2)
     ]
-    said = [process.communicate(timeout=COMMAND_SECONDS)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert sum("driven by another process" in text for text in said) == 1, said
-    assert len(desk.show("leased")["attempts"]) == 1
-    assert_same_end(desk, "leased", calm)
+    said = [process.communicate(timeout=COMMAND_SECONDS)[1] for process in drivers]
+    assert [process.returncode for process in drivers] == [0, 0], said
+    assert sum("driven by another process" in text for text in said) >= 1, said
+    ends = [desk.end_of(process) for process in both]
+    assert [done.code for done in ends] == [0, 0], [done.err for done in ends]
+    assert ends[0].document["finished"] == ends[1].document["finished"]
+    assert len(ends[0].document["attempts"]) == 1
+    assert_same_end(desk, "once", calm)
+    again = desk.delayline("train", "run.yaml", "--name", "once", "--json")
+    assert again.document["finished"] == ends[0].document["finished"]
+    other = desk.delayline("train", "run.yaml", "-s", "seed=8", "--name", "once")
+    assert other.code == 2
+    assert "seed is 7 there, 8 here" in other.err

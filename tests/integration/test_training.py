@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from desk import Desk
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_the_default_run(desk: Desk) -> None:
@@ -50,38 +50,45 @@ def test_export_gives_the_models_test_accuracy(calm: Desk, tmp_path: Path) -> No
     assert "exists already" in again.err
 
 
-def test_the_same_run_at_any_number_of_workers(desk: Desk) -> None:
-    desk.fill()
-    losses = {}
-    for workers in (1, 2, 3):
-        keys = ["model_params.dropout=0", "batch=96", "steps=20", "log_every=1", "worker.cpus=0.5"]
-        changes = [part for key in keys for part in ("-s", key)]
-        done = desk.delayline("train", "cnn-digits", *changes, "--workers", str(workers), "--name", f"by-{workers}", "--json")
-        assert done.code == 0, done.err
-        losses[workers] = [row["loss"] for row in done.document["history"]]
-        assert len(losses[workers]) == 20
-    np.testing.assert_allclose(losses[2], losses[1], rtol=1e-4)
-    np.testing.assert_allclose(losses[3], losses[1], rtol=1e-4)
-
-
-def test_target_space_gives_the_same_run_at_one_and_two_workers(desk: Desk) -> None:
-    losses = {}
+DIGITS = "recipe: cnn-digits, model_params: {dropout: 0}, batch: 96, steps: 14, log_every: 1, worker: {cpus: 0.5}, seed: 1"
+BITS = (
+    "dataset_params: {delay: 3, sequences: 100, fresh: true}, batch: 30, steps: 20, log_every: 1, worker: {cpus: 0.5}, "
+    "checkpoint: {every_steps: 10}"
+)
+BASES = {
+    "digits": f"{{{DIGITS}}}",
     # Few steps, and not by Adam: in target space rounding grows by itself.
-    optimizer = "optimizer={name: sgd, learning_rate: 20.0}"
+    "targets": f"{{{DIGITS}, space: {{name: target, ridge: 0.1, target_std: 0.1}}, optimizer: {{name: sgd, learning_rate: 20.0}}}}",
+    "lstm": f"{{recipe: bit-memory-lstm, {BITS}}}",
+    "elman": f"{{recipe: bit-memory-elman, {BITS}}}",
+}
+
+
+def test_the_same_runs_at_any_number_of_workers(desk: Desk) -> None:
+    """As trials of sweeps: of pictures, in weight and in target space, and of sequences."""
+    desk.fill()
+    for name, base in BASES.items():
+        (desk.folder / f"{name}.yaml").write_text(base)
+    bases = ", ".join(f"{name}.yaml" for name in BASES)
+    (desk.folder / "sweep.yaml").write_text(f"{{base: [{bases}], space: {{seed: {{grid: [1]}}}}, metric: loss, mode: min}}")
+    losses = {}
     for workers in (1, 2):
-        keys = [
-            "space={name: target, ridge: 0.1, target_std: 0.1}",
-            "model_params.dropout=0",
-            optimizer,
-            "batch=96",
-            "steps=14",
-            "log_every=1",
-        ]
-        changes = [part for key in keys for part in ("-s", key)]
-        done = desk.delayline(
-            "train", "cnn-digits", *changes, "--workers", str(workers), "--name", f"targets-{workers}", "--json"
-        )
+        options = ("--workers", str(workers), "--name", f"by-{workers}", "--json")
+        done = desk.delayline("sweep", "sweep.yaml", *options)
         assert done.code == 0, done.err
-        losses[workers] = [row["loss"] for row in done.document["history"]]
-    np.testing.assert_allclose(losses[2], losses[1], rtol=1e-4)
-    assert losses[1][-1] < losses[1][0]
+        assert [trial["state"] for trial in done.document["trials"]] == ["succeeded"] * 4
+        assert [len(trial["attempts"][-1]["workers"]) for trial in done.document["trials"]] == [workers] * 4
+        losses[workers] = [losses_of(desk, trial["id"]) for trial in done.document["trials"]]
+        assert [len(each) for each in losses[workers]] == [14, 14, 20, 20]
+    for two, one in zip(losses[2], losses[1], strict=True):
+        np.testing.assert_allclose(two, one, rtol=1e-4)
+    in_targets = losses[1][1]
+    assert in_targets[-1] < in_targets[0]
+    # A number of workers that divides nothing.
+    done = desk.delayline("train", "digits.yaml", "--workers", "3", "--name", "by-3", "--json")
+    assert done.code == 0, done.err
+    np.testing.assert_allclose(losses_of(desk, "by-3"), losses[1][0], rtol=1e-4)
+
+
+def losses_of(desk: Desk, run_id: str) -> list[float]:
+    return [row["loss"] for row in desk.show(run_id)["history"] if "loss" in row]
