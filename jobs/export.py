@@ -14,14 +14,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.answers import answering, hushed
+from jobs.command_line import answering, hushed
 from jobs.entry_point import add_common_options, add_trust_folder, exit_code_of
-from jobs.finished_model import FinishedRun, finished_run
+from jobs.inference.finished_run import FinishedRun, finished_run
 from service.errors import InvalidInput
+from service.records.run_record import Document, RunRecord
 from service.settings import Settings
+from service.specs.choices import EXPORT_FORMATS
 from service.storage import open_store
-from service.storage.records import Document, RunRecord
-from service.vocabulary import EXPORT_FORMATS
 
 DEFAULT_FORMATS = ("keras", "savedmodel")
 TENSORBOARD = "tensorboard"
@@ -98,14 +98,14 @@ def export(
 
 def _write(run: FinishedRun, formats: list[str], scratch: Path, settings: Settings | None) -> Document:
     with hushed():
-        from jobs.exported import FORMS
+        from jobs.inference.formats import FORMS
 
     model = run.model(scratch)
     for name in formats:
         FORMS[name].write(model, scratch)
     if settings is None:
         return {"examples": 0, "test_examples": None, "formats": {name: {"metrics": None} for name in formats}}
-    from jobs.export_check import Examiner
+    from jobs.inference.export_check import Examiner
 
     examiner = Examiner(run, model, settings)
     checked = {name: {"metrics": examiner.examine(name, FORMS[name].open(run, model, scratch))} for name in formats}

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.answers import answering, hushed
+from jobs.command_line import answering, hushed
 from jobs.entry_point import add_common_options, add_trust_folder, exit_code_of
-from jobs.finished_model import FinishedRun, finished_run
+from jobs.inference.finished_run import FinishedRun, finished_run
 from service.datasets.examples import Examples, bits_as_signs, read_examples
 from service.errors import UserFailure
-from service.generated import generated, is_bits_task
+from service.records.run_record import Document, RunRecord
 from service.scratch import ScratchFolder
 from service.settings import Settings
+from service.specs.generated import generated, is_bits_task
 from service.storage import open_store
-from service.storage.records import Document, RunRecord
 
 BATCH = 256
 
@@ -84,7 +84,7 @@ def _where(examples: Examples, index: int) -> Document:
 def _logits(run: FinishedRun, found: list[Examples]) -> NDArray[np.float64]:
     """What the model answers, [examples, classes] or [examples, steps, 1]."""
     with hushed():
-        from jobs.exported import answers_of
+        from jobs.inference.formats import answers_of
 
     columns = {name: np.concatenate([each.columns[name] for each in found]) for name in found[0].columns}
     with ScratchFolder("predict") as scratch:

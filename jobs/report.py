@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 from jobs.entry_point import add_common_options, exit_code_of
-from jobs.reports import compare, write_report
+from jobs.reports.write import compare, write_report
 from service.errors import InvalidInput
+from service.records.run_record import RunRecord
 from service.settings import Settings
 from service.storage import open_store
-from service.storage.records import RunRecord
 
 
 def main(argv: list[str]) -> int:

@@ -5,16 +5,16 @@ import json
 import sys
 from pathlib import Path
 
-from jobs import driving
+from jobs.driving import entry as driving
 from jobs.sweeps.driver import SweepDriver
+from service.checks.sweep import check_sweep, check_sweep_id, new_sweep_id
+from service.checks.train import check_stopping
 from service.recipes import sweeps
+from service.records.lease import Lease
+from service.records.run_record import Document, RunRecord
 from service.settings import Settings
-from service.spec_checks import check_stopping
+from service.specs.sweep import SweepSpec
 from service.storage.base import Store
-from service.storage.leases import Lease
-from service.storage.records import Document, RunRecord
-from service.sweep_checks import check_sweep, check_sweep_id, new_sweep_id
-from service.sweep_specs import SweepSpec
 
 
 def main(argv: list[str]) -> int:

@@ -9,17 +9,17 @@ import json
 import sys
 from pathlib import Path
 
-from jobs import driving
-from jobs.driver import Driver
+from jobs.driving import entry as driving
+from jobs.driving.driver import Driver
+from service.checks.train import check_dataset, check_names, check_stopping
 from service.names import check_run_id, new_run_id
 from service.recipes import DEFAULT, resolve
+from service.records.first_weights import origin_of_weights
+from service.records.lease import Lease
+from service.records.run_record import Document, RunRecord
 from service.settings import Settings
-from service.spec_checks import check_dataset, check_names, check_stopping
-from service.specs import TrainSpec
+from service.specs.train import TrainSpec
 from service.storage.base import Store
-from service.storage.leases import Lease
-from service.storage.records import Document, RunRecord
-from service.weights import origin_of_weights
 
 
 def main(argv: list[str]) -> int:

@@ -9,7 +9,7 @@ import psutil
 
 from service.container import UNLIMITED, memory_limit, processor_limit
 from service.errors import InvalidInput
-from service.specs import Resources
+from service.specs.train import Resources
 
 _GPUS = Path("/proc/driver/nvidia/gpus")
 

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import psutil
 
-from jobs.checkpoints import CheckpointStore
+from jobs.artifacts.checkpoints import CheckpointStore
 from service import runs
+from service.records.run_record import RunRecord
 from service.settings import Settings
-from service.specs import CheckpointPolicy
+from service.specs.train import CheckpointPolicy
 from service.storage import open_store
 from service.storage.base import Store
-from service.storage.records import RunRecord
 
 BIN = Path(sys.executable).parent
 COMMAND_SECONDS = 600

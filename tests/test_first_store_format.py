@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from jobs.checkpoints import CheckpointStore
-from jobs.finished_model import finished_run
-from jobs.reports import write_report
+from jobs.artifacts.checkpoints import CheckpointStore
+from jobs.inference.finished_run import finished_run
+from jobs.reports.write import write_report
 from service import runs
-from service.log_follower import follow
-from service.run_paths import number_of
+from service.records.first_weights import find_weights
+from service.records.run_record import RunRecord
+from service.runs.log_follower import follow
 from service.settings import Settings
-from service.specs import CheckpointPolicy
+from service.specs.train import CheckpointPolicy
 from service.storage import open_store
 from service.storage.base import Store
-from service.storage.records import RunRecord
-from service.weights import find_weights
+from service.storage.paths import number_of
 
 ARCHIVE = Path(__file__).parent / "data" / "first_store_format.zip"
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ choice of bits that is not the whole sequence.
 import numpy as np
 from numpy.typing import NDArray
 
-from service.generated import BitSequences
+from service.specs.generated import BitSequences
 
 Bits = NDArray[np.uint8]
 PARITY = {"train": 0, "test": 1}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from jobs.models.parameters import flag, image_shape, share, whole_number, whole_numbers
+from jobs.layers.parameters import flag, image_shape, share, whole_number, whole_numbers
 
 
 def build(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from jobs.models.parameters import choice, share, whole_numbers
+from jobs.layers.parameters import choice, share, whole_numbers
 
 
 def build(

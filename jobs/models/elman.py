@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import keras
 
-from jobs.models.context import ElmanContext
-from jobs.models.parameters import share
-from jobs.models.recurrence import stack, steps_model
+from jobs.layers.context import ElmanContext
+from jobs.layers.parameters import share
+from jobs.layers.recurrence import stack, steps_model
 
 
 def build(

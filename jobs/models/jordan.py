@@ -3,9 +3,9 @@
 import keras
 from keras import layers
 
-from jobs.models.context import JordanContext
-from jobs.models.parameters import whole_number
-from jobs.models.recurrence import steps_model
+from jobs.layers.context import JordanContext
+from jobs.layers.parameters import whole_number
+from jobs.layers.recurrence import steps_model
 
 
 def build(input_shape: tuple[int, ...], classes: int, every_step: bool = False, *, units: int = 128) -> keras.Model:

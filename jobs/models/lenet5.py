@@ -13,7 +13,7 @@ outputs, on an image padded to 32×32. Details that differ, each as is usual tod
 import keras
 from keras import layers
 
-from jobs.models.parameters import choice, image_shape, share
+from jobs.layers.parameters import choice, image_shape, share
 
 SIDE = 32
 

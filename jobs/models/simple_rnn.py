@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from jobs.models.parameters import choice, share
-from jobs.models.recurrence import scale_inputs, stack, steps_model
+from jobs.layers.parameters import choice, share
+from jobs.layers.recurrence import scale_inputs, stack, steps_model
 
 STARTS = {"orthogonal": "orthogonal", "glorot": "glorot_uniform", "identity": "identity", "chain": "zeros"}
 """The values of `start`, each with Keras' initializer."""

@@ -8,7 +8,7 @@ from jobs.reports.facts import RunFacts
 from jobs.reports.svg import INK, MUTED, SERIES, drawing, to_svg
 from jobs.reports.timeline import stretches
 from jobs.reports.words import duration, percent
-from service.storage.records import Document
+from service.records.run_record import Document
 
 
 @dataclass(frozen=True)

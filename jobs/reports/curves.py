@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from jobs.reports.svg import SERIES, WARN, drawing, to_svg
 from jobs.reports.words import figure as figure_text
-from service.storage.records import Document
+from service.records.run_record import Document
 
 MOST_POINTS = 240
 """Of a line: more are closer together than a screen's pixels."""

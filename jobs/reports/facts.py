@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.tensors import tensors_from_bytes
+from jobs.artifacts.tensors import tensors_from_bytes
 from service.errors import Damaged, NotFound
-from service.run_paths import MODEL_FACTS, PICTURES, RESULTS, hardware_name
-from service.storage.records import ENDED, Document, RunRecord, from_bytes
-from service.storage.standing import standing_of
+from service.records.run_record import ENDED, Document, RunRecord, from_bytes
+from service.records.standing import standing_of
+from service.storage.paths import MODEL_FACTS, PICTURES, RESULTS, hardware_name
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from service.storage.records import Document
+from service.records.run_record import Document
 
 MOST_LISTED = 200
 """Classes of a table (assumed: two or three screens)."""

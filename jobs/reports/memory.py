@@ -10,7 +10,7 @@ from jobs.reports.curves import Chart, Line, draw, thinned
 from jobs.reports.facts import RunFacts
 from jobs.reports.pictures import png
 from jobs.reports.words import percent
-from service.generated import is_bits_task
+from service.specs.generated import is_bits_task
 
 Bytes = NDArray[np.uint8]
 _ONE, _WRONG = (58, 130, 200), (216, 90, 20)

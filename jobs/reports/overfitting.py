@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from statistics import fmean
 
-from service.storage.records import Document
+from service.records.run_record import Document
 
 RISE = 0.1
 """A validation loss that ends so much above its lowest value counts as risen (assumed: above what one evaluation varies by)."""

@@ -16,8 +16,8 @@ from jobs.reports.memory import memory
 from jobs.reports.repeat import repeat_command, spec_text, submitted_command
 from jobs.reports.states import states
 from jobs.reports.timeline import draw_timeline, event_rows
-from service.remarks import remarks_among
-from service.storage.records import Document
+from service.records.remarks import remarks_among
+from service.records.run_record import Document
 
 MOST_BYTES = 3_000_000
 """What a page may weigh."""

@@ -11,8 +11,8 @@ import yaml
 from jobs.reports.facts import RunFacts
 from service import recipes
 from service.errors import DelaylineError
-from service.specs import TrainSpec
-from service.storage.records import Document
+from service.records.run_record import Document
+from service.specs.train import TrainSpec
 
 MOST_CHANGES = 6
 """On a command line; with more a file is easier to read (assumed)."""

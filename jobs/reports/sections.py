@@ -13,7 +13,7 @@ from jobs.reports.overfitting import Verdict, judge
 from jobs.reports.pictures import heat, png, wide
 from jobs.reports.timeline import outcome_of
 from jobs.reports.words import duration, metric, moment, percent, plural, short, size
-from service.storage.records import Document
+from service.records.run_record import Document
 
 Section = dict[str, Any]
 NOT_FINISHED = "This comes with the end of a run that succeeds: the model is then asked about the test examples."

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from jobs.reports.facts import is_sweep
 from service.errors import InvalidInput
+from service.records.run_record import RunRecord
 from service.storage.base import Store
-from service.storage.records import RunRecord
-from service.trials import best_of, trial_rows
+from service.sweeps.trials import best_of, trial_rows
 
 
 def stand_ins(store: Store, run_ids: Sequence[str]) -> dict[str, str | None]:

@@ -9,24 +9,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.driver_notes import DriverNotes, error_document
-from jobs.heartbeat import Heartbeat, end_process
-from jobs.progress import EventLog
-from jobs.stops import SIGNAL, Stops
-from jobs.sweeps.books import SweepBooks
-from jobs.sweeps.tune_run import Capacity, connect, disconnect, run_trials
-from jobs.worker_group import LOCAL_WAIT, kill_local_ray, local_ray_lives
+from jobs.artifacts.progress import EventLog
+from jobs.driving.base import DriverNotes, error_document
+from jobs.driving.heartbeat import Heartbeat, end_process
+from jobs.driving.stops import SIGNAL, Stops
+from jobs.sweeps.trial_table import SweepBooks
+from jobs.sweeps.tune import Capacity, connect, disconnect, run_trials
+from jobs.worker_groups.ray_train import LOCAL_WAIT, kill_local_ray, local_ray_lives
 from service.errors import DelaylineError, InfrastructureFailure, LeaseLost, StoreError
+from service.records.cancel_requests import SWEEP
+from service.records.lease import Lease
+from service.records.run_record import ENDED, Document, RunRecord
 from service.scratch import ScratchFolder
 from service.settings import Settings
-from service.specs import TrainSpec
-from service.storage.cancel_requests import SWEEP
-from service.storage.leases import Lease
-from service.storage.records import ENDED, Document, RunRecord
-from service.sweep_points import UNBOUNDED
-from service.sweep_specs import SweepSpec
-from service.together import MOST_MEMBERS, gathers
-from service.trials import BUDGET, OVER, best_of, counts_of, seconds_left, table, trial_rows, value_of
+from service.specs.sweep import SweepSpec
+from service.specs.train import TrainSpec
+from service.sweeps.grouping import MOST_MEMBERS, gathers
+from service.sweeps.points import UNBOUNDED
+from service.sweeps.trials import BUDGET, OVER, best_of, counts_of, seconds_left, table, trial_rows, value_of
 
 LOOK_SECONDS = 0.5
 WATCH_PATIENCE = 60.0

@@ -8,9 +8,9 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 
-from jobs.sweeps.trial_runs import EVALUATION, STEP
-from service.storage.records import Document
-from service.sweep_specs import Parameter, SweepSpec
+from jobs.sweeps.trial_run import EVALUATION, STEP
+from service.records.run_record import Document
+from service.specs.sweep import Parameter, SweepSpec
 
 PARAMS = "params"
 """The key of a trial's config with the values that vary, beside its order."""

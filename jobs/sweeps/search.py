@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from service.sweep_points import Point, Points
-from service.sweep_specs import Parameter, SweepSpec
+from service.specs.sweep import Parameter, SweepSpec
+from service.sweeps.points import Point, Points
 
 
 class Proposer:

@@ -11,19 +11,19 @@ from typing import Any
 from ray import tune
 from ray.train._internal.session import _TrainingResult
 
-from jobs.groups import Group, InProcess
-from jobs.released import release_graphs
-from jobs.stall import tick
-from jobs.sweeps.company_trial import CompanyTrial
-from jobs.sweeps.take_over import take_over
-from jobs.sweeps.trial_runs import EVALUATION, LOOK_SECONDS, MUTATION, OVER, STEP, TAKEN, TrialRun
-from jobs.worker_group import DRIVER_CPUS, WorkerGroup
+from jobs.liveness import tick
+from jobs.sweeps.exploit import take_over
+from jobs.sweeps.group_trial import CompanyTrial
+from jobs.sweeps.trial_run import EVALUATION, LOOK_SECONDS, MUTATION, OVER, STEP, TAKEN, TrialRun
+from jobs.worker.cleanup import release_graphs
+from jobs.worker_groups.base import Group, InProcess
+from jobs.worker_groups.ray_train import DRIVER_CPUS, WorkerGroup
 from service.errors import DelaylineError, StoreError
+from service.records.cancel_requests import SWEEP
+from service.records.run_record import Document, RunRecord
 from service.settings import Settings
-from service.specs import TrainSpec
+from service.specs.train import TrainSpec
 from service.storage import open_store
-from service.storage.cancel_requests import SWEEP
-from service.storage.records import Document, RunRecord
 
 SAVE_PATIENCE = 60.0
 """For the checkpoint of an evaluation, which is on its way when the evaluation is told (assumed: longer than a write takes)."""
@@ -45,7 +45,7 @@ class TrialOrder:
     over: bool
     """Whether that is all there is to do: the trial itself is not gone on with."""
     mutation: Document | None
-    """Of PBT, the newest: what the run takes over before it goes on, unless it did; see jobs.sweeps.take_over."""
+    """Of PBT, the newest: what the run takes over before it goes on, unless it did; see jobs.sweeps.exploit."""
     distributed: bool
     local: bool
     environment: Mapping[str, str]

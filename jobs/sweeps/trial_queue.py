@@ -8,9 +8,9 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 from ray.tune.search import Searcher
 
 from jobs.sweeps.population import Members, Population
-from jobs.sweeps.trial_runs import EVALUATION
-from service.storage.records import Document
-from service.sweep_specs import SweepSpec
+from jobs.sweeps.trial_run import EVALUATION
+from service.records.run_record import Document
+from service.specs.sweep import SweepSpec
 
 ENDLESS = 2**31
 """Evaluations."""

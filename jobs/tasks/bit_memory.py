@@ -8,8 +8,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from service.errors import BadData
-from service.generated import CHANCE_OF_BITS
-from service.specs import TrainSpec
+from service.specs.generated import CHANCE_OF_BITS
+from service.specs.train import TrainSpec
 
 METRICS = ("accuracy",)
 

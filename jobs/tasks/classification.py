@@ -8,7 +8,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from service.errors import BadData
-from service.specs import TrainSpec
+from service.specs.train import TrainSpec
 
 METRICS = ("accuracy",)
 

@@ -19,7 +19,7 @@ def run_ids(ctx: Any, incomplete: str) -> list[str]:
     """The runs of the store, that of --store where it stands on the line, that begin so."""
 
     def find(store: Any) -> list[str]:
-        from service.run_paths import RUNS
+        from service.storage.paths import RUNS
 
         return list(store.list_folders(RUNS))
 
@@ -31,8 +31,8 @@ def dataset_names(ctx: Any, incomplete: str) -> list[str]:
 
     def find(store: Any) -> list[str]:
         from service.datasets.catalogue import EMBEDDED
-        from service.generated import BITS
-        from service.run_paths import DATASETS
+        from service.specs.generated import BITS
+        from service.storage.paths import DATASETS
 
         return sorted({*EMBEDDED, BITS, *store.list_folders(DATASETS)})
 
@@ -48,21 +48,21 @@ def known_dataset_names(incomplete: str) -> list[str]:
 
 def export_formats(incomplete: str) -> list[str]:
     """The formats that begin so."""
-    from service.vocabulary import EXPORT_FORMATS
+    from service.specs.choices import EXPORT_FORMATS
 
     return [name for name in EXPORT_FORMATS if name.startswith(incomplete)]
 
 
 def states(incomplete: str) -> list[str]:
     """The states of runs that can be deleted."""
-    from service.prune import PRUNABLE
+    from service.runs.prune import PRUNABLE
 
     return [name for name in PRUNABLE if name.startswith(incomplete)]
 
 
 def all_states(incomplete: str) -> list[str]:
     """The states of runs that begin so."""
-    from service.run_choice import STATES
+    from service.runs.choice import STATES
 
     return [name for name in STATES if name.startswith(incomplete)]
 

@@ -5,8 +5,8 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from service.cli.console import duration, figures, idle_words, printable, say
+from service.records.run_record import ENDED
 from service.runs import Update
-from service.storage.records import ENDED
 
 PLAIN_SECONDS = 5.0
 """Between plain lines within an epoch (assumed: a log that stays readable)."""

@@ -9,10 +9,10 @@ from service.cli.completion import export_formats
 from service.cli.jobs_process import run_job
 from service.cli.options import AsJson, RunId, StoreUrl, TrustFolder
 from service.errors import InvalidInput
+from service.records.run_record import RunRecord
 from service.settings import Settings
+from service.specs.choices import EXPORT_FORMATS
 from service.storage import open_store
-from service.storage.records import RunRecord
-from service.vocabulary import EXPORT_FORMATS
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 

@@ -14,7 +14,6 @@ from service import runs
 from service.cli.console import duration, figures, is_live
 from service.cli.display import Display, LiveDisplay, PlainDisplay
 from service.cli.sweep_display import LiveSweep, PlainSweep, parameters, several_bases
-from service.cluster.supervisor import Supervisor
 from service.errors import (
     Cancelled,
     ClusterUnreachable,
@@ -24,10 +23,11 @@ from service.errors import (
     StoreError,
     UserFailure,
 )
-from service.generated import CHANCE_OF_BITS, is_bits_task
+from service.records.lease import lease_is_live, lease_of
+from service.records.run_record import ENDED, Document, RunRecord
+from service.specs.generated import CHANCE_OF_BITS, is_bits_task
 from service.storage.base import Store
-from service.storage.leases import lease_is_live, lease_of
-from service.storage.records import ENDED, Document, RunRecord
+from service.submission.supervisor import Supervisor
 
 CANCEL_SECONDS = 120.0
 """How long a cancelled run may take to save and end (assumed: more than its driver allows its workers)."""

@@ -1,9 +1,9 @@
 """`delayline runs logs --follow`: what the processes of a run print, while it lives."""
 
 from service.cli.console import print_json, printable, say
-from service.log_follower import follow
+from service.records.run_record import RunRecord
+from service.runs.log_follower import follow
 from service.storage.base import Store
-from service.storage.records import RunRecord
 
 
 def heading(attempt: int, rank: int | None) -> str:

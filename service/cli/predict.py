@@ -9,9 +9,9 @@ import typer
 from service.cli.console import print_json, print_table, say
 from service.cli.jobs_process import run_job
 from service.cli.options import AsJson, RunId, StoreUrl, TrustFolder
+from service.records.run_record import RunRecord
 from service.settings import Settings
 from service.storage import open_store
-from service.storage.records import RunRecord
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 

@@ -9,10 +9,10 @@ from service.cli.console import print_json, say
 from service.cli.jobs_process import run_job
 from service.cli.options import AsJson, RunId, StoreUrl
 from service.errors import InvalidInput
+from service.records.run_record import RunRecord
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
-from service.storage.records import RunRecord
 
 ToFile = Annotated[
     Path | None, typer.Option("--to", metavar="FILE", help="Write the page to FILE; one that is there is replaced.")

@@ -14,13 +14,13 @@ from service.cli.prune import prune
 from service.cli.report import compare, report
 from service.cli.sweep_display import cells, several_bases
 from service.errors import InfrastructureFailure
-from service.notes import LONGEST, with_notes, write_note
-from service.run_choice import NEWEST, STATES, check_choice, choose_rows, parse_limit, parse_since
+from service.records.notes import LONGEST, with_notes, write_note
+from service.records.run_record import ENDED, RunRecord
+from service.runs.choice import NEWEST, STATES, check_choice, choose_rows, parse_limit, parse_since
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
-from service.storage.records import ENDED, RunRecord
-from service.trials import table
+from service.sweeps.trials import table
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 

@@ -14,16 +14,16 @@ from service.cli.follow import Companion, Interrupts, StoppedAtOnce, make_displa
 from service.cluster import open_cluster
 from service.cluster.base import Cluster, Handle, Job
 from service.cluster.local_ray import supervisor_job
-from service.cluster.supervisor import Supervisor, within
 from service.errors import DelaylineError, InvalidInput
 from service.recipes import sweeps as sweep_recipes
+from service.records.run_record import RunRecord
 from service.settings import Settings
-from service.specs import TrainSpec
+from service.specs.sweep import SweepSpec
+from service.specs.train import TrainSpec
 from service.storage import open_store
 from service.storage.base import Store
-from service.storage.records import RunRecord
-from service.submit import Plan, Submission, submit
-from service.sweep_specs import SweepSpec
+from service.submission.submit import Plan, Submission, submit
+from service.submission.supervisor import Supervisor, within
 
 Changes = Annotated[
     list[str] | None, typer.Option("-s", "--set", metavar="KEY=VALUE", help="Change a key of the spec, such as -s epochs=3.")

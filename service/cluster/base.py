@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.specs import Resources
+from service.specs.train import Resources
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from service.cluster.nodes import is_loopback
 from service.errors import InvalidInput
 from service.settings import Settings
-from service.within import within
+from service.time_limits import within
 
 _SERVICE = re.compile(r"([a-z0-9-]+\.)+svc(\.cluster\.local)?", re.IGNORECASE)
 """A Kubernetes service's names; the network of a cluster is its owner's."""

@@ -14,10 +14,10 @@ from service.cluster.base import Cluster, Handle, Job
 from service.errors import InfrastructureFailure
 from service.machine import this_machine
 from service.ray_folder import default_ray_folder, short_ray_folder
+from service.records.user_package import is_package
 from service.settings import Settings, process_environment
-from service.specs import Resources
+from service.specs.train import Resources
 from service.user_folder import python
-from service.user_package import is_package
 
 OUTPUT_BYTES = 64 * 1024
 """Of a driver's output that much of the end is shown (assumed: a few screens)."""
@@ -145,5 +145,5 @@ def supervisor_job(driver: Job, retries: int) -> Job:
     """The job that supervises a driver when nobody stays to do it; it takes the driver's own options."""
     options = driver.argv[driver.argv.index("--run") :]
     kind = next(kind for kind, module in DRIVERS.items() if module in driver.argv)
-    argv = (*python("service.cluster.detached"), "--kind", kind, "--retries", str(retries), *options)
+    argv = (*python("service.submission.detached"), "--kind", kind, "--retries", str(retries), *options)
     return replace(driver, argv=argv)

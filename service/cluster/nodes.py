@@ -11,7 +11,7 @@ import psutil
 from service.container import UNLIMITED
 from service.errors import InvalidInput
 from service.machine import megabytes
-from service.specs import Resources
+from service.specs.train import Resources
 
 
 @dataclass(frozen=True)

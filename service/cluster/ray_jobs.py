@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from service import user_package
 from service.cluster.base import Cluster, Handle, Job
 from service.cluster.jobs_api import JobsApi
 from service.cluster.nodes import Node, all_here, check_room, is_loopback
 from service.cluster.packages import Package, collect
 from service.errors import ClusterUnreachable, DelaylineError, InfrastructureFailure, InvalidInput
+from service.records import user_package
 from service.settings import Settings
-from service.specs import Resources
+from service.specs.train import Resources
 from service.storage import open_store
 from service.storage.location import S3Location, parse_location
 
@@ -34,7 +34,7 @@ DIED = -9
 """The exit code that stands for a job of which Ray lost the process."""
 _SENT = ("store_patience", "ring_timeout", "wait_limit")
 """The settings that a user may give for a run on a cluster; the others are the cluster's own."""
-_SUPERVISES = "service.cluster.detached"
+_SUPERVISES = "service.submission.detached"
 
 Document = dict[str, Any]
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from service.datasets.manifest import Feature, Manifest
 from service.errors import UnknownName
-from service.generated import BITS, BitSequences, generated
 from service.names import check_dataset_reference
-from service.run_paths import DATASETS, DatasetPaths
+from service.specs.generated import BITS, BitSequences, generated
 from service.storage.base import Store
-from service.storage.records import from_bytes
+from service.storage.json_documents import from_bytes
+from service.storage.paths import DATASETS, DatasetPaths
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,7 +14,7 @@ from typing import Any
 
 from service.datasets.known import Known
 from service.errors import BadData, InvalidInput
-from service.within import TooSlow, within
+from service.time_limits import TooSlow, within
 
 SILENCE_SECONDS = 60.0
 """Without a byte."""

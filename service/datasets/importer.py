@@ -26,12 +26,12 @@ from service.datasets.raw import RawDataset
 from service.datasets.shards import encode_into, encoded_bytes, rows_per_shard
 from service.datasets.values import check_values
 from service.errors import Damaged, DelaylineError, InvalidInput, NotFound, StoreError, StoreUnreachable
-from service.generated import BITS
 from service.names import check_label
-from service.run_paths import DATASETS, DatasetPaths
 from service.scratch import ScratchFolder
+from service.specs.generated import BITS
 from service.storage.base import Store
-from service.storage.records import Document, from_bytes, to_bytes
+from service.storage.json_documents import Document, from_bytes, to_bytes
+from service.storage.paths import DATASETS, DatasetPaths
 
 WRITERS = 4
 """Shards that are encoded and on their way at a time."""

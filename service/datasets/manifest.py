@@ -7,7 +7,7 @@ from typing import Any
 
 from service.datasets.choices import GROUNDS
 from service.errors import Damaged
-from service.storage.records import Document
+from service.storage.json_documents import Document
 
 STORED_TYPES = ("uint8", "int8", "int16", "uint16", "int32", "int64", "float16", "float32", "float64")
 VALIDATION = "validation"

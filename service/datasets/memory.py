@@ -4,7 +4,7 @@ import psutil
 
 from service.container import memory_limit
 from service.datasets.manifest import Manifest
-from service.specs import TrainSpec
+from service.specs.train import TrainSpec
 
 MEMORY_SHARE = 0.5
 """Larger data than this share of a worker's memory is streamed (assumed: model, optimizer and batches need the rest)."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from service.errors import DelaylineError
-from service.storage.records import Document
+from service.records.run_record import Document
 
 OK, FAILED, SKIPPED = "ok", "failed", "not checked"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from service.doctor.findings import Check, Finding, failed, ok, skipped
 from service.errors import Conflict, DelaylineError, NotFound, StoreError
-from service.prune import old_uploads
+from service.runs.prune import old_uploads
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store

@@ -6,7 +6,7 @@ from typing import Any
 from service.errors import InvalidInput, UnknownName
 from service.recipes.documents import apply_override, merge, parse_override, read_file
 from service.recipes.validation import nearest, validate
-from service.specs import TrainSpec
+from service.specs.train import TrainSpec
 
 __all__ = ["DEFAULT", "change", "describe", "is_file", "names", "resolve", "run_recipe"]
 

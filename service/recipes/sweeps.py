@@ -7,7 +7,7 @@ from service import recipes
 from service.errors import InvalidInput
 from service.recipes.documents import apply_override, merge, parse_override, read_file
 from service.recipes.validation import validate, validate_as
-from service.sweep_specs import SweepSpec
+from service.specs.sweep import SweepSpec
 
 DEFAULT = "sweep-digits"
 

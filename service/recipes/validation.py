@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from service.errors import InvalidInput
-from service.specs import TrainSpec
+from service.specs.train import TrainSpec
 
 Kind = TypeVar("Kind", bound=BaseModel)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from service.errors import Conflict, LeaseLost, NotFound
 from service.storage.base import Store
-from service.storage.documents import Document, from_bytes, to_bytes
+from service.storage.json_documents import Document, from_bytes, to_bytes
 
 ROUNDS = 20
 """Tries of a write that meets other writers (assumed: more than ever write one document at the same time)."""

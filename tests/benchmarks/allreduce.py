@@ -1,7 +1,7 @@
 """Milliseconds of one all-reduce between two workers on this machine, by size: where bytes begin to cost more than latency.
 
 usage: uv run python tests/benchmarks/allreduce.py [--rounds 200]
-`jobs.replica.LEAST_PACKED_BYTES` was chosen from it.
+`jobs.training.replica.LEAST_PACKED_BYTES` was chosen from it.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def main() -> None:
 def worker(rank: int, rounds: int) -> None:
     import tensorflow as tf
 
-    from jobs.ring import form_ring, limit_threads
+    from jobs.training.ring import form_ring, limit_threads
 
     limit_threads(1)
     strategy = form_ring(2, 60, lambda message, seconds: contextlib.nullcontext())

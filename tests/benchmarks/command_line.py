@@ -42,9 +42,9 @@ def make_runs(store: str, environment: dict[str, str], count: int) -> None:
     """Finished runs, each with the documents that a listing reads."""
     os.environ.update(environment)
     from service.recipes import resolve
+    from service.records.run_record import RunRecord, run_summary
     from service.settings import Settings
     from service.storage import open_store
-    from service.storage.records import RunRecord, run_summary
 
     opened = open_store(Settings.load(store=store))
     spec, stem = resolve("cnn-digits", [], None, None)

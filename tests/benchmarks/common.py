@@ -139,8 +139,8 @@ def fit_seconds(threads: int) -> float:
     import numpy as np
     import tensorflow as tf
 
-    from jobs.models import build_model
-    from service.specs import TrainSpec
+    from jobs.models.registry import build_model
+    from service.specs.train import TrainSpec
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     generator = np.random.default_rng(0)

@@ -14,13 +14,13 @@ import numpy as np
 import tensorflow as tf
 from common import heading, median_ratio
 
-from jobs.batches import BatchFeeder, BatchPlan
-from jobs.models import build_model, model_inputs
-from jobs.optimizers import make_optimizer
-from jobs.replica import Replica
-from jobs.ring import limit_threads
-from jobs.tasks import task_for
-from service.specs import TrainSpec
+from jobs.models.registry import build_model, model_inputs
+from jobs.tasks.registry import task_for
+from jobs.training.batches import BatchFeeder, BatchPlan
+from jobs.training.optimizers import make_optimizer
+from jobs.training.replica import Replica
+from jobs.training.ring import limit_threads
+from service.specs.train import TrainSpec
 
 STEPS = 40
 

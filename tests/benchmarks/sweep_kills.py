@@ -124,10 +124,10 @@ def steps_done(document: Any) -> int:
 
 def shown(store: str) -> list[Any]:
     """The trials of the sweep as they stand; none before there is a sweep."""
+    from service.records.run_record import RunRecord
     from service.settings import Settings
     from service.storage import open_store
-    from service.storage.records import RunRecord
-    from service.trials import trial_rows
+    from service.sweeps.trials import trial_rows
 
     record = RunRecord(open_store(Settings.load(store=store)), "killed")
     return trial_rows(record.store, record.trials())

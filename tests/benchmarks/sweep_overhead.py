@@ -54,9 +54,9 @@ def under_tune(store: str, trials: int) -> tuple[float, float]:
 
 def without_tune(store: str, trials: int) -> float:
     """Seconds for the same runs under other names, shared out over the processes before."""
+    from service.records.run_record import RunRecord
     from service.settings import Settings
     from service.storage import open_store
-    from service.storage.records import RunRecord
 
     opened, settings = open_store(Settings.load(store=store)), Settings.load(store=store)
     orders: list[dict[str, Any]] = []

@@ -99,11 +99,11 @@ def notebook(network: Network, seed: int, store: str) -> None:
     """Fit as the lecture's notebook does; print the epochs and the seconds of training."""
     import keras
 
-    from jobs.models import build_model
+    from jobs.models.registry import build_model
     from service.datasets import find_dataset, load_split
     from service.datasets.cache import Cache
     from service.settings import Settings
-    from service.specs import TrainSpec
+    from service.specs.train import TrainSpec
     from service.storage import open_store
 
     opened = open_store(Settings.load(store=store))

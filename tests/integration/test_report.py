@@ -8,7 +8,7 @@ import chromium
 import pytest
 from desk import Desk
 
-from service.storage.records import RunRecord
+from service.records.run_record import RunRecord
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

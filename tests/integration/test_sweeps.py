@@ -13,7 +13,7 @@ import pytest
 import yaml
 from desk import COMMAND_SECONDS, Desk, command_of, family, figures, kill, kill_when, tensors
 
-from service.storage.records import RunRecord
+from service.records.run_record import RunRecord
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -8,7 +8,7 @@ import psutil
 import pytest
 from desk import Desk, assert_same_end, kill, tensors
 
-from service.storage.records import RunRecord
+from service.records.run_record import RunRecord
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.specs import TrainSpec
+from service.specs.train import TrainSpec
 
 
 @pytest.fixture
@@ -40,13 +40,13 @@ def make_replica() -> Callable[..., Any]:
     import keras
     import tensorflow as tf
 
-    from jobs.models import model_inputs
-    from jobs.optimizers import make_optimizer
-    from jobs.replica import Replica
-    from jobs.spaces import Space, WeightSpace
-    from jobs.spaces.target import TargetSpace
-    from jobs.tasks import task_for
-    from jobs.variables import draw_differently
+    from jobs.models.registry import model_inputs
+    from jobs.target_space.space import Space, WeightSpace
+    from jobs.target_space.target import TargetSpace
+    from jobs.tasks.registry import task_for
+    from jobs.training.optimizers import make_optimizer
+    from jobs.training.replica import Replica
+    from jobs.training.variables import draw_differently
 
     def make(
         spec: TrainSpec,

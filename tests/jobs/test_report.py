@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from service.specs import TrainSpec
+from service.records.run_record import RunRecord
+from service.specs.train import TrainSpec
 from service.storage.local import LocalStore
-from service.storage.records import RunRecord
 
 Report = Callable[..., "subprocess.CompletedProcess[str]"]
 

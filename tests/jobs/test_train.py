@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from jobs import train
+from service.records.run_record import RunRecord
 from service.storage.base import Store
-from service.storage.records import RunRecord
 
 SMALL = ("cnn-digits", "-s", "worker.cpus=0.01", "--name", "a-run")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from service.cluster.base import Job
+from service.records.run_record import RunRecord
 from service.settings import process_environment
-from service.specs import TrainSpec
+from service.specs.train import TrainSpec
 from service.storage.base import Store
-from service.storage.records import RunRecord
 
 DRIVER = """
 import os, signal, sys, time

@@ -2,7 +2,7 @@ import pytest
 
 from service.errors import InvalidInput
 from service.machine import Machine, this_machine
-from service.specs import Resources
+from service.specs.train import Resources
 
 
 def test_counts_at_least_one_processor() -> None:

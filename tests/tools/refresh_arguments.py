@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-TABLE = Path(__file__).parents[2] / "service" / "keras_arguments.py"
+TABLE = Path(__file__).parents[2] / "service" / "checks" / "keras_arguments.py"
 _HEAD = '''"""The arguments of Keras' optimizers, schedules and callbacks, and of Delayline's own schedules, with their defaults.
 
 Written by `just arguments` for Keras {version}; a test compares it with Keras. `...` stands for one that must be given.
@@ -31,8 +31,8 @@ def table() -> str:
     import keras
     from keras.optimizers import schedules
 
-    from jobs.optimizers import _SCHEDULES
-    from service.vocabulary import CALLBACKS, KERAS_SCHEDULES, OPTIMIZERS
+    from jobs.training.optimizers import _SCHEDULES
+    from service.specs.choices import CALLBACKS, KERAS_SCHEDULES, OPTIMIZERS
 
     optimizers = {name.lower(): kind for name, kind in vars(keras.optimizers).items() if name.lower() in OPTIMIZERS}
     return _HEAD.format(version=keras.__version__) + "\n".join(

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.batches import BatchFeeder, BatchPlan
-from jobs.datasets import Arrays, load_arrays
 from jobs.datasets.bits import IGNORED, bit_columns, draw_bits, targets
+from jobs.datasets.load import Arrays, load_arrays
 from jobs.datasets.reading import FreshColumns, open_reader
-from service.generated import VARIANTS, BitSequences
-from service.specs import TrainSpec
+from jobs.training.batches import BatchFeeder, BatchPlan
+from service.specs.generated import VARIANTS, BitSequences
+from service.specs.train import TrainSpec
 from service.storage.local import LocalStore
 
 SEEDS = st.integers(0, 2**31 - 1)

@@ -14,19 +14,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import jobs.datasets.streaming as streaming
-from jobs.batches import BatchFeeder, BatchPlan, split_validation
-from jobs.datasets import Arrays, load_arrays
 from jobs.datasets.augmentation import make_augmenter
 from jobs.datasets.layout import Layout
+from jobs.datasets.load import Arrays, load_arrays
 from jobs.datasets.reading import open_reader
 from jobs.datasets.streaming import RowStream, cut_into_parts
-from jobs.evaluation import Evaluator
-from jobs.metrics import ExtraMetrics
 from jobs.tasks.classification import Classification
+from jobs.training.batches import BatchFeeder, BatchPlan, split_validation
+from jobs.training.evaluation import Evaluator
+from jobs.training.metrics import ExtraMetrics
 from service.datasets import find_dataset
 from service.errors import BadData, Damaged
 from service.settings import Settings
-from service.specs import TrainSpec
+from service.specs.train import TrainSpec
 from service.storage import open_store
 from service.storage.base import Store
 
@@ -50,7 +50,7 @@ def read_here(monkeypatch: pytest.MonkeyPatch) -> None:
             yield table.slice(0, count // 2)
             yield table.slice(count // 2)
 
-    monkeypatch.setattr("jobs.datasets.RowStream", functools.partial(RowStream, read=here))
+    monkeypatch.setattr("jobs.datasets.load.RowStream", functools.partial(RowStream, read=here))
     monkeypatch.setattr(streaming, "PART_BYTES", 7 * 30)
     monkeypatch.setattr(streaming, "AHEAD_BYTES", 2 * 7 * 30)
     monkeypatch.setattr(streaming, "PARTS_A_DATASET", 3)
@@ -130,7 +130,7 @@ class Replica:
 def test_an_evaluation_sees_the_same_examples_streamed(
     store: Store, tmp_path: Path, workers: int, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.evaluation.BATCH", batch)
+    monkeypatch.setattr("jobs.training.evaluation.BATCH", batch)
     make_dataset(store, "d", [11, 30, 2])
     rows = np.sort(np.random.default_rng(0).permutation(43)[:31])
     for rank in range(workers):
@@ -180,7 +180,7 @@ def test_a_wrong_label_in_a_stream_is_named_by_its_example(store: Store, tmp_pat
     wrong = np.flatnonzero(load(store, "d", "memory", tmp_path / "cache").train_labels == len(CLASSES) - 1)
     manifest = find_dataset(store, "d")
     two = type(manifest)(**{**vars(manifest), "classes": CLASSES[:2]})
-    monkeypatch.setattr("jobs.datasets.find_dataset", lambda *_: two)
+    monkeypatch.setattr("jobs.datasets.load.find_dataset", lambda *_: two)
     arrays = load(store, "d", "stream", tmp_path / "cache")
     order = np.arange(20)[::-1]
     with pytest.raises(BadData, match=f"Example {wrong[-1]} has the label 2, but there are 2 classes"):

@@ -10,9 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.models import build_model, model_inputs, refuse_compiled_sums, registered_models, synchronise_batch_normalisation
+from jobs.models.registry import (
+    build_model,
+    model_inputs,
+    refuse_compiled_sums,
+    registered_models,
+    synchronise_batch_normalisation,
+)
 from service.errors import InvalidInput, UnknownName, UserFailure
-from service.specs import TrainSpec
+from service.specs.train import TrainSpec
 
 MakeSpec = Callable[..., TrainSpec]
 

@@ -11,9 +11,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.models import build_model
+from jobs.models.registry import build_model
 from service.errors import InvalidInput
-from service.specs import TrainSpec
+from service.specs.train import TrainSpec
 
 MakeSpec = Callable[..., TrainSpec]
 GATES = {"simple-rnn": 1, "elman": 1, "lstm": 4, "gru": 3}

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from service.specs import TrainSpec
+from service.records.run_record import RunRecord, rows_to_bytes, to_bytes
+from service.specs.train import TrainSpec
 from service.storage.local import LocalStore
-from service.storage.records import RunRecord, rows_to_bytes, to_bytes
 
 START = 1_790_000_000.0
 CLASSES = [*"012345678", "a <b>class</b> & $more$"]

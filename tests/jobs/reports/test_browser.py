@@ -7,9 +7,9 @@ import chromium
 import pytest
 from sweeps_in_a_store import DRAWN, SETTLED, by_rate, write_sweep
 
-from jobs.reports import compare, report
+from jobs.reports.write import compare, report
+from service.records.run_record import RunRecord
 from service.storage.local import LocalStore
-from service.storage.records import RunRecord
 
 WriteRun = Callable[..., RunRecord]
 

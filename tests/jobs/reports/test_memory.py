@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from jobs.reports import compare, report
 from jobs.reports.facts import gather
 from jobs.reports.headline import headline
 from jobs.reports.memory import memory
 from jobs.reports.states import signed
+from jobs.reports.write import compare, report
+from service.records.run_record import RunRecord, from_bytes, to_bytes
 from service.storage.local import LocalStore
-from service.storage.records import RunRecord, from_bytes, to_bytes
 
 WriteRun = Callable[..., RunRecord]
 SPEC = {"model": "lstm", "dataset": "bits", "task": "bit-memory", "dataset_params": {"delay": 3, "length": 8}}

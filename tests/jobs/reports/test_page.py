@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from html_pages import Outline, check
 
-from jobs.reports import compare, report, write_report
 from jobs.reports.sections import NOT_FINISHED
+from jobs.reports.write import compare, report, write_report
 from service.errors import Damaged, InvalidInput, UnknownName
-from service.notes import write_note
+from service.records.notes import write_note
+from service.records.run_record import RunRecord, from_bytes, rows_to_bytes, to_bytes
 from service.storage.local import LocalStore
-from service.storage.records import RunRecord, from_bytes, rows_to_bytes, to_bytes
 
 WriteRun = Callable[..., RunRecord]
 

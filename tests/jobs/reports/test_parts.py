@@ -19,8 +19,8 @@ from jobs.reports.repeat import repeat_command, spec_text
 from jobs.reports.timeline import MOST_EVENTS, Stretch, event_rows, scale_of, stretches
 from jobs.reports.words import clock, duration, listed, percent, plural, size
 from service import recipes
-from service.specs import TrainSpec
-from service.storage.records import RunRecord, rows_to_bytes
+from service.records.run_record import RunRecord, rows_to_bytes
+from service.specs.train import TrainSpec
 
 WriteRun = Callable[..., RunRecord]
 

@@ -10,15 +10,15 @@ import pytest
 from jobs.sweeps import driver as sweep_driver
 from jobs.sweeps.driver import SweepDriver
 from jobs.sweeps.search import Proposer
-from jobs.sweeps.tune_run import Capacity
+from jobs.sweeps.tune import Capacity
+from service.records.lease import Lease
+from service.records.run_record import RunRecord
 from service.settings import Settings
-from service.specs import TrainSpec
+from service.specs.sweep import SweepSpec
+from service.specs.train import TrainSpec
 from service.storage.base import Store
-from service.storage.leases import Lease
-from service.storage.records import RunRecord
-from service.sweep_points import Points
-from service.sweep_specs import SweepSpec
-from service.trials import trial_rows
+from service.sweeps.points import Points
+from service.sweeps.trials import trial_rows
 
 BASE = {"model": "lenet5", "dataset": "digits", "epochs": 9}
 SPEC = SweepSpec.model_validate({"base": [{"name": "b", "values": BASE}], "space": {"batch": {"grid": [16, 32, 64]}}, "seeds": 2})
@@ -361,7 +361,7 @@ def test_points_whose_expressions_fail_are_left_out(sweep: Sweep, local_store: S
 def test_draws_that_hardly_ever_make_a_spec_end_the_sweep(
     sweep: Sweep, local_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.sweeps.books.MOST_LEFT_OUT", 3)
+    monkeypatch.setattr("jobs.sweeps.trial_table.MOST_LEFT_OUT", 3)
     spec = divided({"choice": [2, 3, 200, 300, 400, 500]}, search="random", budget=100.0)
     first = next(seed for seed in range(100) if Points(spec.model_copy(update={"seed": seed})).point(0).params["batch"] == 64)
     assert sweep(lambda record, order: end(record, "succeeded", 0.5), spec.model_copy(update={"seed": first})) == 2

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from jobs.sweeps.population import Population
-from jobs.sweeps.trial_runs import EVALUATION, STEP
-from service.sweep_specs import SweepSpec
+from jobs.sweeps.trial_run import EVALUATION, STEP
+from service.specs.sweep import SweepSpec
 
 BASE = {"model": "lenet5", "dataset": "digits", "epochs": 9}
 RANGES = {

@@ -3,8 +3,8 @@
 from typing import Any
 
 from jobs.sweeps.search import Proposer
-from service.sweep_points import Points
-from service.sweep_specs import SweepSpec
+from service.specs.sweep import SweepSpec
+from service.sweeps.points import Points
 
 BASE = {"model": "lenet5", "dataset": "digits", "epochs": 9}
 

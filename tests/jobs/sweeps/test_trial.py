@@ -9,9 +9,9 @@ import pytest
 
 from jobs.sweeps import trial as module
 from jobs.sweeps.trial import Trial, TrialOrder, TrialProcess
-from service.specs import TrainSpec
+from service.records.run_record import RunRecord
+from service.specs.train import TrainSpec
 from service.storage.base import Store
-from service.storage.records import RunRecord
 
 SPEC = TrainSpec.model_validate({"model": "dense", "dataset": "digits", "epochs": 9})
 

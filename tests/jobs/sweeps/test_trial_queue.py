@@ -7,7 +7,7 @@ import pytest
 from ray.tune.search import Searcher
 
 from jobs.sweeps.trial_queue import EVALUATION, TrialQueue, make_scheduler
-from service.sweep_specs import SweepSpec
+from service.specs.sweep import SweepSpec
 
 NOBODY: Any = None
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from jobs.tasks import task_for
 from jobs.tasks.bit_memory import BitMemory
+from jobs.tasks.registry import task_for
 from service.errors import BadData
-from service.specs import TrainSpec
+from service.specs.train import TrainSpec
 
 
 def some(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

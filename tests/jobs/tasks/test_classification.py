@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from jobs.tasks import task_for
 from jobs.tasks.classification import Classification
+from jobs.tasks.registry import task_for
 from service.errors import BadData, UnknownName, UserFailure
-from service.specs import TrainSpec
+from service.specs.train import TrainSpec
 
 
 def cross_entropy(labels: np.ndarray, logits: np.ndarray, smoothing: float) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from desk import BIN
 
-from service.storage.records import RunRecord
+from service.records.run_record import RunRecord
 
 Offered = Callable[..., list[str]]
 
@@ -69,7 +69,7 @@ def test_a_store_that_is_away_offers_nothing_and_soon(offered: Offered) -> None:
 def test_the_commands_are_offered_without_importing_them(offered: Offered) -> None:
     code = (
         "import sys\nfrom service.cli.main import run\nrun()\n"
-        "print([name for name in ('service.cli.train', 'service.specs', 'boto3') if name in sys.modules], file=sys.stderr)"
+        "print([name for name in ('service.cli.train', 'service.specs.train', 'boto3') if name in sys.modules], file=sys.stderr)"
     )
     asked = {"COMP_WORDS": "delayline t", "COMP_CWORD": "1", "_DELAYLINE_COMPLETE": "complete_bash"}
     done = subprocess.run([BIN / "python", "-c", code], env={**os.environ, **asked}, capture_output=True, text=True, check=True)

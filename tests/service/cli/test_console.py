@@ -15,7 +15,7 @@ from service.cli import main
 from service.cli.console import print_yaml, size
 from service.cli.display import LiveDisplay, PlainDisplay
 from service.cli.follow import make_display
-from service.storage.records import RunRecord
+from service.records.run_record import RunRecord
 
 Delayline = Callable[..., Any]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.storage.records import RunRecord
+from service.records.run_record import RunRecord
 
 Delayline = Callable[..., Any]
 

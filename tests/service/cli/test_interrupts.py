@@ -13,9 +13,9 @@ import pytest
 import s3_servers
 
 from service.cluster.base import Job
+from service.records.run_record import RunRecord
 from service.settings import Settings
 from service.storage import open_store
-from service.storage.records import RunRecord
 
 COMMAND = """
 import os, sys

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from service import runs
-from service.specs import TrainSpec
+from service.records.lease import Lease
+from service.records.run_record import RunRecord
+from service.specs.train import TrainSpec
 from service.storage.base import Store
-from service.storage.leases import Lease
-from service.storage.records import RunRecord
 
 Delayline = Callable[..., Any]
 

@@ -6,11 +6,11 @@ import pytest
 from s3_servers import S3Server
 from sweeps_in_a_store import write_sweep
 
+from service.records.run_record import RunRecord
 from service.settings import Settings
-from service.specs import TrainSpec
+from service.specs.train import TrainSpec
 from service.storage import open_store
 from service.storage.base import Store
-from service.storage.records import RunRecord
 
 Delayline = Callable[..., Any]
 

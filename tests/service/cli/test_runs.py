@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from service import runs
-from service.specs import TrainSpec
+from service.records.lease import Lease
+from service.records.run_record import RunRecord, run_summary
+from service.specs.train import TrainSpec
 from service.storage.base import Store
-from service.storage.leases import Lease
-from service.storage.records import RunRecord, run_summary
 
 Delayline = Callable[..., Any]
 
@@ -192,8 +192,8 @@ def test_watch_prints_one_document_also_of_a_failed_run(delayline: Delayline, su
 
 
 def test_watching_a_lost_run_ends(delayline: Delayline, submitted: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.runs.LEASE_SECONDS", 0.1)
-    monkeypatch.setattr("service.runs.EVENT_SECONDS", 0.0)
+    monkeypatch.setattr("service.runs.describe.LEASE_SECONDS", 0.1)
+    monkeypatch.setattr("service.runs.describe.EVENT_SECONDS", 0.0)
     finish(submitted, "running", finished=None)
     done = delayline("runs", "watch", "fake", "--json")
     assert (done.code, done.document["state"]) == (4, "lost")

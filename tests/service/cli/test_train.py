@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from service import recipes, runs, submit
+from service import recipes, runs
 from service.cli import follow
-from service.cluster import supervisor
 from service.cluster.base import Job
 from service.cluster.local_ray import LocalRay
+from service.records.lease import Lease
+from service.records.run_record import RunRecord
 from service.storage.base import Store
-from service.storage.leases import Lease
-from service.storage.records import RunRecord
+from service.submission import submit, supervisor
 
 Delayline = Callable[..., Any]
 Drive = Callable[..., None]
@@ -198,7 +198,7 @@ def test_detached_it_returns_at_once(
     monkeypatch.setattr(LocalRay, "start", lambda cluster, job: started.append(job))
     done = delayline(*TRAIN, "--detach", "--json")
     assert (done.code, done.document["state"]) == (0, "queued")
-    assert started[0].argv[1:4] == ("-P", "-m", "service.cluster.detached")
+    assert started[0].argv[1:4] == ("-P", "-m", "service.submission.detached")
     assert "run fake is on its way" in done.err
     again = delayline(*TRAIN, "--detach")
     assert len(started) == 1

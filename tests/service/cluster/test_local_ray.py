@@ -13,7 +13,7 @@ from service.cluster.base import Job
 from service.cluster.local_ray import LocalRay, driver_job, supervisor_job
 from service.errors import InfrastructureFailure, InvalidInput
 from service.settings import Settings, process_environment
-from service.specs import Resources
+from service.specs.train import Resources
 
 
 def job(tmp_path: Path, code: str) -> Job:
@@ -74,7 +74,7 @@ def test_the_supervisor_takes_the_options_of_its_driver(tmp_path: Path) -> None:
     driver = driver_job(Settings.load(store="file:///s"), "train", "a-run", "file:///s", tmp_path, True, '{"a": 1}')
     assert driver.argv[:4] == (sys.executable, "-P", "-m", "jobs.train")
     supervisor = supervisor_job(driver, 3)
-    assert supervisor.argv[1:8] == ("-P", "-m", "service.cluster.detached", "--kind", "train", "--retries", "3")
+    assert supervisor.argv[1:8] == ("-P", "-m", "service.submission.detached", "--kind", "train", "--retries", "3")
     assert supervisor.argv[8:] == driver.argv[4:]
     done = subprocess.run([*supervisor.argv[:4], "--help"], capture_output=True, text=True, check=True)
     assert done.stderr == ""

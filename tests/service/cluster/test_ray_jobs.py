@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from service import user_package
 from service.cluster import ray_jobs
 from service.cluster.base import Job
 from service.cluster.jobs_api import JobsApi
 from service.cluster.local_ray import driver_job, supervisor_job
 from service.cluster.ray_jobs import RayJobs, entrypoint, job_document, number_of, outcome_of, submission_id
 from service.errors import ClusterUnreachable, Damaged, InfrastructureFailure, InvalidInput
+from service.records import user_package
 from service.settings import Settings
-from service.specs import Resources
+from service.specs.train import Resources
 from service.storage import open_store
 
 HERE = {"node_ip": "127.0.0.1", "resources_total": {"CPU": 2.0}}
@@ -83,7 +83,7 @@ def test_the_command_runs_by_the_clusters_python() -> None:
 def test_a_supervisor_becomes_a_job_as_well(tmp_path: Path) -> None:
     document = job_document(supervisor_job(job(tmp_path), 3), 1, "s3://bucket/lab", None, {})
     assert document["entrypoint"] == (
-        "exec python -P -m service.cluster.detached --kind train --retries 3 --run a-run --store s3://bucket/lab --folder ."
+        "exec python -P -m service.submission.detached --kind train --retries 3 --run a-run --store s3://bucket/lab --folder ."
     )
 
 

@@ -21,12 +21,12 @@ from service.datasets.choices import Choices
 from service.datasets.importer import import_dataset
 from service.datasets.manifest import Manifest
 from service.errors import Damaged, InvalidInput, StoreError, UnknownName
-from service.run_paths import DatasetPaths
+from service.records.run_record import to_bytes
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
 from service.storage.local import LocalStore
-from service.storage.records import to_bytes
+from service.storage.paths import DatasetPaths
 
 Refused = Callable[..., str]
 Arrays = dict[str, NDArray[Any]]

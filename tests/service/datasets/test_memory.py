@@ -2,7 +2,7 @@ import pytest
 
 from service.datasets import Feature, Manifest
 from service.datasets.memory import MEMORY_SHARE, is_streamed, memory_of_a_worker
-from service.specs import TrainSpec
+from service.specs.train import TrainSpec
 
 ROWS = 1000
 

@@ -123,7 +123,7 @@ def test_uploads_that_were_killed_a_day_ago_are_dropped(server: s3_servers.S3Ser
     upload = client.create_multipart_upload(Bucket=bucket, Key="course/runs/a/model.keras")["UploadId"]
     client.upload_part(Bucket=bucket, Key="course/runs/a/model.keras", UploadId=upload, PartNumber=1, Body=bytes(5 * 1024**2))
     assert lines_of(f"s3://{bucket}/course")["old uploads"].text == "none of more than a day ago"
-    monkeypatch.setattr("service.prune.UPLOAD_SECONDS", -60.0)
+    monkeypatch.setattr("service.runs.prune.UPLOAD_SECONDS", -60.0)
     assert lines_of(f"s3://{bucket}/other")["old uploads"].text == "none of more than a day ago"
     found = lines_of(f"s3://{bucket}/course")["old uploads"]
     assert found.status == "ok" and found.text.startswith("1 of more than a day ago, 5 MiB")

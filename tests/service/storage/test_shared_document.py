@@ -8,7 +8,7 @@ import pytest
 
 from service.errors import Conflict, LeaseLost, StoreUnreachable
 from service.storage.base import Store
-from service.storage.documents import Document, from_bytes, to_bytes
+from service.storage.json_documents import Document, from_bytes, to_bytes
 from service.storage.shared_document import SharedDocument
 
 MakeStore = Callable[[], Store]

@@ -1,0 +1,181 @@
+"""What a run says while it lives: rank 0 writes progress, metrics, events and TensorBoard files to the store."""
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from service.errors import DelaylineError, LeaseLost, StoreError
+from service.records.metrics import Segment
+from service.records.run_record import Document, RunRecord, rows_to_bytes
+from service.storage.shared_document import SharedDocument
+
+TICK_CREDIT = 0.8
+"""Writes for each look, on average: in a bucket, where each costs, rank 0's log has the rest (derived: one in ten seconds)."""
+FIRST_LOOK = 0.1
+"""Seconds after which it is told who works: of a driver that is killed before, the attempt is nobody's (assumed: short beside a step)."""
+ROWS_TICKS = 5
+"""Looks between two writes of rows or of events to a bucket (assumed: who watches a run is told by its progress)."""
+SEAL_BYTES = 16 * 1024
+"""Events of so many bytes are not written again (assumed, as for rows of metrics)."""
+
+
+class EventLog:
+    """The events of one writer in one attempt: in parts, of which the newest alone is written again."""
+
+    def __init__(self, record: RunRecord, attempt: int, writer: str) -> None:
+        self._record = record
+        self.attempt = attempt
+        self._label = record.label(attempt)
+        self._writer = writer
+        self._part = 0
+        self._rows: list[Document] = []
+        self._lock = threading.Lock()
+        self._flushing = threading.Lock()
+
+    def add(self, event: str, message: str, **details: Any) -> None:
+        """Note what happened; `flush` writes it."""
+        row = {"time": time.time(), "attempt": self.attempt, "event": event, "message": message, **details}
+        with self._lock:
+            self._rows.append(row)
+
+    def flush(self) -> None:
+        """Write the events of this writer that are not in a part that is full."""
+        with self._flushing:
+            with self._lock:
+                rows = list(self._rows)
+            data = rows_to_bytes(rows)
+            if not data:
+                return
+            self._record.store.write(self._record.paths.events(self._label, self._writer, self._part), data)
+            if len(data) >= SEAL_BYTES:
+                self._part += 1
+                with self._lock:
+                    del self._rows[: len(rows)]
+
+
+class ProgressReporter:
+    """Keeps what the training loop says and writes it in a thread, so that a slow store never slows a step.
+
+    An error of the store is raised by `check` and `close`, in the caller's thread; so is LeaseLost, once another attempt writes.
+    """
+
+    def __init__(self, record: RunRecord, attempt: int, document: Document) -> None:
+        self._record = record
+        self._attempt = attempt
+        self._document: Document = {"attempt": attempt, **document}
+        self._shared = SharedDocument(record.store, record.paths.progress, record.nonce)
+        self.metrics = record.metrics_ledger(record.label(attempt))
+        self.events = EventLog(record, attempt, "rank-0")
+        self._lock = threading.Lock()
+        self._changed = {"progress"}
+        self._since_rows = ROWS_TICKS
+        self._credit = 1.0
+        self._error: DelaylineError | None = None
+        self._writing = threading.Lock()
+        """Held by who writes, so that no older document comes behind a newer one."""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
+        self._thread.start()
+
+    def update(self, **values: Any) -> None:
+        """Change values of the progress document: `phase`, `epoch`, `step`, `metrics`, `examples_per_second`, …"""
+        with self._lock:
+            self._document.update(values)
+            self._changed.add("progress")
+
+    def restart(self, history: list[Document], sealed: Sequence[Segment] = ()) -> None:
+        """Replace the rows of metrics by those of the checkpoint that the run goes on from, the first of which are sealed."""
+        self.metrics.restart(sealed, history)
+        self._note("rows")
+
+    def add_row(self, row: Document) -> None:
+        """Append a row of metrics."""
+        self.metrics.add(row)
+        self._note("rows")
+
+    def event(self, event: str, message: str, **details: Any) -> None:
+        """Note what happened."""
+        self.events.add(event, message, **details)
+        self._note("events")
+
+    def _note(self, what: str) -> None:
+        with self._lock:
+            self._changed.add(what)
+
+    def check(self) -> None:
+        """Raise the error that a write met."""
+        if self._error is not None:
+            raise self._error
+
+    def confirm(self) -> None:
+        """Write the progress now, in the caller's thread; raise LeaseLost where a later attempt has written its own."""
+        self.check()
+        with self._lock:
+            document = {**self._document, "time": time.time()}
+        with self._writing:
+            self._write_progress(document)
+
+    def settle(self) -> None:
+        """Write what was noted so far; raise the error that a write met."""
+        self.check()
+        with self._writing:
+            self._write({"progress", "rows", "events"})
+
+    def close(self) -> None:
+        """Write the rest and stop; raise the error that a write met."""
+        self._stop.set()
+        self._thread.join()
+        self.check()
+        self._write({"progress", "rows", "events"})
+
+    def _run(self) -> None:
+        if self._stop.wait(FIRST_LOOK):
+            return
+        due = {"progress"}
+        try:
+            while True:
+                with self._writing:
+                    self._write(due)
+                if self._stop.wait(self._record.store.look_seconds):
+                    return
+                due = self._due()
+        except (StoreError, LeaseLost) as error:
+            self._error = error
+
+    def _due(self) -> set[str]:
+        """What is to be written now. A bucket is asked less than once for each look, on average: rows and events wait for their turn."""
+        if not self._record.store.counts_requests:
+            return {"progress", "rows", "events"}
+        self._credit = min(TICK_CREDIT, self._credit + TICK_CREDIT)
+        self._since_rows += 1
+        if self._changed & {"rows", "events"} and self._since_rows >= ROWS_TICKS:
+            self._since_rows = 0
+            return {"rows", "events"}
+        return {"progress"} if self._credit >= 0 else set()
+
+    def _write(self, due: set[str]) -> None:
+        with self._lock:
+            changed = self._changed & due
+            self._changed -= changed
+            document = {**self._document, "time": time.time()}
+        self._credit -= len(changed)
+        if "rows" in changed:
+            self.metrics.flush()
+        if "events" in changed:
+            self.events.flush()
+        if "progress" in changed:
+            self._write_progress(document)
+
+    def _write_progress(self, document: Document) -> None:
+        if self._shared.seen:
+            self._shared.write(document)
+        else:
+            self._shared.update(lambda found: self._first(found, document))
+
+    def _first(self, found: Document, document: Document) -> Document:
+        if not found:
+            self._record.check_claim()
+        if int(found.get("attempt", 0)) > self._attempt:
+            raise LeaseLost(f"Another attempt goes on with the run {self._record.run_id}; this one stops.")
+        return document

@@ -1,0 +1,168 @@
+"""What the entry points that drive have in common: their options, the lease, a claim, signals."""
+
+import argparse
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from jobs.driving.stops import SignalWatch, Stops
+from jobs.entry_point import add_trust_folder
+from jobs.worker_groups.ray_train import in_ray_job, kill_local_ray
+from service.errors import DelaylineError, InvalidInput
+from service.machine import this_machine
+from service.records import user_package
+from service.records.lease import Lease
+from service.records.run_record import ENDED, Document, RunRecord, as_of_today
+from service.settings import Settings
+from service.specs.sweep import SweepSpec
+from service.specs.tags import kept_tags, without_tags
+from service.specs.train import TrainSpec
+from service.storage import open_store
+from service.storage.base import Store
+from service.sweeps.trials import goes_further
+from service.user_folder import folder_of_modules, put_last
+
+ATTACH_SECONDS = 1.0
+
+Submit = Callable[[argparse.Namespace, Settings, Store], str]
+Drive = Callable[[argparse.Namespace, RunRecord, Document, Settings, Lease], int]
+
+
+def main(parser: argparse.ArgumentParser, argv: list[str], submit: Submit, drive: Drive) -> int:
+    """Parse, drive or attach, and return the exit code."""
+    arguments = parser.parse_args(argv)
+    put_last()
+    try:
+        return take_and_drive(arguments, submit, drive)
+    except DelaylineError as error:
+        say(f"Error: {error}")
+        if arguments.debug:
+            traceback.print_exc()
+        return error.exit_code
+
+
+def parser(verb: str, default: str) -> argparse.ArgumentParser:
+    """The options of `delayline train` and `delayline sweep`, and those that a submitter passes."""
+    noun = {"train": "run", "sweep": "sweep"}[verb]
+    parser = argparse.ArgumentParser(
+        prog=f"python -m jobs.{verb}", description=f"Do one {noun} on Ray, here or in the cluster that RAY_ADDRESS names."
+    )
+    parser.add_argument("spec", nargs="?", help=f"a recipe's name or a YAML file (default {default})")
+    parser.add_argument(
+        "-s", "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the spec; KEY may be dotted"
+    )
+    parser.add_argument("--workers", help="a number, or a range such as 2-8")
+    parser.add_argument("--name", help=f"the {noun}'s id")
+    parser.add_argument("--resume", action="store_true", help=f"go on with a failed or cancelled {noun}")
+    parser.add_argument("--store", help="a folder, file:///folder or s3://bucket/prefix")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--run", help=f"drive this {noun}, which is in the store already")
+    parser.add_argument("--folder", default=None, help=argparse.SUPPRESS)
+    add_trust_folder(parser)
+    parser.add_argument("--spec-changes", help=argparse.SUPPRESS)
+    parser.add_argument("--lease-token", help=argparse.SUPPRESS)
+    return parser
+
+
+def take_and_drive(arguments: argparse.Namespace, submit: Submit, drive: Drive) -> int:
+    """Take the lease and drive; attach while somebody else does."""
+    settings = Settings.load(store=arguments.store)
+    store = open_store(settings, patience=settings.store_patience)
+    # The workers stand in other folders, from which a relative path would lead elsewhere.
+    settings = settings.model_copy(update={"store": store.url})
+    run_id = arguments.run or submit(arguments, settings, store)
+    record = RunRecord(store, run_id)
+    submission = record.submission()
+    lease = Lease(record, token=arguments.lease_token) if arguments.lease_token else Lease(record)
+    told = ""
+    while not lease.acquire():
+        state = record.state()
+        if state["state"] != told:
+            told = state["state"]
+            say(f"run {run_id} is driven by another process; it is {told}")
+        time.sleep(ATTACH_SECONDS)
+    try:
+        state = record.state()
+        over = state["state"] in ENDED and not (arguments.resume and _goes_on(arguments, record, submission, state))
+        arguments.folder = arguments.folder or ("" if over else _folder(arguments, record, submission))
+        if not over:
+            user_package.check(store, arguments.folder)
+    except BaseException:
+        lease.release()
+        raise
+    if over:
+        lease.release()
+        return report_end(run_id, state, arguments.resume)
+    return drive(arguments, record, submission, settings, lease)
+
+
+def _folder(arguments: argparse.Namespace, record: RunRecord, submission: Document) -> str:
+    """Where the run's own modules are imported from; raise InvalidInput where that is another folder than it was submitted in."""
+    here = str(Path.cwd())
+    return here if submission.get("folder") == here else folder_of_modules(record.run_id, submission, arguments.trust_folder)
+
+
+def _goes_on(arguments: argparse.Namespace, record: RunRecord, submission: Document, state: Document) -> bool:
+    """Whether there is more to do for a run that has ended: it failed or was cancelled, or it is a sweep that goes further."""
+    if state["state"] != "succeeded" or submission.get("kind") != "sweep":
+        return bool(state["state"] != "succeeded")
+    values = json.loads(arguments.spec_changes) if arguments.spec_changes else submission["spec"]
+    return goes_further(record, SweepSpec.model_validate(values))
+
+
+def claim(record: RunRecord, spec: TrainSpec | SweepSpec, stem: str, check: Callable[[], Document]) -> str:
+    """Claim an id for a spec, or find that it stands for the same one; return the id.
+
+    `check` looks at what is new before it is claimed: it raises InvalidInput, or gives what is known of the run's origin.
+    """
+    command = ["python", "-m", f"jobs.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
+    origin = {"recipe": stem, "command": command, "folder": str(Path.cwd())}
+    asked = record.cancel.standing().get("id")
+    if record.store.exists(record.paths.spec) or not record.claim(spec, {**origin, **check()}):
+        found = as_of_today(record.submission()["spec"], type(spec))
+        stored, wanted = without_tags(found), without_tags(spec.document())
+        differing = sorted(key for key in {*stored, *wanted} if stored.get(key) != wanted.get(key))
+        if differing:
+            raise InvalidInput(
+                f"The run {record.run_id!r} exists with another {', '.join(differing)}: use another --name, or the spec that it has."
+            )
+        if remark := kept_tags(f"The run {record.run_id!r}", found.get("tags", ()), spec.tags):
+            say(remark)
+        if asked and record.state()["state"] in ENDED:
+            record.cancel.withdraw(request=asked)
+    say(f"run {record.run_id}")
+    return record.run_id
+
+
+def check_machine(settings: Settings, spec: TrainSpec) -> None:
+    """The fewest workers must fit on this machine; a cluster that exists already may grow."""
+    if settings.ray_address in (None, "local"):
+        this_machine().check(spec.worker_counts[-1], spec.worker)
+
+
+def report_end(run_id: str, state: Document, resume: bool) -> int:
+    """Say how a run ended that is over already; raise InvalidInput for one that only --resume continues."""
+    if state["state"] != "succeeded" and not resume:
+        how = "failed" if state["state"] == "failed" else "was cancelled"
+        say(f"run {run_id} {how}; --resume continues it from its last checkpoint")
+    else:
+        say(f"run {run_id} {state['state']}: {json.dumps(state.get('metrics', {}))}")
+    return int(state.get("exit_code", 0))
+
+
+def listen(record: RunRecord, settings: Settings) -> Stops:
+    """Let SIGINT and SIGTERM ask the run to save and stop from now on; a second signal ends this process at once."""
+
+    def leave() -> None:
+        if settings.ray_address in (None, "local"):
+            kill_local_ray()
+
+    return SignalWatch(record, say, leave, in_ray_job()).listen()
+
+
+def say(message: str) -> None:
+    """A line for people, on standard error."""
+    print(f"{time.strftime('%H:%M:%S')} {message}", file=sys.stderr, flush=True)

@@ -1,0 +1,157 @@
+"""Signals that ask a driver to stop: the handlers write a byte to a pipe and no more; a thread reads it and acts.
+
+A handler interrupts whatever its thread is doing, perhaps with a lock in its hands: it may neither take one nor wait.
+
+A person stops by SIGINT (Ctrl-C), the system by SIGTERM (a drained node, a preempted pod, a service that ends). SIGTERM is also
+what `ray job stop` sends: jobs.driving.after_stop, which outlives the driver, then asks Ray who it was.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from service.errors import DelaylineError, StoreError
+from service.records.run_record import PERSON, RunRecord
+from service.user_folder import python
+
+SIGNAL = "signal"
+"""Why a run stopped that the system stopped; who asked its workers to."""
+SAVE_SECONDS = 18.0
+"""For a run that the system stops to save (derived: of the 30 s that are the shortest common grace some are the end's own)."""
+SYSTEM_SECONDS = 25.0
+"""After SIGTERM the process is gone by then, whatever it waits for (derived: from the same 30 s)."""
+AT_ONCE_SECONDS = 0.5
+"""For the end to be written once it is to end at once (derived: with the command that started this process less than 2 s)."""
+SAME_SECONDS = 5.0
+"""Within so long another SIGTERM is the same one, told twice: to all processes of a service, and by a parent (assumed)."""
+
+
+class Stops:
+    """What signals have asked of this process so far; without `listen` nothing ever does."""
+
+    def __init__(self) -> None:
+        self.by: str | None = None
+        """PERSON or SIGNAL, whoever came first; a person may still come second."""
+        self.wanted = threading.Event()
+        self.at_once = threading.Event()
+        self.ended = threading.Event()
+        """The run's end is written, as far as this process writes it."""
+
+    @property
+    def by_system(self) -> bool:
+        """Whether the run is to be gone on with by anybody."""
+        return self.by == SIGNAL
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep, but not on when a stop is wanted; return whether it is."""
+        return self.wanted.wait(seconds)
+
+
+class SignalWatch:
+    """Turns SIGINT and SIGTERM into `stops`, and into a request in the store that the workers see.
+
+    A second signal ends the process within two seconds, also when no store answers: `leave` is called, which starts what writes
+    the end later and kills what would stay behind. `in_job`: Ray may have been the sender.
+    """
+
+    def __init__(self, record: RunRecord, say: Callable[[str], None], leave: Callable[[], None], in_job: bool = False) -> None:
+        self.stops = Stops()
+        self._record = record
+        self._say = say
+        self._leave = leave
+        self._in_job = in_job
+        self._terminated = 0.0
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+
+    def listen(self) -> Stops:
+        """Install the handlers; this must be the main thread."""
+        threading.Thread(target=self._read, name="signals", daemon=True).start()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+        return self.stops
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._writer, bytes([number]))
+
+    def _read(self) -> None:
+        while numbers := os.read(self._reader, 1):
+            self._take(numbers[0])
+
+    def _take(self, number: int) -> None:
+        stops, again = self.stops, self.stops.wanted.is_set()
+        if again and number == signal.SIGTERM and time.monotonic() - self._terminated < SAME_SECONDS:
+            return
+        if again:
+            # Who presses Ctrl-C while the system's stop is under way ends the run.
+            stops.by = PERSON if number == signal.SIGINT else stops.by
+            if not stops.at_once.is_set():
+                stops.at_once.set()
+                self._later(self._end_at_once)
+            return
+        stops.by = PERSON if number == signal.SIGINT else SIGNAL
+        stops.wanted.set()
+        if number == signal.SIGTERM:
+            self._terminated = time.monotonic()
+            self._later(self._end_in_time)
+            if self._in_job:
+                start_afterwards(self._record, asks=True)
+        self._later(self._ask)
+        self._tell(
+            "the system stops this process: the run is saved and can be gone on with"
+            if stops.by_system
+            else "stopping at the next step; a second signal stops at once"
+        )
+
+    def _later(self, action: Callable[[], None]) -> None:
+        threading.Thread(target=action, name=action.__name__, daemon=True).start()
+
+    def _tell(self, message: str) -> None:
+        # In a thread: a terminal that stands still, or a pipe that nobody reads, must not hold the end up.
+        threading.Thread(target=self._say, args=(message,), name="tell", daemon=True).start()
+
+    def _ask(self) -> None:
+        """Ask the workers, through the store, as soon as it answers."""
+        while not self.stops.ended.is_set():
+            try:
+                self._record.request_cancel(reason=self.stops.by or PERSON)
+                return
+            except StoreError:
+                self.stops.ended.wait(1.0)
+            except DelaylineError as error:
+                self._say(f"the workers could not be asked to stop: {error}")
+                return
+
+    def _end_in_time(self) -> None:
+        if not self.stops.ended.wait(SYSTEM_SECONDS) and not self.stops.at_once.is_set():
+            self._leave()
+            os._exit(4)
+
+    def _end_at_once(self) -> None:
+        by_system = self.stops.by_system
+        self._tell(f"The run {self._record.run_id} was stopped at once; continue it with --resume.")
+        self.stops.ended.wait(AT_ONCE_SECONDS)
+        # First: it ends all children, and afterwards would be one of them.
+        self._leave()
+        if not by_system:
+            start_afterwards(self._record)
+        os._exit(4 if by_system else 130)
+
+
+def start_afterwards(record: RunRecord, asks: bool = False) -> None:
+    """Start what writes the run's end when this process is gone before it did; see jobs.driving.after_stop. `asks`: whether Ray stopped the job."""
+    argv = [*python("jobs.driving.after_stop"), "--run", record.run_id, "--store", record.store.url]
+    with contextlib.suppress(OSError):
+        subprocess.Popen(
+            [*argv, "--driver", str(os.getpid()), "--ask-ray" if asks else "--cancelled"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )

@@ -1,0 +1,1 @@
+"""The model of a run that succeeded: predictions, exported files."""

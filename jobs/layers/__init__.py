@@ -1,0 +1,1 @@
+"""Keras layers made by hand, and what the recurrent models share."""

@@ -1,0 +1,98 @@
+"""The run of a trial in a process of Ray Tune: driven under its lease, unless it is over or its sweep was stopped."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jobs.driving.driver import Driver
+from jobs.worker_groups.base import Group
+from service.errors import DelaylineError, InfrastructureFailure
+from service.records.cancel_requests import SWEEP
+from service.records.lease import Lease
+from service.records.run_record import ENDED, RunRecord
+from service.settings import Settings
+from service.specs.train import TrainSpec
+from service.sweeps.trials import was_lost
+
+EVALUATION = "evaluation"
+"""The key of Tune's results that counts a trial's evaluations, by which schedulers go."""
+STEP = "step"
+"""The key of Tune's results with the step of the evaluation."""
+MUTATION = "mutation"
+TAKEN = "taken"
+"""The keys of Tune's results with the number of the newest mutation, and the step of the checkpoint that was taken over by it."""
+OVER = "over"
+"""The key of Tune's results that tells a trial's own end from a scheduler's, at which Tune itself says `done`."""
+LOOK_SECONDS = 0.2
+"""Between looks at a trial that may be stopped (assumed: short beside an epoch)."""
+LEASE_PATIENCE = 120.0
+"""For a lease whose holder was lost (assumed: four times the time after which it counts as such)."""
+
+
+@dataclass(frozen=True)
+class TrialRun:
+    """A trial's run, and where it is driven from."""
+
+    record: RunRecord
+    sweep: str
+    settings: Settings
+    folder: str
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is something to do: the run is not over, or was lost, and its sweep is not stopped."""
+        state = self.record.state()
+        if state["state"] in ENDED and state["state"] != "cancelled" and not was_lost(state):
+            return False
+        # Tune holds a trial or two ready: one that had not begun when the sweep was stopped does not begin.
+        return not RunRecord(self.record.store, self.sweep).cancel_requested()
+
+    def drive(
+        self, make_group: Callable[[Settings, TrainSpec], Group], prepare: Callable[[], None] = lambda: None
+    ) -> DelaylineError | None:
+        """Drive the run to its end if it is due, after `prepare` under its lease; return what kept it from being driven."""
+        try:
+            if self.is_due:
+                lease = self._lease()
+                self._drive(lease, make_group, prepare)
+        except DelaylineError as error:
+            return error
+        return None
+
+    def _drive(self, lease: Lease, make_group: Callable[[Settings, TrainSpec], Group], prepare: Callable[[], None]) -> None:
+        self.record.guard = lease.assure
+        try:
+            # What the sweep asked of an earlier process; what it wants now it asks for again and again.
+            self.record.cancel.withdraw(SWEEP)
+            prepare()
+        except DelaylineError:
+            lease.release()
+            raise
+        # A process that lets a run pause may be about to end it until it gives the lease back.
+        state = self.record.state()["state"]
+        anew = state == "failed" or (state == "cancelled" and not self._paused())
+        Driver(
+            self.record, self.record.spec(), self.settings, lease, self.folder,
+            fresh_budget=anew, say=say, make_group=make_group, reports=False,
+        ).run()  # fmt: skip
+
+    def _paused(self) -> bool:
+        """Whether it was the sweep that stopped the run, which goes on now."""
+        trials = RunRecord(self.record.store, self.sweep).trials()
+        return any(trial.get("pauses") for trial in trials if trial["id"] == self.record.run_id)
+
+    def _lease(self) -> Lease:
+        """The run's lease, once a process that was killed is known to be gone."""
+        lease, end = Lease(self.record), time.monotonic() + LEASE_PATIENCE
+        while not lease.acquire():
+            if time.monotonic() > end:
+                raise InfrastructureFailure(
+                    f"The trial {self.record.run_id} is driven by another process; the sweep cannot go on with it."
+                )
+            time.sleep(LOOK_SECONDS)
+        return lease
+
+
+def say(message: str) -> None:
+    """A line of the process's log."""
+    print(f"{time.strftime('%H:%M:%S')} {message}", flush=True)

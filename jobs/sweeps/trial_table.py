@@ -1,0 +1,268 @@
+"""The trials of one sweep: which there are, which wait, what came of them. What the store says is what a new driver goes on from."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from jobs.sweeps.search import Proposer
+from service.errors import InvalidInput
+from service.names import trial_id
+from service.records.run_record import Document, RunRecord
+from service.specs.sweep import SweepSpec
+from service.specs.train import TrainSpec
+from service.sweeps.grouping import company_key
+from service.sweeps.points import MOST_POINTS, UNBOUNDED, Params, Point, Points
+from service.sweeps.trials import BUDGET, OVER, trial_rows, value_of, was_lost
+
+MOST_LEFT_OUT = 1000
+"""Drawn points in a row (assumed: who draws so many in vain means another space)."""
+
+
+class SweepBooks:
+    """`trials`: all that were claimed, as they stand in the sweep's record; `waiting`: those to be handed out next."""
+
+    def __init__(self, record: RunRecord, spec: SweepSpec, tell: Callable[[str], None]) -> None:
+        self.trials: list[Document] = []
+        self.waiting: list[Document] = []
+        self.over: set[str] = set()
+        """Those of earlier drivers that are not gone on with; among `waiting` they are for the scheduler alone, to hear of again."""
+        self._left_out = 0
+        self._record = record
+        self._spec = spec
+        self._tell = tell
+        self._proposer = Proposer(spec)
+        self._points = Points(spec)
+        self._values: dict[int, dict[str, float | None]] = {}
+        self._keys: dict[str, str | None] = {}
+
+    @property
+    def total(self) -> int:
+        """How many trials there will be, seeds counted, unless the sweep is stopped."""
+        count = self._points.count
+        return (count if count >= UNBOUNDED else count - self._left_out) * self._spec.seeds
+
+    @property
+    def left(self) -> int:
+        """How many trials are still to be handed out."""
+        return self.total - len(self.trials) + len(self.waiting)
+
+    def first(self) -> TrainSpec:
+        """The spec of a trial that tells what each takes."""
+        point = self._points.first() if self._spec.search != "tpe" else next(self._points.corners())
+        return self._points.spec(point)
+
+    def recall(self, has_time: bool) -> int:
+        """Take up what earlier drivers of this sweep began; return how many trials are over.
+
+        `has_time`: those that an earlier budget stopped are gone on with.
+        """
+        self.trials = self._record.take_trials()
+        for trial in self.trials:
+            if has_time and trial.get("stopped", {}).get("by") == BUDGET:
+                del trial["stopped"]
+        again, unended = [], []
+        for trial, row in zip(self.trials, trial_rows(self._record.store, self.trials), strict=True):
+            self._proposer.known(_point(trial))
+            if row["state"] in OVER and not was_lost(row):
+                self.over.add(trial["id"])
+                self.note_value(trial, value_of(row, self._spec.metric))
+                again.append(trial)
+            else:
+                unended.append(trial)
+        self.waiting = [*(again if self._spec.scheduler.learns_again else []), *unended]
+        numbers = {int(trial["point"]) for trial in self.trials}
+        self._left_out = max(numbers, default=-1) + 1 - len(numbers)
+        self._complete_points()
+        if self.trials:
+            self._record.write_trials(self.trials)
+        return len(self.over)
+
+    @property
+    def due(self) -> set[str]:
+        """The ids of those that wait and are not over."""
+        return {trial["id"] for trial in self.waiting} - self.over
+
+    def take(self) -> Document | None:
+        """The next trial, or None after the last."""
+        if not self.waiting and not self._propose():
+            return None
+        return self.waiting.pop(0)
+
+    def take_company(self, most: int) -> list[Document]:
+        """The next trial and those that may train together with it, `most` in all at most; empty after the last.
+
+        Points are proposed until there are enough, or for TPE, which learns from each, none.
+        """
+        first = self.take()
+        key = None if first is None or most < 2 else self._company_key(first)
+        if first is None or key is None:
+            return [] if first is None else [first]
+        company, passed = [first], 0
+        while len(company) < most and passed <= most:
+            if passed == len(self.waiting) and (self._spec.search == "tpe" or not self._propose()):
+                break
+            if self._company_key(self.waiting[passed]) == key:
+                company.append(self.waiting.pop(passed))
+            else:
+                passed += 1
+        return company
+
+    def _company_key(self, trial: Document) -> str | None:
+        """See service.sweeps.grouping."""
+        if trial["id"] not in self._keys:
+            self._keys[trial["id"]] = company_key(self._points.spec(_point(trial), int(trial["seed"])))
+        return self._keys[trial["id"]]
+
+    def find(self, run_id: str) -> Document:
+        """The trial whose run this is."""
+        return next(trial for trial in self.trials if trial["id"] == run_id)
+
+    def note_value(self, trial: Document, value: object) -> None:
+        """The metric of a trial that is over, None without one; the search hears of a point when all its seeds are."""
+        values = self._values.setdefault(int(trial["point"]), {})
+        if trial["id"] not in values:
+            values[trial["id"]] = float(value) if isinstance(value, int | float) else None
+            if len(values) == self._spec.seeds:
+                self._proposer.tell(_point(trial), [each for each in values.values() if each is not None])
+
+    def note_stop(self, trials: list[Document], why: Document) -> None:
+        """Why trials end early; of one that is ending already the first reason stands."""
+        for trial in trials:
+            trial.setdefault("stopped", why)
+        self._record.write_trials(self.trials)
+
+    def mutate(self, trial: Document, donor: Document, step: int, params: Params) -> None:
+        """Note that a trial takes over from another one's step, and that it goes on with `params`, expressions worked out anew.
+
+        Where these make no spec it goes on with the other one's.
+        """
+        chosen = {key: value for key, value in params.items() if self._spec.space[key].expression is None}
+        try:
+            point = self._points.complete(int(trial["point"]), str(trial["base"]), chosen)
+            self._points.spec(point)
+        except InvalidInput:
+            point = _point(donor)
+        trial.setdefault("first_params", trial["params"])
+        trial["params"] = plain(point.params)
+        trial.setdefault("mutations", []).append({"step": step, "from": donor["id"], "params": trial["params"]})
+        self._record.write_trials(self.trials)
+
+    def note_taken(self, trial: Document, number: int, step: int | None) -> None:
+        """The step of the checkpoint that a trial took over by a mutation: a later one where the first was pruned."""
+        mutation = trial["mutations"][number - 1]
+        if mutation["step"] != step:
+            mutation["step"] = step
+            self._record.write_trials(self.trials)
+
+    def note_pause(self, trial: Document) -> None:
+        """A trial makes room for others and goes on later."""
+        if not trial.get("pauses"):
+            trial["pauses"] = True
+            self._record.write_trials(self.trials)
+
+    def note_turn(self, trial: Document) -> None:
+        """A trial that had paused goes on."""
+        if trial.pop("pauses", False):
+            self._record.write_trials(self.trials)
+
+    def end_pauses(self) -> None:
+        """No trial goes on later any more: those that paused are cancelled."""
+        for trial in self.trials:
+            trial.pop("pauses", None)
+        self._record.write_trials(self.trials)
+
+    def mutation(self, trial: Document) -> Document | None:
+        """A trial's newest mutation, as its process is told of it; None without one."""
+        found = trial.get("mutations") or []
+        spec = self._points.spec(_point(trial), int(trial["seed"])).document()
+        return {"number": len(found), **found[-1], "spec": spec} if found else None
+
+    def _complete_points(self) -> None:
+        """Add the seeds of a point between which its driver was killed."""
+        for number in sorted({int(trial["point"]) for trial in self.trials}):
+            members = [trial for trial in self.trials if trial["point"] == number]
+            missing = set(range(self._spec.seeds)) - {int(trial["seed"]) for trial in members}
+            self.waiting += [self._add(_point(members[0]), seed) for seed in sorted(missing)]
+
+    def _propose(self) -> bool:
+        """Add the trials of another point, one for each seed; whether there was another.
+
+        A point whose values make no spec together is left out. Raise InvalidInput where too many are, or all.
+        """
+        first, reasons = self._proposer.proposed, list[InvalidInput]()
+        while len(reasons) < (MOST_LEFT_OUT if self._spec.is_drawn else MOST_POINTS):
+            try:
+                point = self._proposer.propose()
+                if point is not None:
+                    self._points.spec(point, self._spec.seeds - 1)
+            except InvalidInput as error:
+                reasons.append(error)
+                continue
+            self._note_left_out(first, reasons)
+            if point is None:
+                if reasons and not self.trials:
+                    raise reasons[0]
+                return False
+            self.waiting += [self._add(point, seed) for seed in range(self._spec.seeds)]
+            self._record.write_trials(self.trials)
+            return True
+        raise InvalidInput(f"{len(reasons)} points in a row make no spec; of the last one: {reasons[-1]}")
+
+    def _note_left_out(self, first: int, reasons: Sequence[InvalidInput]) -> None:
+        """Of these points, which follow each other."""
+        self._left_out += len(reasons)
+        if len(reasons) == 1:
+            self._tell(f"point {first} is left out: {reasons[0]}")
+        elif reasons:
+            self._tell(f"{len(reasons)} points from {first} on are left out, the first because: {reasons[0]}")
+
+    def _add(self, point: Point, seed: int) -> Document:
+        """Claim the run of a trial and note it."""
+        number, noted = len(self.trials), asdict(point)
+        trial: Document = {
+            "id": trial_id(self._record.run_id, number),
+            "number": number,
+            "point": noted["number"],
+            "base": noted["base"],
+            "params": plain(noted["params"]),
+            "seed": seed,
+        }
+        spec = self._points.spec(point, seed)
+        run = RunRecord(self._record.store, trial["id"])
+        run.guard = self._record.guard
+        self._claim(run, spec, self._origin(trial, spec))
+        self.trials.append(trial)
+        return trial
+
+    def _claim(self, run: RunRecord, spec: TrainSpec, origin: Document) -> None:
+        """Make the trial's run; one that a driver claimed which was killed before it noted the trial gets this spec.
+
+        Raise InvalidInput where the id belongs to a run of its own.
+        """
+        if run.claim(spec, origin):
+            return
+        submission = run.submission()
+        if submission.get("sweep") != self._record.run_id:
+            raise InvalidInput(
+                f"The id {run.run_id!r} of the next trial belongs to a run that is no trial of this sweep: "
+                f"sweep under another --name, or delete that run."
+            )
+        if submission["spec"] != spec.document():
+            run.replace_spec(spec, origin)
+
+    def _origin(self, trial: Document, spec: TrainSpec) -> Document:
+        submission = self._record.submission()
+        kept = {name: submission.get(name) for name in ("recipe", "command", "folder")}
+        same_data = spec.dataset == str(self._spec.base[0].values.get("dataset"))
+        versions = {"dataset_version": submission.get("dataset_version")} if same_data else {}
+        return {**kept, **versions, "sweep": self._record.run_id, "point": trial["point"], "params": trial["params"]}
+
+
+def _point(trial: Document) -> Point:
+    return Point(int(trial["point"]), str(trial["base"]), trial["params"])
+
+
+def plain(params: Params) -> Document:
+    """As JSON gives them back."""
+    found: Document = json.loads(json.dumps(params))
+    return found

@@ -1,0 +1,25 @@
+"""What is left to do of a run that is trained: its analysis, which may cost a page its pictures, but never the run."""
+
+from collections.abc import Sequence
+
+from service.records.run_record import Document
+
+TRAINED = "trained"
+"""The phase in which test metrics and model are in the store, and the analysis is made."""
+_OWN = ("attempt", "time", "workers", "nonce", "format", "revision")
+
+
+def trained_progress(progress: Document, attempts: Sequence[Document]) -> Document | None:
+    """What the progress document said when the training was done, if that was in the newest of `attempts` that trained.
+
+    `attempts`: those that count; a person who asks for a run again has it tested and analysed anew.
+    """
+    training = [int(attempt["number"]) for attempt in attempts if not attempt.get("analysis")]
+    if progress.get("phase") != TRAINED or not training or int(progress.get("attempt", 0)) < training[-1]:
+        return None
+    return {name: value for name, value in progress.items() if name not in _OWN}
+
+
+def was_repeated(attempts: Sequence[Document]) -> bool:
+    """Whether the newest attempt was one for the analysis alone."""
+    return bool(attempts and attempts[-1].get("analysis"))

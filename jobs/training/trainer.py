@@ -1,0 +1,352 @@
+"""One attempt in one worker: data, ring, model, newest checkpoint, training loop, test, exported model."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from jobs.artifacts.checkpoints import CheckpointStore, Snapshot
+from jobs.artifacts.model_file import keep_model
+from jobs.artifacts.model_graph import model_graph
+from jobs.artifacts.node_share import NodeShare
+from jobs.datasets.augmentation import make_augmenter
+from jobs.datasets.load import Arrays
+from jobs.datasets.reading import example_bytes
+from jobs.liveness import longer, tick
+from jobs.models.registry import build_model, model_inputs, refuse_compiled_sums, synchronise_batch_normalisation
+from jobs.target_space.make import make_space
+from jobs.tasks.registry import task_for
+from jobs.training.agreement import Agreement
+from jobs.training.analysis.analyse import Subject, analyse, describe_attempt
+from jobs.training.batches import BatchFeeder
+from jobs.training.callback_state import CallbackStates
+from jobs.training.callbacks import make_callbacks, observes_batches
+from jobs.training.evaluation import Evaluator
+from jobs.training.example_weights import check_weights
+from jobs.training.examples import Examples, Place, load_examples
+from jobs.training.metrics import ExtraMetrics
+from jobs.training.model_remarks import Built, remarks
+from jobs.training.optimizers import make_optimizer, set_precision
+from jobs.training.outer_loop import Course, Judge, LoopState, judged, latest_metrics
+from jobs.training.recorder import GoesOn, LeadWatcher, SilentWatcher
+from jobs.training.replica import Replica
+from jobs.training.ring import Guard, form_ring
+from jobs.training.steps_per_execution import Pace
+from jobs.training.training_loop import TrainingLoop
+from jobs.training.transfer import freeze_layers, start_from
+from jobs.training.variables import assign_variables, draw_differently
+from service.container import UNLIMITED
+from service.errors import Damaged, InfrastructureFailure, NotFound
+from service.machine import this_machine
+from service.records.first_weights import weights_of
+from service.records.run_record import Document, RunRecord
+from service.specs.train import TrainSpec
+
+
+@dataclass
+class Session:
+    """What one worker holds during an attempt."""
+
+    spec: TrainSpec
+    place: Place
+    record: RunRecord
+    checkpoints: CheckpointStore
+    examples: Examples
+    strategy: tf.distribute.Strategy
+    replica: Replica
+    first_outputs: np.ndarray | None = None
+    """What the model gave for two examples of zeros, before its first weights were put into it."""
+
+    @property
+    def arrays(self) -> Arrays:
+        """The run's data."""
+        return self.examples.arrays
+
+    def evaluator(self, split: str, rows: np.ndarray) -> Evaluator:
+        """Evaluates `rows` of what holds the `validation` examples, or of the `test` arrays, shared out over the workers."""
+        features, labels = self.arrays.held_out if split == "validation" else (self.arrays.test, self.arrays.test_labels)
+        return Evaluator(self.replica, features, labels, rows, self.place.rank, self.place.workers)
+
+
+def run_session(
+    spec: TrainSpec,
+    place: Place,
+    record: RunRecord,
+    fence: Callable[[], None],
+    members: list[Document],
+    guard: Guard,
+    goes_on: GoesOn | None = None,
+    trained: Document | None = None,
+) -> None:
+    """Train a run from its newest checkpoint, or from the beginning, to its end or until it is cancelled.
+
+    `trained`: what its progress document said when it was trained and its analysis was lost; that alone is made again.
+    """
+    session = prepare(spec, place, record, fence, guard)
+    lead = place.rank == 0
+    watcher = LeadWatcher(record, place.attempt, session.checkpoints, members, goes_on, trained) if lead else SilentWatcher()
+    with contextlib.closing(watcher):
+        snapshot = restore(session, watcher)
+        if session.arrays.streamed:
+            watcher.event("streaming", "the examples are read from the dataset's shards while it trains")
+        callbacks = CallbackStates(make_callbacks(spec, place.folder), watcher.event)
+        loop = make_loop(session, watcher, snapshot, callbacks)
+        tick()
+        if snapshot is not None and trained is not None and trained["step"] == snapshot.step:
+            loop.feeder.close()
+            _analyse_alone(session, watcher, loop, trained)
+            return
+        loop.callbacks.on_train_begin()
+        callbacks.begin(snapshot)
+        begin(session, watcher, loop, lambda: draw(session))
+        outcome = loop.run()
+        loop.feeder.close()
+        finish(session, watcher, loop, outcome)
+
+
+def begin(session: Session, watcher: LeadWatcher | SilentWatcher, course: Course, graph: Callable[[], bytes]) -> None:
+    """Say what is known before the first step."""
+    describe_attempt(_subject(session), watcher.event)
+    drawn = functools.cache(graph)
+    if course.state.step == 0:
+        watcher.remarks(lambda: _remarks(session, drawn))
+        if weighted := session.examples.weights.message(session.arrays.classes):
+            watcher.event("weighted", weighted)
+    watcher.started(model_summary(session.replica.model), course.milestones, course.state.step)
+    watcher.graph(drawn)
+
+
+def _remarks(session: Session, graph: Callable[[], bytes]) -> list[str]:
+    replica, arrays = session.replica, session.arrays
+    every_step, classes = replica.task.every_step, len(arrays.classes)
+    return remarks(Built(replica.model, session.spec, every_step, arrays.features, classes, graph, session.first_outputs))
+
+
+def finish(
+    session: Session, watcher: LeadWatcher | SilentWatcher, course: Course, outcome: str, test: Judge | None = None
+) -> None:
+    """Behind the last step: of a run that succeeded test and keep the model, and look at what it learned.
+
+    `test` evaluates the test examples, else the session's replica does.
+    """
+    course.callbacks.on_train_end()
+    longer()
+    watcher.wait_for_checkpoints()
+    metrics = dict(latest_metrics(course.state.history))
+    if outcome == "succeeded":
+        watcher.update(phase="testing")
+        metrics |= _end_with_best(session, watcher)
+        step = course.state.step
+        metrics |= judged(test or _test(session), "test", course.milestones.epoch(step), step)
+        longer()
+        keep_model(session.replica.model, session.record, session.place.rank, watcher.event, watcher.still_own)
+        watcher.trained(metrics, course.state)
+        analyse(_subject(session), watcher.event)
+    watcher.ended(outcome, metrics, course.state)
+
+
+def _analyse_alone(session: Session, watcher: LeadWatcher | SilentWatcher, course: Course, trained: Document) -> None:
+    """Of a run that is trained, tested and kept: make the analysis that was lost."""
+    watcher.event("analysing", "the run is trained: its analysis, which was lost, is made again, alone")
+    watcher.wait_for_checkpoints()
+    longer()
+    describe_attempt(_subject(session), watcher.event)
+    _end_with_best(session, watcher)
+    analyse(_subject(session), watcher.event)
+    watcher.ended("succeeded", trained["metrics"], course.state)
+
+
+def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[], None], guard: Guard) -> Session:
+    """Load the data, form the ring, and make model, optimizer and compiled functions, equal on all workers."""
+    set_precision(spec)
+    strategy = form_ring(place.workers, place.ring_timeout, guard)
+    task = task_for(spec)
+    examples = load_examples(spec, place, record, task)
+    arrays = examples.arrays
+    keras.utils.set_random_seed(spec.seed)
+    seen: list[np.ndarray] = []
+    with strategy.scope():
+        outputs = task.outputs(len(arrays.classes))
+        model = build_model(
+            spec,
+            arrays.input_shape,
+            outputs,
+            place.folder,
+            task.every_step,
+            lambda zeros: seen.append(np.asarray(zeros, np.float32)),
+        )
+        freeze_layers(model, spec.freeze)
+        if place.workers > 1:
+            synchronise_batch_normalisation(model)
+            if spec.jit_compile:
+                refuse_compiled_sums(model)
+        space = make_space(spec, model, arrays, examples.plan.examples)
+        optimizer = make_optimizer(spec, examples.milestones.total)
+        optimizer.build(space.variables)
+    replica = Replica(
+        spec,
+        strategy,
+        model,
+        optimizer,
+        task,
+        {f.name: f.divisor for f in arrays.features},
+        lambda features: model_inputs(model, features),
+        space,
+        examples.weights,
+        ExtraMetrics(spec.metrics, len(arrays.classes)),
+    )
+    share = NodeShare(place.cache / "checkpoints", place.neighbours)
+    checkpoints = CheckpointStore(record, spec.checkpoint, record.label(place.attempt), fence, share=share)
+    return Session(spec, place, record, checkpoints, examples, strategy, replica, *seen)
+
+
+def draw(session: Session) -> bytes:
+    """The model's graph for TensorBoard."""
+    model = session.replica.model
+    shapes = {f.name: (f.shape, f.model_dtype) for f in session.arrays.features}
+    return model_graph(model, shapes, lambda features: model_inputs(model, features))
+
+
+def restore(session: Session, watcher: LeadWatcher | SilentWatcher) -> Snapshot | None:
+    """Put the newest intact checkpoint into the model; all workers must have found the same one. It is returned without its arrays."""
+
+    def damaged(step: int, why: str) -> None:
+        watcher.event(
+            "checkpoint damaged", f"the checkpoint at step {step} is damaged; going back to the one before: {why}", step=step
+        )
+
+    snapshot = session.checkpoints.load_newest(damaged)
+    step = snapshot.step if snapshot else 0
+    alike = all(session.replica.alike([step]))
+    if session.checkpoints.share is not None:
+        # All have read by now.
+        session.checkpoints.share.release()
+    if not alike:
+        raise InfrastructureFailure(
+            f"This worker found the checkpoint of step {step}, others found another one; the attempt starts again."
+        )
+    if snapshot:
+        assign_variables(session.replica.model.variables, snapshot.model)
+        assign_variables(session.replica.optimizer.variables, snapshot.optimizer)
+        assign_variables(session.replica.space.kept, snapshot.space)
+        watcher.event("resumed", f"goes on from the checkpoint at step {step}", step=step)
+    else:
+        if session.spec.init_from is not None:
+            _take_first_weights(session, watcher)
+        session.replica.space.begin()
+    draw_differently(session.replica.model, session.place.rank)
+    watcher.resume(step, snapshot.history if snapshot else [], snapshot.sealed if snapshot else ())
+    # Whoever holds it while the run trains would hold the arrays.
+    return replace(snapshot, model={}, optimizer={}, space={}, averaged={}) if snapshot else None
+
+
+def _take_first_weights(session: Session, watcher: LeadWatcher | SilentWatcher) -> None:
+    """Before the first step: put another run's or a file's weights into the model, the same on all workers."""
+    weights = weights_of(session.record, session.spec)
+    start = start_from(session.replica.model, weights, session.record.store, session.spec.freeze, session.arrays.classes)
+    if not all(session.replica.alike([int(start.sha256[:8], 16)])):
+        raise InfrastructureFailure(f"The workers found {weights} with different contents; the attempt starts again.")
+    watcher.event("initialised", start.message, **start.document())
+
+
+def make_loop(
+    session: Session, watcher: LeadWatcher | SilentWatcher, snapshot: Snapshot | None, callbacks: CallbackStates
+) -> TrainingLoop:
+    """The training loop at the snapshot's step, or at the first."""
+    spec, replica, arrays, examples = session.spec, session.replica, session.arrays, session.examples
+    attach_optimizer(replica)
+
+    def check(columns: Mapping[str, NDArray[np.generic]], numbers: NDArray[np.int64]) -> None:
+        # What is streamed is seen for the first time as it is trained on.
+        if spec.sample_weight is not None and arrays.streamed:
+            check_weights(spec.sample_weight, columns[spec.sample_weight], numbers)
+
+    feeder = BatchFeeder(examples.plan, arrays.train, arrays.train_labels, make_augmenter(spec.augment, spec.seed), check)
+    return TrainingLoop(
+        spec=spec,
+        milestones=examples.milestones,
+        replica=replica,
+        feeder=feeder,
+        pace=Pace(
+            example_bytes(arrays.train) * examples.plan.local_batch,
+            proposes=session.place.rank == 0,
+            single_steps=observes_batches(callbacks.callbacks),
+        ),
+        validation=session.evaluator("validation", examples.validation_rows) if len(examples.validation_rows) else None,
+        watcher=watcher,
+        callbacks=keras.callbacks.CallbackList(callbacks.callbacks, model=replica.model, add_history=False),
+        callback_states=callbacks.take,
+        state=LoopState.restored(snapshot) if snapshot else LoopState.fresh(1 + len(replica.metric_names)),
+        agreement=Agreement(replica, session.place.rank, session.place.workers).check,
+    )
+
+
+def attach_optimizer(replica: Replica) -> None:
+    """Let callbacks such as ReduceLROnPlateau find model.optimizer; compile() would also save it with the model."""
+    object.__setattr__(replica.model, "optimizer", replica.optimizer)
+
+
+def _end_with_best(session: Session, watcher: LeadWatcher | SilentWatcher) -> dict[str, float]:
+    """Give the model the weights that the run ends with: the best ones if it asks for them; return what their evaluation found."""
+    replica = session.replica
+    # Every worker looks for the best checkpoint: not before rank 0 has written the last one.
+    replica.alike([0])
+    policy = session.spec.early_stopping
+    best = _best(session, watcher) if policy is not None and policy.restore_best else None
+    if not all(replica.alike([best.step if best else 0])):
+        raise InfrastructureFailure("The workers found different best checkpoints; the attempt starts again.")
+    replica.end_with(best.result if best else None)
+    if policy is None or best is None:
+        return {}
+    message = f"the run ends with the weights of step {best.step}, the best by {policy.metric}"
+    watcher.event("restored best", message, step=best.step)
+    return {name: value for name, value in latest_metrics(best.history).items() if name.startswith("val_")}
+
+
+def _best(session: Session, watcher: LeadWatcher | SilentWatcher) -> Snapshot | None:
+    try:
+        best = session.checkpoints.best_kept()
+        return None if best is None else session.checkpoints.load(best)
+    except (Damaged, NotFound) as error:
+        watcher.event("checkpoint damaged", f"the run ends with its last weights, for the best are damaged: {error}")
+        return None
+
+
+def _test(session: Session) -> Evaluator:
+    return session.evaluator("test", np.arange(len(session.arrays.test_labels)))
+
+
+def _subject(session: Session) -> Subject:
+    place, plan = session.place, session.examples.plan
+    counts = {
+        "training": len(plan.examples),
+        "validation": len(session.examples.validation_rows),
+        "test": len(session.arrays.test_labels),
+        "steps_per_epoch": plan.steps_per_epoch,
+    }
+    memory = min(session.spec.worker.memory or UNLIMITED, this_machine().memory // max(1, place.neighbours))
+    weights = session.examples.weights.message(session.arrays.classes)
+    return Subject(
+        session.spec,
+        session.record,
+        session.replica,
+        session.arrays,
+        place.rank,
+        place.workers,
+        place.attempt,
+        counts,
+        memory,
+        weights,
+    )
+
+
+def model_summary(model: keras.Model) -> str:
+    """Keras' table of layers, shapes and parameters."""
+    lines: list[str] = []
+    model.summary(print_fn=lambda line, line_break=True: lines.append(str(line)))
+    return "\n".join(lines)

@@ -1,0 +1,279 @@
+"""A company: runs of the same shapes that stand at the same step train together to their ends, each of which is its own."""
+
+import contextlib
+import functools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from jobs.artifacts.tensors import Tensors
+from jobs.datasets.reading import example_bytes
+from jobs.liveness import tick
+from jobs.training.evaluation import BATCH
+from jobs.training.outer_loop import LoopState
+from jobs.training.steps_per_execution import Pace
+from jobs.training.trainer import Session, attach_optimizer, begin, draw, finish, prepare
+from jobs.training.variables import assign_variables, copy_model, copy_variables
+from jobs.vectorized.member import Member, beside, first_weights
+from jobs.vectorized.member_attempt import Seat
+from jobs.vectorized.stack import Stack
+from jobs.worker.process import stall_watch
+from service.errors import InfrastructureFailure
+from service.settings import Settings
+from service.storage import open_store
+
+Value = TypeVar("Value")
+ASKING_SECONDS = 0.5
+"""For a sweep to ask all of a company to stop (assumed: some milliseconds each)."""
+
+
+def train_together(seats: Sequence[Seat], settings: Settings) -> None:
+    """Train the runs of all seats to their ends; each seat is told of its own as soon as it is there."""
+    store = open_store(settings, patience=settings.store_patience)
+    company = Company([Member(seat, settings, store) for seat in seats])
+    try:
+        with company.stall_watch():
+            company.prepare()
+            company.train()
+    except BaseException as error:
+        company.fail(error)
+
+
+@dataclass(frozen=True)
+class Call:
+    """Seconds of one call: waiting for examples, and computing; `built`: its steps, if it first had to build the function."""
+
+    input: float
+    seconds: float
+    built: int
+
+    def note(self, state: LoopState) -> None:
+        """Add it to a run's own."""
+        state.spent.input += self.input
+        state.seconds += self.seconds
+        if self.built:
+            state.spent.building += self.seconds
+            state.spent.building_steps += self.built
+
+
+class Company:
+    """The members that are left, and the stack of those that the compiled functions were made for."""
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self._members = list(members)
+        self._like: Session | None = None
+        """Of the first member; its replica is lent to all."""
+        self._fresh: Tensors
+        self._stack: Stack
+        self._pace: Pace
+        self._stacked: list[Member] = []
+        self._evaluated: dict[str, tuple[int, Any]] = {}
+        """Of each split: the step at which all were evaluated last, and their sums."""
+        self._first_weights: dict[int, Tensors] = {}
+        """By the seed that they are drawn with."""
+
+    def stall_watch(self) -> contextlib.AbstractContextManager[None]:
+        """Within it this process is ended when it does not get on: the first run says why, and all go on in another process."""
+        member = self._members[0]
+        return stall_watch(member.seat.config, 0, member.log.path)
+
+    def prepare(self) -> None:
+        """Take up each run where it stands."""
+        names = [member.record.run_id for member in self._members]
+        graph: Callable[[], bytes] = functools.cache(lambda: draw(self._members[0].session))
+        for member in list(self._members):
+            with self._own_failure(member):
+                member.prepare(self._session(member))
+        self._leave_others_behind()
+        for member in list(self._members):
+            with self._own_failure(member):
+                others = [name for name in names if name != member.record.run_id]
+                member.watcher.event(
+                    "together", f"trains together with {len(others)} other trials, as one computation", trials=others
+                )
+                if len(member.session.examples.validation_rows):
+                    member.course.validation = _Judge(self, member, "validation")
+                member.course.callbacks.on_train_begin()
+                begin(member.session, member.watcher, member.course, graph)
+                if not member.course.begin():
+                    self._take_leave(member, "succeeded")
+        if self._members:
+            self._assemble()
+
+    def train(self) -> None:
+        """Train until the last member has left."""
+        following = 0
+        while self._members:
+            course = self._members[0].course
+            step = course.state.step
+            count = following or course.milestones.stretch(step, self._pace.most)
+            following = course.milestones.stretch(step + count, self._pace.most)
+            sums, call = self._call(step, count, following)
+            asked = self._asked_to_stop()
+            for member in list(self._members):
+                with self._own_failure(member):
+                    self._advance(member, sums[:, member.index], call, member in asked)
+            if 0 < 2 * len(self._members) <= len(self._stacked):
+                self._assemble()
+
+    def fail(self, error: BaseException) -> None:
+        """End all that are left."""
+        for member in self._members:
+            member.fail(error)
+
+    def evaluate(self, member: Member, split: str) -> dict[str, float]:
+        """Means over the member's `validation` or `test` examples; all members are evaluated when the first one asks."""
+        step = member.course.state.step
+        if self._evaluated.get(split, (None,))[0] != step:
+            self._evaluated[split] = (step, self._sums(split))
+        *totals, count = self._evaluated[split][1][member.index]
+        return {name: float(total / count) for name, total in zip(("loss", *member.metric_names), totals, strict=True)}
+
+    def _session(self, member: Member) -> Session:
+        if self._like is None:
+            # One worker needs no ring that could fail to form.
+            self._like = prepare(member.spec, member.place, member.record, member.fence, lambda *_: contextlib.nullcontext())
+            self._fresh = copy_variables(self._like.replica.optimizer.variables)
+            attach_optimizer(self._like.replica)
+            self._first_weights[member.spec.seed] = copy_model(self._like.replica.model)
+            return self._like
+        session = beside(self._like, member)
+        assign_variables(session.replica.model.variables, self._weights_of(session))
+        assign_variables(session.replica.optimizer.variables, self._fresh)
+        return session
+
+    def _weights_of(self, session: Session) -> Tensors:
+        """Those with which the run begins apart."""
+        seed = session.spec.seed
+        if seed not in self._first_weights:
+            self._first_weights[seed] = first_weights(session)
+        return self._first_weights[seed]
+
+    def _leave_others_behind(self) -> None:
+        """Keep the members that stand where most do; others try again, apart."""
+        if not self._members:
+            return
+        ((common, _),) = Counter(member.course.state.step for member in self._members).most_common(1)
+        for member in [member for member in self._members if member.course.state.step != common]:
+            with self._own_failure(member):
+                raise InfrastructureFailure(
+                    f"This run stands at step {member.course.state.step} and those that it was to train with at {common}: it trains apart."
+                )
+
+    def _assemble(self) -> None:
+        """Stack the members that are left: compiled functions are made for a number of members, and for fewer they are made anew."""
+        assert self._like
+        held = [member.held for member in self._members]
+        course = self._members[0].course
+        self._stack = Stack(
+            [member.spec for member in self._members],
+            self._like.replica,
+            [member.space for member in self._members],
+            course.milestones.total,
+        )
+        self._stack.load(held)
+        self._stacked, self._evaluated = list(self._members), {}
+        for index, member in enumerate(self._members):
+            member.index, member.stack = index, self._stack
+        bytes_a_step = example_bytes(self._like.arrays.train) * course.spec.batch * len(self._members)
+        self._pace = Pace(bytes_a_step, proposes=True)
+
+    def _call(self, step: int, count: int, following: int) -> tuple[Any, Call]:
+        """Do `count` steps: the sums [steps, members, 1 + metrics], and what took how long."""
+        began, built = time.monotonic(), self._stack.built
+        chunks = {member: member.feeder.take(step, count) for member in self._members}
+        for member in self._members:
+            member.feeder.prepare(step + count, following)
+        ready = self._of_all(chunks)
+        features = {name: np.stack([chunk.features[name] for chunk in ready], axis=1) for name in ready[0].features}
+        labels = np.stack([chunk.labels for chunk in ready], axis=1)
+        asked = time.monotonic()
+        sums = self._stack.train(features, labels)
+        seconds = time.monotonic() - asked
+        self._pace.measured(seconds, count)
+        self._pace.agree(self._pace.offer)
+        return sums, Call(asked - began, seconds, 0 if built else count)
+
+    def _of_all(self, values: dict[Member, Value]) -> list[Value]:
+        """One for each stacked member; in the place of one that has left, whose rows are computed and not looked at, another's."""
+        spare = next(iter(values.values()))
+        return [values.get(member, spare) for member in self._stacked]
+
+    def _asked_to_stop(self) -> set[Member]:
+        """Who is to stop at this step. A sweep asks one run after another: all of them are to stop where the first one does."""
+        if not any(member.watcher.stop_requested() or member.seat.given_up for member in self._members):
+            return set()
+        time.sleep(ASKING_SECONDS)
+        return {member for member in self._members if member.is_asked_to_stop()}
+
+    def _advance(self, member: Member, sums: Any, call: Call, asked: bool) -> None:
+        """Account for steps that were done; let the member leave at its end, or where its run was stopped."""
+        course, state = member.course, member.course.state
+        call.note(state)
+        course.account(sums)
+        course.pace.mark(state.step)
+        if course.arrive() or state.step >= course.milestones.total:
+            self._take_leave(member, "succeeded")
+        elif asked:
+            course.stop()
+            self._take_leave(member, "cancelled")
+
+    def _take_leave(self, member: Member, outcome: str) -> None:
+        self._members.remove(member)
+        member.lend_weights()
+        policy = member.spec.early_stopping
+        # The best weights, with which some runs end, are not in the stack, nor is one that had ended before.
+        stacked = member.stack is not None and not (policy is not None and policy.restore_best)
+        finish(member.session, member.watcher, member.course, outcome, _Judge(self, member, "test") if stacked else None)
+        member.end()
+
+    def _sums(self, split: str) -> Any:
+        """Sums of loss, metrics and examples over each member's examples of a split: [members, 2 + metrics]."""
+        examples = [_split(member.session, split) for member in self._stacked]
+        count = len(examples[0][2])
+        # Pieces of one size for both splits: the function is built once.
+        size = min(BATCH, len(_split(self._stacked[0].session, "validation")[2]) or count)
+        totals = np.zeros((len(examples), 2 + len(self._stacked[0].metric_names)))
+        for first in range(0, count, size):
+            # The last piece is padded with examples that do not count.
+            places = np.arange(first, first + size) % count
+            counts = np.tile((np.arange(first, first + size) < count).astype(np.float32), (len(examples), 1))
+            features = {name: np.stack([arrays[name][rows[places]] for arrays, _, rows in examples]) for name in examples[0][0]}
+            labels = np.stack([answers[rows[places]] for _, answers, rows in examples])
+            totals += self._stack.evaluate(features, labels, counts)
+            tick()
+        return totals
+
+    @contextlib.contextmanager
+    def _own_failure(self, member: Member) -> Iterator[None]:
+        """What fails within ends this member alone."""
+        try:
+            yield
+        except Exception as error:
+            if member in self._members:
+                self._members.remove(member)
+            member.fail(error)
+
+
+def _split(session: Session, split: str) -> tuple[Any, Any, Any]:
+    """The features and labels of the `validation` or `test` examples, and which rows of them they are."""
+    arrays = session.arrays
+    if split == "validation":
+        return *arrays.held_out, session.examples.validation_rows
+    return arrays.test, arrays.test_labels, np.arange(len(arrays.test_labels))
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Evaluates a member's examples of a split with those of the others."""
+
+    company: Company
+    member: Member
+    split: str
+
+    def evaluate(self) -> dict[str, float]:
+        return self.company.evaluate(self.member, self.split)

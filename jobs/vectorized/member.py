@@ -1,0 +1,200 @@
+"""One member of a company: a run with its own data, course, watcher and log, whose variables stand in the company's stack."""
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable
+from functools import cached_property, partial
+from pathlib import Path
+
+import keras
+
+from jobs.artifacts.checkpoints import CheckpointStore
+from jobs.artifacts.logs import LOG, LogShipper
+from jobs.artifacts.tensors import Tensors
+from jobs.models.registry import make_model
+from jobs.target_space.make import make_space
+from jobs.target_space.space import Space
+from jobs.training.batches import BatchFeeder
+from jobs.training.callback_state import CallbackStates
+from jobs.training.examples import Examples, Place, load_examples
+from jobs.training.outer_loop import Course, LoopState
+from jobs.training.recorder import LeadWatcher
+from jobs.training.steps_per_execution import Pace
+from jobs.training.trainer import Session, restore
+from jobs.training.variables import assign_variables, copy_model, copy_variables
+from jobs.vectorized.member_attempt import Seat
+from jobs.vectorized.stack import Held, Stack
+from jobs.worker.peers import identity
+from jobs.worker.process import fence_of, report_failure
+from service.errors import StoreError
+from service.records import user_package
+from service.records.run_record import RunRecord
+from service.scratch import ScratchFolder
+from service.settings import Settings
+from service.specs.train import TrainSpec
+from service.storage.base import Store
+
+
+class MemberLog:
+    """A member's own lines of what its process says, kept in the store as a worker's log."""
+
+    def __init__(self, store: Store, key: Callable[[int], str]) -> None:
+        self._folder = ScratchFolder("worker")
+        self.path = Path(self._folder.name, LOG)
+        self._file = self.path.open("a", buffering=1, encoding="utf-8")
+        self._shipper = LogShipper(store, key, self.path)
+
+    def tell(self, line: str) -> None:
+        """Write a line."""
+        self._file.write(f"{line}\n")
+
+    def close(self) -> None:
+        """Ship the rest."""
+        self._shipper.close()
+        self._file.close()
+        self._folder.cleanup()
+
+
+class Member:
+    """What one run has for itself. It is opened for its seat, prepared, trained by its company, and ended with or without an error."""
+
+    def __init__(self, seat: Seat, settings: Settings, store: Store) -> None:
+        config = seat.config
+        self.seat = seat
+        self.record = RunRecord(store, config.run_id, config.nonce)
+        self.spec = TrainSpec.model_validate(config.spec)
+        self.index = 0
+        self.stack: Stack | None = None
+        self.course: Course
+        self.session: Session
+        self.space: Space
+        self.feeder: BatchFeeder
+        self.watcher: LeadWatcher
+        self._first: Held
+        self._settings = settings
+        self._ending = contextlib.ExitStack()
+        self.log = MemberLog(store, partial(self.record.paths.log, self.record.label(config.attempt), 0))
+        self.log.tell(f"{self.record.run_id} in process {os.getpid()} on {socket.gethostname()}, attempt {config.attempt}")
+
+    @cached_property
+    def place(self) -> Place:
+        """Where its one worker stands."""
+        config, settings = self.seat.config, self._settings
+        version = self.record.submission().get("dataset_version")
+        return Place(
+            0, 1, config.attempt, user_package.enter(self.record.store, config.folder), version, settings.ring_timeout, settings.cache, settings.cache_bytes
+        )  # fmt: skip
+
+    @property
+    def fence(self) -> Callable[[], None]:
+        """Raises LeaseLost when this attempt no longer owns the run."""
+        return fence_of(self.record, self.seat.config)
+
+    def prepare(self, session: Session) -> None:
+        """Take up the run where it stands; the session's replica, which is lent, holds its first weights."""
+        self.session = session
+        self.watcher = LeadWatcher(
+            self.record, self.place.attempt, session.checkpoints, identity(0), tell=self.log.tell
+        )  # fmt: skip
+        self._ending.callback(self.watcher.close)
+        snapshot = restore(session, self.watcher)
+        replica, examples, arrays = session.replica, session.examples, session.arrays
+        self.space = replica.space
+        self._first = (copy_model(replica.model), copy_variables(replica.optimizer.variables), copy_variables(self.space.kept))
+        self.feeder = BatchFeeder(examples.plan, arrays.train, arrays.train_labels, None)
+        self._ending.callback(self.feeder.close)
+        self.course = Course(
+            spec=self.spec,
+            milestones=examples.milestones,
+            replica=self,
+            pace=Pace(0, proposes=True),
+            validation=None,
+            watcher=self.watcher,
+            callbacks=keras.callbacks.CallbackList([], model=replica.model, add_history=False),
+            callback_states=CallbackStates([]).take,
+            state=LoopState.restored(snapshot) if snapshot else LoopState.fresh(1 + len(replica.metric_names)),
+        )
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Those of the task."""
+        return self.session.replica.metric_names
+
+    @property
+    def model(self) -> keras.Model:
+        """The model that all members take turns in; its weights are those of whoever had it last."""
+        return self.session.replica.model
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next step."""
+        return float(self.stack.rates()[self.index]) if self.stack else 0.0
+
+    @property
+    def held(self) -> Held:
+        """Copies in host memory of the model's, the optimizer's and the space's variables."""
+        return self.stack.held(self.index) if self.stack else self._first
+
+    def copies(self) -> tuple[Tensors, Tensors, Tensors]:
+        """The same, as a run apart gives them."""
+        return self.held
+
+    def averages(self) -> Tensors:
+        """None: optimizers that average weights train apart."""
+        return {}
+
+    def averaged(self) -> contextlib.AbstractContextManager[bool]:
+        """The weights are what is evaluated."""
+        return contextlib.nullcontext(False)
+
+    def is_asked_to_stop(self) -> bool:
+        """Whether somebody cancelled the run, as the store says now, or its driver waits no more."""
+        if self.watcher.stop_requested() or self.seat.given_up:
+            return True
+        # A store that is away cannot carry a request either.
+        with contextlib.suppress(StoreError):
+            return self.record.cancel_requested()
+        return False
+
+    def lend_weights(self) -> None:
+        """Give the replica this member's weights."""
+        assign_variables(self.model.variables, self.held[0])
+
+    def end(self) -> None:
+        """Write the rest; the run's driver goes on."""
+        self._ending.close()
+        self.log.tell(f"{time.strftime('%H:%M:%S')} done")
+        self._leave(None)
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error, which is in the store by then."""
+        known = report_failure(self.record, self.seat.config.attempt, 0, error, self.log.tell)
+        # What it met before may well be met again here.
+        with contextlib.suppress(Exception):
+            self._ending.close()
+        self._leave(known)
+
+    def _leave(self, error: BaseException | None) -> None:
+        self.log.close()
+        self.seat.end(error)
+
+
+def beside(like: Session, member: Member) -> Session:
+    """A session of another run of the same shapes that borrows the replica of `like`."""
+    spec, replica = member.spec, like.replica
+    examples: Examples = load_examples(spec, member.place, member.record, replica.task)
+    checkpoints = CheckpointStore(member.record, spec.checkpoint, member.record.label(member.place.attempt), member.fence)
+    with like.strategy.scope():
+        replica.space = make_space(spec, replica.model, examples.arrays, examples.plan.examples)
+    return Session(spec, member.place, member.record, checkpoints, examples, like.strategy, replica)
+
+
+def first_weights(session: Session) -> Tensors:
+    """The model's variables as a run apart begins with them: made with its seed in the same order."""
+    spec, task, arrays = session.spec, session.replica.task, session.arrays
+    keras.utils.set_random_seed(spec.seed)
+    return copy_model(
+        make_model(spec, arrays.input_shape, task.outputs(len(arrays.classes)), session.place.folder, task.every_step)
+    )

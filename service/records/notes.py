@@ -1,0 +1,55 @@
+"""A person's note on a run: one text, in a document that no driver writes or deletes."""
+
+import time
+from typing import Any
+
+from service.errors import Damaged, InvalidInput, LeaseLost, UnknownName
+from service.records.run_record import RunRecord, is_deleted
+from service.storage.base import Store
+from service.storage.json_documents import Document, from_bytes
+from service.storage.paths import RunPaths
+
+LONGEST = 2000
+"""Characters of a note."""
+
+
+def write_note(store: Store, run_id: str, text: str) -> None:
+    """Replace a run's note, by none where the text is empty; raise UnknownName, or InvalidInput for a text that cannot be kept.
+
+    Of several people who write at the same time the last one's is kept.
+    """
+    if len(text) > LONGEST:
+        raise InvalidInput(f"The note has {len(text):,} characters, but {LONGEST:,} at most are kept: shorten it.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput("The note is no text in UTF-8: write it in a terminal whose encoding is UTF-8.") from None
+    record = RunRecord(store, run_id)
+    record.submission()
+    # An empty one stays as a document: a deletion could not name the version that it deletes.
+    record.shared(record.paths.note).update(lambda _: {"text": text if text.strip() else "", "written": time.time()})
+    try:
+        record.check_claim()
+    except LeaseLost:
+        if not store.exists(record.paths.spec):
+            store.delete(record.paths.note)
+        raise UnknownName(f"The run {run_id!r} was deleted at this moment: its note is not kept.") from None
+
+
+def with_notes(store: Store, rows: list[dict[str, Any]]) -> list[Document]:
+    """The rows of `list_runs` with the `note` of each, or None: a request for each row, many at a time."""
+    paths = {row["id"]: RunPaths(row["id"]) for row in rows}
+    notes = store.read_many([path.note for path in paths.values()])
+    # What somebody wrote late on a deleted run of this id carries that run's nonce.
+    specs = store.read_many([path.spec for path in paths.values() if path.note in notes])
+    return [{**row, **_note_of(paths[row["id"]], notes, specs)} for row in rows]
+
+
+def _note_of(path: RunPaths, notes: dict[str, bytes], specs: dict[str, bytes]) -> Document:
+    if path.note not in notes or path.spec not in specs or is_deleted(specs[path.spec]):
+        return {"note": None}
+    try:
+        note, spec = from_bytes(notes[path.note], path.note), from_bytes(specs[path.spec], path.spec)
+    except Damaged as error:
+        return {"note": None, "note_error": str(error)}
+    return {"note": (note.get("text") or None) if note.get("nonce", "") == spec.get("nonce", "") else None}

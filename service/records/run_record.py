@@ -1,0 +1,312 @@
+"""The documents of a run in the store: claimed once, driven under a lease, read by anyone at any time."""
+
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import Callable
+
+from pydantic import ValidationError
+
+from service.errors import Conflict, InvalidInput, LeaseLost, NotFound, UnknownName
+from service.records.cancel_requests import HANDLED, PERSON, CancelRequests
+from service.records.checkpoint_index import kept_checkpoints
+from service.records.metrics import MetricsLedger, read_rows, shared_prefix
+from service.specs.sweep import SweepSpec
+from service.specs.train import TrainSpec
+from service.storage.base import Store
+from service.storage.json_documents import Document, from_bytes, rows_from_bytes, rows_to_bytes, to_bytes
+from service.storage.paths import RunPaths, attempt_label, new_nonce, number_of
+from service.storage.shared_document import SharedDocument
+
+__all__ = [
+    "ENDED",
+    "HANDLED",
+    "PERSON",
+    "Document",
+    "RunRecord",
+    "as_of_today",
+    "deletion_mark",
+    "from_bytes",
+    "is_deleted",
+    "rows_from_bytes",
+    "rows_to_bytes",
+    "run_summary",
+    "to_bytes",
+]
+
+ENDED = frozenset({"succeeded", "failed", "cancelled"})
+QUEUED: Document = {"state": "queued", "error": None}
+"""The state of a run for which no driver wrote any."""
+
+
+class RunRecord:
+    """Typed access to one run's documents.
+
+    Those that several processes may come to write are written over the version that this record read or wrote last; LeaseLost is
+    raised where another process has written since.
+    """
+
+    def __init__(self, store: Store, run_id: str, nonce: str | None = None) -> None:
+        self.store = store
+        self.run_id = run_id
+        self.paths = RunPaths(run_id)
+        self._nonce = nonce
+        self._events: dict[str, tuple[int, list[Document]]] = {}
+        """Of each file of events that was read: its bytes and its rows."""
+        self._shared: dict[str, SharedDocument] = {}
+        self.guard: Callable[[], None] = lambda: None
+        """Asked before a shared document or an event is written; a driver's raises LeaseLost once its lease is not its own."""
+        self.cancel = CancelRequests(
+            lambda: self.shared(self.paths.cancel),
+            lambda: self._optional(self.paths.cancel),
+            lambda: self.state().get(HANDLED),
+        )
+
+    def shared(self, key: str) -> SharedDocument:
+        """The document at one of the run's keys, as this record has seen it."""
+        if key not in self._shared:
+            self._shared[key] = SharedDocument(self.store, key, self.nonce, lambda: self.guard())
+        return self._shared[key]
+
+    @property
+    def nonce(self) -> str:
+        """What was drawn when the run was claimed, as this record saw it first; empty for a run of the first format."""
+        if self._nonce is None:
+            with contextlib.suppress(UnknownName):
+                self.submission()
+        return self._nonce or ""
+
+    def label(self, attempt: int) -> str:
+        """The attempt's part of its keys."""
+        return attempt_label(attempt, self.nonce)
+
+    def claim(self, spec: TrainSpec | SweepSpec, origin: Document) -> bool:
+        """Write spec.json if no run and no sweep has this id yet; return whether it was written.
+
+        `origin` says how the run was submitted: `recipe`, `command`, `folder`.
+        """
+        nonce = new_nonce()
+        self.guard()
+        try:
+            self.store.write(self.paths.spec, to_bytes(_submission(spec, {**origin, "nonce": nonce})), if_absent=True)
+        except Conflict:
+            return False
+        self._nonce = nonce
+        return True
+
+    def replace_spec(self, spec: TrainSpec | SweepSpec, origin: Document) -> None:
+        """Write spec.json anew, for a run that nobody drives; raise LeaseLost where it is deleted."""
+
+        def change(found: Document) -> Document:
+            if not found or found.get("kind") == "deleted":
+                raise LeaseLost(f"The run {self.run_id} was deleted from the store; its driver stops.")
+            return _submission(spec, origin)
+
+        self.shared(self.paths.spec).update(change)
+
+    def submission(self) -> Document:
+        """The spec.json document; raise UnknownName when there is no such run."""
+        try:
+            data = self.store.read(self.paths.spec)
+        except NotFound as error:
+            raise UnknownName(
+                f"There is no run {self.run_id!r} in {self.store.url}; `delayline runs list` shows those that are."
+            ) from error
+        if is_deleted(data):
+            raise UnknownName(
+                f"The run {self.run_id!r} is deleted, but not to the end yet: `delayline runs prune` deletes the rest; take another id until then."
+            )
+        document = from_bytes(data, self.paths.spec)
+        if self._nonce is None:
+            self._nonce = str(document.get("nonce", ""))
+        return document
+
+    def spec(self) -> TrainSpec:
+        """The run's spec; raise InvalidInput for a sweep."""
+        submission = self.submission()
+        if submission.get("kind") == "sweep":
+            raise InvalidInput(
+                f"{self.run_id!r} is a sweep, not a run: `delayline runs show {self.run_id}` names its trials, each a run."
+            )
+        return TrainSpec.model_validate(submission["spec"])
+
+    def sweep_spec(self) -> SweepSpec:
+        """The sweep's spec; raise InvalidInput for a run."""
+        submission = self.submission()
+        if submission.get("kind") != "sweep":
+            raise InvalidInput(f"{self.run_id!r} is a run, not a sweep: `delayline runs list` shows of what kind each is.")
+        return SweepSpec.model_validate(submission["spec"])
+
+    def trials(self) -> list[Document]:
+        """A sweep's trials so far, in the order of their begin: `id`, `point`, `base`, `seed`, `params`."""
+        found: list[Document] = self._optional(self.paths.trials).get("trials", [])
+        return found
+
+    def write_trials(self, trials: list[Document]) -> None:
+        """Replace the list of trials."""
+        self._write(self.paths.trials, {"trials": trials})
+
+    def _optional(self, key: str) -> Document:
+        try:
+            document = from_bytes(self.store.read(key), key)
+        except NotFound:
+            return {}
+        # What a process of a deleted run wrote late carries that run's nonce.
+        return {} if "nonce" in document and document["nonce"] != self.nonce else document
+
+    def _write(self, key: str, document: Document) -> None:
+        shared = self.shared(key)
+        if not shared.seen:
+            shared.read()
+        shared.write(document)
+
+    def take_state(self, change: Callable[[Document], Document | None]) -> Document:
+        """Replace the driver's document by what `change` makes of it (None: nothing), as who drives the run from now on; return that."""
+        return self.shared(self.paths.state).update(lambda found: change(found or dict(QUEUED, attempts=[])))
+
+    def take_trials(self) -> list[Document]:
+        """A sweep's trials so far, for whoever writes them from now on."""
+        found: list[Document] = self.shared(self.paths.trials).read().get("trials", [])
+        return found
+
+    def state(self) -> Document:
+        """The driver's document; one in state `queued` before a driver wrote any."""
+        return self._optional(self.paths.state) or dict(QUEUED, attempts=[])
+
+    def write_state(self, document: Document) -> None:
+        """Replace the driver's document."""
+        self._write(self.paths.state, document)
+
+    def note(self) -> str | None:
+        """A person's note on the run; see service.records.notes."""
+        return self._optional(self.paths.note).get("text") or None
+
+    def progress(self) -> Document:
+        """Rank 0's document, or an empty one."""
+        return self._optional(self.paths.progress)
+
+    def write_progress(self, document: Document) -> None:
+        """Replace rank 0's document."""
+        self._write(self.paths.progress, document)
+
+    def history(self) -> list[Document]:
+        """The rows of metrics so far."""
+        return read_rows(self.store, self.paths, self.nonce)
+
+    def metrics_ledger(self, label: str) -> MetricsLedger:
+        """What an attempt writes its rows of metrics with."""
+        return MetricsLedger(self.store, self.paths, self.nonce, label, self.check_claim)
+
+    def write_history(self, rows: list[Document], label: str | None = None) -> None:
+        """Replace the rows of metrics of a run that nobody trains; parts whose rows remain stay as they are."""
+        ledger = self.metrics_ledger(label or f"{self.label(0)}-{secrets.token_hex(4)}")
+        ledger.restart(shared_prefix(self.store, self.paths, self.nonce, rows), rows)
+        ledger.flush()
+
+    def events(self) -> list[Document]:
+        """What happened, by time: rows of `time`, `event`, `message` and details."""
+        root, nonce = self.paths.events_root, self.nonce
+        there = {info.key: info for info in self.store.list(root) if number_of(info.key[len(root) :], nonce) is not None}
+        # A file that has grown is longer: those that have not are read once.
+        changed = [key for key, info in there.items() if self._events.get(key, (-1, []))[0] != info.size]
+        found = self.store.read_many(changed)
+        self._events |= {key: (len(found[key]), rows_from_bytes(found[key])) for key in changed if key in found}
+        rows = [row for key in there if key in self._events for row in self._events[key][1]]
+        return sorted(rows, key=lambda row: float(row["time"]))
+
+    def analysis(self) -> dict[str, str]:
+        """The key of each file of the analysis by its name, as the newest attempt that has it wrote it.
+
+        A run of the first format has them without an attempt in the key.
+        """
+        root, nonce, found = self.paths.analysis_root, self.nonce, dict[str, tuple[int, str]]()
+        for info in self.store.list(root):
+            folder, _, name = info.key[len(root) :].rpartition("/")
+            number = number_of(folder, nonce) if folder else 0
+            if number is not None and number >= found.get(name, (0, ""))[0]:
+                found[name] = (number, info.key)
+        return {name: key for name, (_, key) in found.items()}
+
+    def tensorboard(self) -> list[str]:
+        """The keys of TensorBoard's files, as the newest attempt that has any wrote them."""
+        root, nonce, found = self.paths.tensorboard_root, self.nonce, dict[int, list[str]]()
+        for info in self.store.list(root):
+            folder = info.key[len(root) :].rpartition("/")[0]
+            number = number_of(folder, nonce) if folder else 0
+            if number is not None:
+                found.setdefault(number, []).append(info.key)
+        return found[max(found)] if found else []
+
+    def checkpoints(self) -> list[Document]:
+        """The complete checkpoints by step: `step`, `path`."""
+        found = kept_checkpoints(self.store, self.paths, self.nonce)
+        return [{"step": each.step, "path": self.paths.checkpoint(each.folder)} for each in found]
+
+    def check_claim(self) -> None:
+        """Raise LeaseLost when the run was deleted, also where its id is another run's by now."""
+        try:
+            found = RunRecord(self.store, self.run_id).submission().get("nonce", "")
+        except UnknownName:
+            found = None
+        if self.nonce and found != self.nonce:
+            raise LeaseLost(f"The run {self.run_id} was deleted from the store; this process stops.")
+
+    def request_cancel(self, reason: str = PERSON) -> None:
+        """Ask the run's driver and workers to stop at the next step."""
+        self.cancel.make(reason)
+
+    def cancel_requested(self) -> bool:
+        """Whether somebody asked the run to stop."""
+        return bool(self.cancel.standing())
+
+    def handled_cancel(self, state: Document, *reasons: str) -> Document:
+        """What the state of a run that ends now says of the request to stop that stands, if it is one of these reasons or none are given."""
+        standing = self.cancel.standing()
+        request = standing["id"] if standing and (not reasons or standing["reason"] in reasons) else state.get(HANDLED)
+        return {HANDLED: request} if request else {}
+
+    def person_cancelled(self) -> bool:
+        """Whether it was a person who asked, and not a sweep whose budget was used up."""
+        return self.cancel.standing().get("reason") == PERSON
+
+    def lease(self) -> Document:
+        """Who drives the run, or an empty document; whether they live is told by service.records.lease."""
+        return self._optional(self.paths.lease)
+
+
+def _submission(spec: TrainSpec | SweepSpec, origin: Document) -> Document:
+    kind = "sweep" if isinstance(spec, SweepSpec) else "train"
+    return {"kind": kind, "spec": spec.document(), "submitted": time.time(), **origin}
+
+
+def deletion_mark() -> bytes:
+    """What stands in the place of a run's spec while the rest of the run is deleted."""
+    return to_bytes({"kind": "deleted", "deleted": time.time()})
+
+
+def is_deleted(spec: bytes | None) -> bool:
+    """Whether the bytes of a spec.json are a deletion mark."""
+    try:
+        return spec is not None and len(spec) < 1000 and json.loads(spec).get("kind") == "deleted"
+    except (ValueError, AttributeError):
+        return False
+
+
+def run_summary(submission: Document) -> Document:
+    """What a list of runs shows of a submission: `kind`, `model`, `dataset`, `workers`, `submitted`, `tags`."""
+    spec, kind = submission["spec"], submission.get("kind", "train")
+    shown = {name: spec.get(name) for name in ("model", "dataset", "workers")}
+    if kind == "sweep":
+        bases = [base["values"] for base in spec["base"]]
+        shown |= {name: ", ".join(dict.fromkeys(str(base.get(name)) for base in bases)) for name in ("model", "dataset")}
+    trial = {"sweep": submission["sweep"]} if "sweep" in submission else {}
+    return {"kind": kind, **shown, "submitted": submission.get("submitted"), "tags": spec.get("tags") or [], **trial}
+
+
+def as_of_today(stored: Document, kind: type[TrainSpec | SweepSpec]) -> Document:
+    """A stored spec with the keys that this version added, at their defaults."""
+    try:
+        return kind.model_validate(stored).document()
+    except ValidationError:
+        return stored

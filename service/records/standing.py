@@ -1,0 +1,90 @@
+"""How a run stands, told from its documents, and how it ends when no driver is there to end it."""
+
+import contextlib
+import subprocess
+import time
+
+from service.errors import LeaseLost, NotFound
+from service.records.lease import Lease, lease_is_live, lease_of
+from service.records.run_record import ENDED, Document, RunRecord
+from service.user_folder import python
+
+QUEUED_SECONDS = 60.0
+"""A run without a driver for so long after it was submitted is taken for lost (assumed: a slow machine starts one in 20 s)."""
+
+
+def standing(state: Document, lease: Document, submitted_ago: float) -> str:
+    """The state of a run as a reader sees it: `lost` when it has not ended and nobody alive drives it.
+
+    `lease` with its age; `submitted_ago`: seconds since its spec was written, by the store's clock.
+    """
+    name = str(state["state"])
+    if name in ENDED or lease_is_live(lease):
+        return name
+    if was_interrupted(state):
+        return name
+    return name if name == "queued" and submitted_ago < QUEUED_SECONDS else "lost"
+
+
+def standing_of(record: RunRecord, state: Document) -> str:
+    """How a run in this state stands; reads what else it takes to tell."""
+    return str(state["state"]) if state["state"] in ENDED else standing(state, *_looked_up(record, state))
+
+
+def is_driven(record: RunRecord, state: Document) -> bool:
+    """Whether somebody drives a run that has not ended, or is about to."""
+    lease, ago = _looked_up(record, state)
+    return lease_is_live(lease) or standing(state, lease, ago) == "queued"
+
+
+def _looked_up(record: RunRecord, state: Document) -> tuple[Document, float]:
+    lease = lease_of(record)
+    if state["state"] == "queued" and not lease_is_live(lease):
+        with contextlib.suppress(NotFound):
+            return lease, record.store.read_aged(record.paths.spec).age
+    return lease, 0.0
+
+
+def was_interrupted(state: Document) -> bool:
+    """Whether the system stopped the run's last driver, which saved and left the rest to the next one."""
+    return bool(state["state"] == "retrying" and state.get("reason") == "signal")
+
+
+def end_without_driver(record: RunRecord, state: str, error: Document | None, exit_code: int) -> bool:
+    """Write a final state for a run that nobody drives; return False, having done nothing, when somebody does."""
+    lease = Lease(record)
+    if not lease.acquire():
+        return False
+    ending, ended = RunRecord(record.store, record.run_id), False
+    ending.guard = lease.assure
+
+    def end(document: Document) -> Document | None:
+        nonlocal ended
+        ended = document["state"] not in ENDED
+        if not ended:
+            return None
+        now = time.time()
+        for attempt in document["attempts"]:
+            if attempt.get("finished") is None:
+                attempt |= {"finished": now, "reason": "the driver was lost"}
+        metrics = document.get("metrics") or ending.progress().get("metrics", {})
+        changes = {"state": state, "finished": now, "metrics": metrics, "error": error, "exit_code": exit_code}
+        return {**document, **changes, **ending.handled_cancel(document)}
+
+    try:
+        ending.take_state(end)
+    except LeaseLost:
+        return False
+    finally:
+        lease.release()
+    if ended:
+        _start_report(record)
+    return ended
+
+
+def _start_report(record: RunRecord) -> None:
+    """Let the run's page be made, as a driver would have done; nobody waits for it."""
+    argv = [*python("jobs.report"), "--run", record.run_id, "--store", record.store.url]
+    nowhere = subprocess.DEVNULL
+    with contextlib.suppress(OSError):
+        subprocess.Popen(argv, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)

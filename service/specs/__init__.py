@@ -1,0 +1,1 @@
+"""What to run: the specs that users write, checked in full before anything starts."""

@@ -1,0 +1,95 @@
+"""Supervises a run's driver after `delayline train --detach`: `python -m service.submission.detached --run ID …`.
+
+It runs where the driver runs: on this machine, or in the cluster as the job's own process.
+"""
+
+import argparse
+import contextlib
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from types import FrameType
+
+from service.cluster import open_cluster
+from service.cluster.local_ray import DRIVERS, driver_job
+from service.errors import DelaylineError, InfrastructureFailure, StoreError
+from service.records.run_record import ENDED, RunRecord
+from service.settings import Settings
+from service.storage import open_store
+from service.submission.supervisor import Supervisor
+
+POLL_SECONDS = 0.5
+SAVE_SECONDS = 26.0
+"""For a driver that was told that the system stops it (derived: it is gone by itself after 25 s)."""
+
+
+def main(argv: list[str]) -> int:
+    """Supervise until the run has ended; return the driver's exit code."""
+    options = parser().parse_args(argv)
+    settings = Settings.load(store=options.store)
+    record = RunRecord(open_store(settings), options.run)
+    try:
+        return supervise(options, settings, record, Termination().listen())
+    except Exception as error:
+        # Nobody watches this process: what it has to say goes to the store.
+        with contextlib.suppress(StoreError):
+            record.store.write(f"{record.paths.logs}supervisor.log", traceback.format_exc().encode())
+        return error.exit_code if isinstance(error, DelaylineError) else 4
+
+
+class Termination:
+    """Within it, SIGTERM is remembered in `asked`; the system sends it, or `ray job stop`, which the driver tells apart."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def listen(self) -> "Termination":
+        """Install the handler; this must be the main thread."""
+        signal.signal(signal.SIGTERM, self._handle)
+        return self
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the driver that it starts, and the number of retries."""
+    parser = argparse.ArgumentParser(prog="python -m service.submission.detached")
+    parser.add_argument("--kind", choices=sorted(DRIVERS), default="train")
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--store", required=True)
+    parser.add_argument("--folder", required=True)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--spec-changes")
+    parser.add_argument("--retries", type=int, required=True)
+    return parser
+
+
+def supervise(options: argparse.Namespace, settings: Settings, record: RunRecord, termination: Termination) -> int:
+    """Start the driver and keep it alive; once the system stops this process, only until it has saved."""
+    state = record.state()
+    earlier_end = state.get("finished") if state["state"] in ENDED else None
+    supervisor = Supervisor(
+        record,
+        open_cluster(settings),
+        lambda resume: driver_job(
+            settings, options.kind, options.run, options.store, Path(options.folder), resume, options.spec_changes
+        ),
+        retries=options.retries,
+        resume=options.resume,
+        earlier_end=earlier_end,
+    )
+    deadline: float | None = None
+    while (code := supervisor.poll()) is None:
+        if termination.asked and deadline is None:
+            deadline = time.monotonic() + (SAVE_SECONDS if supervisor.leave() else 0.0)
+        if deadline is not None and time.monotonic() > deadline:
+            return InfrastructureFailure.exit_code
+        time.sleep(POLL_SECONDS)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,217 @@
+"""Keeps a run's driver alive: one that was killed is started again, as often as the run may be retried."""
+
+import contextlib
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+
+from service.cluster.base import Cluster, Handle, Job
+from service.errors import Conflict, InfrastructureFailure, LeaseLost, StoreError, UnknownName
+from service.records.run_record import ENDED, Document, RunRecord, rows_to_bytes
+from service.records.standing import end_without_driver, was_interrupted
+from service.user_folder import python
+
+OWN_EXITS = frozenset({0, 2, 3, 4, 5, 130})
+"""The exit codes with which a driver ends on purpose."""
+PAUSE_SECONDS = 1.0
+"""Between a driver's death and the next one's start, for its workers to notice (assumed)."""
+MOST_LOGS = 1000
+"""Drivers of one attempt whose words are kept (assumed: more than die in one)."""
+STOP_SECONDS = 0.9
+STORE_SECONDS = 0.4
+"""For the driver to end at once, and for that to be written (derived: all is to take less than 2 s, on a busy machine too)."""
+
+
+class Supervisor:
+    """Starts a run's driver and starts it again when it was killed or died without a word.
+
+    `job_of(resume)` makes the driver's job. `earlier_end` is when the run ended before this submission, if it did.
+    `handle` is of a job that was started before; without it the first one is started here.
+    """
+
+    def __init__(
+        self,
+        record: RunRecord,
+        cluster: Cluster,
+        job_of: Callable[[bool], Job],
+        retries: int,
+        resume: bool = False,
+        earlier_end: float | None = None,
+        handle: Handle | None = None,
+    ) -> None:
+        self._record = record
+        self._cluster = cluster
+        self._job_of = job_of
+        self._retries = retries
+        self._resume = resume
+        self._earlier_end = earlier_end
+        self._deaths = 0
+        self._saved = 0
+        self._leaving = False
+        self._next_start: float | None = None
+        self._exit_code: int | None = None
+        self.last_output = ""
+        """What a driver that has ended printed."""
+        self._handle: Handle = handle or cluster.start(job_of(resume))
+
+    def poll(self) -> int | None:
+        """The exit code once the last driver has ended, else None; starts the next driver when it is time."""
+        if self._exit_code is not None:
+            return self._exit_code
+        if self._next_start is not None:
+            if self._leaving:
+                self._exit_code = InfrastructureFailure.exit_code
+            elif time.monotonic() >= self._next_start:
+                self._restart()
+            return self._exit_code
+        code = self._handle.poll()
+        if code is None:
+            return None
+        self._keep_output()
+        died = code not in OWN_EXITS or (code == 4 and self._was_interrupted())
+        if died and self._leaving:
+            # The next driver is the next submission's, or of whoever supervises this process.
+            self._exit_code = InfrastructureFailure.exit_code
+        else:
+            self._exit_code = self._after_death(code) if died else code
+        return self._exit_code
+
+    def stop(self) -> None:
+        """End the driver at once and call the run cancelled; a store that does not answer hears of it later, from another process."""
+        if self._exit_code is None:
+            within(STOP_SECONDS, self._handle.stop)
+            self._exit_code = 130
+            if not within(STORE_SECONDS, self._note_stop):
+                call_cancelled_later(self._record, self._handle)
+
+    def _note_stop(self) -> None:
+        self._keep_output()
+        with contextlib.suppress(StoreError):
+            end_without_driver(self._record, "cancelled", None, 130)
+
+    def leave(self) -> bool:
+        """The system stops this process: tell the driver, which saves; False where the driver lives on without this process."""
+        self._leaving = True
+        return self._next_start is not None or self._exit_code is not None or self._handle.terminate()
+
+    def _was_interrupted(self) -> bool:
+        """Whether the system stopped the driver, which ended in good order and left the rest of the run to a next one."""
+        try:
+            return was_interrupted(self._record.state())
+        except StoreError:
+            return False
+
+    def _restart(self) -> None:
+        self._next_start = None
+        if self._ended_as_cancelled():
+            self._exit_code = 130
+            return
+        self._handle = self._cluster.start(self._job_of(self._resume and not self._went_on()))
+
+    def _went_on(self) -> bool:
+        """Whether a driver got so far as to replace the state in which the run ended before."""
+        try:
+            state = self._record.state()
+        except StoreError:
+            return True
+        return state["state"] not in ENDED or state.get("finished") != self._earlier_end
+
+    def _after_death(self, code: int) -> int | None:
+        """Decide what follows a driver that did not end on purpose: an exit code, or None and another start."""
+        self._count_death()
+        # What it left behind would share the processors with its successor.
+        self._handle.stop()
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with the unexpected exit code {code}"
+        how = "was stopped by the system" if code == 4 else how
+        try:
+            state = self._record.state()
+            if state["state"] in ENDED and state.get("finished") != self._earlier_end:
+                return int(state.get("exit_code", 4))
+            if self._ended_as_cancelled():
+                return 130
+            # The driver counts the attempts: one start more than there are retries lets it write how the run ended.
+            if self._deaths > self._retries + 1:
+                return self._give_up(how)
+            self._note(state, f"the driver {how}; another one is started")
+        except StoreError:
+            if self._deaths > self._retries + 1:
+                return 5
+        self._next_start = time.monotonic() + PAUSE_SECONDS
+        return None
+
+    def _count_death(self) -> None:
+        """Deaths count that have no new checkpoint between them."""
+        with contextlib.suppress(StoreError):
+            found = self._record.checkpoints()
+            if found and int(found[-1]["step"]) > self._saved:
+                self._deaths, self._saved = 0, int(found[-1]["step"])
+        self._deaths += 1
+
+    def _ended_as_cancelled(self) -> bool:
+        """End the run if somebody asked for it while no driver was there to do so."""
+        try:
+            return self._record.person_cancelled() and end_without_driver(self._record, "cancelled", None, 130)
+        except StoreError:
+            return False
+
+    def _give_up(self, how: str) -> int:
+        said = self.last_output.strip().splitlines()
+        message = f"The driver {how}, {self._deaths} times in all; its last words: {said[-1][:300] if said else 'none'}."
+        error = {"kind": "infrastructure", "exit_code": 4, "message": message, "rank": None, "traceback": ""}
+        end_without_driver(self._record, "failed", error, 4)
+        return 4
+
+    def _note(self, state: Document, message: str) -> None:
+        attempt = int(state.get("attempt", 0))
+        row = {"time": time.time(), "attempt": attempt, "event": "driver lost", "message": message}
+        key = self._record.paths.events(self._record.label(attempt), f"supervisor-{time.time_ns()}")
+        self._record.store.write(key, rows_to_bytes([row]))
+
+    def _keep_output(self) -> None:
+        """Move what the driver printed to the store; a store that refuses leaves it on this machine."""
+        self.last_output = self._handle.output()
+        if not self.last_output:
+            return
+        with contextlib.suppress(StoreError):
+            try:
+                # Of a run that was deleted meanwhile nothing is written any more: no list would show it, and no prune delete it.
+                self._record.submission()
+                self._record.check_claim()
+                attempt = int(self._record.state().get("attempt", 0))
+                self._add_to_log(self._record.label(attempt), self.last_output.encode())
+            except (UnknownName, LeaseLost):
+                pass
+            self._handle.forget()
+
+    def _add_to_log(self, label: str, said: bytes) -> None:
+        """Write a part after those that are there: of a driver before this one, or of another process's that went on with the run."""
+        store, paths = self._record.store, self._record.paths
+        for part in range(MOST_LOGS):
+            with contextlib.suppress(Conflict):
+                store.write(paths.driver_log(label, part), said, if_absent=True)
+                return
+
+
+def within(seconds: float, action: Callable[[], object]) -> bool:
+    """Do something in a thread; return whether it was done in time. Raise nothing: who is left behind has nobody to tell."""
+    done = threading.Event()
+
+    def act() -> None:
+        with contextlib.suppress(Exception):
+            action()
+        done.set()
+
+    threading.Thread(target=act, name="within", daemon=True).start()
+    return done.wait(seconds)
+
+
+def call_cancelled_later(record: RunRecord, handle: Handle) -> None:
+    """Let a process of its own write that a person stopped the run, as soon as the store answers."""
+    argv = [*python("jobs.driving.after_stop"), "--run", record.run_id, "--store", record.store.url, "--cancelled"]
+    nowhere = subprocess.DEVNULL
+    with contextlib.suppress(OSError):
+        subprocess.Popen(
+            [*argv, "--driver", str(handle.pid)],
+            stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True,
+        )  # fmt: skip

@@ -1,0 +1,187 @@
+"""The trials of a sweep as the store knows them: how each stands, the best point, the spread over seeds."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from service.records.lease import lease_in, lease_is_live
+from service.records.remarks import remarks_among
+from service.records.run_record import ENDED, Document, RunRecord, from_bytes
+from service.specs.sweep import SweepSpec
+from service.storage.base import Seen, Store
+from service.storage.paths import RunPaths
+from service.sweeps.points import Points
+
+STOPPED = "stopped"
+"""Of a trial that the sweep ended early: by its scheduler, or when its budget was used up. The run itself is `cancelled`."""
+BUDGET = "budget"
+"""Who stopped a trial, if not a scheduler."""
+PAUSED = "paused"
+"""Of a trial that waits for its turn while the sweep goes on. The run itself is `cancelled` until then."""
+OVER = frozenset({*ENDED, STOPPED}) - {"cancelled"}
+"""States in which a trial is not gone on with when its sweep is; but see `goes_further`."""
+
+
+def trial_rows(store: Store, trials: Sequence[Document]) -> list[Document]:
+    """Each trial with `state`, `metrics`, `attempts`, `epoch`, `epochs`, `step`, `steps`, `error`, in the sweep's order."""
+    paths = [RunPaths(trial["id"]) for trial in trials]
+    documents = store.read_many([path.state for path in paths])
+    rest = [path for path in paths if _state(documents, path).get("state") not in ENDED]
+    seen = store.read_many_aged([key for path in rest for key in (path.lease, path.progress)])
+    documents |= {key: each.data for key, each in seen.items()}
+    return [_row(trial, path, documents, seen.get(path.lease)) for trial, path in zip(trials, paths, strict=True)]
+
+
+def _row(trial: Document, path: RunPaths, documents: dict[str, bytes], lease: Seen | None) -> Document:
+    def read(key: str) -> Document:
+        return from_bytes(documents[key], key) if key in documents else {}
+
+    state, progress = _state(documents, path), read(path.progress)
+    name = str(state.get("state", "queued"))
+    if name in ("cancelled", "queued") and trial.get("stopped"):
+        name = STOPPED
+    elif name == "cancelled" and trial.get("pauses"):
+        name = PAUSED
+    elif name not in ENDED and state and not lease_is_live(lease_in(lease, path.lease)):
+        name = "lost"
+    ended = name in (*ENDED, STOPPED, PAUSED)
+    return {
+        **trial,
+        "state": name,
+        "metrics": (state.get("metrics") if ended else None) or progress.get("metrics") or {},
+        "attempts": [{"workers": [], **attempt} for attempt in state.get("attempts", [])],
+        **{key: (state.get("position") or progress).get(key) for key in ("epoch", "epochs", "step", "steps")},
+        "started": state.get("started"),
+        "finished": state.get("finished"),
+        "error": state.get("error"),
+    }
+
+
+def _state(documents: dict[str, bytes], path: RunPaths) -> Document:
+    return from_bytes(documents[path.state], path.state) if path.state in documents else {}
+
+
+def point_rows(rows: Sequence[Document], metric: str, mode: str) -> list[Document]:
+    """The sweep's points, best first: `point`, `base`, `params`, `mean` and `spread` of the metric over `count` seeds.
+
+    Points of which no trial has the metric come last, with `mean` None. `spread`: the sample's standard deviation, None for one.
+    """
+    points: dict[int, list[Document]] = {}
+    for row in rows:
+        points.setdefault(int(row["point"]), []).append(row)
+    made = [_point(members, metric) for members in points.values()]
+    sign = -1.0 if mode == "max" else 1.0
+    return sorted(made, key=lambda row: (row["mean"] is None, sign * (row["mean"] or 0.0), row["point"]))
+
+
+def _point(members: list[Document], metric: str) -> Document:
+    found = [value for row in members if (value := value_of(row, metric)) is not None]
+    return {
+        "point": members[0]["point"],
+        "base": members[0]["base"],
+        "params": members[0]["params"],
+        "mean": statistics.fmean(found) if found else None,
+        "spread": statistics.stdev(found) if len(found) > 1 else None,
+        "count": len(found),
+        "trials": [row["id"] for row in members],
+        "states": [row["state"] for row in members],
+    }
+
+
+def value_of(row: Document, metric: str) -> float | None:
+    """A trial's metric, unless it failed or has none."""
+    value = row["metrics"].get(metric)
+    good = isinstance(value, int | float) and math.isfinite(value) and row["state"] != "failed"
+    return float(value) if good else None
+
+
+def best_of(rows: Sequence[Document], metric: str, mode: str) -> Document | None:
+    """The best point among those whose trials all came to their end, or, before there is any, of all; None without a metric.
+
+    `trial` is its best trial's id.
+    """
+    points = [point for point in point_rows(rows, metric, mode) if point["mean"] is not None]
+    whole = [point for point in points if all(state == "succeeded" for state in point["states"])]
+    if not points:
+        return None
+    best = (whole or points)[0]
+    members = [row for row in rows if row["id"] in best["trials"] and value_of(row, metric) is not None]
+    choose = max if mode == "max" else min
+    return {**best, "metric": metric, "trial": choose(members, key=lambda row: value_of(row, metric) or 0.0)["id"]}
+
+
+def counts_of(rows: Sequence[Document]) -> dict[str, int]:
+    """How many trials are in each state."""
+    found: dict[str, int] = {}
+    for row in rows:
+        found[row["state"]] = found.get(row["state"], 0) + 1
+    return found
+
+
+def seconds_left(rows: Sequence[Document], total: int | None, used: float, budget: float | None) -> float | None:
+    """How long a sweep of `total` trials that took `used` seconds will still take; no longer than its budget; None if unknown.
+
+    Trials under way count by the steps that they have done.
+    """
+    limits = [max(0.0, budget - used)] if budget is not None else []
+    done = sum(1.0 if row["state"] in OVER else _share_done(row) for row in rows)
+    if total is not None and done:
+        limits.append(used / done * max(0.0, total - done))
+    return min(limits, default=None)
+
+
+def _share_done(row: Document) -> float:
+    return min(1.0, (row.get("step") or 0) / row["steps"]) if row.get("steps") else 0.0
+
+
+def was_lost(row: Document) -> bool:
+    """Whether a trial failed by what neither its spec nor its data caused; a row, or its run's state."""
+    return row["state"] == "failed" and (row.get("error") or {}).get("kind") in ("infrastructure", "store", "lease")
+
+
+def goes_further(record: RunRecord, sweep: SweepSpec) -> bool:
+    """Whether a sweep that came to its end has more to do by this spec, and time for it.
+
+    That is points that were not begun, and trials that were lost or that the budget stopped.
+    """
+    if sweep.budget is not None and float(record.state().get("used_seconds", 0.0)) >= sweep.budget:
+        return False
+    trials = record.trials()
+    # Numbers may be left out: values that make no spec together.
+    begun = max((int(trial["point"]) + 1 for trial in trials), default=0)
+    return begun < Points(sweep).count or any(map(_goes_on, trial_rows(record.store, trials)))
+
+
+def _goes_on(row: Document) -> bool:
+    by_budget = row["state"] == STOPPED and (row.get("stopped") or {}).get("by") == BUDGET
+    return by_budget or was_lost(row) or row["state"] not in OVER
+
+
+def table(rows: Sequence[Document], metric: str, mode: str, most: int = 50) -> list[Document]:
+    """The trials for a table that lives: best first, then those that have no figure yet, the newest first; at most `most`."""
+    sign = -1.0 if mode == "max" else 1.0
+
+    def place(row: Document) -> tuple[bool, float, int]:
+        value = value_of(row, metric)
+        return (value is None, 0.0 if value is None else sign * value, -int(row["number"]))
+
+    names = ("id", "base", "params", "seed", "state", "epoch", "epochs", "step", "steps")
+    return [
+        {
+            **{name: row.get(name) for name in names},
+            "value": value_of(row, metric),
+            "stopped": row.get("stopped"),
+            "mutations": len(row.get("mutations") or ()),
+        }
+        for row in sorted(rows, key=place)[:most]
+    ]
+
+
+def sweep_document(record: RunRecord, spec: dict[str, Any]) -> Document:
+    """What `runs show` adds for a sweep: `trials`, `best`, and the `remarks` on the model of the best trial, or of the first while there is none."""
+    rows = trial_rows(record.store, record.trials())
+    best = best_of(rows, spec["metric"], spec["mode"])
+    looked_at = best["trial"] if best else rows[0]["id"] if rows else None
+    remarks = remarks_among(RunRecord(record.store, looked_at).events()) if looked_at else []
+    return {"trials": rows, "best": best, "remarks": remarks}

@@ -1,0 +1,95 @@
+"""The process that writes the end of a run whose driver was killed while it stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs.driving import after_stop as afterwards
+from service.records.lease import Lease, process_start
+from service.records.run_record import Document, RunRecord, to_bytes
+from service.specs.train import TrainSpec
+from service.storage.local import LocalStore
+
+
+@pytest.fixture
+def driver() -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that stands for a driver."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def record(tmp_path: Path, driver: "subprocess.Popen[bytes]") -> RunRecord:
+    """A run that the driver drives."""
+    made = RunRecord(LocalStore(tmp_path / "store"), "a-run")
+    made.claim(TrainSpec(model="cnn", dataset="digits", epochs=1), {})
+    assert Lease(made).acquire()
+    holder = {"pid": driver.pid, **process_start(driver.pid)}
+    made.store.write(made.paths.lease, to_bytes({**made.lease(), **holder}))
+    made.write_state({"state": "running", "attempts": [{"number": 1, "started": 1.0, "finished": None}], "error": None})
+    return made
+
+
+def wait_beside(record: RunRecord, driver: "subprocess.Popen[bytes]") -> "subprocess.Popen[bytes]":
+    argv = [
+        sys.executable,
+        "-m",
+        "jobs.driving.after_stop",
+        "--run",
+        "a-run",
+        "--store",
+        record.store.url,
+        "--driver",
+        str(driver.pid),
+    ]
+    return subprocess.Popen(argv)
+
+
+def test_a_driver_that_was_killed_while_it_saved_is_spoken_for(record: RunRecord, driver: "subprocess.Popen[bytes]") -> None:
+    record.request_cancel()
+    process = wait_beside(record, driver)
+    time.sleep(1.0)
+    assert record.state()["state"] == "running"
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert process.wait(60) == 0
+    state = record.state()
+    assert (state["state"], state["exit_code"], state["attempts"][0]["reason"]) == ("cancelled", 130, "the driver was lost")
+    assert not record.cancel_requested()
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        {"state": "running", "attempts": [], "error": None},
+        {"state": "succeeded", "attempts": [], "error": None, "exit_code": 0},
+    ],
+)
+def test_a_run_that_nobody_asked_to_stop_or_that_has_ended_is_left_alone(
+    record: RunRecord, driver: "subprocess.Popen[bytes]", left: Document
+) -> None:
+    record.write_state(left)
+    if left["state"] == "succeeded":
+        record.request_cancel()
+    driver.kill()
+    driver.wait()
+    afterwards.main(["--run", "a-run", "--store", record.store.url, "--driver", str(driver.pid)])
+    assert record.state()["state"] == left["state"]
+
+
+def test_a_run_that_somebody_else_drives_meanwhile_is_left_to_them(record: RunRecord, driver: "subprocess.Popen[bytes]") -> None:
+    record.request_cancel()
+    driver.kill()
+    driver.wait()
+    assert Lease(record).acquire()
+    assert afterwards.main(["--run", "a-run", "--store", record.store.url, "--driver", str(driver.pid)]) == 1
+    assert record.state()["state"] == "running"
+    assert record.lease()["pid"] == os.getpid()

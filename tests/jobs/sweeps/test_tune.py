@@ -1,0 +1,34 @@
+"""What Ray Tune makes trials' processes of; tests/integration/test_sweeps.py runs it whole."""
+
+import contextlib
+from typing import Any
+
+import pytest
+from ray.tune.execution.class_cache import _ActorClassCache
+
+from jobs.sweeps.tune import without_secrets
+from jobs.worker_groups.lean_ray import trials_in_prepared_processes
+
+
+class Trainable:
+    pass
+
+
+def environment_within(context: contextlib.AbstractContextManager[None]) -> Any:
+    with context:
+        return _ActorClassCache().get(Trainable)._default_options.get("runtime_env")
+
+
+def test_trials_on_this_machine_run_in_the_processes_that_wait_for_them() -> None:
+    # One with an environment of its own would be started anew, and import TensorFlow anew.
+    assert not environment_within(trials_in_prepared_processes())
+    assert environment_within(contextlib.nullcontext())
+
+
+def test_the_keys_of_a_store_do_not_stand_in_the_clusters_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
+    monkeypatch.setenv("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    assert "hidden" in str(environment_within(contextlib.nullcontext()))
+    variables = environment_within(without_secrets())["env_vars"]
+    assert variables["RAY_CHDIR_TO_TRIAL_DIR"] == "0"
+    assert "hidden" not in str(variables)

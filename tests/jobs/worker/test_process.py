@@ -1,0 +1,110 @@
+"""Whose failure a worker's end is, and what it leaves in the store."""
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.worker.process import WorkerConfig, classify, identity, kind_of, report_failure
+from service import errors
+from service.errors import DelaylineError, InfrastructureFailure, StoreError, UserFailure
+from service.records.run_record import RunRecord, from_bytes
+from service.storage.local import LocalStore
+
+ALL = [getattr(errors, name) for name in errors.__all__]
+KINDS = {"UserFailure": "user", "LeaseLost": "lease", "StoreError": "store", "InfrastructureFailure": "infrastructure"}
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> RunRecord:
+    return RunRecord(LocalStore(tmp_path / "store"), "a-run")
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+def test_delaylines_own_errors_are_what_they_are(kind: type[DelaylineError]) -> None:
+    error = kind("a sentence")
+    assert classify(error) is error
+    names = [base.__name__ for base in kind.__mro__]
+    assert kind_of(error) == next((KINDS[name] for name in names if name in KINDS), "invalid")
+
+
+def test_other_errors_are_classified_by_their_stack() -> None:
+    assert isinstance(classify(MemoryError()), UserFailure)
+    assert isinstance(classify(OSError("disk")), InfrastructureFailure)
+
+
+def test_a_failure_is_in_the_log_and_in_the_store(record: RunRecord, capsys: pytest.CaptureFixture[str]) -> None:
+    error = UserFailure("my own mistake", "nets.py, line 3\n" * 1000)
+    assert report_failure(record, 4, 2, error) is error
+    key = record.paths.failure(record.label(4), 2)
+    document = from_bytes(record.store.read(key), key)
+    assert {name: document[name] for name in ("kind", "exit_code", "message", "rank")} == {
+        "kind": "user",
+        "exit_code": 3,
+        "message": "my own mistake",
+        "rank": 2,
+    }
+    assert error.user_traceback.endswith(document["traceback"])
+    assert len(document["traceback"]) == 8000
+    printed = capsys.readouterr()
+    assert "failed: my own mistake" in printed.out
+    assert "nets.py, line 3" in printed.err
+
+
+def test_a_failure_of_unknown_origin_keeps_its_whole_stack(record: RunRecord) -> None:
+    def fails() -> None:
+        raise OSError("disk")
+
+    try:
+        fails()
+    except OSError as error:
+        known = report_failure(record, 1, 0, error)
+    assert isinstance(known, DelaylineError)
+    key = record.paths.failure(record.label(1), 0)
+    document = from_bytes(record.store.read(key), key)
+    assert "in fails" in document["traceback"]
+    assert "disk" in document["message"]
+
+
+def test_a_store_that_refuses_does_not_hide_the_failure(
+    record: RunRecord, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: Any, **__: Any) -> str:
+        raise StoreError("no space")
+
+    monkeypatch.setattr(record.store, "write", refuse)
+    error = InfrastructureFailure("A peer was lost")
+    assert report_failure(record, 1, 0, error) is error
+    assert "the failure could not be written to the store: no space" in capsys.readouterr().out
+
+
+def test_a_worker_alone_is_its_own_peer() -> None:
+    assert identity(0) == [{"rank": 0, "host": socket.gethostname(), "pid": os.getpid()}]
+
+
+def test_a_worker_knows_its_peers_from_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    members = [{"rank": 0, "host": "a", "pid": 1}, {"rank": 1, "host": "b", "pid": 2}]
+    monkeypatch.setenv("DELAYLINE_PEERS", json.dumps(members))
+    assert identity(1) == members
+
+
+def test_a_worker_has_the_drivers_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = WorkerConfig(
+        "a-run",
+        {},
+        1,
+        "",
+        2,
+        1.0,
+        "token",
+        str(tmp_path),
+        {"DELAYLINE_STORE": str(tmp_path / "s"), "DELAYLINE_RING_TIMEOUT": "7"},
+    )
+    for name in config.environment:
+        monkeypatch.setenv(name, "9")
+    settings = config.settings()
+    assert settings.ring_timeout == 7
+    assert str(settings.store) == str(tmp_path / "s")
