@@ -1,12 +1,16 @@
-"""What a command answers on standard output, kept apart from what libraries and users' modules print there."""
+"""What the entry points share: options, an error as one sentence with its exit code, one JSON document alone on standard output."""
 
+import argparse
 import contextlib
 import json
 import os
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from service.errors import DelaylineError
 
 
 @contextlib.contextmanager
@@ -45,3 +49,28 @@ def hushed() -> Iterator[None]:
             for number, descriptor in zip((1, 2), kept, strict=True):
                 os.dup2(descriptor, number)
                 os.close(descriptor)
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--store` and `--debug`."""
+    parser.add_argument("--store", help="a folder, file:///folder or s3://bucket/prefix")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def add_trust_folder(parser: argparse.ArgumentParser) -> None:
+    """Add `--trust-folder`, for those that import a user's own module."""
+    parser.add_argument(
+        "--trust-folder", action="store_true", help="import your own module from the folder that the store names, not from here"
+    )
+
+
+def exit_code_of(work: Callable[[], object], debug: bool) -> int:
+    """Do the work; 0, or the exit code of what went wrong, which is told on standard error."""
+    try:
+        work()
+    except DelaylineError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        if debug:
+            traceback.print_exc()
+        return error.exit_code
+    return 0

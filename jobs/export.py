@@ -8,23 +8,15 @@ TensorBoard files come along, in DIR/tensorboard.
 
 import argparse
 import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.command_line import answering, hushed
-from jobs.entry_point import add_common_options, add_trust_folder, exit_code_of
-from jobs.inference.finished_run import FinishedRun, finished_run
-from service.errors import InvalidInput
+from jobs.command_line import add_common_options, add_trust_folder, answering, exit_code_of
+from jobs.inference.exporting import DEFAULT_FORMATS, export
 from service.records.run_record import Document, RunRecord
 from service.settings import Settings
 from service.specs.choices import EXPORT_FORMATS
 from service.storage import open_store
-
-DEFAULT_FORMATS = ("keras", "savedmodel")
-TENSORBOARD = "tensorboard"
 
 
 def main(argv: list[str]) -> int:
@@ -60,65 +52,6 @@ def _tell(done: Document) -> None:
         how = f": {figures} on {done['examples']}{of} examples, as the run's own" if figures else " (not checked)"
         print(f"{name}{how}", file=sys.stderr)
     print(f"wrote {', '.join(each['path'] for each in done['formats'].values())}", file=sys.stderr)
-
-
-def export(
-    record: RunRecord,
-    target: Path,
-    formats: Sequence[str] = DEFAULT_FORMATS,
-    settings: Settings | None = None,
-    trust_folder: bool = False,
-) -> Document:
-    """Write all `formats` into `target`, whole or not at all; what stands there already is not replaced.
-
-    `settings`: where the node's cache is, for the comparison with the run's model on its test split; without them there is none.
-    `trust_folder`: import a user's own module from the folder that the store names, not from the current one.
-    Raise UserFailure where a format is not possible or answers otherwise than the run's model.
-    """
-    run = finished_run(record, "to export", trust_folder)
-    names = [EXPORT_FORMATS[name] for name in dict.fromkeys(formats)]
-    standing = [name for name in (*names, TENSORBOARD) if (target / name).exists()]
-    if standing or (target.exists() and not target.is_dir()):
-        raise InvalidInput(f"{target / standing[0] if standing else target} exists already: give another folder, or remove it.")
-    parent = target if target.is_dir() else target.absolute().parent
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".delayline-export-", dir=parent) as scratch:
-            done = _write(run, list(dict.fromkeys(formats)), Path(scratch), settings)
-            names += [TENSORBOARD] if _copy_curves(record, Path(scratch) / TENSORBOARD) else []
-            target.mkdir(parents=True, exist_ok=True)
-            for name in names:
-                shutil.move(Path(scratch) / name, target / name)
-    except OSError as error:
-        raise InvalidInput(f"The folder {target} cannot be written: {error.strerror or error}; give another one.") from error
-    for name, each in done["formats"].items():
-        each["path"] = str(target / EXPORT_FORMATS[name])
-    return {"run": record.run_id, "folder": str(target), **done}
-
-
-def _write(run: FinishedRun, formats: list[str], scratch: Path, settings: Settings | None) -> Document:
-    with hushed():
-        from jobs.inference.formats import FORMS
-
-    model = run.model(scratch)
-    for name in formats:
-        FORMS[name].write(model, scratch)
-    if settings is None:
-        return {"examples": 0, "test_examples": None, "formats": {name: {"metrics": None} for name in formats}}
-    from jobs.inference.export_check import Examiner
-
-    examiner = Examiner(run, model, settings)
-    checked = {name: {"metrics": examiner.examine(name, FORMS[name].open(run, model, scratch))} for name in formats}
-    return {"examples": examiner.examples, "test_examples": examiner.total, "metrics": examiner.metrics, "formats": checked}
-
-
-def _copy_curves(record: RunRecord, folder: Path) -> bool:
-    """Copy the run's TensorBoard files; return whether it has any."""
-    keys = record.tensorboard()
-    for key in keys:
-        folder.mkdir(exist_ok=True)
-        record.store.download(key, folder / key.rpartition("/")[2])
-    return bool(keys)
 
 
 if __name__ == "__main__":

@@ -5,21 +5,12 @@ import os
 import sys
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from jobs.command_line import answering, hushed
-from jobs.entry_point import add_common_options, add_trust_folder, exit_code_of
-from jobs.inference.finished_run import FinishedRun, finished_run
-from service.datasets.examples import Examples, bits_as_signs, read_examples
-from service.errors import UserFailure
-from service.records.run_record import Document, RunRecord
-from service.scratch import ScratchFolder
+from jobs.command_line import add_common_options, add_trust_folder, answering, exit_code_of
+from jobs.inference.finished_run import finished_run
+from jobs.inference.predicting import predict
+from service.records.run_record import RunRecord
 from service.settings import Settings
-from service.specs.generated import generated, is_bits_task
 from service.storage import open_store
-
-BATCH = 256
 
 
 def main(argv: list[str]) -> int:
@@ -39,74 +30,6 @@ def main(argv: list[str]) -> int:
             answer(predict(finished_run(record, "to predict with", arguments.trust_folder), arguments.files, arguments.top))
 
     return exit_code_of(work, arguments.debug)
-
-
-def predict(run: FinishedRun, files: list[Path], top: int = 1) -> Document:
-    """The classes of all examples of all files, or their bits at each step; raise BadData or InvalidInput for a file before that."""
-    # Bad files are told before TensorFlow is imported.
-    found = [read_examples(path, run.dataset.features, run.dataset.ground) for path in files]
-    made = generated(run.spec.dataset, run.spec.dataset_params) if is_bits_task(run.spec.task) else None
-    if made is not None:
-        found = [bits_as_signs(examples) for examples in found]
-    logits = _logits(run, found)
-    rows: list[Document] = []
-    for examples in found:
-        for index in range(examples.count):
-            own = logits[len(rows)]
-            row = (
-                _row(examples, index, own, run.dataset.classes, top)
-                if made is None
-                else _bits_row(examples, index, own, made.delay)
-            )
-            rows.append(row)
-    return {"run": run.record.run_id, "classes": list(run.dataset.classes), "predictions": rows}
-
-
-def _row(examples: Examples, index: int, logits: NDArray[np.float64], classes: tuple[str, ...], top: int) -> Document:
-    powers = np.exp(logits - logits.max())
-    chances = powers / powers.sum()
-    likeliest = np.argsort(-chances, kind="stable")[: max(1, top)]
-    ranked = [{"class": classes[number], "probability": float(chances[number])} for number in likeliest]
-    return {**_where(examples, index), **ranked[0], "top": ranked, "notes": list(examples.notes)}
-
-
-def _bits_row(examples: Examples, index: int, logits: NDArray[np.float64], delay: int) -> Document:
-    """`bits` as a text, one for each step and `.` for the first `delay`, and the `probabilities` that they are a 1."""
-    ones = 1 / (1 + np.exp(-np.clip(logits[:, 0], -700, 700)))
-    bits = "." * delay + "".join("1" if logit > 0 else "0" for logit in logits[delay:, 0])
-    return {**_where(examples, index), "bits": bits, "probabilities": ones.tolist(), "notes": list(examples.notes)}
-
-
-def _where(examples: Examples, index: int) -> Document:
-    return {"file": examples.file, "index": index if examples.count > 1 else None}
-
-
-def _logits(run: FinishedRun, found: list[Examples]) -> NDArray[np.float64]:
-    """What the model answers, [examples, classes] or [examples, steps, 1]."""
-    with hushed():
-        from jobs.inference.formats import answers_of
-
-    columns = {name: np.concatenate([each.columns[name] for each in found]) for name in found[0].columns}
-    with ScratchFolder("predict") as scratch:
-        ask = answers_of(run.model(Path(scratch)))
-    count = len(next(iter(columns.values())))
-    logits: NDArray[np.float64] = np.concatenate(
-        [ask({name: array[first : first + BATCH] for name, array in columns.items()}) for first in range(0, count, BATCH)]
-    ).astype(np.float64)
-    wrong = np.flatnonzero(~np.isfinite(logits.reshape(count, -1)).all(axis=1))
-    if len(wrong):
-        raise UserFailure(
-            f"{_file_of(found, int(wrong[0]))}: the model's answer is not a finite number: see whether the values are."
-        )
-    return logits
-
-
-def _file_of(found: list[Examples], row: int) -> str:
-    for examples in found:
-        if row < examples.count:
-            return examples.file
-        row -= examples.count
-    raise IndexError(row)
 
 
 if __name__ == "__main__":

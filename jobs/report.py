@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from jobs.entry_point import add_common_options, exit_code_of
+from jobs.command_line import add_common_options, exit_code_of
 from jobs.reports.write import compare, write_report
 from service.errors import InvalidInput
 from service.records.run_record import RunRecord

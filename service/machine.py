@@ -1,4 +1,4 @@
-"""What this machine has for workers: processors, GPUs and memory that this process may use."""
+"""What this machine has for workers: processors, GPUs and memory that this process may use, also in a container."""
 
 import math
 import os
@@ -7,10 +7,12 @@ from pathlib import Path
 
 import psutil
 
-from service.container import UNLIMITED, memory_limit, processor_limit
 from service.errors import InvalidInput
 from service.specs.train import Resources
 
+UNLIMITED = 1 << 60
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _GPUS = Path("/proc/driver/nvidia/gpus")
 
 
@@ -70,3 +72,22 @@ def _gpus() -> int:
 
 def _count(number: float, noun: str) -> str:
     return f"{number:g} {noun}" if number == 1 else f"{number:g} {noun}s"
+
+
+def processor_limit() -> int:
+    """Processors, rounded up, as Ray counts them."""
+    try:
+        quota, period = _QUOTA.read_text(encoding="ascii").split()
+        return math.ceil(int(quota) / int(period))
+    except (OSError, ValueError):
+        return UNLIMITED
+
+
+def memory_limit() -> int:
+    """Bytes of memory."""
+    for file in _MEMORY:
+        try:
+            return int(file.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            continue
+    return UNLIMITED

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cluster.local_ray import DRIVERS
+from service.cluster.driver_jobs import DRIVERS
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent

@@ -4,10 +4,13 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from service.errors import StoreError
+from service.errors import (
+    StoreError,
+)
 from service.storage.base import Store
 from service.storage.paths import LOG_PART
 
@@ -79,3 +82,8 @@ def capture_output(file: Path) -> None:
     # Ray replaces the Python streams with ones of its own; these go to the file as well, line by line.
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+
+
+def say(message: str) -> None:
+    """A line of the worker's log."""
+    print(f"{time.strftime('%H:%M:%S')} {message}", flush=True)

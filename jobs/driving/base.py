@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from jobs.artifacts.progress import EventLog
+from jobs.artifacts.events import EventLog
 from jobs.driving.stops import Stops
 from service.errors import InfrastructureFailure, StoreError
 from service.records.lease import Lease

@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from jobs.artifacts.progress import EventLog
+from jobs.artifacts.events import EventLog
 from jobs.driving.base import DriverNotes, error_document, seconds_of
 from jobs.driving.heartbeat import Heartbeat
 from jobs.driving.retries import failures_in_a_row, pause_after
 from jobs.driving.stops import SAVE_SECONDS, SIGNAL, Stops
 from jobs.training.after_training import trained_progress, was_repeated
-from jobs.worker.process import WorkerConfig
+from jobs.worker.config import WorkerConfig
 from jobs.worker_groups.base import Attempt, Group
 from jobs.worker_groups.ray_train import WorkerGroup
 from service.errors import InfrastructureFailure, LeaseLost, StoreError

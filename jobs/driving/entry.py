@@ -8,9 +8,9 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from jobs.command_line import add_trust_folder
 from jobs.driving.stops import SignalWatch, Stops
-from jobs.entry_point import add_trust_folder
-from jobs.worker_groups.ray_train import in_ray_job, kill_local_ray
+from jobs.worker_groups.ray_cluster import in_ray_job, kill_local_ray
 from service.errors import DelaylineError, InvalidInput
 from service.machine import this_machine
 from service.records import user_package

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.artifacts.progress import EventLog
+from jobs.artifacts.events import EventLog
 from jobs.driving.base import DriverNotes, error_document
 from jobs.driving.heartbeat import Heartbeat, end_process
 from jobs.driving.stops import SIGNAL, Stops
 from jobs.sweeps.trial_table import SweepBooks
 from jobs.sweeps.tune import Capacity, connect, disconnect, run_trials
-from jobs.worker_groups.ray_train import LOCAL_WAIT, kill_local_ray, local_ray_lives
+from jobs.worker_groups.ray_cluster import kill_local_ray, local_ray_lives
+from jobs.worker_groups.ray_train import LOCAL_WAIT
 from service.errors import DelaylineError, InfrastructureFailure, LeaseLost, StoreError
 from service.records.cancel_requests import SWEEP
 from service.records.lease import Lease

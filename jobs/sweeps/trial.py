@@ -1,123 +1,26 @@
 """One trial of a sweep in a process of Ray Tune: a run that is driven here, warm for the next one, reported to Tune as it goes."""
 
-import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from queue import Empty, Queue
 from typing import Any
 
-from ray import tune
-from ray.train._internal.session import _TrainingResult
-
 from jobs.liveness import tick
 from jobs.sweeps.exploit import take_over
-from jobs.sweeps.group_trial import CompanyTrial
-from jobs.sweeps.trial_run import EVALUATION, LOOK_SECONDS, MUTATION, OVER, STEP, TAKEN, TrialRun
-from jobs.worker.cleanup import release_graphs
-from jobs.worker_groups.base import Group, InProcess
-from jobs.worker_groups.ray_train import DRIVER_CPUS, WorkerGroup
+from jobs.sweeps.trial_order import TrialOrder
+from jobs.sweeps.trial_run import EVALUATION, LOOK_SECONDS, MUTATION, OVER, STEP, TAKEN
+from jobs.worker_groups.base import Group
+from jobs.worker_groups.in_process import InProcess
+from jobs.worker_groups.joined import JoinedGroup
 from service.errors import DelaylineError, StoreError
 from service.records.cancel_requests import SWEEP
-from service.records.run_record import Document, RunRecord
+from service.records.run_record import Document
 from service.settings import Settings
 from service.specs.train import TrainSpec
-from service.storage import open_store
 
 SAVE_PATIENCE = 60.0
 """For the checkpoint of an evaluation, which is on its way when the evaluation is told (assumed: longer than a write takes)."""
-
-
-@dataclass(frozen=True)
-class TrialOrder:
-    """What the sweep tells a process of Tune about a trial; plain values, no secrets."""
-
-    id: str
-    sweep: str
-    store: str
-    folder: str
-    metric: str
-    by_evaluation: bool
-    """Whether each evaluation is reported, for a scheduler to go by, or the end alone."""
-    from_history: bool
-    """Whether those that were reported to an earlier process are reported again."""
-    over: bool
-    """Whether that is all there is to do: the trial itself is not gone on with."""
-    mutation: Document | None
-    """Of PBT, the newest: what the run takes over before it goes on, unless it did; see jobs.sweeps.exploit."""
-    distributed: bool
-    local: bool
-    environment: Mapping[str, str]
-    companions: tuple[str, ...] = ()
-    """The runs that train together with this one."""
-
-    def runs(self) -> list[TrialRun]:
-        """This trial's run and its companions'."""
-        os.environ.update(self.environment)
-        settings = Settings.load(store=self.store)
-        store = open_store(settings, patience=settings.store_patience)
-        return [TrialRun(RunRecord(store, run_id), self.sweep, settings, self.folder) for run_id in (self.id, *self.companions)]
-
-
-class JoinedGroup(WorkerGroup):
-    """Workers of the Ray cluster that this process belongs to, which find room for it beside them."""
-
-    spared_cpus = DRIVER_CPUS
-
-    def connect(self) -> None:
-        """This process is connected."""
-
-    def is_alive(self) -> bool:
-        """A cluster that goes takes this process along."""
-        return True
-
-    def disconnect(self) -> None:
-        """The next trial runs here too."""
-
-
-class TrialProcess(tune.Trainable):
-    """What Ray Tune calls. It is kept for trial after trial: TensorFlow is imported once."""
-
-    _order: TrialOrder
-    _trial: "Trial | CompanyTrial | None" = None
-    _reports: Iterator[dict[str, Any]]
-
-    def setup(self, config: dict[str, Any]) -> None:
-        """Hear of the first trial."""
-        self._order = TrialOrder(**config["order"])
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Go over to another trial."""
-        self.cleanup()
-        self.setup(new_config)
-        return True
-
-    def step(self) -> dict[str, Any]:
-        """The next report of the trial, which begins with the first.
-
-        Not before: Tune gives a trial whose process is slow to start to one that is free sooner, and ends the slow one.
-        """
-        if self._trial is None:
-            self._trial = CompanyTrial(self._order.runs()) if self._order.companions else Trial(self._order)
-            self._reports = self._trial.reports()
-        return next(self._reports)
-
-    def save(self, checkpoint_dir: str | None = None) -> _TrainingResult:
-        """Wait for the run's checkpoint of what was reported last. Tune gets none: it keeps files where other nodes see none."""
-        if isinstance(self._trial, Trial):
-            self._trial.wait_for_checkpoint()
-        return _TrainingResult(tune.Checkpoint(self.logdir), dict(self._last_result or {}))
-
-    def restore(self, checkpoint_path: Any) -> None:
-        """Nothing: a run goes on from its own checkpoint."""
-
-    def cleanup(self) -> None:
-        """Let a trial that is not at its end save and stop."""
-        if self._trial is not None:
-            self._trial.stop()
-        self._trial = None
-        release_graphs()
 
 
 class Trial:

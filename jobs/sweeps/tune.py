@@ -8,15 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from jobs.worker_groups.ray_train import (
-    DRIVER_CPUS,
-    RAY_ENVIRONMENT,
-    available_cpus,
-    join_cluster,
-    nodes_of_cluster,
-    own_sigterm,
-    room_for,
-)
+from jobs.worker_groups.capacity import DRIVER_CPUS, available_cpus, nodes_of_cluster, room_for
+from jobs.worker_groups.ray_cluster import RAY_ENVIRONMENT, join_cluster, own_sigterm
 from service.errors import DelaylineError, InfrastructureFailure, InvalidInput
 from service.records.run_record import Document
 from service.settings import Settings
@@ -94,7 +87,7 @@ def connect(settings: Settings, sweep: SweepSpec, trial: TrainSpec) -> Capacity:
 def _start_here(settings: Settings, parallel: int, workers: int) -> None:
     """A Ray cluster on this machine, whose CPUs are counted in processes: the real cores were counted before."""
     from jobs.worker_groups.lean_ray import start_local_ray
-    from jobs.worker_groups.ray_train import OBJECT_STORE_BYTES, PREPARED_MODULES
+    from jobs.worker_groups.ray_cluster import OBJECT_STORE_BYTES, PREPARED_MODULES
 
     with own_sigterm():
         modules = (*PREPARED_MODULES, "jobs.sweeps.trial")
@@ -133,7 +126,7 @@ def run_trials(
     """
     from ray import tune
 
-    from jobs.sweeps.trial import TrialProcess
+    from jobs.sweeps.trial_process import TrialProcess
     from jobs.sweeps.trial_queue import TrialQueue, make_scheduler
     from jobs.worker_groups.lean_ray import trials_in_prepared_processes
 

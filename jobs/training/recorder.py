@@ -11,7 +11,7 @@ from jobs.artifacts.tensorboard import TensorBoardFiles
 from jobs.liveness import idle_seconds
 from jobs.training.after_training import TRAINED
 from jobs.training.intervals import Milestones
-from jobs.training.outer_loop import LoopState
+from jobs.training.state import LoopState
 from service.errors import StoreError
 from service.records.metrics import Segment
 from service.records.remarks import REMARK

@@ -3,11 +3,9 @@
 import contextlib
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from jobs.artifacts.checkpoints import CheckpointStore, Snapshot
@@ -15,7 +13,6 @@ from jobs.artifacts.model_file import keep_model
 from jobs.artifacts.model_graph import model_graph
 from jobs.artifacts.node_share import NodeShare
 from jobs.datasets.augmentation import make_augmenter
-from jobs.datasets.load import Arrays
 from jobs.datasets.reading import example_bytes
 from jobs.liveness import longer, tick
 from jobs.models.registry import build_model, model_inputs, refuse_compiled_sums, synchronise_batch_normalisation
@@ -26,51 +23,25 @@ from jobs.training.analysis.analyse import Subject, analyse, describe_attempt
 from jobs.training.batches import BatchFeeder
 from jobs.training.callback_state import CallbackStates
 from jobs.training.callbacks import make_callbacks, observes_batches
+from jobs.training.context import Session
 from jobs.training.evaluation import Evaluator
 from jobs.training.example_weights import check_weights
-from jobs.training.examples import Examples, Place, load_examples
+from jobs.training.examples import Place, load_examples
 from jobs.training.metrics import ExtraMetrics
 from jobs.training.model_remarks import Built, remarks
 from jobs.training.optimizers import make_optimizer, set_precision
-from jobs.training.outer_loop import Course, Judge, LoopState, judged, latest_metrics
+from jobs.training.outer_loop import Course, Judge, judged, latest_metrics
 from jobs.training.recorder import GoesOn, LeadWatcher, SilentWatcher
 from jobs.training.replica import Replica
+from jobs.training.restore import _end_with_best, restore
 from jobs.training.ring import Guard, form_ring
+from jobs.training.state import LoopState
 from jobs.training.steps_per_execution import Pace
 from jobs.training.training_loop import TrainingLoop
-from jobs.training.transfer import freeze_layers, start_from
-from jobs.training.variables import assign_variables, draw_differently
-from service.container import UNLIMITED
-from service.errors import Damaged, InfrastructureFailure, NotFound
-from service.machine import this_machine
-from service.records.first_weights import weights_of
+from jobs.training.transfer import freeze_layers
+from service.machine import UNLIMITED, this_machine
 from service.records.run_record import Document, RunRecord
 from service.specs.train import TrainSpec
-
-
-@dataclass
-class Session:
-    """What one worker holds during an attempt."""
-
-    spec: TrainSpec
-    place: Place
-    record: RunRecord
-    checkpoints: CheckpointStore
-    examples: Examples
-    strategy: tf.distribute.Strategy
-    replica: Replica
-    first_outputs: np.ndarray | None = None
-    """What the model gave for two examples of zeros, before its first weights were put into it."""
-
-    @property
-    def arrays(self) -> Arrays:
-        """The run's data."""
-        return self.examples.arrays
-
-    def evaluator(self, split: str, rows: np.ndarray) -> Evaluator:
-        """Evaluates `rows` of what holds the `validation` examples, or of the `test` arrays, shared out over the workers."""
-        features, labels = self.arrays.held_out if split == "validation" else (self.arrays.test, self.arrays.test_labels)
-        return Evaluator(self.replica, features, labels, rows, self.place.rank, self.place.workers)
 
 
 def run_session(
@@ -212,48 +183,6 @@ def draw(session: Session) -> bytes:
     return model_graph(model, shapes, lambda features: model_inputs(model, features))
 
 
-def restore(session: Session, watcher: LeadWatcher | SilentWatcher) -> Snapshot | None:
-    """Put the newest intact checkpoint into the model; all workers must have found the same one. It is returned without its arrays."""
-
-    def damaged(step: int, why: str) -> None:
-        watcher.event(
-            "checkpoint damaged", f"the checkpoint at step {step} is damaged; going back to the one before: {why}", step=step
-        )
-
-    snapshot = session.checkpoints.load_newest(damaged)
-    step = snapshot.step if snapshot else 0
-    alike = all(session.replica.alike([step]))
-    if session.checkpoints.share is not None:
-        # All have read by now.
-        session.checkpoints.share.release()
-    if not alike:
-        raise InfrastructureFailure(
-            f"This worker found the checkpoint of step {step}, others found another one; the attempt starts again."
-        )
-    if snapshot:
-        assign_variables(session.replica.model.variables, snapshot.model)
-        assign_variables(session.replica.optimizer.variables, snapshot.optimizer)
-        assign_variables(session.replica.space.kept, snapshot.space)
-        watcher.event("resumed", f"goes on from the checkpoint at step {step}", step=step)
-    else:
-        if session.spec.init_from is not None:
-            _take_first_weights(session, watcher)
-        session.replica.space.begin()
-    draw_differently(session.replica.model, session.place.rank)
-    watcher.resume(step, snapshot.history if snapshot else [], snapshot.sealed if snapshot else ())
-    # Whoever holds it while the run trains would hold the arrays.
-    return replace(snapshot, model={}, optimizer={}, space={}, averaged={}) if snapshot else None
-
-
-def _take_first_weights(session: Session, watcher: LeadWatcher | SilentWatcher) -> None:
-    """Before the first step: put another run's or a file's weights into the model, the same on all workers."""
-    weights = weights_of(session.record, session.spec)
-    start = start_from(session.replica.model, weights, session.record.store, session.spec.freeze, session.arrays.classes)
-    if not all(session.replica.alike([int(start.sha256[:8], 16)])):
-        raise InfrastructureFailure(f"The workers found {weights} with different contents; the attempt starts again.")
-    watcher.event("initialised", start.message, **start.document())
-
-
 def make_loop(
     session: Session, watcher: LeadWatcher | SilentWatcher, snapshot: Snapshot | None, callbacks: CallbackStates
 ) -> TrainingLoop:
@@ -289,32 +218,6 @@ def make_loop(
 def attach_optimizer(replica: Replica) -> None:
     """Let callbacks such as ReduceLROnPlateau find model.optimizer; compile() would also save it with the model."""
     object.__setattr__(replica.model, "optimizer", replica.optimizer)
-
-
-def _end_with_best(session: Session, watcher: LeadWatcher | SilentWatcher) -> dict[str, float]:
-    """Give the model the weights that the run ends with: the best ones if it asks for them; return what their evaluation found."""
-    replica = session.replica
-    # Every worker looks for the best checkpoint: not before rank 0 has written the last one.
-    replica.alike([0])
-    policy = session.spec.early_stopping
-    best = _best(session, watcher) if policy is not None and policy.restore_best else None
-    if not all(replica.alike([best.step if best else 0])):
-        raise InfrastructureFailure("The workers found different best checkpoints; the attempt starts again.")
-    replica.end_with(best.result if best else None)
-    if policy is None or best is None:
-        return {}
-    message = f"the run ends with the weights of step {best.step}, the best by {policy.metric}"
-    watcher.event("restored best", message, step=best.step)
-    return {name: value for name, value in latest_metrics(best.history).items() if name.startswith("val_")}
-
-
-def _best(session: Session, watcher: LeadWatcher | SilentWatcher) -> Snapshot | None:
-    try:
-        best = session.checkpoints.best_kept()
-        return None if best is None else session.checkpoints.load(best)
-    except (Damaged, NotFound) as error:
-        watcher.event("checkpoint damaged", f"the run ends with its last weights, for the best are damaged: {error}")
-        return None
 
 
 def _test(session: Session) -> Evaluator:

@@ -13,10 +13,11 @@ import numpy as np
 from jobs.artifacts.tensors import Tensors
 from jobs.datasets.reading import example_bytes
 from jobs.liveness import tick
+from jobs.training.context import Session
 from jobs.training.evaluation import BATCH
-from jobs.training.outer_loop import LoopState
+from jobs.training.state import LoopState
 from jobs.training.steps_per_execution import Pace
-from jobs.training.trainer import Session, attach_optimizer, begin, draw, finish, prepare
+from jobs.training.trainer import attach_optimizer, begin, draw, finish, prepare
 from jobs.training.variables import assign_variables, copy_model, copy_variables
 from jobs.vectorized.member import Member, beside, first_weights
 from jobs.vectorized.member_attempt import Seat

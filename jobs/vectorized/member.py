@@ -18,16 +18,19 @@ from jobs.target_space.make import make_space
 from jobs.target_space.space import Space
 from jobs.training.batches import BatchFeeder
 from jobs.training.callback_state import CallbackStates
+from jobs.training.context import Session
 from jobs.training.examples import Examples, Place, load_examples
-from jobs.training.outer_loop import Course, LoopState
+from jobs.training.outer_loop import Course
 from jobs.training.recorder import LeadWatcher
+from jobs.training.restore import restore
+from jobs.training.state import LoopState
 from jobs.training.steps_per_execution import Pace
-from jobs.training.trainer import Session, restore
 from jobs.training.variables import assign_variables, copy_model, copy_variables
 from jobs.vectorized.member_attempt import Seat
 from jobs.vectorized.stack import Held, Stack
+from jobs.worker.config import fence_of
+from jobs.worker.failures import report_failure
 from jobs.worker.peers import identity
-from jobs.worker.process import fence_of, report_failure
 from service.errors import StoreError
 from service.records import user_package
 from service.records.run_record import RunRecord

@@ -3,7 +3,7 @@
 import threading
 from dataclasses import dataclass, field
 
-from jobs.worker.process import WorkerConfig
+from jobs.worker.config import WorkerConfig
 
 
 @dataclass

@@ -1,41 +1,74 @@
-"""Whose fault an exception in a worker is, told from its type and its stack."""
+"""A worker's failure: whose it is, said in its log and in the store."""
 
+import contextlib
+import sys
+import time
 import traceback
-from types import TracebackType
+from collections.abc import Callable
 
-import tensorflow as tf
-
-from jobs.training.ring import LOST_PEER_ERRORS
-from jobs.user_code import telling_line, user_traceback
-from service.errors import DelaylineError, InfrastructureFailure, UserFailure
-from service.scratch import full_disk
-
-
-def classify_exception(error: BaseException) -> DelaylineError:
-    """A lost peer is infrastructure; memory, the user's own stack or a refused operation are the user's."""
-    if isinstance(error, LOST_PEER_ERRORS):
-        return InfrastructureFailure(f"A peer was lost: {first_line(error)}")
-    if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
-        return UserFailure(
-            f"The worker ran out of memory ({first_line(error)}): use a smaller batch, a smaller model, or more workers.",
-            user_traceback(error),
-        )
-    if isinstance(error, OSError) and (full := full_disk(error)):
-        return InfrastructureFailure(full)
-    own = user_traceback(error)
-    if own:
-        return UserFailure(f"{type(error).__name__}: {first_line(error)}", own)
-    if isinstance(error, (tf.errors.InvalidArgumentError, tf.errors.FailedPreconditionError, tf.errors.OutOfRangeError)):
-        # Raised by an operation of the compiled graph: the message holds the lines that defined it.
-        return UserFailure(f"TensorFlow refused an operation of the model: {first_line(error)}", str(error))
-    return InfrastructureFailure(f"{type(error).__name__}: {first_line(error)} ({_where(error.__traceback__)})")
+from jobs.artifacts.logs import say
+from service.errors import (
+    CredentialsRefused,
+    DelaylineError,
+    InfrastructureFailure,
+    LeaseLost,
+    Stalled,
+    StoreError,
+    StoreUnreachable,
+    UserFailure,
+)
+from service.records.run_record import Document, RunRecord, to_bytes
 
 
-def first_line(error: BaseException) -> str:
-    """What an exception's text says, in one line; its type where it says nothing."""
-    return telling_line(error)[:400] or type(error).__name__
+def report_failure(
+    record: RunRecord, attempt: int, rank: int, error: BaseException, tell: Callable[[str], None] | None = None
+) -> DelaylineError:
+    """Write why this worker ended to its log and to the store, and return the error as one of Delayline's.
+
+    `tell` writes a line of the log, where that is not what this process prints.
+    """
+    known = classify(error)
+    details = getattr(known, "user_traceback", "") or "".join(traceback.format_exception(error))
+    # Where the disk is full there is no log, but there is the store.
+    with contextlib.suppress(OSError):
+        if tell is None:
+            print(details, file=sys.stderr, flush=True)
+        else:
+            tell(details)
+        (tell or say)(f"failed: {known}")
+    document: Document = {
+        "kind": kind_of(known),
+        "exit_code": known.exit_code,
+        "message": str(known),
+        "traceback": details[-8000:],
+        "rank": rank,
+        "time": time.time(),
+        **({"stalled": True} if isinstance(known, Stalled) else {}),
+        **({"passing": True} if isinstance(known, StoreUnreachable | CredentialsRefused) else {}),
+    }
+    try:
+        record.store.write(record.paths.failure(record.label(attempt), rank), to_bytes(document))
+    except StoreError as refused:
+        with contextlib.suppress(OSError):
+            (tell or say)(f"the failure could not be written to the store: {refused}")
+    return known
 
 
-def _where(trace: TracebackType | None) -> str:
-    frames = traceback.extract_tb(trace)
-    return f"{frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno}" if frames else "no stack"
+def kind_of(error: DelaylineError) -> str:
+    """The word for a failure's class in the run's documents."""
+    if isinstance(error, UserFailure):
+        return "user"
+    if isinstance(error, LeaseLost):
+        return "lease"
+    if isinstance(error, StoreError):
+        return "store"
+    return "infrastructure" if isinstance(error, InfrastructureFailure) else "invalid"
+
+
+def classify(error: BaseException) -> DelaylineError:
+    """Whose failure it is: Delayline's own errors as they are; TensorFlow's by what they mean; others by their stack."""
+    if isinstance(error, DelaylineError):
+        return error
+    from jobs.worker.tensorflow_failures import classify_exception
+
+    return classify_exception(error)

@@ -7,61 +7,26 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jobs.artifacts.logs import LOG, LogShipper, capture_output
+from jobs.artifacts.logs import LOG, LogShipper, capture_output, say
 from jobs.liveness import watched_for_stalls
 from jobs.worker.cleanup import delete_generated_sources
+from jobs.worker.config import WorkerConfig, fence_of
+from jobs.worker.failures import report_failure
 from jobs.worker.peers import identity
-from service.errors import (
-    CredentialsRefused,
-    DelaylineError,
-    InfrastructureFailure,
-    LeaseLost,
-    Stalled,
-    StoreError,
-    StoreUnreachable,
-    UserFailure,
-)
 from service.records import user_package
-from service.records.run_record import Document, RunRecord, to_bytes
+from service.records.run_record import Document, RunRecord
 from service.scratch import ScratchFolder
 from service.settings import Settings
 from service.specs.quantities import OFF
 from service.specs.train import TrainSpec
 from service.storage import open_store
 from service.user_folder import python
-
-
-@dataclass(frozen=True)
-class WorkerConfig:
-    """What the driver tells each worker; plain values, no secrets."""
-
-    run_id: str
-    spec: Document
-    attempt: int
-    nonce: str
-    """With the attempt's number its part of the keys of all that it writes."""
-    workers: int
-    cpus: float
-    lease_token: str
-    folder: str
-    """Where the user started the command, or their package in the store: their modules are found from here."""
-    environment: Mapping[str, str]
-    trained: Document | None = None
-    """What the progress document said when the training was done, of a run whose analysis was lost: it alone is made again."""
-
-    def settings(self) -> Settings:
-        """The driver's settings; credentials come from this process's own environment."""
-        os.environ.update(self.environment)
-        return Settings.load()
 
 
 def train_worker(values: dict[str, Any]) -> None:
@@ -136,16 +101,6 @@ def stall_watch(config: WorkerConfig, rank: int, log_file: Path) -> AbstractCont
     return watched_for_stalls({**order, "limit": limit})
 
 
-def fence_of(record: RunRecord, config: WorkerConfig) -> Callable[[], None]:
-    """Raises LeaseLost when this attempt no longer owns the run."""
-
-    def fence() -> None:
-        if record.lease().get("token") != config.lease_token:
-            raise LeaseLost(f"Another driver took over the run {config.run_id}; this attempt stops.")
-
-    return fence
-
-
 @contextlib.contextmanager
 def watched(order: Document) -> Iterator[None]:
     """Within it, jobs.worker.watchdog ends this process with `order["message"]` when it takes longer than `order["seconds"]`."""
@@ -171,62 +126,3 @@ def limit_threads(cpus: float) -> None:
     from jobs.training import ring
 
     ring.limit_threads(cpus)
-
-
-def say(message: str) -> None:
-    """A line of the worker's log."""
-    print(f"{time.strftime('%H:%M:%S')} {message}", flush=True)
-
-
-def report_failure(
-    record: RunRecord, attempt: int, rank: int, error: BaseException, tell: Callable[[str], None] | None = None
-) -> DelaylineError:
-    """Write why this worker ended to its log and to the store, and return the error as one of Delayline's.
-
-    `tell` writes a line of the log, where that is not what this process prints.
-    """
-    known = classify(error)
-    details = getattr(known, "user_traceback", "") or "".join(traceback.format_exception(error))
-    # Where the disk is full there is no log, but there is the store.
-    with contextlib.suppress(OSError):
-        if tell is None:
-            print(details, file=sys.stderr, flush=True)
-        else:
-            tell(details)
-        (tell or say)(f"failed: {known}")
-    document: Document = {
-        "kind": kind_of(known),
-        "exit_code": known.exit_code,
-        "message": str(known),
-        "traceback": details[-8000:],
-        "rank": rank,
-        "time": time.time(),
-        **({"stalled": True} if isinstance(known, Stalled) else {}),
-        **({"passing": True} if isinstance(known, StoreUnreachable | CredentialsRefused) else {}),
-    }
-    try:
-        record.store.write(record.paths.failure(record.label(attempt), rank), to_bytes(document))
-    except StoreError as refused:
-        with contextlib.suppress(OSError):
-            (tell or say)(f"the failure could not be written to the store: {refused}")
-    return known
-
-
-def kind_of(error: DelaylineError) -> str:
-    """The word for a failure's class in the run's documents."""
-    if isinstance(error, UserFailure):
-        return "user"
-    if isinstance(error, LeaseLost):
-        return "lease"
-    if isinstance(error, StoreError):
-        return "store"
-    return "infrastructure" if isinstance(error, InfrastructureFailure) else "invalid"
-
-
-def classify(error: BaseException) -> DelaylineError:
-    """Whose failure it is: Delayline's own errors as they are; TensorFlow's by what they mean; others by their stack."""
-    if isinstance(error, DelaylineError):
-        return error
-    from jobs.worker.failures import classify_exception
-
-    return classify_exception(error)

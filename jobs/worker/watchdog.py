@@ -33,7 +33,7 @@ def report(order: dict[str, Any], failure: InfrastructureFailure) -> None:
     from pathlib import Path
 
     from jobs.artifacts.logs import LogShipper
-    from jobs.worker.process import report_failure
+    from jobs.worker.failures import report_failure
     from service.records.run_record import RunRecord
     from service.settings import Settings
     from service.storage import open_store

@@ -3,66 +3,35 @@
 import contextlib
 import logging
 import os
-import signal
-import socket
 import threading
-from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
-from unittest import mock
 
-import psutil
-
-from jobs.worker.process import WorkerConfig, train_worker
-from service.container import UNLIMITED
+from jobs.worker.config import WorkerConfig
+from jobs.worker.process import train_worker
+from jobs.worker_groups.capacity import DRIVER_CPUS, available_cpus, local_gpus, nodes_of_cluster, room_for
+from jobs.worker_groups.ray_cluster import (
+    OBJECT_STORE_BYTES,
+    PREPARED_MODULES,
+    RAY_ENVIRONMENT,
+    join_cluster,
+    kill_local_ray,
+    local_ray_lives,
+    own_sigterm,
+)
 from service.datasets import find_dataset, is_streamed
 from service.errors import DelaylineError, InfrastructureFailure
 from service.scratch import ScratchFolder
 from service.settings import Settings
-from service.specs.train import Resources, TrainSpec
+from service.specs.train import TrainSpec
 from service.storage import open_store
 
-OBJECT_STORE_BYTES = 80 * 1024**2
-"""Nothing of a run travels through Ray's object store; this is about the least that Ray accepts (measured: 75 MB)."""
-PREPARED_MODULES = ("jobs.worker.lean_keras", "jobs.training.trainer")
-"""Imported by a local cluster's worker processes while Ray itself still starts."""
 READERS_A_WORKER = 2
 """Processes that run the read tasks of a streaming worker: one while it trains, one while it evaluates."""
 RAY_DATA_ACTORS = 2
 """Ray Data's own, for statistics and for scaling."""
 
-DRIVER_CPUS = 0.01
-"""Of the process that waits for a distributed trial's workers: Ray takes no less, and 1 by itself (its issue 54305)."""
 LOCAL_WAIT = 300.0
 """For Ray to start on this machine, where no room will come (assumed: ten times what a busy machine takes)."""
-NODE_SECONDS = 2.0
-"""For a node to accept a connection (assumed: within one data centre it takes milliseconds)."""
-
-# Ray and Ray Train read most of these when they are imported.
-RAY_ENVIRONMENT = {
-    # Ray's processes stand in the user's folder, where any file may have the name of one of Python's modules.
-    "PYTHONSAFEPATH": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # Under `uv run` Ray would make an environment of its own for each worker, which takes a minute.
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
-    # Ray would give workers the priority of a background job (15).
-    "RAY_worker_niceness": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
-    "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "20",
-    # Arrow's own allocator would keep what decoding a dataset took.
-    "ARROW_DEFAULT_MEMORY_POOL": "system",
-    "TF_CPP_MIN_LOG_LEVEL": "2",
-    "TF_ENABLE_ONEDNN_OPTS": "1",
-}
 
 
 class WorkerGroup:
@@ -127,7 +96,7 @@ class WorkerGroup:
     def size(self) -> int:
         """How many workers the cluster holds now, of those that the spec allows; raise InfrastructureFailure for none."""
         each = self._spec.worker
-        nodes = [{"CPU": float(available_cpus()), "GPU": _local_gpus()}] if self.local else nodes_of_cluster()
+        nodes = [{"CPU": float(available_cpus()), "GPU": local_gpus()}] if self.local else nodes_of_cluster()
         room = sum(room_for(node, each) for node in nodes)
         for count in self._spec.worker_counts:
             if count <= room:
@@ -161,105 +130,6 @@ class WorkerGroup:
 
         if ray.is_initialized():
             ray.shutdown()
-
-
-def join_cluster(settings: Settings) -> None:
-    """Join the cluster that the settings name, unless this process belongs to one."""
-    import ray
-
-    if not ray.is_initialized():
-        ray.init(address=settings.ray_address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
-
-
-def _local_gpus() -> float:
-    import ray
-
-    return float(ray.cluster_resources().get("GPU", 0.0))
-
-
-def nodes_of_cluster() -> list[dict[str, float]]:
-    """What each node of the cluster has that answers: Ray itself takes up to 20 s to notice that one is gone."""
-    import ray
-
-    return [node["Resources"] for node in ray.nodes() if node["Alive"] and _answers(node)]
-
-
-def _answers(node: dict[str, Any]) -> bool:
-    try:
-        with socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), NODE_SECONDS):
-            return True
-    except OSError:
-        return False
-
-
-def room_for(node: dict[str, float], worker: Resources) -> int:
-    """How many workers fit on a node, of which Ray tells the resources."""
-    room = int((node.get("CPU", 0.0) + 1e-6) / worker.cpus)
-    if worker.gpus:
-        room = min(room, int(node.get("GPU", 0.0) // worker.gpus))
-    return min(room, int(node.get("memory", UNLIMITED) // worker.memory)) if worker.memory else room
-
-
-def in_ray_job() -> bool:
-    """Whether this process was started by Ray as a job's entry point."""
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-
-
-@contextlib.contextmanager
-def own_sigterm() -> Iterator[None]:
-    """Within it, which is around all that starts or joins Ray, this process's handler of SIGTERM stays, where Ray's own exits at once."""
-    import ray._private.utils
-
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        with mock.patch.object(ray._private.utils, "set_sigterm_handler", lambda handler: None), _no_folder_first():
-            yield
-    finally:
-        # In C, too, Ray puts one before it, which prints a stack.
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
-
-
-@contextlib.contextmanager
-def _no_folder_first() -> Iterator[None]:
-    """Within it Ray does not have workers look for modules in the driver's current folder before all others."""
-    from ray.job_config import JobConfig
-
-    serialize = JobConfig._serialize
-
-    def without_paths(config: JobConfig) -> Any:
-        config._py_driver_sys_path = []
-        return serialize(config)
-
-    with mock.patch.object(JobConfig, "_serialize", without_paths):
-        yield
-
-
-def local_ray_lives() -> bool:
-    """Whether Ray's own processes below this one still run."""
-    return {"raylet", "gcs_server"} <= {name for _, name in _children()}
-
-
-def kill_local_ray() -> None:
-    """End what is left of a local cluster that died."""
-    for process, _ in _children():
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-
-
-def _children() -> list[tuple[psutil.Process, str]]:
-    """The living processes below this one, with their names; one that ends meanwhile, such as another's helper, is none."""
-    alive = []
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if process.status() != psutil.STATUS_ZOMBIE:
-                alive.append((process, process.name()))
-    return alive
-
-
-def available_cpus() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Attempt:

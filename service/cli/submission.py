@@ -13,7 +13,7 @@ from service.cli.console import print_json, print_yaml, say
 from service.cli.follow import Companion, Interrupts, StoppedAtOnce, make_display, result_line
 from service.cluster import open_cluster
 from service.cluster.base import Cluster, Handle, Job
-from service.cluster.local_ray import supervisor_job
+from service.cluster.driver_jobs import supervisor_job
 from service.errors import DelaylineError, InvalidInput
 from service.recipes import sweeps as sweep_recipes
 from service.records.run_record import RunRecord
@@ -22,7 +22,8 @@ from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
 from service.storage import open_store
 from service.storage.base import Store
-from service.submission.submit import Plan, Submission, submit
+from service.submission.plan import Plan
+from service.submission.submit import Submission, submit
 from service.submission.supervisor import Supervisor, within
 
 Changes = Annotated[

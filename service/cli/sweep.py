@@ -9,8 +9,8 @@ from service.cli.submission import Changes, ClusterUrl, Detach, DryRun, Name, Re
 from service.cluster.base import Cluster
 from service.settings import Settings
 from service.storage.base import Store
+from service.submission.plan import Plan
 from service.submission.plan_sweep import plan_sweep
-from service.submission.submit import Plan
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 

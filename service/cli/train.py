@@ -9,7 +9,7 @@ from service.cli.submission import Changes, ClusterUrl, Detach, DryRun, Name, Re
 from service.cluster.base import Cluster
 from service.settings import Settings
 from service.storage.base import Store
-from service.submission.submit import Plan, plan
+from service.submission.plan import Plan, plan
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 

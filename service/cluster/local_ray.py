@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -14,10 +13,7 @@ from service.cluster.base import Cluster, Handle, Job
 from service.errors import InfrastructureFailure
 from service.machine import this_machine
 from service.ray_folder import default_ray_folder, short_ray_folder
-from service.records.user_package import is_package
-from service.settings import Settings, process_environment
 from service.specs.train import Resources
-from service.user_folder import python
 
 OUTPUT_BYTES = 64 * 1024
 """Of a driver's output that much of the end is shown (assumed: a few screens)."""
@@ -123,27 +119,3 @@ def _members_of_session(leader: int) -> list[psutil.Process]:
             if os.getsid(process.pid) == leader:
                 members.append(process)
     return members
-
-
-DRIVERS = {"train": "jobs.train", "sweep": "jobs.sweep"}
-"""What drives each kind of run."""
-
-
-def driver_job(
-    settings: Settings, kind: str, run_id: str, store_url: str, folder: Path, resume: bool, spec_changes: str | None
-) -> Job:
-    """The job that drives a run that is in the store; `spec_changes` is a whole spec as JSON that replaces the stored one."""
-    argv = [*python(DRIVERS[kind]), "--run", run_id, "--store", store_url, "--folder", str(folder)]
-    argv += ["--resume"] if resume else []
-    argv += ["--spec-changes", spec_changes] if spec_changes else []
-    # A package in the store is no folder to stand in.
-    start = Path.cwd() if is_package(str(folder)) else folder
-    return Job(run_id, tuple(argv), start, process_environment(**settings.for_processes()))
-
-
-def supervisor_job(driver: Job, retries: int) -> Job:
-    """The job that supervises a driver when nobody stays to do it; it takes the driver's own options."""
-    options = driver.argv[driver.argv.index("--run") :]
-    kind = next(kind for kind, module in DRIVERS.items() if module in driver.argv)
-    argv = (*python("service.submission.detached"), "--kind", kind, "--retries", str(retries), *options)
-    return replace(driver, argv=argv)

@@ -8,9 +8,8 @@ from typing import Any
 
 import psutil
 
-from service.container import UNLIMITED
 from service.errors import InvalidInput
-from service.machine import megabytes
+from service.machine import UNLIMITED, megabytes
 from service.specs.train import Resources
 
 

@@ -4,9 +4,10 @@ import contextlib
 import subprocess
 import time
 
-from service.errors import LeaseLost, NotFound
+from service.errors import InvalidInput, LeaseLost, NotFound
 from service.records.lease import Lease, lease_is_live, lease_of
 from service.records.run_record import ENDED, Document, RunRecord
+from service.storage.base import Store
 from service.user_folder import python
 
 QUEUED_SECONDS = 60.0
@@ -88,3 +89,19 @@ def _start_report(record: RunRecord) -> None:
     nowhere = subprocess.DEVNULL
     with contextlib.suppress(OSError):
         subprocess.Popen(argv, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
+
+
+def cancel(store: Store, run_id: str) -> str:
+    """Ask a run to save and stop; return `cancelled` when nobody drove it and it ended at once, else `requested`.
+
+    Raise InvalidInput when it has ended.
+    """
+    record = RunRecord(store, run_id)
+    record.submission()
+    state = record.state()
+    if state["state"] in ENDED:
+        raise InvalidInput(f"The run {run_id!r} has ended already ({state['state']}): there is nothing to cancel.")
+    record.request_cancel()
+    if not lease_is_live(lease_of(record)) and end_without_driver(record, "cancelled", None, 130):
+        return "cancelled"
+    return "requested"

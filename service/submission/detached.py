@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from service.cluster import open_cluster
-from service.cluster.local_ray import DRIVERS, driver_job
+from service.cluster.driver_jobs import DRIVERS, driver_job
 from service.errors import DelaylineError, InfrastructureFailure, StoreError
 from service.records.run_record import ENDED, RunRecord
 from service.settings import Settings

@@ -16,7 +16,7 @@ from service.settings import Settings
 from service.specs.sweep import SweepSpec
 from service.storage.base import Store
 from service.storage.paths import RunPaths
-from service.submission.submit import Plan, resources
+from service.submission.plan import Plan, resources
 from service.sweeps.grouping import company_key, gathers
 from service.sweeps.points import UNBOUNDED, Points
 

@@ -7,8 +7,9 @@ import pytest
 import s3_servers
 
 from jobs.artifacts import progress
+from jobs.artifacts.events import EventLog
 from jobs.artifacts.model_file import upload_owned
-from jobs.artifacts.progress import EventLog, ProgressReporter
+from jobs.artifacts.progress import ProgressReporter
 from service.errors import LeaseLost
 from service.records.run_record import RunRecord
 from service.settings import Settings

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from jobs.artifacts import progress
-from jobs.artifacts.progress import EventLog, ProgressReporter
+from jobs.artifacts.events import EventLog
+from jobs.artifacts.progress import ProgressReporter
 from service.errors import StoreError
 from service.records.run_record import RunRecord
 from service.storage.local import LocalStore

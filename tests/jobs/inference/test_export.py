@@ -14,7 +14,8 @@ import tensorflow as tf
 
 from jobs.artifacts.checkpoints import CheckpointStore, Snapshot
 from jobs.datasets.bits import bit_columns
-from jobs.export import export, main
+from jobs.export import main
+from jobs.inference.exporting import export
 from jobs.inference.formats import TFLite
 from jobs.models.registry import build_model
 from jobs.predict import main as predict_main

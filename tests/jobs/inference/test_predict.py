@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 from jobs.inference.finished_run import finished_run
+from jobs.inference.predicting import predict
 from jobs.models.registry import build_model
-from jobs.predict import main, predict
+from jobs.predict import main
 from service.datasets.catalogue import embedded_arrays
 from service.errors import BadData, Damaged, InvalidInput, UserFailure
 from service.records.run_record import RunRecord

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from jobs.sweeps import trial as module
-from jobs.sweeps.trial import Trial, TrialOrder, TrialProcess
+from jobs.sweeps.trial import Trial
+from jobs.sweeps.trial_order import TrialOrder
+from jobs.sweeps.trial_process import TrialProcess
 from service.records.run_record import RunRecord
 from service.specs.train import TrainSpec
 from service.storage.base import Store

@@ -15,7 +15,7 @@ from PIL import Image
 from jobs.artifacts.checkpoints import CheckpointStore, Snapshot
 from jobs.inference.export_check import Examiner
 from jobs.inference.finished_run import finished_run
-from jobs.predict import predict
+from jobs.inference.predicting import predict
 from jobs.reports.facts import gather
 from jobs.reports.page import render
 from jobs.sweeps.group_trial import CompanyTrial
@@ -23,7 +23,7 @@ from jobs.sweeps.trial_run import TrialRun
 from jobs.training import ring
 from jobs.training.early_stopping import score_of
 from jobs.worker import process as worker
-from jobs.worker_groups.base import InProcess
+from jobs.worker_groups.in_process import InProcess
 from service import runs
 from service.datasets import import_dataset
 from service.datasets.catalogue import embedded_arrays

@@ -16,8 +16,9 @@ from jobs.training.callback_state import CallbackStates
 from jobs.training.callbacks import make_callbacks, observes_batches
 from jobs.training.evaluation import Evaluator
 from jobs.training.intervals import Milestones
-from jobs.training.outer_loop import LoopState, judged, latest_metrics
+from jobs.training.outer_loop import judged, latest_metrics
 from jobs.training.replica import Replica
+from jobs.training.state import LoopState
 from jobs.training.steps_per_execution import Pace
 from jobs.training.training_loop import TrainingLoop
 from jobs.training.variables import assign_variables, copy_model, copy_variables

@@ -12,7 +12,7 @@ from jobs.sweeps.group_trial import CompanyTrial
 from jobs.sweeps.trial_run import TrialRun
 from jobs.training import ring
 from jobs.worker import process as worker
-from jobs.worker_groups.base import InProcess
+from jobs.worker_groups.in_process import InProcess
 from service.records.run_record import RunRecord
 from service.settings import Settings
 from service.specs.train import CheckpointPolicy, TrainSpec

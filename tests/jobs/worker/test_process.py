@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from jobs.worker.process import WorkerConfig, classify, identity, kind_of, report_failure
+from jobs.worker.config import WorkerConfig
+from jobs.worker.failures import classify, kind_of, report_failure
+from jobs.worker.process import identity
 from service import errors
 from service.errors import DelaylineError, InfrastructureFailure, StoreError, UserFailure
 from service.records.run_record import RunRecord, from_bytes

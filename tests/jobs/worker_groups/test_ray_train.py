@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from jobs.worker_groups.ray_train import kill_local_ray, local_ray_lives, own_sigterm
+from jobs.worker_groups.ray_cluster import kill_local_ray, local_ray_lives, own_sigterm
 
 
 @pytest.mark.parametrize("module", ["jobs.train", "jobs.sweep"])

@@ -10,7 +10,8 @@ import pytest
 
 from service.cluster import open_cluster
 from service.cluster.base import Job
-from service.cluster.local_ray import LocalRay, driver_job, supervisor_job
+from service.cluster.driver_jobs import driver_job, supervisor_job
+from service.cluster.local_ray import LocalRay
 from service.errors import InfrastructureFailure, InvalidInput
 from service.settings import Settings, process_environment
 from service.specs.train import Resources

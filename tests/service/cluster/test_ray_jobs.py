@@ -10,8 +10,8 @@ import pytest
 
 from service.cluster import ray_jobs
 from service.cluster.base import Job
+from service.cluster.driver_jobs import driver_job, supervisor_job
 from service.cluster.jobs_api import JobsApi
-from service.cluster.local_ray import driver_job, supervisor_job
 from service.cluster.ray_jobs import RayJobs, entrypoint, job_document, number_of, outcome_of, submission_id
 from service.errors import ClusterUnreachable, Damaged, InfrastructureFailure, InvalidInput
 from service.records import user_package

@@ -17,7 +17,8 @@ from service.records.run_record import RunRecord
 from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage.base import Store
-from service.submission.submit import plan, submit
+from service.submission.plan import plan
+from service.submission.submit import submit
 
 
 def spec_of(*overrides: str) -> TrainSpec:

@@ -11,8 +11,9 @@ from service.records.run_record import RunRecord
 from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage.base import Store
+from service.submission.plan import Plan
 from service.submission.plan_sweep import plan_sweep
-from service.submission.submit import Plan, Submission, submit
+from service.submission.submit import Submission, submit
 from service.sweeps.points import Points
 
 SWEEP = """

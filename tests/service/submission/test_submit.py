@@ -11,12 +11,14 @@ from service import recipes
 from service.checks.train import check_dataset, check_names, registered
 from service.cluster.local_ray import LocalRay
 from service.errors import InvalidInput, UnknownName
+from service.records.differences import differing
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
 from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage.base import Store
-from service.submission.submit import Plan, Submission, differing, plan, submit
+from service.submission.plan import Plan, plan
+from service.submission.submit import Submission, submit
 
 
 def spec_of(*overrides: str) -> TrainSpec:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from jobs.worker.failures import classify_exception, first_line
+from jobs.worker.tensorflow_failures import classify_exception, first_line
 from service.errors import InfrastructureFailure, UserFailure
 
 

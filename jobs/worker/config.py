@@ -1,0 +1,45 @@
+"""What the driver tells a worker: the run, its attempt, its settings; and what keeps an attempt that is over from writing."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from service.errors import (
+    LeaseLost,
+)
+from service.records.run_record import Document, RunRecord
+from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """What the driver tells each worker; plain values, no secrets."""
+
+    run_id: str
+    spec: Document
+    attempt: int
+    nonce: str
+    """With the attempt's number its part of the keys of all that it writes."""
+    workers: int
+    cpus: float
+    lease_token: str
+    folder: str
+    """Where the user started the command, or their package in the store: their modules are found from here."""
+    environment: Mapping[str, str]
+    trained: Document | None = None
+    """What the progress document said when the training was done, of a run whose analysis was lost: it alone is made again."""
+
+    def settings(self) -> Settings:
+        """The driver's settings; credentials come from this process's own environment."""
+        os.environ.update(self.environment)
+        return Settings.load()
+
+
+def fence_of(record: RunRecord, config: WorkerConfig) -> Callable[[], None]:
+    """Raises LeaseLost when this attempt no longer owns the run."""
+
+    def fence() -> None:
+        if record.lease().get("token") != config.lease_token:
+            raise LeaseLost(f"Another driver took over the run {config.run_id}; this attempt stops.")
+
+    return fence

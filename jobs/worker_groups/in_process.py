@@ -1,0 +1,62 @@
+"""One worker in a thread of this process, which has imported TensorFlow."""
+
+import threading
+from collections.abc import Callable
+
+from jobs.worker.config import WorkerConfig
+from jobs.worker.process import run_worker
+from jobs.worker_groups.base import Attempt
+from service.records.run_record import Document
+
+
+class InProcess:
+    """One worker in a thread of this process, which has imported TensorFlow: how a trial runs in a warm process."""
+
+    wait_limit = 0.0
+
+    def __init__(self, goes_on: Callable[[Document], bool] | None = None) -> None:
+        self._goes_on = goes_on
+
+    def connect(self) -> None:
+        """There is nothing to start."""
+
+    def size(self) -> int:
+        """Always one."""
+        return 1
+
+    def start(self, config: WorkerConfig) -> Attempt:
+        """Train in a thread."""
+        return InProcessAttempt(config, self._goes_on)
+
+    def is_alive(self) -> bool:
+        """As long as anybody can ask."""
+        return True
+
+    def kill(self) -> None:
+        """There is nobody else to end."""
+
+    def disconnect(self) -> None:
+        """There is nothing to leave."""
+
+
+class InProcessAttempt:
+    """The one worker's attempt."""
+
+    def __init__(self, config: WorkerConfig, goes_on: Callable[[Document], bool] | None) -> None:
+        self._goes_on = goes_on
+        self.error: BaseException | None = None
+        self._config = config
+        self._done = threading.Event()
+        threading.Thread(target=self._run, name="worker", daemon=True).start()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it ended, after waiting at most so long."""
+        return self._done.wait(seconds)
+
+    def _run(self) -> None:
+        try:
+            run_worker(self._config, 0, self._goes_on)
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._done.set()

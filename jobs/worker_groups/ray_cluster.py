@@ -1,0 +1,112 @@
+"""Ray itself as a run needs it: its environment, starting, joining, and ending what is left of it."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import psutil
+
+from service.settings import Settings
+
+OBJECT_STORE_BYTES = 80 * 1024**2
+"""Nothing of a run travels through Ray's object store; this is about the least that Ray accepts (measured: 75 MB)."""
+
+
+PREPARED_MODULES = ("jobs.worker.lean_keras", "jobs.training.trainer")
+"""Imported by a local cluster's worker processes while Ray itself still starts."""
+
+
+# Ray and Ray Train read most of these when they are imported.
+RAY_ENVIRONMENT = {
+    # Ray's processes stand in the user's folder, where any file may have the name of one of Python's modules.
+    "PYTHONSAFEPATH": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Under `uv run` Ray would make an environment of its own for each worker, which takes a minute.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    # Ray would give workers the priority of a background job (15).
+    "RAY_worker_niceness": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "20",
+    # Arrow's own allocator would keep what decoding a dataset took.
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "TF_ENABLE_ONEDNN_OPTS": "1",
+}
+
+
+def join_cluster(settings: Settings) -> None:
+    """Join the cluster that the settings name, unless this process belongs to one."""
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(address=settings.ray_address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+
+
+def in_ray_job() -> bool:
+    """Whether this process was started by Ray as a job's entry point."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+@contextlib.contextmanager
+def own_sigterm() -> Iterator[None]:
+    """Within it, which is around all that starts or joins Ray, this process's handler of SIGTERM stays, where Ray's own exits at once."""
+    import ray._private.utils
+
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with mock.patch.object(ray._private.utils, "set_sigterm_handler", lambda handler: None), _no_folder_first():
+            yield
+    finally:
+        # In C, too, Ray puts one before it, which prints a stack.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
+@contextlib.contextmanager
+def _no_folder_first() -> Iterator[None]:
+    """Within it Ray does not have workers look for modules in the driver's current folder before all others."""
+    from ray.job_config import JobConfig
+
+    serialize = JobConfig._serialize
+
+    def without_paths(config: JobConfig) -> Any:
+        config._py_driver_sys_path = []
+        return serialize(config)
+
+    with mock.patch.object(JobConfig, "_serialize", without_paths):
+        yield
+
+
+def local_ray_lives() -> bool:
+    """Whether Ray's own processes below this one still run."""
+    return {"raylet", "gcs_server"} <= {name for _, name in _children()}
+
+
+def kill_local_ray() -> None:
+    """End what is left of a local cluster that died."""
+    for process, _ in _children():
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
+def _children() -> list[tuple[psutil.Process, str]]:
+    """The living processes below this one, with their names; one that ends meanwhile, such as another's helper, is none."""
+    alive = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                alive.append((process, process.name()))
+    return alive

@@ -1,0 +1,111 @@
+"""Plan a run: what would be submitted, checked in full; nothing is written or started."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from service.checks.train import check_dataset, check_names, check_stopping, user_modules
+from service.cluster.base import Cluster, Job
+from service.cluster.driver_jobs import driver_job
+from service.names import check_run_id, new_run_id
+from service.records.first_weights import origin_of_weights
+from service.records.run_record import Document
+from service.settings import Settings
+from service.specs.sweep import SweepSpec
+from service.specs.train import TrainSpec
+from service.storage.base import Store
+from service.storage.paths import RunPaths
+
+NOUNS = {"train": "run", "sweep": "sweep"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will happen; made without a write to the store."""
+
+    run_id: str
+    spec: TrainSpec | SweepSpec
+    settings: Settings
+    store_url: str
+    cluster: str
+    folder: Path
+    resume: bool
+    origin: Document
+    """How the run was asked for: `recipe`, `command`, `folder`, `dataset_version`, `init_from`."""
+    modules: tuple[str, ...]
+    """Of the user's own."""
+    data: tuple[str, ...]
+    """The patterns of the files that travel with them to a cluster."""
+    retries: int
+    details: Document
+    """What is shown of the plan beside the spec: dataset, resources, a sweep's trials."""
+
+    @property
+    def kind(self) -> str:
+        """`train` or `sweep`."""
+        return "sweep" if isinstance(self.spec, SweepSpec) else "train"
+
+    @property
+    def noun(self) -> str:
+        """`run` or `sweep`, for people."""
+        return NOUNS[self.kind]
+
+    def job(self, resume: bool, changed: bool = False) -> Job:
+        """The driver's job; `changed`: this plan's spec differs from the stored one."""
+        changes = json.dumps(self.spec.document()) if changed else None
+        job = driver_job(self.settings, self.kind, self.run_id, self.store_url, self.folder, resume, changes)
+        return replace(job, modules=self.modules, data=self.data)
+
+    def document(self) -> Document:
+        """The plan for people and for `--json`."""
+        return {
+            "id": self.run_id,
+            "kind": self.kind,
+            "spec": self.spec.model_dump(mode="json") | {"workers": self.spec.document()["workers"]},
+            **self.details,
+            "cluster": self.cluster,
+            "store": self.store_url,
+            "folder": str(self.folder),
+            "command": list(self.job(self.resume).argv),
+        }
+
+
+def resources(spec: TrainSpec) -> Document:
+    """What a run takes of its cluster."""
+    worker, counts = spec.worker, spec.worker_counts
+    return {
+        "workers": sorted(counts),
+        "cpus_per_worker": worker.cpus,
+        "gpus_per_worker": worker.gpus,
+        "cpus": max(counts) * worker.cpus,
+        "gpus": max(counts) * worker.gpus,
+        **({"memory": max(counts) * worker.memory} if worker.memory else {}),
+    }
+
+
+def plan(
+    spec: TrainSpec,
+    settings: Settings,
+    store: Store,
+    cluster: Cluster,
+    *,
+    stem: str,
+    folder: Path,
+    run_id: str | None = None,
+    resume: bool = False,
+    command: tuple[str, ...] = (),
+) -> Plan:
+    """Check all that can be checked before anything starts; raise InvalidInput or UnknownName."""
+    identity = check_run_id(run_id) if run_id is not None else new_run_id(stem)
+    check_names(spec, folder)
+    if not store.exists(RunPaths(identity).spec):
+        check_stopping(spec)
+    dataset = check_dataset(spec, store)
+    cluster.check_store(store.url)
+    cluster.check_resources(spec.worker_counts[-1], spec.worker)
+    origin = {"recipe": stem, "command": list(command), "folder": str(folder), "dataset_version": dataset["version"]}
+    origin |= origin_of_weights(store, spec, identity)
+    first = {"init_from": origin["init_from"]} if "init_from" in origin else {}
+    details = {"dataset": dataset, **first, "resources": resources(spec)}
+    where = (settings, store.url, cluster.description, folder)
+    return Plan(identity, spec, *where, resume, origin, user_modules(spec), spec.package_data, spec.retries, details)
