@@ -80,7 +80,7 @@ def _registered(name: str) -> Callable[..., keras.Model]:
         raise UnknownName(
             f"There is no model {name[:80]!r}: use {' or '.join(registered_models())}, or your own as my_package.nets:build."
         )
-    build: Callable[..., keras.Model] = importlib.import_module(f"jobs.models.registry.{name.replace('-', '_')}").build
+    build: Callable[..., keras.Model] = importlib.import_module(f"jobs.models.{name.replace('-', '_')}").build
     return build
 
 

@@ -47,6 +47,6 @@ def task_for(spec: TrainSpec) -> Task:
     )
     if spec.task.replace("_", "-") not in names:
         raise UnknownName(f"There is no task {spec.task[:80]!r}: use {' or '.join(names)}.")
-    module = importlib.import_module(f"jobs.tasks.registry.{spec.task.replace('-', '_')}")
+    module = importlib.import_module(f"jobs.tasks.{spec.task.replace('-', '_')}")
     task: Task = module.make(spec)
     return task

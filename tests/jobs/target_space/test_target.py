@@ -199,7 +199,7 @@ def test_refuses_in_one_sentence(build: Build, words: str) -> None:
 
 def test_the_models_that_the_plan_lets_through_are_those_that_can_be_solved() -> None:
     def solvable(name: str) -> bool:
-        module = importlib.import_module(f"jobs.models.registry.{name.replace('-', '_')}")
+        module = importlib.import_module(f"jobs.models.{name.replace('-', '_')}")
         try:
             make_space(lambda: module.build((28, 28, 1), 10))
         except InvalidInput:

@@ -20,7 +20,7 @@ NEEDED: dict[str, Any] = {"boundaries": [3], "values": [0.1, 0.01], "filename": 
 
 
 def test_the_table_is_what_keras_takes() -> None:
-    sys.path.insert(0, str(Path(__file__).parents[2].parent / "tools"))
+    sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
     try:
         from refresh_arguments import TABLE, table
     finally:

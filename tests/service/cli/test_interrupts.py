@@ -26,7 +26,7 @@ from service.cli.main import entry
 from service.cluster.base import Job
 
 argv = sys.argv[1].split("|")
-submit.driver_job = lambda *arguments: Job("fake", tuple(argv), Path.cwd(), dict(os.environ))
+plan.driver_job = lambda *arguments: Job("fake", tuple(argv), Path.cwd(), dict(os.environ))
 sys.argv = ["delayline", *sys.argv[2:]]
 entry()
 """

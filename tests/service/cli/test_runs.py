@@ -192,7 +192,7 @@ def test_watch_prints_one_document_also_of_a_failed_run(delayline: Delayline, su
 
 
 def test_watching_a_lost_run_ends(delayline: Delayline, submitted: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.runs.describe.LEASE_SECONDS", 0.1)
+    monkeypatch.setattr("service.runs.updates.LEASE_SECONDS", 0.1)
     monkeypatch.setattr("service.runs.updates.EVENT_SECONDS", 0.0)
     finish(submitted, "running", finished=None)
     done = delayline("runs", "watch", "fake", "--json")

@@ -29,7 +29,7 @@ def drive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, local_store: Store, f
     monkeypatch.setattr(supervisor, "PAUSE_SECONDS", 0.05)
 
     def choose(*modes: str) -> None:
-        monkeypatch.setattr(submit, "driver_job", lambda *arguments: fake_driver(local_store.url, "fake", *modes))
+        monkeypatch.setattr("service.submission.plan.driver_job", lambda *arguments: fake_driver(local_store.url, "fake", *modes))
 
     return choose
 
@@ -177,8 +177,8 @@ def test_an_attached_run_that_is_lost_is_taken_over(
     delayline: Delayline, drive: Drive, local_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drive("succeeds")
-    monkeypatch.setattr(runs, "EVENT_SECONDS", 0.0)
-    monkeypatch.setattr(runs, "LEASE_SECONDS", 0.2)
+    monkeypatch.setattr("service.runs.updates.EVENT_SECONDS", 0.0)
+    monkeypatch.setattr("service.runs.updates.LEASE_SECONDS", 0.2)
     record = RunRecord(local_store, "fake")
     record.claim(SPEC, {})
     lease = Lease(record)

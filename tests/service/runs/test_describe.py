@@ -161,7 +161,7 @@ def test_an_empty_store_lists_nothing(local_store: Store) -> None:
 
 
 def test_watches_until_the_end_and_shows_each_event_once(submitted: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "EVENT_SECONDS", 0.0)
+    monkeypatch.setattr("service.runs.updates.EVENT_SECONDS", 0.0)
     assert Lease(submitted).acquire()
 
     def live() -> None:
@@ -191,8 +191,8 @@ def test_an_earlier_end_does_not_count(submitted: RunRecord) -> None:
 
 
 def test_a_run_that_stays_alone_is_lost(submitted: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "EVENT_SECONDS", 0.0)
-    monkeypatch.setattr(runs, "LEASE_SECONDS", 0.1)
+    monkeypatch.setattr("service.runs.updates.EVENT_SECONDS", 0.0)
+    monkeypatch.setattr("service.runs.updates.LEASE_SECONDS", 0.1)
     write_attempt(submitted)
     states = []
     for update in runs.watch(submitted.store, "fake", interval=0.01):
