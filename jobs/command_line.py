@@ -14,7 +14,7 @@ from service.errors import DelaylineError
 
 
 @contextlib.contextmanager
-def answering() -> Iterator[Callable[[Any], None]]:
+def json_on_stdout() -> Iterator[Callable[[Any], None]]:
     """Give a function that prints a JSON document on standard output; all else that is printed there goes to standard error."""
     sys.stdout.flush()
     kept = os.dup(1)
@@ -33,7 +33,7 @@ def answering() -> Iterator[Callable[[Any], None]]:
 
 
 @contextlib.contextmanager
-def hushed() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Keep what C++ code says on standard output and error to itself: pages for a failure that is told in one sentence."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from jobs.command_line import add_common_options, add_trust_folder, answering, exit_code_of
+from jobs.command_line import add_common_options, add_trust_folder, exit_code_of, json_on_stdout
 from jobs.inference.exporting import DEFAULT_FORMATS, export
 from service.records.run_record import Document, RunRecord
 from service.settings import Settings
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
     def work() -> None:
-        with answering() as answer:
+        with json_on_stdout() as answer:
             settings = Settings.load(store=arguments.store)
             record = RunRecord(open_store(settings), arguments.run)
             chosen, checked = arguments.format or DEFAULT_FORMATS, None if arguments.no_check else settings

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from jobs.command_line import add_common_options, add_trust_folder, answering, exit_code_of
+from jobs.command_line import add_common_options, add_trust_folder, exit_code_of, json_on_stdout
 from jobs.inference.finished_run import finished_run
 from jobs.inference.predicting import predict
 from service.records.run_record import RunRecord
@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
     def work() -> None:
-        with answering() as answer:
+        with json_on_stdout() as answer:
             record = RunRecord(open_store(Settings.load(store=arguments.store)), arguments.run)
             answer(predict(finished_run(record, "to predict with", arguments.trust_folder), arguments.files, arguments.top))
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from service.datasets import Feature, Manifest, Shard
 from service.datasets.shards import encode
-from service.records.run_record import to_bytes
 from service.storage.base import Store
+from service.storage.json_documents import to_bytes
 from service.storage.paths import DatasetPaths
 
 FEATURES = (Feature("image", "uint8", (3, 2, 1), 255.0), Feature("length", "float32", ()), Feature("track", "float32", (2, 2)))

@@ -6,9 +6,10 @@ from typing import Any
 
 from service.datasets.catalogue import BITS_VERSION
 from service.names import trial_id
-from service.records.run_record import RunRecord, rows_to_bytes, to_bytes
+from service.records.run_record import RunRecord
 from service.specs.sweep import SweepSpec
 from service.storage.base import Store
+from service.storage.json_documents import rows_to_bytes, to_bytes
 from service.sweeps.points import Points
 
 START = 1_790_000_000.0

@@ -21,7 +21,7 @@ LONGEST_WAIT = 5.0
 Entered = TypeVar("Entered")
 
 
-class DriverNotes:
+class BaseDriver:
     """The part of a driver that writes; its dataclasses hold the fields."""
 
     record: RunRecord

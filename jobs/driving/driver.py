@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from jobs.artifacts.events import EventLog
-from jobs.driving.base import DriverNotes, error_document, seconds_of
+from jobs.driving.base import BaseDriver, error_document, seconds_of
 from jobs.driving.heartbeat import Heartbeat
 from jobs.driving.retries import failures_in_a_row, pause_after
 from jobs.driving.stops import SAVE_SECONDS, SIGNAL, Stops
@@ -45,7 +45,7 @@ class Outcome:
 
 
 @dataclass
-class Driver(DriverNotes):
+class Driver(BaseDriver):
     """One process that drives one run under its lease."""
 
     record: RunRecord

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.command_line import hushed
+from jobs.command_line import silenced
 from jobs.inference.finished_run import FinishedRun, finished_run
 from service.errors import InvalidInput
 from service.records.run_record import Document, RunRecord
@@ -53,7 +53,7 @@ def export(
 
 
 def _write(run: FinishedRun, formats: list[str], scratch: Path, settings: Settings | None) -> Document:
-    with hushed():
+    with silenced():
         from jobs.inference.formats import FORMS
 
     model = run.model(scratch)

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from jobs.command_line import hushed
+from jobs.command_line import silenced
 from jobs.inference.finished_run import FinishedRun
 from jobs.models.registry import model_inputs
 from service.errors import UserFailure
@@ -101,7 +101,7 @@ class TFLite(Form):
     def write(self, model: keras.Model, folder: Path) -> None:
         SavedModel().write(model, folder)
         try:
-            with hushed():
+            with silenced():
                 data = tf.lite.TFLiteConverter.from_saved_model(str(folder / SavedModel.file)).convert()
         except Exception as error:
             operations = sorted(set(re.findall(r"\btf\.[A-Z]\w+", str(error))))
@@ -110,7 +110,7 @@ class TFLite(Form):
         (folder / self.file).write_bytes(data)
 
     def open(self, run: FinishedRun, model: keras.Model, folder: Path) -> Answers:
-        with hushed():
+        with silenced():
             interpreter = tf.lite.Interpreter(model_path=str(folder / self.file))
         (name,) = interpreter.get_signature_list()
         runner = interpreter.get_signature_runner(name)
@@ -120,7 +120,7 @@ class TFLite(Form):
             given = inputs_of(model, features)
             values = [np.asarray(value) for value in (given if isinstance(given, list) else [given])]
             ordered = names if len(names) == 1 else [tensor.name for tensor in model.inputs]
-            with hushed():
+            with silenced():
                 (logits,) = runner(**dict(zip(ordered, values, strict=True))).values()
             return np.asarray(logits, np.float32)
 

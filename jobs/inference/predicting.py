@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.command_line import hushed
+from jobs.command_line import silenced
 from jobs.inference.finished_run import FinishedRun
 from service.datasets.examples import Examples, bits_as_signs, read_examples
 from service.errors import UserFailure
@@ -58,7 +58,7 @@ def _where(examples: Examples, index: int) -> Document:
 
 def _logits(run: FinishedRun, found: list[Examples]) -> NDArray[np.float64]:
     """What the model answers, [examples, classes] or [examples, steps, 1]."""
-    with hushed():
+    with silenced():
         from jobs.inference.formats import answers_of
 
     columns = {name: np.concatenate([each.columns[name] for each in found]) for name in found[0].columns}

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.artifacts.events import EventLog
-from jobs.driving.base import DriverNotes, error_document
+from jobs.driving.base import BaseDriver, error_document
 from jobs.driving.heartbeat import Heartbeat, end_process
 from jobs.driving.stops import SIGNAL, Stops
-from jobs.sweeps.trial_table import SweepBooks
+from jobs.sweeps.trial_table import TrialTable
 from jobs.sweeps.tune import Capacity, connect, disconnect, run_trials
 from jobs.worker_groups.ray_cluster import kill_local_ray, local_ray_lives
 from jobs.worker_groups.ray_train import LOCAL_WAIT
@@ -37,7 +37,7 @@ PROGRESS_SECONDS = 2.0
 
 
 @dataclass
-class SweepDriver(DriverNotes):
+class SweepDriver(BaseDriver):
     """One process that drives one sweep under its lease."""
 
     record: RunRecord
@@ -67,7 +67,7 @@ class SweepDriver(DriverNotes):
         """Run trials until all that can end have ended; return the exit code. The final state is in the store by then."""
         self._take_over()
         heartbeat = Heartbeat(self.lease, self.say)
-        self._books = SweepBooks(self.record, self.spec, lambda message: self._event("left out", message))
+        self._trial_table = TrialTable(self.record, self.spec, lambda message: self._event("left out", message))
         try:
             error = self._run_trials()
             self._over.set()
@@ -101,7 +101,7 @@ class SweepDriver(DriverNotes):
         """Run Tune to its end; the error that ended it, or None."""
         try:
             self._recall()
-            first = self._books.first()
+            first = self._trial_table.first()
             capacity = self._wait_for(lambda: connect(self.settings, self.spec, first), self._wait_limit(), self._stop_wanted)
             if capacity is None:
                 self._why = "cancelled"
@@ -136,7 +136,7 @@ class SweepDriver(DriverNotes):
         """An equal share of the trials for each process, so that none is idle while another trains many."""
         if not gathers(self.spec):
             return 1
-        return min(MOST_MEMBERS, math.ceil(self._books.left / capacity.parallel))
+        return min(MOST_MEMBERS, math.ceil(self._trial_table.left / capacity.parallel))
 
     def _tune(self, capacity: Capacity, first: TrainSpec) -> None:
         self._home = os.open(".", os.O_RDONLY)
@@ -152,15 +152,15 @@ class SweepDriver(DriverNotes):
     def _recall(self) -> None:
         """Take up what earlier drivers of this sweep began."""
         budget = self.spec.budget
-        over = self._books.recall(has_time=budget is None or self.state["used_seconds"] < budget)
-        if self._books.trials:
-            left, known = len(self._books.trials) - over, len(self._books.trials)
+        over = self._trial_table.recall(has_time=budget is None or self.state["used_seconds"] < budget)
+        if self._trial_table.trials:
+            left, known = len(self._trial_table.trials) - over, len(self._trial_table.trials)
             self._event("resumed", f"goes on with {left} of {known} trials; {over} are over", trials=known)
 
     def _take(self) -> Document | None:
         """The order of the next trial for Tune, and of those that train together with it, or None when there is none any more."""
         with self._lock:
-            trials = self._books.take_company(self._share) if self._why is None else []
+            trials = self._trial_table.take_group(self._share) if self._why is None else []
             if not trials:
                 return None
             first, *others = (trial["id"] for trial in trials)
@@ -173,14 +173,14 @@ class SweepDriver(DriverNotes):
     def params(self, run_id: str) -> Document:
         """The values with which a trial trains now."""
         with self._lock:
-            found: Document = self._books.find(run_id)["params"]
+            found: Document = self._trial_table.find(run_id)["params"]
             return found
 
     def mutate(self, run_id: str, donor: str, step: int, params: Document) -> Document:
         """Note that a trial takes over from another one's `step` and goes on with `params`, or what is allowed of them; its order."""
         with self._lock:
-            trial = self._books.find(run_id)
-            self._books.mutate(trial, self._books.find(donor), step, params)
+            trial = self._trial_table.find(run_id)
+            self._trial_table.mutate(trial, self._trial_table.find(donor), step, params)
         values = ", ".join(f"{key} {value:.4g}" for key, value in trial["params"].items())
         self._event("took over", f"{run_id} takes over from {donor} at step {step} and goes on with {values}", trial=run_id)
         return self._order(trial)
@@ -188,15 +188,15 @@ class SweepDriver(DriverNotes):
     def note_taken(self, run_id: str, result: Document) -> None:
         """Note that a trial goes on, and which checkpoint it took over, as it reports."""
         with self._lock:
-            self._books.note_turn(self._books.find(run_id))
+            self._trial_table.note_turn(self._trial_table.find(run_id))
             if "taken" in result:
-                self._books.note_taken(self._books.find(run_id), result["mutation"], result["taken"])
+                self._trial_table.note_taken(self._trial_table.find(run_id), result["mutation"], result["taken"])
 
     def pause(self, run_id: str) -> None:
         """Let a trial save and leave its process to another one."""
         with self._lock, contextlib.suppress(StoreError):
             if self._why is None:
-                self._books.note_pause(self._books.find(run_id))
+                self._trial_table.note_pause(self._trial_table.find(run_id))
             RunRecord(self.record.store, run_id).request_cancel(SWEEP)
 
     def _order(self, trial: Document) -> Document:
@@ -208,8 +208,8 @@ class SweepDriver(DriverNotes):
             "metric": self.spec.metric,
             "by_evaluation": self.spec.scheduler.name != "none",
             "from_history": self.spec.scheduler.learns_again,
-            "over": trial["id"] in self._books.over,
-            "mutation": self._books.mutation(trial),
+            "over": trial["id"] in self._trial_table.over,
+            "mutation": self._trial_table.mutation(trial),
             "distributed": self.spec.workers != (1, 1),
             "local": self.settings.ray_address in (None, "local"),
             "environment": self.settings.for_processes(),
@@ -221,27 +221,27 @@ class SweepDriver(DriverNotes):
             others = self._companions.pop(run_id, [])
             self._live -= {run_id, *others}
             self.note_taken(run_id, result or {})
-            trial = self._books.find(run_id)
+            trial = self._trial_table.find(run_id)
             if result is not None and not result.get("over"):
                 self._stop_early(trial, result)
             elif result is not None and others:
-                self._note_company([trial, *map(self._books.find, others)])
+                self._note_group([trial, *map(self._trial_table.find, others)])
             elif result is not None:
-                self._books.note_value(trial, result.get(self.spec.metric))
+                self._trial_table.note_value(trial, result.get(self.spec.metric))
 
-    def _note_company(self, trials: list[Document]) -> None:
+    def _note_group(self, trials: list[Document]) -> None:
         """Their results, which are in the store."""
         for trial, row in zip(trials, trial_rows(self.record.store, trials), strict=True):
-            self._books.note_value(trial, value_of(row, self.spec.metric))
+            self._trial_table.note_value(trial, value_of(row, self.spec.metric))
 
     def _stop_early(self, trial: Document, result: Document) -> None:
         record, policy = RunRecord(self.record.store, trial["id"]), self.spec.scheduler
         value = result.get(self.spec.metric)
         shown = f"{self.spec.metric} {value:.4f}" if isinstance(value, float) else self.spec.metric
         why = f"{policy.name}: after {result.get('evaluation')} evaluations {shown} was not among the best"
-        self._books.note_value(trial, value)
+        self._trial_table.note_value(trial, value)
         if "stopped" not in trial and record.state()["state"] not in ("succeeded", "failed"):
-            self._books.note_stop([trial], {"by": policy.name, "evaluation": result.get("evaluation"), "message": why})
+            self._trial_table.note_stop([trial], {"by": policy.name, "evaluation": result.get("evaluation"), "message": why})
             with contextlib.suppress(StoreError):
                 record.request_cancel(SWEEP)
             self._event("stopped", f"{trial['id']} stopped early by {why}", trial=trial["id"])
@@ -283,11 +283,11 @@ class SweepDriver(DriverNotes):
     def _stop_all(self, why: str) -> None:
         """Begin no more trials and let those under way save and stop."""
         with self._lock:
-            self._books.end_pauses()
+            self._trial_table.end_pauses()
             if why == BUDGET:
-                unended = {run.run_id for run in self._under_way()} | self._books.due
-                stopped = [trial for trial in self._books.trials if trial["id"] in unended]
-                self._books.note_stop(stopped, {"by": BUDGET, "message": "the sweep's budget was used up"})
+                unended = {run.run_id for run in self._under_way()} | self._trial_table.due
+                stopped = [trial for trial in self._trial_table.trials if trial["id"] in unended]
+                self._trial_table.note_stop(stopped, {"by": BUDGET, "message": "the sweep's budget was used up"})
                 self.record.request_cancel(reason=BUDGET)
                 self._event("budget", f"the budget of {self.spec.budget:g} s is used up: trials under way are stopped")
             # Last: where the store refused any of it, the next look does it all.
@@ -300,13 +300,13 @@ class SweepDriver(DriverNotes):
                 run.request_cancel(SWEEP)
 
     def _under_way(self) -> list[RunRecord]:
-        """The runs that processes have and that are not over: those of a company end one by one."""
+        """The runs that processes have and that are not over: those of a group end one by one."""
         runs = [RunRecord(self.record.store, run_id) for run_id in sorted(self._live)]
         return [run for run in runs if run.state()["state"] not in OVER]
 
     def _write_progress(self) -> list[Document]:
         rows = self._rows()
-        total = self._books.total if self._books.total < UNBOUNDED else None
+        total = self._trial_table.total if self._trial_table.total < UNBOUNDED else None
         used = self.state["used_seconds"]
         best = best_of(rows, self.spec.metric, self.spec.mode)
         self.record.write_progress(
@@ -327,7 +327,7 @@ class SweepDriver(DriverNotes):
     def _rows(self) -> list[Document]:
         """All trials as they stand; those that are over are read once."""
         with self._lock:
-            trials, due = list(self._books.trials), self._live | self._books.due
+            trials, due = list(self._trial_table.trials), self._live | self._trial_table.due
         fresh = trial_rows(self.record.store, [trial for trial in trials if trial["id"] not in self._ended_rows])
         rows = {**self._ended_rows, **{row["id"]: row for row in fresh}}
         self._ended_rows |= {row["id"]: row for row in fresh if row["state"] in OVER and row["id"] not in due}
@@ -368,8 +368,8 @@ class SweepDriver(DriverNotes):
             self.state |= {"state": result, "reason": SIGNAL, "finished": None, "exit_code": None}
             attempt["reason"] = SIGNAL
         counts = ", ".join(f"{count} {name}" for name, count in sorted(counts_of(rows).items())) or "no trials"
-        if len(rows) < self._books.total < UNBOUNDED:
-            counts += f"; {self._books.total - len(rows)} were not begun"
+        if len(rows) < self._trial_table.total < UNBOUNDED:
+            counts += f"; {self._trial_table.total - len(rows)} were not begun"
         if result == "retrying":
             self._event("interrupted", f"the system stopped the driver: any submission of this sweep goes on with it ({counts})")
         else:

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from jobs.sweeps.rendezvous import PlaceAtTable, Table
+from jobs.sweeps.rendezvous import MemberGroup, Rendezvous
 from jobs.sweeps.trial_run import EVALUATION, LOOK_SECONDS, OVER, TrialRun
 from jobs.worker_groups.in_process import InProcess
 from service.datasets import find_dataset, is_streamed
@@ -12,8 +12,8 @@ from service.errors import DelaylineError
 from service.records.cancel_requests import SWEEP
 
 
-class CompanyTrial:
-    """Drives the runs in threads, those that stand at the same step together, one such company after another."""
+class GroupTrial:
+    """Drives the runs in threads, those that stand at the same step together, one such group after another."""
 
     def __init__(self, runs: Sequence[TrialRun]) -> None:
         self._runs = list(runs)
@@ -39,14 +39,14 @@ class CompanyTrial:
             self._thread.join(LOOK_SECONDS)
 
     def _drive(self) -> None:
-        for runs in self._companies():
+        for runs in self._groups():
             due = [] if self._stopped.is_set() else [run for run in runs if run.is_due]
             if len(due) > 1:
                 self._together(due)
             elif due:
                 self._note(due[0].drive(lambda *_: InProcess()))
 
-    def _companies(self) -> list[list[TrialRun]]:
+    def _groups(self) -> list[list[TrialRun]]:
         """The runs by the step of their newest checkpoint; each for itself where the data would be streamed."""
         spec = self._runs[0].record.spec()
         manifest = find_dataset(self._runs[0].record.store, spec.dataset, spec.dataset_params)
@@ -59,10 +59,10 @@ class CompanyTrial:
         return [by_step[step] for step in sorted(by_step)]
 
     def _together(self, runs: list[TrialRun]) -> None:
-        table = Table(len(runs))
+        rendezvous = Rendezvous(len(runs))
 
         def drive(run: TrialRun) -> None:
-            place = PlaceAtTable(table)
+            place = MemberGroup(rendezvous)
             try:
                 self._note(run.drive(lambda *_: place))
             finally:
@@ -71,7 +71,7 @@ class CompanyTrial:
         drivers = [threading.Thread(target=drive, args=(run,), name=run.record.run_id, daemon=True) for run in runs]
         for driver in drivers:
             driver.start()
-        table.train(runs[0])
+        rendezvous.train(runs[0])
         for driver in drivers:
             driver.join()
 

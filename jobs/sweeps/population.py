@@ -62,7 +62,7 @@ class Population(PopulationBasedTraining):
         super().on_trial_add(SimpleNamespace(search_alg=None), trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Judge a trial. One that pauses still holds its run, which another process may be the next to train.
+        """Evaluates a trial. One that pauses still holds its run, which another process may be the next to train.
 
         Tune lets a trial pause whenever another one waits. Where there is room for all that costs a restart for nothing, but
         before all have begun: one that runs ahead would be compared with nobody.
@@ -103,7 +103,7 @@ class Population(PopulationBasedTraining):
         return {"order": order, PARAMS: order["mutation"][PARAMS]}, operations
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its experiment, which nobody reads: the sweep keeps its own books."""
+        """Tune pickles its experiment, which nobody reads: the sweep keeps its own table of trials."""
         return {}
 
     def _within_ranges(self, config: dict[str, Any]) -> dict[str, Any]:

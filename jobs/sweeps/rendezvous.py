@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from jobs.sweeps.trial_run import TrialRun
-from jobs.vectorized.member_attempt import Seat
+from jobs.vectorized.member_attempt import MemberAttempt
 from jobs.worker.config import WorkerConfig
 from jobs.worker.process import limit_threads
 from jobs.worker_groups.base import Attempt
@@ -13,26 +13,26 @@ from jobs.worker_groups.in_process import InProcess, InProcessAttempt
 from service.settings import Settings
 
 
-class Table:
-    """Where the drivers of a company's runs meet: they train together once each of them has a seat or is not coming."""
+class Rendezvous:
+    """The drivers of a group's runs meet here (torchelastic's word): their runs train together once each has joined or declined."""
 
     def __init__(self, places: int) -> None:
-        self._seats: list[Seat] = []
+        self._attempts: list[MemberAttempt] = []
         self._awaited = places
         self._changed = threading.Condition()
         self._over = threading.Event()
         self._turn = threading.Lock()
 
-    def sit(self, config: WorkerConfig) -> Seat:
-        """A seat for a run's attempt."""
+    def join(self, config: WorkerConfig) -> MemberAttempt:
+        """Join with a run's attempt, which ends when the group has trained it."""
         with self._changed:
-            seat = Seat(config)
-            self._seats.append(seat)
+            attempt = MemberAttempt(config)
+            self._attempts.append(attempt)
             self._arrived()
-            return seat
+            return attempt
 
-    def stay_away(self) -> None:
-        """A driver has ended without taking a seat."""
+    def decline(self) -> None:
+        """A driver has ended without joining."""
         with self._changed:
             self._arrived()
 
@@ -41,19 +41,19 @@ class Table:
         with self._changed:
             self._changed.wait_for(lambda: self._awaited == 0)
         try:
-            if self._seats:
+            if self._attempts:
                 # Drivers arrive in any order.
-                _train(sorted(self._seats, key=lambda seat: seat.config.run_id), run.settings)
+                _train(sorted(self._attempts, key=lambda attempt: attempt.config.run_id), run.settings)
         except BaseException as error:
-            for seat in self._seats:
-                if not seat.wait(0):
-                    seat.end(error)
+            for attempt in self._attempts:
+                if not attempt.wait(0):
+                    attempt.end(error)
         finally:
             self._over.set()
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """Within it, after the company's end, this process is one attempt's alone."""
+        """Within it, after the group's end, this process is one attempt's alone."""
         self._over.wait()
         with self._turn:
             yield
@@ -63,44 +63,44 @@ class Table:
         self._changed.notify_all()
 
 
-def _train(seats: Sequence[Seat], settings: Settings) -> None:
-    limit_threads(seats[0].config.cpus)
+def _train(attempts: Sequence[MemberAttempt], settings: Settings) -> None:
+    limit_threads(attempts[0].config.cpus)
     import jobs.worker.lean_keras  # noqa: F401
-    from jobs.vectorized.group import train_together
+    from jobs.vectorized.group import train_group
 
-    train_together(seats, settings)
+    train_group(attempts, settings)
 
 
-class PlaceAtTable(InProcess):
-    """Where a driver's worker comes from: the first attempt is a seat at the table, those after it train apart behind the others."""
+class MemberGroup(InProcess):
+    """Where a driver's worker comes from: the first attempt joins the group, those after it train apart once the group has ended."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, rendezvous: Rendezvous) -> None:
         super().__init__()
-        self._table = table
-        self._seat: Seat | None = None
+        self._rendezvous = rendezvous
+        self._attempt: MemberAttempt | None = None
 
     def start(self, config: WorkerConfig) -> Attempt:
-        """Take the seat, or train in a thread later."""
-        if self._seat is not None:
-            return _AttemptApart(config, self._table)
-        self._seat = self._table.sit(config)
-        return self._seat
+        """Join the group, or train in a thread after it."""
+        if self._attempt is not None:
+            return _AttemptApart(config, self._rendezvous)
+        self._attempt = self._rendezvous.join(config)
+        return self._attempt
 
     def leave(self) -> None:
         """The driver has ended."""
-        if self._seat is None:
-            self._table.stay_away()
+        if self._attempt is None:
+            self._rendezvous.decline()
         else:
-            self._seat.given_up = True
+            self._attempt.given_up = True
 
 
 class _AttemptApart(InProcessAttempt):
     """The one worker's attempt, when it is its turn."""
 
-    def __init__(self, config: WorkerConfig, table: Table) -> None:
-        self._table = table
+    def __init__(self, config: WorkerConfig, rendezvous: Rendezvous) -> None:
+        self._rendezvous = rendezvous
         super().__init__(config, None)
 
     def _run(self) -> None:
-        with self._table.turn():
+        with self._rendezvous.turn():
             super()._run()

@@ -6,7 +6,7 @@ from typing import Any
 from ray import tune
 from ray.train._internal.session import _TrainingResult
 
-from jobs.sweeps.group_trial import CompanyTrial
+from jobs.sweeps.group_trial import GroupTrial
 from jobs.sweeps.trial import Trial
 from jobs.sweeps.trial_order import TrialOrder
 from jobs.worker.cleanup import release_graphs
@@ -16,7 +16,7 @@ class TrialProcess(tune.Trainable):
     """What Ray Tune calls. It is kept for trial after trial: TensorFlow is imported once."""
 
     _order: TrialOrder
-    _trial: "Trial | CompanyTrial | None" = None
+    _trial: "Trial | GroupTrial | None" = None
     _reports: Iterator[dict[str, Any]]
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -35,7 +35,7 @@ class TrialProcess(tune.Trainable):
         Not before: Tune gives a trial whose process is slow to start to one that is free sooner, and ends the slow one.
         """
         if self._trial is None:
-            self._trial = CompanyTrial(self._order.runs()) if self._order.companions else Trial(self._order)
+            self._trial = GroupTrial(self._order.runs()) if self._order.companions else Trial(self._order)
             self._reports = self._trial.reports()
         return next(self._reports)
 

@@ -39,7 +39,7 @@ class Median(MedianStoppingRule):
     """Tune's rule, to which a trial that begins in another process may tell its evaluations once more."""
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Judge a trial by an evaluation that is new."""
+        """Evaluates a trial by an evaluation that is new."""
         if self._knows(trial, result):
             return str(TrialScheduler.CONTINUE)
         decision: str = super().on_trial_result(tune_controller, trial, result)
@@ -89,11 +89,11 @@ class TrialQueue(Searcher):
         self._ended(self._runs[trial_id], None if error else result)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its experiment, which nobody reads: the sweep keeps its own books."""
+        """Tune pickles its experiment, which nobody reads: the sweep keeps its own table of trials."""
         return {}
 
     def save(self, checkpoint_path: str) -> None:
-        """The sweep keeps its own books."""
+        """The sweep keeps its own table of trials."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """The sweep keeps its own books."""
+        """The sweep keeps its own table of trials."""

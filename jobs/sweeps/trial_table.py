@@ -18,7 +18,7 @@ MOST_LEFT_OUT = 1000
 """Drawn points in a row (assumed: who draws so many in vain means another space)."""
 
 
-class SweepBooks:
+class TrialTable:
     """`trials`: all that were claimed, as they stand in the sweep's record; `waiting`: those to be handed out next."""
 
     def __init__(self, record: RunRecord, spec: SweepSpec, tell: Callable[[str], None]) -> None:
@@ -88,7 +88,7 @@ class SweepBooks:
             return None
         return self.waiting.pop(0)
 
-    def take_company(self, most: int) -> list[Document]:
+    def take_group(self, most: int) -> list[Document]:
         """The next trial and those that may train together with it, `most` in all at most; empty after the last.
 
         Points are proposed until there are enough, or for TPE, which learns from each, none.
@@ -97,15 +97,15 @@ class SweepBooks:
         key = None if first is None or most < 2 else self._company_key(first)
         if first is None or key is None:
             return [] if first is None else [first]
-        company, passed = [first], 0
-        while len(company) < most and passed <= most:
+        group, passed = [first], 0
+        while len(group) < most and passed <= most:
             if passed == len(self.waiting) and (self._spec.search == "tpe" or not self._propose()):
                 break
             if self._company_key(self.waiting[passed]) == key:
-                company.append(self.waiting.pop(passed))
+                group.append(self.waiting.pop(passed))
             else:
                 passed += 1
-        return company
+        return group
 
     def _company_key(self, trial: Document) -> str | None:
         """See service.sweeps.grouping."""

@@ -15,7 +15,7 @@ from service.specs.train import TrainSpec
 
 
 @dataclass
-class Session:
+class WorkerContext:
     """What one worker holds during an attempt."""
 
     spec: TrainSpec

@@ -9,7 +9,7 @@ from jobs.datasets.load import Arrays, load_arrays
 from jobs.tasks.registry import Task
 from jobs.training.batches import BatchPlan, choose_examples, split_validation
 from jobs.training.example_weights import ExampleWeights, check_weights, make_weights
-from jobs.training.intervals import Milestones
+from jobs.training.intervals import Intervals
 from service.records.run_record import RunRecord
 from service.specs.train import TrainSpec
 
@@ -38,7 +38,7 @@ class Examples:
     plan: BatchPlan
     validation_rows: np.ndarray
     """Rows of `arrays.held_out`."""
-    milestones: Milestones
+    intervals: Intervals
     weights: ExampleWeights = field(default_factory=ExampleWeights)
     """Of the training examples."""
 
@@ -66,4 +66,4 @@ def load_examples(spec: TrainSpec, place: Place, record: RunRecord, task: Task) 
         weights = make_weights(spec, np.asarray(arrays.train_labels)[training_rows], arrays.classes)
     if spec.sample_weight is not None and not arrays.streamed:
         check_weights(spec.sample_weight, np.asarray(arrays.train[spec.sample_weight])[training_rows], training_rows)
-    return Examples(arrays, plan, validation_rows, Milestones(spec, plan.steps_per_epoch), weights)
+    return Examples(arrays, plan, validation_rows, Intervals(spec, plan.steps_per_epoch), weights)

@@ -7,7 +7,7 @@ from service.specs.train import TrainSpec
 
 
 @dataclass(frozen=True)
-class Milestones:
+class Intervals:
     """The steps of a run are numbered 1 to `total`; `step` below is how many are done."""
 
     spec: TrainSpec
@@ -49,7 +49,7 @@ class Milestones:
             return step % policy.every_steps == 0
         return step % self.steps_per_epoch == 0 and self.epoch(step) % (policy.every_epochs or 1) == 0
 
-    def stretch(self, step: int, most: int) -> int:
+    def steps_until_due(self, step: int, most: int) -> int:
         """How many steps can be done in one call before something is due, at most `most`; 0 at the end."""
         if step >= self.total:
             return 0

@@ -15,15 +15,15 @@ from jobs.artifacts.checkpoints import Snapshot, jsonable
 from jobs.artifacts.tensors import Tensors
 from jobs.liveness import tick
 from jobs.training.early_stopping import is_new_best, score_of, stop_reason
-from jobs.training.intervals import Milestones
+from jobs.training.intervals import Intervals
 from jobs.training.state import LoopState, Sums
-from jobs.training.steps_per_execution import Pace
+from jobs.training.steps_per_execution import StepsPerExecution
 from service.errors import BadLoss
 from service.records.run_record import Document
 from service.specs.train import TrainSpec
 
 
-class Watcher(Protocol):
+class Recorder(Protocol):
     """What the loop tells to and asks of the world; rank 0 writes it to the store, other ranks say nothing."""
 
     def row(self, row: Document) -> None: ...
@@ -56,7 +56,7 @@ class Trained(Protocol):
     def averaged(self) -> AbstractContextManager[bool]: ...
 
 
-class Judge(Protocol):
+class Evaluates(Protocol):
     """Evaluates the validation examples."""
 
     def evaluate(self) -> dict[str, float]: ...
@@ -65,7 +65,7 @@ class Judge(Protocol):
 _JUDGED = {"val": "validation", "test": "test"}
 
 
-def judged(judge: Judge, prefix: str, epoch: int, step: int) -> dict[str, float]:
+def judged(judge: Evaluates, prefix: str, epoch: int, step: int) -> dict[str, float]:
     """What an evaluation finds, named `val_…` or `test_…`; raise BadLoss for a value that is not finite, on all workers alike."""
     found = {f"{prefix}_{name}": value for name, value in judge.evaluate().items()}
     for name, value in found.items():
@@ -79,15 +79,15 @@ def judged(judge: Judge, prefix: str, epoch: int, step: int) -> dict[str, float]
 
 
 @dataclass(kw_only=True)
-class Course:
+class OuterLoop:
     """One run from step to step. `callbacks` are called with the same logs on every worker."""
 
     spec: TrainSpec
-    milestones: Milestones
+    intervals: Intervals
     replica: Trained
-    pace: Pace
-    validation: Judge | None
-    watcher: Watcher
+    pace: StepsPerExecution
+    validation: Evaluates | None
+    recorder: Recorder
     callbacks: keras.callbacks.CallbackList
     callback_states: Callable[[], tuple[Document, Tensors]]
     """What a checkpoint keeps of the callbacks: JSON, and large arrays."""
@@ -102,9 +102,9 @@ class Course:
         if self.state.ended or self._stop_reason():
             return False
         self._begin_epoch()
-        return self.state.step < self.milestones.total
+        return self.state.step < self.intervals.total
 
-    def account(self, sums: NDArray[np.float32]) -> None:
+    def add_sums(self, sums: NDArray[np.float32]) -> None:
         """Add the sums of steps that were done, [steps, 1 + metrics]; raise BadLoss."""
         bad = ~np.isfinite(sums[:, 0])
         if bad.any():
@@ -118,9 +118,9 @@ class Course:
         self.state.step += len(sums)
         tick()
 
-    def arrive(self) -> bool:
+    def at_step(self) -> bool:
         """Do what is due at the step that was reached; return whether the run ends here before its last step."""
-        state, due = self.state, self.milestones
+        state, due = self.state, self.intervals
         rate = self.pace.steps_per_second
         began = time.monotonic()
         evaluated = self._evaluate() if due.evaluation_due(state.step) else {}
@@ -130,7 +130,7 @@ class Course:
         self._tell()
         stop = due.ends_epoch(state.step) and self._end_epoch(evaluated)
         if evaluated and (why := self._stop_reason()):
-            self.watcher.event("early stop", f"{why}: the run ends at step {state.step}", step=state.step)
+            self.recorder.event("early stop", f"{why}: the run ends at step {state.step}", step=state.step)
             stop = True
         state.ended = stop
         if stop or due.checkpoint_due(state.step) or (evaluated and self._is_best()):
@@ -145,7 +145,7 @@ class Course:
         self.pace.pause()
         self._agree()
         with self.replica.averaged():
-            return judged(self.validation, "val", self.milestones.epoch(self.state.step), self.state.step)
+            return judged(self.validation, "val", self.intervals.epoch(self.state.step), self.state.step)
 
     def _agree(self) -> None:
         if self._agreed != self.state.step:
@@ -158,14 +158,14 @@ class Course:
         return policy is not None and policy.restore_best and is_new_best(self.state.history, policy)
 
     def _begin_epoch(self) -> None:
-        if self.milestones.begins_epoch(self.state.step):
-            self.callbacks.on_epoch_begin(self.state.step // self.milestones.steps_per_epoch)
+        if self.intervals.begins_epoch(self.state.step):
+            self.callbacks.on_epoch_begin(self.state.step // self.intervals.steps_per_epoch)
 
     def _end_epoch(self, evaluated: dict[str, float]) -> bool:
         logs = {**self._means(self.state.since_epoch), **evaluated}
         self.state.since_epoch.clear()
         model = self.replica.model
-        self.callbacks.on_epoch_end(self.milestones.epoch(self.state.step) - 1, logs)
+        self.callbacks.on_epoch_end(self.intervals.epoch(self.state.step) - 1, logs)
         return bool(getattr(model, "stop_training", False))
 
     def _stop_reason(self) -> str | None:
@@ -179,7 +179,7 @@ class Course:
     def _write_row(self, evaluated: dict[str, float], steps_per_second: float) -> None:
         state = self.state
         row = {
-            "epoch": self.milestones.epoch(state.step),
+            "epoch": self.intervals.epoch(state.step),
             "step": state.step,
             **self._means(state.since_row),
             **evaluated,
@@ -189,17 +189,17 @@ class Course:
         }
         state.history.append(jsonable(row))
         state.since_row.clear()
-        self.watcher.row(state.history[-1])
+        self.recorder.row(state.history[-1])
 
     def _tell(self) -> None:
         state, rate = self.state, self.pace.steps_per_second
         latest = self._means(state.since_row) if state.since_row.steps else {}
-        self.watcher.update(
+        self.recorder.update(
             step=state.step,
-            epoch=self.milestones.epoch(state.step),
+            epoch=self.intervals.epoch(state.step),
             metrics={**latest_metrics(state.history), **latest},
             examples_per_second=round(rate * self.spec.batch, 1),
-            eta_seconds=round((self.milestones.total - state.step) / rate, 1) if rate else None,
+            eta_seconds=round((self.intervals.total - state.step) / rate, 1) if rate else None,
             timing=state.timing(),
         )
 
@@ -211,7 +211,7 @@ class Course:
     def _save(self, scored: bool) -> None:
         began = time.monotonic()
         self._agree()
-        self.watcher.save(lambda: self.snapshot(scored))
+        self.recorder.save(lambda: self.snapshot(scored))
         self.state.spent.checkpoint += time.monotonic() - began
         self._saved = self.state.step
         self.pace.pause()
@@ -223,7 +223,7 @@ class Course:
         callbacks, arrays = self.callback_states()
         return Snapshot(
             step=state.step,
-            epoch=self.milestones.epoch(state.step),
+            epoch=self.intervals.epoch(state.step),
             model=model,
             optimizer=optimizer,
             space=space,

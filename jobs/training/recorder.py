@@ -10,7 +10,7 @@ from jobs.artifacts.progress import ProgressReporter
 from jobs.artifacts.tensorboard import TensorBoardFiles
 from jobs.liveness import idle_seconds
 from jobs.training.after_training import TRAINED
-from jobs.training.intervals import Milestones
+from jobs.training.intervals import Intervals
 from jobs.training.state import LoopState
 from service.errors import StoreError
 from service.records.metrics import Segment
@@ -29,7 +29,7 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-class SilentWatcher:
+class NullRecorder:
     """Every rank but the first."""
 
     def row(self, row: Document) -> None: ...
@@ -47,7 +47,7 @@ class SilentWatcher:
 
     def resume(self, step: int, history: list[Document], sealed: Sequence[Segment]) -> None: ...
 
-    def started(self, summary: str, milestones: Milestones, step: int) -> None: ...
+    def started(self, summary: str, intervals: Intervals, step: int) -> None: ...
 
     def remarks(self, look: Callable[[], list[str]]) -> None: ...
 
@@ -62,7 +62,7 @@ class SilentWatcher:
     def close(self) -> None: ...
 
 
-class LeadWatcher:
+class LeadRecorder:
     """Rank 0: metrics, progress, events, checkpoints and TensorBoard files go to the store from here."""
 
     def __init__(
@@ -132,19 +132,19 @@ class LeadWatcher:
         self._reporter.restart(history, sealed)
         self._tensorboard.restart(history, step)
 
-    def started(self, summary: str, milestones: Milestones, step: int) -> None:
+    def started(self, summary: str, intervals: Intervals, step: int) -> None:
         """Say that the first step is about to be done."""
         self._tell(summary)
-        self._steps = milestones.total
+        self._steps = intervals.total
         self.update(
             phase="training",
             model_summary=summary,
             step=step,
-            steps=milestones.total,
-            epoch=milestones.epoch(step),
-            epochs=milestones.epochs,
+            steps=intervals.total,
+            epoch=intervals.epoch(step),
+            epochs=intervals.epochs,
         )
-        self._reporter.event("training", f"training begins at step {step} of {milestones.total}", step=step)
+        self._reporter.event("training", f"training begins at step {step} of {intervals.total}", step=step)
 
     def remarks(self, look: Callable[[], list[str]]) -> None:
         """Tell what there is to say of a model before its first step; one that cannot be looked at goes without."""

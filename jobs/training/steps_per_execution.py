@@ -15,7 +15,7 @@ RATE_WINDOW = 12
 
 
 @dataclass
-class Pace:
+class StepsPerExecution:
     """Rank 0 proposes, all workers take what came back with the sums of the call before, so all do the same."""
 
     bytes_per_step: int
@@ -35,11 +35,11 @@ class Pace:
         return max(1, min(self.steps_a_call, MOST_BYTES_A_CALL // max(1, self.bytes_per_step)))
 
     @property
-    def offer(self) -> float:
+    def proposed(self) -> float:
         """What this worker adds to the sum of proposals: only rank 0 makes one."""
         return float(self.proposal) if self.proposes else 0.0
 
-    def agree(self, summed: float) -> None:
+    def accept(self, summed: float) -> None:
         """Take the proposal that came back from the sum over the workers."""
         self.steps_a_call = max(1, int(summed))
 

@@ -23,20 +23,20 @@ from jobs.training.analysis.analyse import Subject, analyse, describe_attempt
 from jobs.training.batches import BatchFeeder
 from jobs.training.callback_state import CallbackStates
 from jobs.training.callbacks import make_callbacks, observes_batches
-from jobs.training.context import Session
+from jobs.training.context import WorkerContext
 from jobs.training.evaluation import Evaluator
 from jobs.training.example_weights import check_weights
 from jobs.training.examples import Place, load_examples
 from jobs.training.metrics import ExtraMetrics
 from jobs.training.model_remarks import Built, remarks
 from jobs.training.optimizers import make_optimizer, set_precision
-from jobs.training.outer_loop import Course, Judge, judged, latest_metrics
-from jobs.training.recorder import GoesOn, LeadWatcher, SilentWatcher
+from jobs.training.outer_loop import Evaluates, OuterLoop, judged, latest_metrics
+from jobs.training.recorder import GoesOn, LeadRecorder, NullRecorder
 from jobs.training.replica import Replica
 from jobs.training.restore import _end_with_best, restore
 from jobs.training.ring import Guard, form_ring
 from jobs.training.state import LoopState
-from jobs.training.steps_per_execution import Pace
+from jobs.training.steps_per_execution import StepsPerExecution
 from jobs.training.training_loop import TrainingLoop
 from jobs.training.transfer import freeze_layers
 from service.machine import UNLIMITED, this_machine
@@ -44,7 +44,7 @@ from service.records.run_record import Document, RunRecord
 from service.specs.train import TrainSpec
 
 
-def run_session(
+def train(
     spec: TrainSpec,
     place: Place,
     record: RunRecord,
@@ -58,81 +58,89 @@ def run_session(
 
     `trained`: what its progress document said when it was trained and its analysis was lost; that alone is made again.
     """
-    session = prepare(spec, place, record, fence, guard)
+    context = prepare(spec, place, record, fence, guard)
     lead = place.rank == 0
-    watcher = LeadWatcher(record, place.attempt, session.checkpoints, members, goes_on, trained) if lead else SilentWatcher()
-    with contextlib.closing(watcher):
-        snapshot = restore(session, watcher)
-        if session.arrays.streamed:
-            watcher.event("streaming", "the examples are read from the dataset's shards while it trains")
-        callbacks = CallbackStates(make_callbacks(spec, place.folder), watcher.event)
-        loop = make_loop(session, watcher, snapshot, callbacks)
+    recorder = LeadRecorder(record, place.attempt, context.checkpoints, members, goes_on, trained) if lead else NullRecorder()
+    with contextlib.closing(recorder):
+        snapshot = restore(context, recorder)
+        if context.arrays.streamed:
+            recorder.event("streaming", "the examples are read from the dataset's shards while it trains")
+        callbacks = CallbackStates(make_callbacks(spec, place.folder), recorder.event)
+        loop = make_loop(context, recorder, snapshot, callbacks)
         tick()
         if snapshot is not None and trained is not None and trained["step"] == snapshot.step:
             loop.feeder.close()
-            _analyse_alone(session, watcher, loop, trained)
+            _analyse_alone(context, recorder, loop, trained)
             return
         loop.callbacks.on_train_begin()
         callbacks.begin(snapshot)
-        begin(session, watcher, loop, lambda: draw(session))
+        begin(context, recorder, loop, lambda: draw(context))
         outcome = loop.run()
         loop.feeder.close()
-        finish(session, watcher, loop, outcome)
+        finish(context, recorder, loop, outcome)
 
 
-def begin(session: Session, watcher: LeadWatcher | SilentWatcher, course: Course, graph: Callable[[], bytes]) -> None:
+def begin(
+    context: WorkerContext, recorder: LeadRecorder | NullRecorder, outer_loop: OuterLoop, graph: Callable[[], bytes]
+) -> None:
     """Say what is known before the first step."""
-    describe_attempt(_subject(session), watcher.event)
+    describe_attempt(_subject(context), recorder.event)
     drawn = functools.cache(graph)
-    if course.state.step == 0:
-        watcher.remarks(lambda: _remarks(session, drawn))
-        if weighted := session.examples.weights.message(session.arrays.classes):
-            watcher.event("weighted", weighted)
-    watcher.started(model_summary(session.replica.model), course.milestones, course.state.step)
-    watcher.graph(drawn)
+    if outer_loop.state.step == 0:
+        recorder.remarks(lambda: _remarks(context, drawn))
+        if weighted := context.examples.weights.message(context.arrays.classes):
+            recorder.event("weighted", weighted)
+    recorder.started(model_summary(context.replica.model), outer_loop.intervals, outer_loop.state.step)
+    recorder.graph(drawn)
 
 
-def _remarks(session: Session, graph: Callable[[], bytes]) -> list[str]:
-    replica, arrays = session.replica, session.arrays
+def _remarks(context: WorkerContext, graph: Callable[[], bytes]) -> list[str]:
+    replica, arrays = context.replica, context.arrays
     every_step, classes = replica.task.every_step, len(arrays.classes)
-    return remarks(Built(replica.model, session.spec, every_step, arrays.features, classes, graph, session.first_outputs))
+    return remarks(Built(replica.model, context.spec, every_step, arrays.features, classes, graph, context.first_outputs))
 
 
 def finish(
-    session: Session, watcher: LeadWatcher | SilentWatcher, course: Course, outcome: str, test: Judge | None = None
+    context: WorkerContext,
+    recorder: LeadRecorder | NullRecorder,
+    outer_loop: OuterLoop,
+    outcome: str,
+    test: Evaluates | None = None,
 ) -> None:
     """Behind the last step: of a run that succeeded test and keep the model, and look at what it learned.
 
-    `test` evaluates the test examples, else the session's replica does.
+    `test` evaluates the test examples, else the context's replica does.
     """
-    course.callbacks.on_train_end()
+    outer_loop.callbacks.on_train_end()
     longer()
-    watcher.wait_for_checkpoints()
-    metrics = dict(latest_metrics(course.state.history))
+    recorder.wait_for_checkpoints()
+    metrics = dict(latest_metrics(outer_loop.state.history))
     if outcome == "succeeded":
-        watcher.update(phase="testing")
-        metrics |= _end_with_best(session, watcher)
-        step = course.state.step
-        metrics |= judged(test or _test(session), "test", course.milestones.epoch(step), step)
+        recorder.update(phase="testing")
+        metrics |= _end_with_best(context, recorder)
+        step = outer_loop.state.step
+        metrics |= judged(test or _test(context), "test", outer_loop.intervals.epoch(step), step)
         longer()
-        keep_model(session.replica.model, session.record, session.place.rank, watcher.event, watcher.still_own)
-        watcher.trained(metrics, course.state)
-        analyse(_subject(session), watcher.event)
-    watcher.ended(outcome, metrics, course.state)
+        keep_model(context.replica.model, context.record, context.place.rank, recorder.event, recorder.still_own)
+        recorder.trained(metrics, outer_loop.state)
+        analyse(_subject(context), recorder.event)
+    recorder.ended(outcome, metrics, outer_loop.state)
 
 
-def _analyse_alone(session: Session, watcher: LeadWatcher | SilentWatcher, course: Course, trained: Document) -> None:
+def _analyse_alone(
+    context: WorkerContext, recorder: LeadRecorder | NullRecorder, outer_loop: OuterLoop, trained: Document
+) -> None:
     """Of a run that is trained, tested and kept: make the analysis that was lost."""
-    watcher.event("analysing", "the run is trained: its analysis, which was lost, is made again, alone")
-    watcher.wait_for_checkpoints()
+    recorder.event("analysing", "the run is trained: its analysis, which was lost, is made again, alone")
+    recorder.wait_for_checkpoints()
     longer()
-    describe_attempt(_subject(session), watcher.event)
-    _end_with_best(session, watcher)
-    analyse(_subject(session), watcher.event)
-    watcher.ended("succeeded", trained["metrics"], course.state)
+    describe_attempt(_subject(context), recorder.event)
+    _end_with_best(context, recorder)
+    analyse(_subject(context), recorder.event)
+    recorder.ended("succeeded", trained["metrics"], outer_loop.state)
 
 
-def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[], None], guard: Guard) -> Session:
+def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[], None], guard: Guard) -> WorkerContext:
     """Load the data, form the ring, and make model, optimizer and compiled functions, equal on all workers."""
     set_precision(spec)
     strategy = form_ring(place.workers, place.ring_timeout, guard)
@@ -157,7 +165,7 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
             if spec.jit_compile:
                 refuse_compiled_sums(model)
         space = make_space(spec, model, arrays, examples.plan.examples)
-        optimizer = make_optimizer(spec, examples.milestones.total)
+        optimizer = make_optimizer(spec, examples.intervals.total)
         optimizer.build(space.variables)
     replica = Replica(
         spec,
@@ -173,21 +181,21 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
     )
     share = NodeShare(place.cache / "checkpoints", place.neighbours)
     checkpoints = CheckpointStore(record, spec.checkpoint, record.label(place.attempt), fence, share=share)
-    return Session(spec, place, record, checkpoints, examples, strategy, replica, *seen)
+    return WorkerContext(spec, place, record, checkpoints, examples, strategy, replica, *seen)
 
 
-def draw(session: Session) -> bytes:
+def draw(context: WorkerContext) -> bytes:
     """The model's graph for TensorBoard."""
-    model = session.replica.model
-    shapes = {f.name: (f.shape, f.model_dtype) for f in session.arrays.features}
+    model = context.replica.model
+    shapes = {f.name: (f.shape, f.model_dtype) for f in context.arrays.features}
     return model_graph(model, shapes, lambda features: model_inputs(model, features))
 
 
 def make_loop(
-    session: Session, watcher: LeadWatcher | SilentWatcher, snapshot: Snapshot | None, callbacks: CallbackStates
+    context: WorkerContext, recorder: LeadRecorder | NullRecorder, snapshot: Snapshot | None, callbacks: CallbackStates
 ) -> TrainingLoop:
     """The training loop at the snapshot's step, or at the first."""
-    spec, replica, arrays, examples = session.spec, session.replica, session.arrays, session.examples
+    spec, replica, arrays, examples = context.spec, context.replica, context.arrays, context.examples
     attach_optimizer(replica)
 
     def check(columns: Mapping[str, NDArray[np.generic]], numbers: NDArray[np.int64]) -> None:
@@ -198,20 +206,20 @@ def make_loop(
     feeder = BatchFeeder(examples.plan, arrays.train, arrays.train_labels, make_augmenter(spec.augment, spec.seed), check)
     return TrainingLoop(
         spec=spec,
-        milestones=examples.milestones,
+        intervals=examples.intervals,
         replica=replica,
         feeder=feeder,
-        pace=Pace(
+        pace=StepsPerExecution(
             example_bytes(arrays.train) * examples.plan.local_batch,
-            proposes=session.place.rank == 0,
+            proposes=context.place.rank == 0,
             single_steps=observes_batches(callbacks.callbacks),
         ),
-        validation=session.evaluator("validation", examples.validation_rows) if len(examples.validation_rows) else None,
-        watcher=watcher,
+        validation=context.evaluator("validation", examples.validation_rows) if len(examples.validation_rows) else None,
+        recorder=recorder,
         callbacks=keras.callbacks.CallbackList(callbacks.callbacks, model=replica.model, add_history=False),
         callback_states=callbacks.take,
         state=LoopState.restored(snapshot) if snapshot else LoopState.fresh(1 + len(replica.metric_names)),
-        agreement=Agreement(replica, session.place.rank, session.place.workers).check,
+        agreement=Agreement(replica, context.place.rank, context.place.workers).check,
     )
 
 
@@ -220,25 +228,25 @@ def attach_optimizer(replica: Replica) -> None:
     object.__setattr__(replica.model, "optimizer", replica.optimizer)
 
 
-def _test(session: Session) -> Evaluator:
-    return session.evaluator("test", np.arange(len(session.arrays.test_labels)))
+def _test(context: WorkerContext) -> Evaluator:
+    return context.evaluator("test", np.arange(len(context.arrays.test_labels)))
 
 
-def _subject(session: Session) -> Subject:
-    place, plan = session.place, session.examples.plan
+def _subject(context: WorkerContext) -> Subject:
+    place, plan = context.place, context.examples.plan
     counts = {
         "training": len(plan.examples),
-        "validation": len(session.examples.validation_rows),
-        "test": len(session.arrays.test_labels),
+        "validation": len(context.examples.validation_rows),
+        "test": len(context.arrays.test_labels),
         "steps_per_epoch": plan.steps_per_epoch,
     }
-    memory = min(session.spec.worker.memory or UNLIMITED, this_machine().memory // max(1, place.neighbours))
-    weights = session.examples.weights.message(session.arrays.classes)
+    memory = min(context.spec.worker.memory or UNLIMITED, this_machine().memory // max(1, place.neighbours))
+    weights = context.examples.weights.message(context.arrays.classes)
     return Subject(
-        session.spec,
-        session.record,
-        session.replica,
-        session.arrays,
+        context.spec,
+        context.record,
+        context.replica,
+        context.arrays,
         place.rank,
         place.workers,
         place.attempt,

@@ -7,13 +7,13 @@ import numpy as np
 
 from jobs.liveness import longer
 from jobs.training.batches import BatchFeeder
-from jobs.training.outer_loop import Course
+from jobs.training.outer_loop import OuterLoop
 from jobs.training.replica import Replica
 
 
 @dataclass(kw_only=True)
-class TrainingLoop(Course):
-    """One run in one worker: its course, and the steps between."""
+class TrainingLoop(OuterLoop):
+    """One run in one worker: its outer_loop, and the steps between."""
 
     replica: Replica
     feeder: BatchFeeder
@@ -25,10 +25,10 @@ class TrainingLoop(Course):
         state, stopped = self.state, False
         if not self.begin():
             return "succeeded"
-        count = self.milestones.stretch(state.step, self.pace.most)
+        count = self.intervals.steps_until_due(state.step, self.pace.most)
         while count:
             stopped, count = self._call(count)
-            if self.arrive():
+            if self.at_step():
                 return "succeeded"
             if stopped and count:
                 self.stop()
@@ -41,11 +41,11 @@ class TrainingLoop(Course):
         asked, traces = time.monotonic(), self.replica.traces
         chunk = self.feeder.take(state.step, count)
         state.spent.input += time.monotonic() - asked
-        following = self.milestones.stretch(state.step + count, pace.most)
+        following = self.intervals.steps_until_due(state.step + count, pace.most)
         self.feeder.prepare(state.step + count, following)
         if pace.single_steps:
-            self.callbacks.on_train_batch_begin(state.step % self.milestones.steps_per_epoch)
-        flags = np.array([self.watcher.stop_requested(), pace.offer], np.float32)
+            self.callbacks.on_train_batch_begin(state.step % self.intervals.steps_per_epoch)
+        flags = np.array([self.recorder.stop_requested(), pace.proposed], np.float32)
         if count not in self._counts:
             # The function may be built for it.
             self._counts.add(count)
@@ -57,12 +57,12 @@ class TrainingLoop(Course):
         if self.replica.traces > traces:
             state.spent.building += seconds
             state.spent.building_steps += count
-        self.account(result.sums)
-        pace.agree(float(result.flags[1]))
+        self.add_sums(result.sums)
+        pace.accept(float(result.flags[1]))
         pace.measured(seconds, count)
         pace.mark(state.step)
         if pace.single_steps:
             self.replica.settle()
-            batch = (state.step - 1) % self.milestones.steps_per_epoch
+            batch = (state.step - 1) % self.intervals.steps_per_epoch
             self.callbacks.on_train_batch_end(batch, self._means(state.since_epoch))
         return bool(result.flags[0] > 0), following

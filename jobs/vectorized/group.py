@@ -1,4 +1,4 @@
-"""A company: runs of the same shapes that stand at the same step train together to their ends, each of which is its own."""
+"""A group: runs of the same shapes that stand at the same step train together to their ends, each of which is its own."""
 
 import contextlib
 import functools
@@ -13,14 +13,14 @@ import numpy as np
 from jobs.artifacts.tensors import Tensors
 from jobs.datasets.reading import example_bytes
 from jobs.liveness import tick
-from jobs.training.context import Session
+from jobs.training.context import WorkerContext
 from jobs.training.evaluation import BATCH
 from jobs.training.state import LoopState
-from jobs.training.steps_per_execution import Pace
+from jobs.training.steps_per_execution import StepsPerExecution
 from jobs.training.trainer import attach_optimizer, begin, draw, finish, prepare
 from jobs.training.variables import assign_variables, copy_model, copy_variables
 from jobs.vectorized.member import Member, beside, first_weights
-from jobs.vectorized.member_attempt import Seat
+from jobs.vectorized.member_attempt import MemberAttempt
 from jobs.vectorized.stack import Stack
 from jobs.worker.process import stall_watch
 from service.errors import InfrastructureFailure
@@ -29,19 +29,19 @@ from service.storage import open_store
 
 Value = TypeVar("Value")
 ASKING_SECONDS = 0.5
-"""For a sweep to ask all of a company to stop (assumed: some milliseconds each)."""
+"""For a sweep to ask all of a group to stop (assumed: some milliseconds each)."""
 
 
-def train_together(seats: Sequence[Seat], settings: Settings) -> None:
-    """Train the runs of all seats to their ends; each seat is told of its own as soon as it is there."""
+def train_group(attempts: Sequence[MemberAttempt], settings: Settings) -> None:
+    """Train the runs of all attempts to their ends; each attempt is told of its own as soon as it is there."""
     store = open_store(settings, patience=settings.store_patience)
-    company = Company([Member(seat, settings, store) for seat in seats])
+    group = TrialGroup([Member(attempt, settings, store) for attempt in attempts])
     try:
-        with company.stall_watch():
-            company.prepare()
-            company.train()
+        with group.stall_watch():
+            group.prepare()
+            group.train()
     except BaseException as error:
-        company.fail(error)
+        group.fail(error)
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,16 @@ class Call:
             state.spent.building_steps += self.built
 
 
-class Company:
+class TrialGroup:
     """The members that are left, and the stack of those that the compiled functions were made for."""
 
     def __init__(self, members: Sequence[Member]) -> None:
         self._members = list(members)
-        self._like: Session | None = None
+        self._like: WorkerContext | None = None
         """Of the first member; its replica is lent to all."""
         self._fresh: Tensors
         self._stack: Stack
-        self._pace: Pace
+        self._pace: StepsPerExecution
         self._stacked: list[Member] = []
         self._evaluated: dict[str, tuple[int, Any]] = {}
         """Of each split: the step at which all were evaluated last, and their sums."""
@@ -80,12 +80,12 @@ class Company:
     def stall_watch(self) -> contextlib.AbstractContextManager[None]:
         """Within it this process is ended when it does not get on: the first run says why, and all go on in another process."""
         member = self._members[0]
-        return stall_watch(member.seat.config, 0, member.log.path)
+        return stall_watch(member.attempt.config, 0, member.log.path)
 
     def prepare(self) -> None:
         """Take up each run where it stands."""
         names = [member.record.run_id for member in self._members]
-        graph: Callable[[], bytes] = functools.cache(lambda: draw(self._members[0].session))
+        graph: Callable[[], bytes] = functools.cache(lambda: draw(self._members[0].context))
         for member in list(self._members):
             with self._own_failure(member):
                 member.prepare(self._session(member))
@@ -93,15 +93,15 @@ class Company:
         for member in list(self._members):
             with self._own_failure(member):
                 others = [name for name in names if name != member.record.run_id]
-                member.watcher.event(
+                member.recorder.event(
                     "together", f"trains together with {len(others)} other trials, as one computation", trials=others
                 )
-                if len(member.session.examples.validation_rows):
-                    member.course.validation = _Judge(self, member, "validation")
-                member.course.callbacks.on_train_begin()
-                begin(member.session, member.watcher, member.course, graph)
-                if not member.course.begin():
-                    self._take_leave(member, "succeeded")
+                if len(member.context.examples.validation_rows):
+                    member.outer_loop.validation = _Evaluates(self, member, "validation")
+                member.outer_loop.callbacks.on_train_begin()
+                begin(member.context, member.recorder, member.outer_loop, graph)
+                if not member.outer_loop.begin():
+                    self._finish_member(member, "succeeded")
         if self._members:
             self._assemble()
 
@@ -109,10 +109,10 @@ class Company:
         """Train until the last member has left."""
         following = 0
         while self._members:
-            course = self._members[0].course
-            step = course.state.step
-            count = following or course.milestones.stretch(step, self._pace.most)
-            following = course.milestones.stretch(step + count, self._pace.most)
+            outer_loop = self._members[0].outer_loop
+            step = outer_loop.state.step
+            count = following or outer_loop.intervals.steps_until_due(step, self._pace.most)
+            following = outer_loop.intervals.steps_until_due(step + count, self._pace.most)
             sums, call = self._call(step, count, following)
             asked = self._asked_to_stop()
             for member in list(self._members):
@@ -128,13 +128,13 @@ class Company:
 
     def evaluate(self, member: Member, split: str) -> dict[str, float]:
         """Means over the member's `validation` or `test` examples; all members are evaluated when the first one asks."""
-        step = member.course.state.step
+        step = member.outer_loop.state.step
         if self._evaluated.get(split, (None,))[0] != step:
             self._evaluated[split] = (step, self._sums(split))
         *totals, count = self._evaluated[split][1][member.index]
         return {name: float(total / count) for name, total in zip(("loss", *member.metric_names), totals, strict=True)}
 
-    def _session(self, member: Member) -> Session:
+    def _session(self, member: Member) -> WorkerContext:
         if self._like is None:
             # One worker needs no ring that could fail to form.
             self._like = prepare(member.spec, member.place, member.record, member.fence, lambda *_: contextlib.nullcontext())
@@ -142,46 +142,46 @@ class Company:
             attach_optimizer(self._like.replica)
             self._first_weights[member.spec.seed] = copy_model(self._like.replica.model)
             return self._like
-        session = beside(self._like, member)
-        assign_variables(session.replica.model.variables, self._weights_of(session))
-        assign_variables(session.replica.optimizer.variables, self._fresh)
-        return session
+        context = beside(self._like, member)
+        assign_variables(context.replica.model.variables, self._weights_of(context))
+        assign_variables(context.replica.optimizer.variables, self._fresh)
+        return context
 
-    def _weights_of(self, session: Session) -> Tensors:
+    def _weights_of(self, context: WorkerContext) -> Tensors:
         """Those with which the run begins apart."""
-        seed = session.spec.seed
+        seed = context.spec.seed
         if seed not in self._first_weights:
-            self._first_weights[seed] = first_weights(session)
+            self._first_weights[seed] = first_weights(context)
         return self._first_weights[seed]
 
     def _leave_others_behind(self) -> None:
         """Keep the members that stand where most do; others try again, apart."""
         if not self._members:
             return
-        ((common, _),) = Counter(member.course.state.step for member in self._members).most_common(1)
-        for member in [member for member in self._members if member.course.state.step != common]:
+        ((common, _),) = Counter(member.outer_loop.state.step for member in self._members).most_common(1)
+        for member in [member for member in self._members if member.outer_loop.state.step != common]:
             with self._own_failure(member):
                 raise InfrastructureFailure(
-                    f"This run stands at step {member.course.state.step} and those that it was to train with at {common}: it trains apart."
+                    f"This run stands at step {member.outer_loop.state.step} and those that it was to train with at {common}: it trains apart."
                 )
 
     def _assemble(self) -> None:
         """Stack the members that are left: compiled functions are made for a number of members, and for fewer they are made anew."""
         assert self._like
         held = [member.held for member in self._members]
-        course = self._members[0].course
+        outer_loop = self._members[0].outer_loop
         self._stack = Stack(
             [member.spec for member in self._members],
             self._like.replica,
             [member.space for member in self._members],
-            course.milestones.total,
+            outer_loop.intervals.total,
         )
         self._stack.load(held)
         self._stacked, self._evaluated = list(self._members), {}
         for index, member in enumerate(self._members):
             member.index, member.stack = index, self._stack
-        bytes_a_step = example_bytes(self._like.arrays.train) * course.spec.batch * len(self._members)
-        self._pace = Pace(bytes_a_step, proposes=True)
+        bytes_a_step = example_bytes(self._like.arrays.train) * outer_loop.spec.batch * len(self._members)
+        self._pace = StepsPerExecution(bytes_a_step, proposes=True)
 
     def _call(self, step: int, count: int, following: int) -> tuple[Any, Call]:
         """Do `count` steps: the sums [steps, members, 1 + metrics], and what took how long."""
@@ -196,7 +196,7 @@ class Company:
         sums = self._stack.train(features, labels)
         seconds = time.monotonic() - asked
         self._pace.measured(seconds, count)
-        self._pace.agree(self._pace.offer)
+        self._pace.accept(self._pace.proposed)
         return sums, Call(asked - began, seconds, 0 if built else count)
 
     def _of_all(self, values: dict[Member, Value]) -> list[Value]:
@@ -206,38 +206,38 @@ class Company:
 
     def _asked_to_stop(self) -> set[Member]:
         """Who is to stop at this step. A sweep asks one run after another: all of them are to stop where the first one does."""
-        if not any(member.watcher.stop_requested() or member.seat.given_up for member in self._members):
+        if not any(member.recorder.stop_requested() or member.attempt.given_up for member in self._members):
             return set()
         time.sleep(ASKING_SECONDS)
         return {member for member in self._members if member.is_asked_to_stop()}
 
     def _advance(self, member: Member, sums: Any, call: Call, asked: bool) -> None:
         """Account for steps that were done; let the member leave at its end, or where its run was stopped."""
-        course, state = member.course, member.course.state
+        outer_loop, state = member.outer_loop, member.outer_loop.state
         call.note(state)
-        course.account(sums)
-        course.pace.mark(state.step)
-        if course.arrive() or state.step >= course.milestones.total:
-            self._take_leave(member, "succeeded")
+        outer_loop.add_sums(sums)
+        outer_loop.pace.mark(state.step)
+        if outer_loop.at_step() or state.step >= outer_loop.intervals.total:
+            self._finish_member(member, "succeeded")
         elif asked:
-            course.stop()
-            self._take_leave(member, "cancelled")
+            outer_loop.stop()
+            self._finish_member(member, "cancelled")
 
-    def _take_leave(self, member: Member, outcome: str) -> None:
+    def _finish_member(self, member: Member, outcome: str) -> None:
         self._members.remove(member)
         member.lend_weights()
         policy = member.spec.early_stopping
         # The best weights, with which some runs end, are not in the stack, nor is one that had ended before.
         stacked = member.stack is not None and not (policy is not None and policy.restore_best)
-        finish(member.session, member.watcher, member.course, outcome, _Judge(self, member, "test") if stacked else None)
+        finish(member.context, member.recorder, member.outer_loop, outcome, _Evaluates(self, member, "test") if stacked else None)
         member.end()
 
     def _sums(self, split: str) -> Any:
         """Sums of loss, metrics and examples over each member's examples of a split: [members, 2 + metrics]."""
-        examples = [_split(member.session, split) for member in self._stacked]
+        examples = [_split(member.context, split) for member in self._stacked]
         count = len(examples[0][2])
         # Pieces of one size for both splits: the function is built once.
-        size = min(BATCH, len(_split(self._stacked[0].session, "validation")[2]) or count)
+        size = min(BATCH, len(_split(self._stacked[0].context, "validation")[2]) or count)
         totals = np.zeros((len(examples), 2 + len(self._stacked[0].metric_names)))
         for first in range(0, count, size):
             # The last piece is padded with examples that do not count.
@@ -260,21 +260,21 @@ class Company:
             member.fail(error)
 
 
-def _split(session: Session, split: str) -> tuple[Any, Any, Any]:
+def _split(context: WorkerContext, split: str) -> tuple[Any, Any, Any]:
     """The features and labels of the `validation` or `test` examples, and which rows of them they are."""
-    arrays = session.arrays
+    arrays = context.arrays
     if split == "validation":
-        return *arrays.held_out, session.examples.validation_rows
+        return *arrays.held_out, context.examples.validation_rows
     return arrays.test, arrays.test_labels, np.arange(len(arrays.test_labels))
 
 
 @dataclass(frozen=True)
-class _Judge:
+class _Evaluates:
     """Evaluates a member's examples of a split with those of the others."""
 
-    company: Company
+    group: TrialGroup
     member: Member
     split: str
 
     def evaluate(self) -> dict[str, float]:
-        return self.company.evaluate(self.member, self.split)
+        return self.group.evaluate(self.member, self.split)

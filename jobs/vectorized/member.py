@@ -1,4 +1,4 @@
-"""One member of a company: a run with its own data, course, watcher and log, whose variables stand in the company's stack."""
+"""One member of a group: a run with its own data, outer_loop, recorder and log, whose variables stand in the group's stack."""
 
 import contextlib
 import os
@@ -18,15 +18,15 @@ from jobs.target_space.make import make_space
 from jobs.target_space.space import Space
 from jobs.training.batches import BatchFeeder
 from jobs.training.callback_state import CallbackStates
-from jobs.training.context import Session
+from jobs.training.context import WorkerContext
 from jobs.training.examples import Examples, Place, load_examples
-from jobs.training.outer_loop import Course
-from jobs.training.recorder import LeadWatcher
+from jobs.training.outer_loop import OuterLoop
+from jobs.training.recorder import LeadRecorder
 from jobs.training.restore import restore
 from jobs.training.state import LoopState
-from jobs.training.steps_per_execution import Pace
+from jobs.training.steps_per_execution import StepsPerExecution
 from jobs.training.variables import assign_variables, copy_model, copy_variables
-from jobs.vectorized.member_attempt import Seat
+from jobs.vectorized.member_attempt import MemberAttempt
 from jobs.vectorized.stack import Held, Stack
 from jobs.worker.config import fence_of
 from jobs.worker.failures import report_failure
@@ -61,20 +61,20 @@ class MemberLog:
 
 
 class Member:
-    """What one run has for itself. It is opened for its seat, prepared, trained by its company, and ended with or without an error."""
+    """What one run has for itself. It is opened for its attempt, prepared, trained by its group, and ended with or without an error."""
 
-    def __init__(self, seat: Seat, settings: Settings, store: Store) -> None:
-        config = seat.config
-        self.seat = seat
+    def __init__(self, attempt: MemberAttempt, settings: Settings, store: Store) -> None:
+        config = attempt.config
+        self.attempt = attempt
         self.record = RunRecord(store, config.run_id, config.nonce)
         self.spec = TrainSpec.model_validate(config.spec)
         self.index = 0
         self.stack: Stack | None = None
-        self.course: Course
-        self.session: Session
+        self.outer_loop: OuterLoop
+        self.context: WorkerContext
         self.space: Space
         self.feeder: BatchFeeder
-        self.watcher: LeadWatcher
+        self.recorder: LeadRecorder
         self._first: Held
         self._settings = settings
         self._ending = contextlib.ExitStack()
@@ -84,7 +84,7 @@ class Member:
     @cached_property
     def place(self) -> Place:
         """Where its one worker stands."""
-        config, settings = self.seat.config, self._settings
+        config, settings = self.attempt.config, self._settings
         version = self.record.submission().get("dataset_version")
         return Place(
             0, 1, config.attempt, user_package.enter(self.record.store, config.folder), version, settings.ring_timeout, settings.cache, settings.cache_bytes
@@ -93,28 +93,28 @@ class Member:
     @property
     def fence(self) -> Callable[[], None]:
         """Raises LeaseLost when this attempt no longer owns the run."""
-        return fence_of(self.record, self.seat.config)
+        return fence_of(self.record, self.attempt.config)
 
-    def prepare(self, session: Session) -> None:
-        """Take up the run where it stands; the session's replica, which is lent, holds its first weights."""
-        self.session = session
-        self.watcher = LeadWatcher(
-            self.record, self.place.attempt, session.checkpoints, identity(0), tell=self.log.tell
+    def prepare(self, context: WorkerContext) -> None:
+        """Take up the run where it stands; the context's replica, which is lent, holds its first weights."""
+        self.context = context
+        self.recorder = LeadRecorder(
+            self.record, self.place.attempt, context.checkpoints, identity(0), tell=self.log.tell
         )  # fmt: skip
-        self._ending.callback(self.watcher.close)
-        snapshot = restore(session, self.watcher)
-        replica, examples, arrays = session.replica, session.examples, session.arrays
+        self._ending.callback(self.recorder.close)
+        snapshot = restore(context, self.recorder)
+        replica, examples, arrays = context.replica, context.examples, context.arrays
         self.space = replica.space
         self._first = (copy_model(replica.model), copy_variables(replica.optimizer.variables), copy_variables(self.space.kept))
         self.feeder = BatchFeeder(examples.plan, arrays.train, arrays.train_labels, None)
         self._ending.callback(self.feeder.close)
-        self.course = Course(
+        self.outer_loop = OuterLoop(
             spec=self.spec,
-            milestones=examples.milestones,
+            intervals=examples.intervals,
             replica=self,
-            pace=Pace(0, proposes=True),
+            pace=StepsPerExecution(0, proposes=True),
             validation=None,
-            watcher=self.watcher,
+            recorder=self.recorder,
             callbacks=keras.callbacks.CallbackList([], model=replica.model, add_history=False),
             callback_states=CallbackStates([]).take,
             state=LoopState.restored(snapshot) if snapshot else LoopState.fresh(1 + len(replica.metric_names)),
@@ -123,12 +123,12 @@ class Member:
     @property
     def metric_names(self) -> tuple[str, ...]:
         """Those of the task."""
-        return self.session.replica.metric_names
+        return self.context.replica.metric_names
 
     @property
     def model(self) -> keras.Model:
         """The model that all members take turns in; its weights are those of whoever had it last."""
-        return self.session.replica.model
+        return self.context.replica.model
 
     @property
     def learning_rate(self) -> float:
@@ -154,7 +154,7 @@ class Member:
 
     def is_asked_to_stop(self) -> bool:
         """Whether somebody cancelled the run, as the store says now, or its driver waits no more."""
-        if self.watcher.stop_requested() or self.seat.given_up:
+        if self.recorder.stop_requested() or self.attempt.given_up:
             return True
         # A store that is away cannot carry a request either.
         with contextlib.suppress(StoreError):
@@ -173,7 +173,7 @@ class Member:
 
     def fail(self, error: BaseException) -> None:
         """End with an error, which is in the store by then."""
-        known = report_failure(self.record, self.seat.config.attempt, 0, error, self.log.tell)
+        known = report_failure(self.record, self.attempt.config.attempt, 0, error, self.log.tell)
         # What it met before may well be met again here.
         with contextlib.suppress(Exception):
             self._ending.close()
@@ -181,23 +181,23 @@ class Member:
 
     def _leave(self, error: BaseException | None) -> None:
         self.log.close()
-        self.seat.end(error)
+        self.attempt.end(error)
 
 
-def beside(like: Session, member: Member) -> Session:
-    """A session of another run of the same shapes that borrows the replica of `like`."""
+def beside(like: WorkerContext, member: Member) -> WorkerContext:
+    """A context of another run of the same shapes that borrows the replica of `like`."""
     spec, replica = member.spec, like.replica
     examples: Examples = load_examples(spec, member.place, member.record, replica.task)
     checkpoints = CheckpointStore(member.record, spec.checkpoint, member.record.label(member.place.attempt), member.fence)
     with like.strategy.scope():
         replica.space = make_space(spec, replica.model, examples.arrays, examples.plan.examples)
-    return Session(spec, member.place, member.record, checkpoints, examples, like.strategy, replica)
+    return WorkerContext(spec, member.place, member.record, checkpoints, examples, like.strategy, replica)
 
 
-def first_weights(session: Session) -> Tensors:
+def first_weights(context: WorkerContext) -> Tensors:
     """The model's variables as a run apart begins with them: made with its seed in the same order."""
-    spec, task, arrays = session.spec, session.replica.task, session.arrays
+    spec, task, arrays = context.spec, context.replica.task, context.arrays
     keras.utils.set_random_seed(spec.seed)
     return copy_model(
-        make_model(spec, arrays.input_shape, task.outputs(len(arrays.classes)), session.place.folder, task.every_step)
+        make_model(spec, arrays.input_shape, task.outputs(len(arrays.classes)), context.place.folder, task.every_step)
     )

@@ -1,4 +1,4 @@
-"""A run's place in a company, as the driver of the run sees it: an attempt that others end."""
+"""A run's place in a group, as the driver of the run sees it: an attempt that others end."""
 
 import threading
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from jobs.worker.config import WorkerConfig
 
 
 @dataclass
-class Seat:
+class MemberAttempt:
     """One attempt of one member; `error` is what ended it, or None."""
 
     config: WorkerConfig

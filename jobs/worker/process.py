@@ -79,7 +79,7 @@ def _run(
         os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
     import jobs.worker.lean_keras  # noqa: F401
     from jobs.training.examples import Place
-    from jobs.training.trainer import run_session
+    from jobs.training.trainer import train
 
     spec = TrainSpec.model_validate(config.spec)
     version = record.submission().get("dataset_version")
@@ -89,7 +89,7 @@ def _run(
         rank, config.workers, config.attempt, folder, version, settings.ring_timeout, settings.cache, settings.cache_bytes,
         neighbours=sum(member["host"] == socket.gethostname() for member in members),
     )  # fmt: skip
-    run_session(spec, place, record, fence_of(record, config), members, guard, goes_on, config.trained)
+    train(spec, place, record, fence_of(record, config), members, guard, goes_on, config.trained)
 
 
 def stall_watch(config: WorkerConfig, rank: int, log_file: Path) -> AbstractContextManager[None]:

@@ -84,7 +84,7 @@ class Interrupts:
 
 
 @dataclass
-class Companion:
+class RunFollower:
     """Stays with one run.
 
     `supervisor`: of the driver that this process started; None when another process drives the run.

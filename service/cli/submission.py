@@ -10,7 +10,7 @@ import typer
 from service import recipes, runs
 from service.cli.completion import recipe_names, run_ids
 from service.cli.console import print_json, print_yaml, say
-from service.cli.follow import Companion, Interrupts, StoppedAtOnce, make_display, result_line
+from service.cli.follow import Interrupts, RunFollower, StoppedAtOnce, make_display, result_line
 from service.cluster import open_cluster
 from service.cluster.base import Cluster, Handle, Job
 from service.cluster.driver_jobs import supervisor_job
@@ -147,7 +147,9 @@ def stay(planned: Plan, submission: Submission, place: Cluster, store: Store, in
             return supervise(planned, Submission("start"), place, store)
 
         try:
-            Companion(store, planned.run_id, display, interrupts, supervisor, submission.earlier_end, patience, take_over).stay()
+            RunFollower(
+                store, planned.run_id, display, interrupts, supervisor, submission.earlier_end, patience, take_over
+            ).stay()
         except DelaylineError as error:
             if as_json:
                 _print_document(store, planned.run_id, isinstance(error, StoppedAtOnce))

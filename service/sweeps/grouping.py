@@ -32,7 +32,7 @@ MOST_UNITS_OF_TARGETS = 32
 """Of a layer in target space, whose solves leave less idle. Measured (EPYC, one thread, 16 members): a step of 23 units over 70
 steps 1.3 to 1.7 times as fast as apart, one of 63 over 110 steps 0.9 times."""
 MOST_MEMBERS = 32
-"""Of a company (assumed: the gain of further ones is small, and so many lose their steps since a checkpoint with one process)."""
+"""Of a group (assumed: the gain of further ones is small, and so many lose their steps since a checkpoint with one process)."""
 
 _OWN_NUMBERS = ("learning_rate", "weight_decay", "epsilon", "clipnorm", "global_clipnorm", "clipvalue")
 """Arguments of an optimizer that each member may have its own numbers for."""

@@ -82,9 +82,9 @@ def make_images(store: str, gigabytes: float) -> int:
 
     from service.datasets import Feature, Manifest, Shard
     from service.datasets.shards import encode, rows_per_shard
-    from service.records.run_record import to_bytes
     from service.settings import Settings
     from service.storage import open_store
+    from service.storage.json_documents import to_bytes
     from service.storage.paths import DatasetPaths
 
     features, classes = (Feature("image", "uint8", (SIDE, SIDE, 3), 255.0),), tuple("0123456789")

@@ -21,8 +21,9 @@ PROCESSES = 2
 # What a process of Tune does with each trial, without Tune.
 WITHOUT_TUNE = """
 import importlib, json, sys
-from jobs.sweeps.trial import Trial, TrialOrder
-from jobs.worker_group import PREPARED_MODULES
+from jobs.sweeps.trial import Trial
+from jobs.sweeps.trial_order import TrialOrder
+from jobs.worker_groups.ray_cluster import PREPARED_MODULES
 for name in PREPARED_MODULES:
     importlib.import_module(name)
 for order in json.load(sys.stdin):

@@ -100,8 +100,9 @@ def notebook(network: Network, seed: int, store: str) -> None:
     import keras
 
     from jobs.models.registry import build_model
-    from service.datasets import find_dataset, load_split
+    from service.datasets import find_dataset
     from service.datasets.cache import Cache
+    from service.datasets.load import load_split
     from service.settings import Settings
     from service.specs.train import TrainSpec
     from service.storage import open_store

@@ -25,8 +25,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    from service.datasets import import_dataset, load_split
     from service.datasets.cache import Cache
+    from service.datasets.importer import import_dataset
+    from service.datasets.load import load_split
     from service.settings import Settings
     from service.storage import open_store
 

@@ -12,15 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.worker.stall_watch import GAPS, LONG_SECONDS, Silence
-from service.records.run_record import RunRecord, from_bytes
+from service.records.run_record import RunRecord
 from service.specs.train import TrainSpec
+from service.storage.json_documents import from_bytes
 from service.storage.local import LocalStore
 
 WORKER = """
 import sys, threading, time
 from pathlib import Path
-from jobs import stall
-from jobs.logs import capture_output
+from jobs import liveness as stall
+from jobs.artifacts.logs import capture_output
 
 log, rank, mode = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 capture_output(log)

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from jobs import sweep
-from service.records.run_record import RunRecord, to_bytes
+from service.records.run_record import RunRecord
 from service.storage.base import Store
+from service.storage.json_documents import to_bytes
 
 SWEEP = """
 base: {recipe: lenet5-digits, workers: 1, worker: {cpus: 0.01}}

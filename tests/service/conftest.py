@@ -16,8 +16,8 @@ DRIVER = """
 import os, signal, sys, time
 from service.settings import Settings
 from service.storage import open_store
-from service.storage.leases import Lease
-from service.storage.records import RunRecord
+from service.records.lease import Lease
+from service.records.run_record import RunRecord
 
 url, run_id, *modes = sys.argv[1:]
 record = RunRecord(open_store(Settings.load(store=url)), run_id)

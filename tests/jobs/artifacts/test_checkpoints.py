@@ -14,11 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from jobs.artifacts.checkpoints import MANIFEST, CheckpointStore, CheckpointWriter, Snapshot, jsonable
+from jobs.artifacts.checkpoints import CheckpointStore, CheckpointWriter, Snapshot, jsonable
 from service.errors import Damaged, InfrastructureFailure, LeaseLost, NotFound, StoreError
-from service.records.run_record import RunRecord, from_bytes, to_bytes
+from service.records.checkpoint_index import MANIFEST
+from service.records.run_record import RunRecord
 from service.specs.train import CheckpointPolicy
 from service.storage.base import Store
+from service.storage.json_documents import from_bytes, to_bytes
 from service.storage.local import LocalStore
 from service.storage.paths import RunPaths
 

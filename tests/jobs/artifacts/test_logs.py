@@ -20,7 +20,7 @@ RECORD = "a-run"
 CAPTURE = """
 import os, sys
 from pathlib import Path
-from jobs.logs import capture_output
+from jobs.artifacts.logs import capture_output
 capture_output(Path(sys.argv[1]))
 print("from Python")
 os.write(2, b"from C\\n")

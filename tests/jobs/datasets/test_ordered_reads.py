@@ -16,11 +16,12 @@ import functools, json, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
 from datasets_in_a_store import flip_a_byte, make_dataset
-from jobs.datasets import load_arrays
-from jobs.worker_group import OBJECT_STORE_BYTES, WorkerGroup
+from jobs.datasets.load import load_arrays
+from jobs.worker_groups.ray_cluster import OBJECT_STORE_BYTES
+from jobs.worker_groups.ray_train import WorkerGroup
 from service.errors import Damaged
 from service.settings import Settings
-from service.specs import TrainSpec
+from service.specs.train import TrainSpec
 from service.storage import open_store
 
 FOLDER = Path(sys.argv[1])

@@ -12,8 +12,9 @@ import pytest
 
 from jobs.driving import after_stop as afterwards
 from service.records.lease import Lease, process_start
-from service.records.run_record import Document, RunRecord, to_bytes
+from service.records.run_record import Document, RunRecord
 from service.specs.train import TrainSpec
+from service.storage.json_documents import to_bytes
 from service.storage.local import LocalStore
 
 

@@ -16,9 +16,10 @@ from jobs.driving.stops import SIGNAL, Stops
 from service.errors import InfrastructureFailure, LeaseLost
 from service.records.cancel_requests import TIME_LIMIT
 from service.records.lease import Lease, lease_is_live, lease_of
-from service.records.run_record import RunRecord, to_bytes
+from service.records.run_record import RunRecord
 from service.settings import Settings
 from service.specs.train import CheckpointPolicy, TrainSpec
+from service.storage.json_documents import to_bytes
 from service.storage.local import LocalStore
 
 MakeSpec = Callable[..., TrainSpec]

@@ -21,7 +21,7 @@ import sys, threading, time
 from jobs import driving
 from service.settings import Settings
 from service.storage import open_store
-from service.storage.records import RunRecord
+from service.records.run_record import RunRecord
 
 settings = Settings.load(store=sys.argv[1])
 record = RunRecord(open_store(settings, patience=300), "a-run")

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from service.records.run_record import RunRecord, rows_to_bytes, to_bytes
+from service.records.run_record import RunRecord
 from service.specs.train import TrainSpec
+from service.storage.json_documents import rows_to_bytes, to_bytes
 from service.storage.local import LocalStore
 
 START = 1_790_000_000.0

@@ -12,7 +12,8 @@ from jobs.reports.headline import headline
 from jobs.reports.memory import memory
 from jobs.reports.states import signed
 from jobs.reports.write import compare, report
-from service.records.run_record import RunRecord, from_bytes, to_bytes
+from service.records.run_record import RunRecord
+from service.storage.json_documents import from_bytes, to_bytes
 from service.storage.local import LocalStore
 
 WriteRun = Callable[..., RunRecord]

@@ -11,7 +11,8 @@ from jobs.reports.sections import NOT_FINISHED
 from jobs.reports.write import compare, report, write_report
 from service.errors import Damaged, InvalidInput, UnknownName
 from service.records.notes import write_note
-from service.records.run_record import RunRecord, from_bytes, rows_to_bytes, to_bytes
+from service.records.run_record import RunRecord
+from service.storage.json_documents import from_bytes, rows_to_bytes, to_bytes
 from service.storage.local import LocalStore
 
 WriteRun = Callable[..., RunRecord]

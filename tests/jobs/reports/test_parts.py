@@ -19,8 +19,9 @@ from jobs.reports.repeat import repeat_command, spec_text
 from jobs.reports.timeline import MOST_EVENTS, Stretch, event_rows, scale_of, stretches
 from jobs.reports.words import clock, duration, listed, percent, plural, size
 from service import recipes
-from service.records.run_record import RunRecord, rows_to_bytes
+from service.records.run_record import RunRecord
 from service.specs.train import TrainSpec
+from service.storage.json_documents import rows_to_bytes
 
 WriteRun = Callable[..., RunRecord]
 

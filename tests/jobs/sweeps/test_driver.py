@@ -1,4 +1,4 @@
-"""The sweep's books, with a stand-in for Ray Tune that runs each trial at once; tests/integration/test_sweeps.py has the real one."""
+"""The sweep's table of trials, with a stand-in for Ray Tune that runs each trial at once; tests/integration/test_sweeps.py has the real one."""
 
 import time
 from collections.abc import Callable

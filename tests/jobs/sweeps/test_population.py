@@ -24,7 +24,7 @@ def sweep(space: dict[str, Any], **scheduler: Any) -> SweepSpec:
     return SweepSpec.model_validate({**values, "search": "random", "trials": 8})
 
 
-class Books:
+class FakeTrialTable:
     """The driver's part: who took over, who paused."""
 
     def __init__(self, params: dict[str, dict[str, Any]]) -> None:
@@ -84,11 +84,11 @@ class Controller:
         return SimpleNamespace()
 
 
-def train(spec: SweepSpec, params: list[dict[str, Any]], evaluations: int) -> tuple[Books, dict[str, list[str]]]:
+def train(spec: SweepSpec, params: list[dict[str, Any]], evaluations: int) -> tuple[FakeTrialTable, dict[str, list[str]]]:
     """Let trials report so often, the first the best; what was noted, and Tune's decisions by the run."""
     trials = [Trial(number) for number in range(len(params))]
-    books = Books({trial.config["order"]["id"]: values for trial, values in zip(trials, params, strict=True)})
-    population, controller = Population(spec, books, len(trials)), Controller(trials)
+    trial_table = FakeTrialTable({trial.config["order"]["id"]: values for trial, values in zip(trials, params, strict=True)})
+    population, controller = Population(spec, trial_table, len(trials)), Controller(trials)
     population.set_search_properties("val_accuracy", "max")
     decisions = defaultdict(list)
     for trial in trials:
@@ -99,25 +99,25 @@ def train(spec: SweepSpec, params: list[dict[str, Any]], evaluations: int) -> tu
             result = {EVALUATION: evaluation, STEP: 100 * evaluation, "val_accuracy": 1 - number / 10}
             decisions[trial.config["order"]["id"]].append(population.on_trial_result(controller, trial, result))
             trial.last_result = result
-    return books, decisions
+    return trial_table, decisions
 
 
 def test_the_worst_take_over_from_the_best_each_time_the_grace_is_over() -> None:
     spec = sweep({"optimizer.learning_rate": {"loguniform": [1e-5, 1]}}, grace_epochs=2)
-    books, decisions = train(spec, [{"optimizer.learning_rate": 10.0**-n} for n in range(1, 9)], 4)
-    assert {run_id for run_id, *_ in books.mutations} >= {"s-0007"}
-    assert {donor for _, donor, *_ in books.mutations} <= {"s-0000", "s-0001"}
-    assert {step for _, _, step, _ in books.mutations} <= {200, 400}
+    trial_table, decisions = train(spec, [{"optimizer.learning_rate": 10.0**-n} for n in range(1, 9)], 4)
+    assert {run_id for run_id, *_ in trial_table.mutations} >= {"s-0007"}
+    assert {donor for _, donor, *_ in trial_table.mutations} <= {"s-0000", "s-0001"}
+    assert {step for _, _, step, _ in trial_table.mutations} <= {200, 400}
     assert decisions["s-0007"][1] == "NOOP"
     assert all(told[0] == told[2] == "CONTINUE" for told in decisions.values())
-    assert set(books.paused) >= {"s-0007"}
-    assert "s-0000" not in {run_id for run_id, *_ in books.mutations}
+    assert set(trial_table.paused) >= {"s-0007"}
+    assert "s-0000" not in {run_id for run_id, *_ in trial_table.mutations}
 
 
 def test_a_trial_keeps_its_own_order_and_gets_the_others_values_changed_a_little() -> None:
     spec = sweep({"optimizer.learning_rate": {"loguniform": [1e-5, 1]}}, resample=0)
-    books, _ = train(spec, [{"optimizer.learning_rate": 0.1}, {"optimizer.learning_rate": 1e-5}], 1)
-    ((run_id, donor, step, params),) = books.mutations
+    trial_table, _ = train(spec, [{"optimizer.learning_rate": 0.1}, {"optimizer.learning_rate": 1e-5}], 1)
+    ((run_id, donor, step, params),) = trial_table.mutations
     assert (run_id, donor, step) == ("s-0001", "s-0000", 100)
     assert params["optimizer.learning_rate"] in (pytest.approx(0.08), pytest.approx(0.12))
 
@@ -135,8 +135,8 @@ def test_values_stay_within_what_the_space_says(resample: float) -> None:
     found = []
     for _ in range(30):
         for each in (spec, rates):
-            books, _ = train(each, [{key: first[key] for key in each.space}] * 2, 1)
-            found.append(books.mutations[0][3])
+            trial_table, _ = train(each, [{key: first[key] for key in each.space}] * 2, 1)
+            found.append(trial_table.mutations[0][3])
     values = {key: {params[key] for params in found if key in params} for key in RANGES}
     assert all(0.01 <= rate <= 0.02 for rate in values["optimizer.learning_rate"])
     assert all(0.1 <= decay <= 0.2 for decay in values["optimizer.weight_decay"])
@@ -152,8 +152,8 @@ def test_a_trial_pauses_while_another_one_waits_for_its_turn_but_not_where_there
 ) -> None:
     spec = sweep({"optimizer.learning_rate": {"loguniform": [1e-5, 1]}})
     trials = [Trial(0), Trial(1)]
-    books = Books({f"s-{number:04d}": {"optimizer.learning_rate": 0.1} for number in range(2)})
-    population, controller = Population(spec, books, parallel), Controller(trials)
+    trial_table = FakeTrialTable({f"s-{number:04d}": {"optimizer.learning_rate": 0.1} for number in range(2)})
+    population, controller = Population(spec, trial_table, parallel), Controller(trials)
     population.set_search_properties("val_accuracy", "max")
     for trial in trials:
         population.on_trial_add(controller, trial)
@@ -162,14 +162,14 @@ def test_a_trial_pauses_while_another_one_waits_for_its_turn_but_not_where_there
         population.on_trial_result(controller, trials[1], {**result, "val_accuracy": 0.4})
     trials[1].status = "PENDING"
     assert population.on_trial_result(controller, trials[0], result) == decision
-    assert books.paused == (["s-0000"] if decision == "PAUSE" else [])
+    assert trial_table.paused == (["s-0000"] if decision == "PAUSE" else [])
 
 
 def test_the_one_that_is_taken_over_from_has_its_turn_too() -> None:
     spec = sweep({"optimizer.learning_rate": {"loguniform": [1e-5, 1]}}, quantile=0.5)
     trials = [Trial(0), Trial(1)]
-    books = Books({f"s-{number:04d}": {"optimizer.learning_rate": 0.1} for number in range(2)})
-    population, controller = Population(spec, books, 1), Controller(trials)
+    trial_table = FakeTrialTable({f"s-{number:04d}": {"optimizer.learning_rate": 0.1} for number in range(2)})
+    population, controller = Population(spec, trial_table, 1), Controller(trials)
     population.set_search_properties("val_accuracy", "max")
     for trial in trials:
         population.on_trial_add(controller, trial)
@@ -181,5 +181,5 @@ def test_the_one_that_is_taken_over_from_has_its_turn_too() -> None:
         trial.last_result = {EVALUATION: evaluation, STEP: 10 * evaluation, "val_accuracy": 0.5 + trials.index(trial) / 10}
         population.on_trial_result(controller, trial, trial.last_result)
         trial.status = "PAUSED"
-    assert {donor for _, donor, _, _ in books.mutations} == {"s-0001"}
+    assert {donor for _, donor, _, _ in trial_table.mutations} == {"s-0001"}
     assert min(population._trial_state[trial].last_train_time for trial in trials) >= 5

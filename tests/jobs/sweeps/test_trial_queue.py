@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
-from jobs.sweeps.trial_queue import EVALUATION, TrialQueue, make_scheduler
+from jobs.sweeps.trial_queue import TrialQueue, make_scheduler
+from jobs.sweeps.trial_run import EVALUATION
 from service.specs.sweep import SweepSpec
 
 NOBODY: Any = None

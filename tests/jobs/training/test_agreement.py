@@ -14,15 +14,15 @@ PROGRAM = """
 import contextlib, pickle, sys
 from pathlib import Path
 import keras, numpy as np
-from jobs.agreement import Agreement
-from jobs.models import synchronise_batch_normalisation
-from jobs.optimizers import make_optimizer
-from jobs.replica import Replica
-from jobs.ring import form_ring
-from jobs.tasks import task_for
-from jobs.variables import draw_differently
+from jobs.training.agreement import Agreement
+from jobs.models.registry import synchronise_batch_normalisation
+from jobs.training.optimizers import make_optimizer
+from jobs.training.replica import Replica
+from jobs.training.ring import form_ring
+from jobs.tasks.registry import task_for
+from jobs.training.variables import draw_differently
 from service.errors import UserFailure
-from service.specs import TrainSpec
+from service.specs.train import TrainSpec
 
 rank, workers, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
 strategy = form_ring(workers, 100, lambda message, seconds: contextlib.nullcontext())

@@ -12,15 +12,15 @@ PROGRAM = """
 import contextlib, json, pickle, sys
 from pathlib import Path
 import keras, numpy as np
-from jobs.metrics import ExtraMetrics
-from jobs.weights import ExampleWeights
-from jobs.models import synchronise_batch_normalisation
-from jobs.optimizers import make_optimizer, set_precision
-from jobs.replica import Replica
-from jobs.ring import form_ring
-from jobs.tasks import task_for
-from jobs.variables import copy_model, copy_variables, draw_differently
-from service.specs import TrainSpec
+from jobs.training.metrics import ExtraMetrics
+from jobs.training.example_weights import ExampleWeights
+from jobs.models.registry import synchronise_batch_normalisation
+from jobs.training.optimizers import make_optimizer, set_precision
+from jobs.training.replica import Replica
+from jobs.training.ring import form_ring
+from jobs.tasks.registry import task_for
+from jobs.training.variables import copy_model, copy_variables, draw_differently
+from service.specs.train import TrainSpec
 
 rank, workers, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
 STEPS, BATCH, WIDTH, CLASSES = 20, 12, 5, 3

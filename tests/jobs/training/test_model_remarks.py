@@ -24,7 +24,7 @@ SHAPE, CLASSES = (6, 2), 3
 
 
 def say(spec: TrainSpec, make: Make, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The remarks on a model, as a session makes them."""
+    """The remarks on a model, as a context makes them."""
     module = types.ModuleType("remarked_nets")
     module.build = make  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "remarked_nets", module)

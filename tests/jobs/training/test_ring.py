@@ -20,14 +20,14 @@ WORKER = """
 import contextlib, pickle, sys
 from pathlib import Path
 import keras, numpy as np, tensorflow as tf
-from jobs.models import synchronise_batch_normalisation
-from jobs.optimizers import make_optimizer
-from jobs.replica import Replica
-from jobs.ring import form_ring
-from jobs.spaces.target import TargetSpace
-from jobs.tasks import task_for
-from jobs.variables import assign_variables, copy_model, copy_variables, draw_differently
-from service.specs import SpaceSpec, TrainSpec
+from jobs.models.registry import synchronise_batch_normalisation
+from jobs.training.optimizers import make_optimizer
+from jobs.training.replica import Replica
+from jobs.training.ring import form_ring
+from jobs.target_space.target import TargetSpace
+from jobs.tasks.registry import task_for
+from jobs.training.variables import assign_variables, copy_model, copy_variables, draw_differently
+from service.specs.train import SpaceSpec, TrainSpec
 
 target = SpaceSpec(name="target")
 rank, workers, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
@@ -142,8 +142,8 @@ def test_a_ring_that_does_not_form_in_time_is_given_up(tmp_path: Path) -> None:
     config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": 0}}
     code = f"""
 import os
-from jobs.ring import form_ring
-from jobs.worker import watched
+from jobs.training.ring import form_ring
+from jobs.worker.process import watched
 
 order = {{"run_id": "late", "nonce": "", "attempt": 1, "rank": 0, "log": {str(tmp_path / "log")!r}, "pid": os.getpid()}}
 form_ring(2, 3.0, lambda message, seconds: watched({{**order, "message": message, "seconds": seconds}}))

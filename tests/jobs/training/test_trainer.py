@@ -18,15 +18,15 @@ from jobs.inference.finished_run import finished_run
 from jobs.inference.predicting import predict
 from jobs.reports.facts import gather
 from jobs.reports.page import render
-from jobs.sweeps.group_trial import CompanyTrial
+from jobs.sweeps.group_trial import GroupTrial
 from jobs.sweeps.trial_run import TrialRun
 from jobs.training import ring
 from jobs.training.early_stopping import score_of
 from jobs.worker import process as worker
 from jobs.worker_groups.in_process import InProcess
 from service import runs
-from service.datasets import import_dataset
 from service.datasets.catalogue import embedded_arrays
+from service.datasets.importer import import_dataset
 from service.records.first_weights import find_weights
 from service.records.run_record import RunRecord
 from service.settings import Settings
@@ -116,7 +116,7 @@ def test_so_it_is_for_runs_that_train_together(make_run: Make) -> None:
     rates = ((0.1, 30.0), (0.05, 20.0))
     stepped = [{"name": "piecewise", "boundaries": [10], "values": list(values)} for values in rates]
     runs = [make_run(f"m-{i}", **{**BEST, "optimizer": {"name": "sgd", "learning_rate": each}}) for i, each in enumerate(stepped)]
-    assert list(CompanyTrial(runs).reports())[-1]["done"]
+    assert list(GroupTrial(runs).reports())[-1]["done"]
     for run in runs:
         assert_ends_with_best(run.record)
 
@@ -166,7 +166,7 @@ def test_a_datasets_own_validation_split_is_judged_and_no_training_example_held_
     assert [row["loss"] for row in ours.history()] == [row["loss"] for row in theirs.history()]
     assert "val_loss" not in trained(make_run("off", dataset="with", **keys, evaluate={"validation": 0.0})).state()["metrics"]
     together = [make_run(f"together-{seed}", dataset="with", seed=seed, **keys) for seed in (0, 1)]
-    assert list(CompanyTrial(together).reports())
+    assert list(GroupTrial(together).reports())
     for run in together:
         found = run.record.state()["metrics"]
         assert found["val_loss"] == pytest.approx(found["test_loss"], rel=1e-6)

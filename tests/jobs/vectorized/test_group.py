@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jobs.artifacts.checkpoints import CheckpointStore
-from jobs.sweeps.group_trial import CompanyTrial
+from jobs.sweeps.group_trial import GroupTrial
 from jobs.sweeps.trial_run import TrialRun
 from jobs.training import ring
 from jobs.worker import process as worker
@@ -52,8 +52,8 @@ def make_run(local_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return make
 
 
-def train_together(*runs: TrialRun) -> None:
-    assert list(CompanyTrial(runs).reports()) == [{"evaluation": 1, "over": True, "done": True}]
+def train_group(*runs: TrialRun) -> None:
+    assert list(GroupTrial(runs).reports()) == [{"evaluation": 1, "over": True, "done": True}]
 
 
 def events(run: TrialRun) -> list[str]:
@@ -89,7 +89,7 @@ def assert_alike(ours: TrialRun, theirs: TrialRun) -> None:
 def test_a_member_is_the_run_that_its_spec_makes_apart(make_run: Make, local_store: Store) -> None:
     keys = [{"seed": 3}, {"seed": 4, "optimizer": {**RUN["optimizer"], "learning_rate": 0.03}}, {"seed": 5}]
     members = [make_run(f"member-{number}", **each) for number, each in enumerate(keys)]
-    train_together(*members)
+    train_group(*members)
     for member, each in zip(members, keys, strict=True):
         apart = make_run(member.record.run_id.replace("member", "apart"), **each)
         assert apart.drive(lambda *_: InProcess()) is None
@@ -119,8 +119,8 @@ def test_members_in_target_space_have_each_their_own_ridge_and_targets(make_run:
         spaces = [{"name": "target", "ridge": ridge, "realisation": 6, "initial": initial} for _, ridge in ridges]
         keys = [{**run, "seed": seed, "space": space} for (seed, _), space in zip(ridges, spaces, strict=True)]
         members = [make_run(f"{initial}-{number}", **each) for number, each in enumerate(keys)]
-        company = CompanyTrial(members)
-        assert list(company.reports())
+        group = GroupTrial(members)
+        assert list(group.reports())
         for member, each in zip(members, keys, strict=True):
             assert "together" in events(member)
             apart = make_run(f"{member.record.run_id}-apart", **each)
@@ -138,7 +138,7 @@ def test_who_fails_or_ends_early_leaves_and_the_others_go_on(make_run: Make) -> 
     rates = {"fine": 0.01, "calm": 1e-6, "wild": 1e38, "bold": 0.02}
     sgd = {name: {"name": "sgd", "learning_rate": rate} for name, rate in rates.items()}
     members = {name: make_run(name, seed=number, optimizer=sgd[name], **quick) for number, name in enumerate(rates)}
-    train_together(*members.values())
+    train_group(*members.values())
     states = {name: run.record.state() for name, run in members.items()}
     assert {name: state["state"] for name, state in states.items()} == {
         "fine": "succeeded", "calm": "succeeded", "wild": "failed", "bold": "succeeded"
@@ -163,7 +163,7 @@ def test_an_evaluation_that_is_no_number_is_the_failure_of_its_run_alone(make_ru
         for name, rate in sgd.items()
     }
     apart = runs.pop("wild-apart")
-    train_together(*runs.values())
+    train_group(*runs.values())
     assert apart.drive(lambda *_: InProcess()) is None
     states = {name: run.record.state() for name, run in {**runs, "apart": apart}.items()}
     assert [states[name]["state"] for name in ("fine", "bold")] == ["succeeded"] * 2
@@ -178,15 +178,15 @@ def test_an_evaluation_that_is_no_number_is_the_failure_of_its_run_alone(make_ru
 def test_a_run_that_was_stopped_is_gone_on_with_together_or_apart(make_run: Make) -> None:
     keys = [{"seed": seed, "steps": 400, "checkpoint": {"every_steps": 10}} for seed in (1, 2, 3)]
     members = [make_run(f"member-{number}", **each) for number, each in enumerate(keys)]
-    company = CompanyTrial(members)
+    group = GroupTrial(members)
     while not all(member.record.checkpoints() for member in members):
-        company._thread.join(0.05)
-    company.stop()
+        group._thread.join(0.05)
+    group.stop()
     states = [member.record.state() for member in members]
     assert [state["state"] for state in states] == ["cancelled"] * 3
     assert len({state["position"]["step"] for state in states}) == 1
     assert states[0]["position"]["step"] < 400
-    train_together(*members[:2])
+    train_group(*members[:2])
     assert members[2].drive(lambda *_: InProcess()) is None
     for member, each in zip(members, keys, strict=True):
         assert "resumed" in events(member)
@@ -201,7 +201,7 @@ def test_a_run_that_was_stopped_is_gone_on_with_together_or_apart(make_run: Make
 def test_runs_at_different_steps_train_in_companies_of_equal_step(make_run: Make) -> None:
     members = [make_run(f"member-{number}", seed=number) for number in range(3)]
     assert members[0].drive(lambda *_: InProcess()) is None
-    train_together(*members)
+    train_group(*members)
     assert [member.record.state()["state"] for member in members] == ["succeeded"] * 3
     assert "together" not in events(members[0])
     (told,) = [row for row in members[1].record.events() if row["event"] == "together"]

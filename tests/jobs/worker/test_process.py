@@ -10,10 +10,11 @@ import pytest
 
 from jobs.worker.config import WorkerConfig
 from jobs.worker.failures import classify, kind_of, report_failure
-from jobs.worker.process import identity
+from jobs.worker.peers import identity
 from service import errors
 from service.errors import DelaylineError, InfrastructureFailure, StoreError, UserFailure
-from service.records.run_record import RunRecord, from_bytes
+from service.records.run_record import RunRecord
+from service.storage.json_documents import from_bytes
 from service.storage.local import LocalStore
 
 ALL = [getattr(errors, name) for name in errors.__all__]

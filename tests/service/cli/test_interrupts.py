@@ -21,7 +21,7 @@ COMMAND = """
 import os, sys
 from dataclasses import replace
 from pathlib import Path
-from service import submit
+from service.submission import plan
 from service.cli.main import entry
 from service.cluster.base import Job
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from service import recipes, runs
+from service import recipes
 from service.cli import follow
 from service.cluster.base import Job
 from service.cluster.local_ray import LocalRay
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
 from service.storage.base import Store
-from service.submission import submit, supervisor
+from service.submission import supervisor
 
 Delayline = Callable[..., Any]
 Drive = Callable[..., None]

@@ -21,10 +21,10 @@ from service.datasets.choices import Choices
 from service.datasets.importer import import_dataset
 from service.datasets.manifest import Manifest
 from service.errors import Damaged, InvalidInput, StoreError, UnknownName
-from service.records.run_record import to_bytes
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
+from service.storage.json_documents import to_bytes
 from service.storage.local import LocalStore
 from service.storage.paths import DatasetPaths
 

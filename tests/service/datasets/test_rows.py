@@ -8,7 +8,10 @@ from datasets_in_a_store import flip_a_byte, make_dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.datasets import Cache, Manifest, ShardRows, load_split
+from service.datasets import Manifest
+from service.datasets.cache import Cache
+from service.datasets.load import load_split
+from service.datasets.rows import ShardRows
 from service.errors import Damaged
 from service.settings import Settings
 from service.storage import open_store

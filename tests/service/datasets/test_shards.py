@@ -13,8 +13,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from service.datasets import shards
-from service.datasets.manifest import Feature
-from service.datasets.raw import STORED_TYPES
+from service.datasets.manifest import STORED_TYPES, Feature
 from service.datasets.shards import SHARD_BYTES, decode, encode, encode_into, encoded_bytes, rows_per_shard
 from service.errors import Damaged
 

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from service.records.cancel_requests import HANDLED, PERSON, SWEEP, TIME_LIMIT
-from service.records.run_record import RunRecord, to_bytes
+from service.records.run_record import RunRecord
 from service.storage.base import Store
+from service.storage.json_documents import to_bytes
 
 MakeStore = Callable[[], Store]
 

@@ -313,10 +313,10 @@ def test_what_was_pruned_is_written_anew_by_nobody(make_store: MakeStore) -> Non
 
 DRIVER = """
 import sys, time
-from service.storage import leases
-from service.storage.leases import Lease
+from service.records import lease as leases
+from service.records.lease import Lease
 from service.storage.local import TEMPORARY, LocalStore
-from service.storage.records import RunRecord
+from service.records.run_record import RunRecord
 leases.LEASE_SECONDS = 0.5
 record = RunRecord(LocalStore(__import__("pathlib").Path(sys.argv[1])), "one")
 lease = Lease(record, details=lambda: {"host": sys.argv[2]})

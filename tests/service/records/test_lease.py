@@ -18,10 +18,11 @@ import pytest
 from service.errors import Conflict, InvalidInput, LeaseLost
 from service.records import lease as leases
 from service.records.lease import LEASE_SECONDS, Lease, boot_id, lease_is_live, lease_of, process_start
-from service.records.run_record import RunRecord, to_bytes
+from service.records.run_record import RunRecord
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
+from service.storage.json_documents import to_bytes
 
 MakeStore = Callable[[], Store]
 HOUR = 3600.0
@@ -171,8 +172,8 @@ def test_a_dead_driver_of_this_machine_is_taken_over_at_once(record: RunRecord) 
 import sys
 from service.settings import Settings
 from service.storage import open_store
-from service.storage.leases import Lease
-from service.storage.records import RunRecord
+from service.records.lease import Lease
+from service.records.run_record import RunRecord
 sys.exit(0 if Lease(RunRecord(open_store(Settings.load(store=sys.argv[1])), "one")).acquire() else 1)
 """
     subprocess.run([sys.executable, "-c", script, record.store.url], check=True, timeout=60)

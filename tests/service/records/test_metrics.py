@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from service.errors import Damaged, LeaseLost
 from service.records.metrics import SEAL_BYTES, MetricsLedger, read_sealed
-from service.records.run_record import RunRecord, rows_to_bytes
+from service.records.run_record import RunRecord
 from service.specs.train import TrainSpec
 from service.storage.base import Store
+from service.storage.json_documents import rows_to_bytes
 from service.storage.local import LocalStore
 
 SPEC = TrainSpec(model="cnn", dataset="digits", epochs=1)

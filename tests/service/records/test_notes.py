@@ -4,11 +4,12 @@ from service import runs
 from service.errors import InvalidInput, UnknownName
 from service.records.lease import Lease
 from service.records.notes import LONGEST, with_notes, write_note
-from service.records.run_record import RunRecord, to_bytes
+from service.records.run_record import RunRecord
 from service.records.standing import end_without_driver
 from service.runs.prune import choose, delete
 from service.specs.train import TrainSpec
 from service.storage.base import Store
+from service.storage.json_documents import to_bytes
 
 SPEC = TrainSpec(model="cnn", dataset="digits", epochs=1)
 

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import Damaged, UnknownName
-from service.records.run_record import RunRecord, from_bytes, rows_from_bytes, rows_to_bytes, to_bytes
+from service.records.run_record import RunRecord
 from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage import open_store
 from service.storage.base import Store
+from service.storage.json_documents import from_bytes, rows_from_bytes, rows_to_bytes, to_bytes
 
 SPEC = TrainSpec(model="cnn", dataset="digits", epochs=1)
 ORIGIN = {"recipe": "cnn-digits"}

@@ -10,11 +10,12 @@ import pytest
 from service import runs
 from service.errors import InvalidInput, StoreUnreachable, UnknownName
 from service.records.lease import LEASE_SECONDS, Lease, boot_id
-from service.records.run_record import RunRecord, rows_to_bytes, run_summary, to_bytes
+from service.records.run_record import RunRecord, run_summary
 from service.records.standing import QUEUED_SECONDS, end_without_driver, standing
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
 from service.storage.base import Store
+from service.storage.json_documents import rows_to_bytes, to_bytes
 
 SPEC = TrainSpec(model="cnn", dataset="digits", epochs=1)
 

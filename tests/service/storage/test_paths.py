@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.records.run_record import RunRecord, rows_to_bytes
+from service.records.run_record import RunRecord
 from service.specs.train import TrainSpec
 from service.storage.base import Store
+from service.storage.json_documents import rows_to_bytes
 from service.storage.paths import RunPaths, attempt_label, new_nonce, number_of
 
 SPEC = TrainSpec(model="cnn", dataset="digits", epochs=1)

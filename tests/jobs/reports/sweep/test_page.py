@@ -16,7 +16,8 @@ from service import runs
 from service.errors import InvalidInput, UnknownName
 from service.records.notes import write_note
 from service.records.remarks import REMARK
-from service.records.run_record import RunRecord, rows_to_bytes
+from service.records.run_record import RunRecord
+from service.storage.json_documents import rows_to_bytes
 from service.storage.local import LocalStore
 from service.sweeps.points import Points
 from service.sweeps.trials import best_of, point_rows, sweep_document

@@ -24,8 +24,9 @@ from jobs.training.evaluation import Evaluator
 from jobs.training.replica import Replica
 from service.datasets import Feature
 from service.errors import NotFound
-from service.records.run_record import RunRecord, from_bytes
+from service.records.run_record import RunRecord
 from service.specs.train import TrainSpec
+from service.storage.json_documents import from_bytes
 from service.storage.local import LocalStore
 
 CLASSES = ("zero", "one", "two")

@@ -15,8 +15,9 @@ from jobs.training.analysis.analyse import Subject, analyse, describe_attempt
 from jobs.training.analysis.memory import NOT_COUNTED, Memory
 from jobs.training.analysis.states import MOST_STEPS, MOST_UNITS, States, hidden_states, recurrent_layers
 from jobs.training.replica import Replica
-from service.records.run_record import RunRecord, from_bytes
+from service.records.run_record import RunRecord
 from service.specs.train import TrainSpec
+from service.storage.json_documents import from_bytes
 from service.storage.local import LocalStore
 
 MakeReplica = Callable[..., Replica]
