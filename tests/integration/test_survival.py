@@ -12,7 +12,7 @@ import pytest
 import s3_servers
 from desk import COMMAND_SECONDS, Desk, assert_same_end, command_of, family, kill
 
-from service.storage.leases import LEASE_SECONDS
+from service.records.lease import LEASE_SECONDS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

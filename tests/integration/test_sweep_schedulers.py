@@ -5,7 +5,7 @@ import json
 import pytest
 from desk import Desk, family, kill
 
-from service.storage.records import RunRecord
+from service.records.run_record import RunRecord
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

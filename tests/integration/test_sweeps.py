@@ -185,7 +185,7 @@ def test_small_trials_train_together_and_a_kill_changes_nothing(desk: Desk) -> N
         assert "resumed" in names(document)
         steps = [row["step"] for row in document["history"]]
         assert steps == sorted({*range(18, 721, 18), *range(50, 721, 50)})
-        # The rate is constant: one epoch is the beginning of forty. tests/jobs/together compares weights.
+        # The rate is constant: one epoch is the beginning of forty. tests/jobs/vectorized compares weights.
         ours, theirs = figures(document["history"][0]), figures(alone["history"][0])
         shared = ("step", "epoch", "loss", "accuracy", "val_loss", "val_accuracy")
         assert {name: ours[name] for name in shared} == pytest.approx({name: theirs[name] for name in shared}, rel=1e-5, abs=1e-5)
