@@ -1,4 +1,4 @@
-"""A driver without Ray: it holds the lease and writes the documents that a real one writes."""
+"""A driver without Ray, which holds the lease and writes the documents that a real one writes; and a store of each kind."""
 
 import sys
 from collections.abc import Callable
@@ -8,9 +8,12 @@ import pytest
 
 from service.cluster.base import Job
 from service.records.run_record import RunRecord
-from service.settings import process_environment
+from service.settings import Settings, process_environment
 from service.specs.train import TrainSpec
+from service.storage import open_store
 from service.storage.base import Store
+
+MakeStore = Callable[[], Store]
 
 DRIVER = """
 import os, signal, sys, time
@@ -112,3 +115,20 @@ def job_of(submitted: RunRecord, fake_driver: Callable[..., Job]) -> Callable[..
         return lambda resume: fake_driver(submitted.store.url, submitted.run_id, *modes)
 
     return factory
+
+
+@pytest.fixture(params=["local", "seaweedfs", "minio"])
+def make_store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeStore:
+    """Opens the same empty store again and again, as several processes would."""
+    if request.param == "local":
+        return lambda: open_store(Settings.load(store=str(tmp_path / "store")))
+    server = request.getfixturevalue(request.param)
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    url = f"s3://{server.bucket()}/some/prefix"
+    return lambda: open_store(Settings.load(store=url))
+
+
+@pytest.fixture
+def store(make_store: MakeStore) -> Store:
+    return make_store()

@@ -18,7 +18,7 @@ from service.storage.local import LocalStore
 
 DRIVER = """
 import sys, threading, time
-from jobs import driving
+from jobs.driving import entry as driving
 from service.settings import Settings
 from service.storage import open_store
 from service.records.run_record import RunRecord

@@ -51,7 +51,7 @@ def plain() -> keras.Model:
     return keras.Sequential([keras.Input((WIDTH,)), layers.Dense(CLASSES)])
 
 
-class Recorder:
+class KeepingRecorder:
     """Keeps what the loop says; asks it to stop once `stop_at` steps are done."""
 
     def __init__(self, stop_at: int | None = None) -> None:
@@ -78,7 +78,7 @@ class Recorder:
         return self.stop_at is not None and (self.updates[-1]["step"] if self.updates else 0) >= self.stop_at - 1
 
 
-class FixedPace(StepsPerExecution):
+class FixedStepsPerExecution(StepsPerExecution):
     """Always the same number of steps."""
 
     fixed = 1
@@ -99,7 +99,7 @@ def arrays(bad: int | None = None) -> tuple[dict[str, np.ndarray], np.ndarray]:
 def make_loop(
     spec: TrainSpec,
     replica: Replica,
-    recorder: Recorder,
+    kept: KeepingRecorder,
     snapshot: Snapshot | None = None,
     most: int | None = None,
     bad: int | None = None,
@@ -110,10 +110,10 @@ def make_loop(
     training, held_out = split_validation(spec.seed, COUNT, spec.evaluate.validation)
     plan = BatchPlan(training, spec.batch, spec.seed)
     callbacks = [*make_callbacks(spec, None), *more]
-    states = CallbackStates(callbacks, recorder.event)
+    states = CallbackStates(callbacks, kept.event)
     pace = StepsPerExecution(1, proposes=True, single_steps=observes_batches(callbacks))
     if most is not None:
-        pace = FixedPace(1, proposes=True)
+        pace = FixedStepsPerExecution(1, proposes=True)
         pace.fixed = most  # type: ignore[attr-defined]
     replica.model.stop_training = False
     if snapshot:
@@ -127,7 +127,7 @@ def make_loop(
         feeder=BatchFeeder(plan, features, labels, None),
         pace=pace,
         validation=Evaluator(replica, features, labels, held_out, 0, 1) if len(held_out) else None,
-        recorder=recorder,
+        recorder=kept,
         callbacks=keras.callbacks.CallbackList(callbacks, model=replica.model, add_history=False),
         callback_states=states.take,
         state=LoopState.restored(snapshot) if snapshot else LoopState.fresh(1 + len(replica.metric_names)),
@@ -171,19 +171,19 @@ def test_a_run_that_is_restored_at_any_step_ends_bit_for_bit_as_one_that_never_s
     make_spec: MakeSpec, make_replica: MakeReplica, tmp_path: Path, keys: dict[str, Any]
 ) -> None:
     spec = make_spec(**LENGTH, checkpoint={"every_steps": 1, "keep_last": 100}, **keys)
-    outcome, whole = run(make_spec(**LENGTH, **keys), make_replica(spec, busy), Recorder())
+    outcome, whole = run(make_spec(**LENGTH, **keys), make_replica(spec, busy), KeepingRecorder())
     assert outcome == "succeeded"
     wanted = result(whole)
 
-    replica, recorder = make_replica(spec, busy), Recorder()
-    _, saving = run(spec, replica, recorder)
+    replica, kept = make_replica(spec, busy), KeepingRecorder()
+    _, saving = run(spec, replica, kept)
     assert result(saving) == wanted
-    assert [snapshot.step for snapshot in recorder.snapshots] == list(range(1, 14))
+    assert [snapshot.step for snapshot in kept.snapshots] == list(range(1, 14))
     checkpoints = CheckpointStore(RunRecord(LocalStore(tmp_path / "store"), "a-run"), spec.checkpoint, "0001")
-    for snapshot in recorder.snapshots:
+    for snapshot in kept.snapshots:
         checkpoints.save(snapshot)
     for step in range(1, 14):
-        again = Recorder()
+        again = KeepingRecorder()
         outcome, loop = run(spec, replica, again, checkpoints.load(step))
         assert outcome == "succeeded"
         assert result(loop) == wanted, f"restored at step {step}"
@@ -196,29 +196,29 @@ def test_a_run_in_target_space_is_restored_bit_for_bit(make_spec: MakeSpec, make
 
     spec = make_spec(**LENGTH, checkpoint={"every_steps": 5, "keep_last": 100}, space={"name": "target", "ridge": 0.01})
     realisation = arrays()[0]["x"][:10]
-    recorder = Recorder()
-    _, whole = run(spec, make_replica(spec, build, realisation=realisation), recorder)
+    kept = KeepingRecorder()
+    _, whole = run(spec, make_replica(spec, build, realisation=realisation), kept)
     checkpoints = CheckpointStore(RunRecord(LocalStore(tmp_path / "store"), "a-run"), spec.checkpoint, "0001")
-    checkpoints.save(recorder.snapshots[0])
+    checkpoints.save(kept.snapshots[0])
     other = make_replica(spec.model_copy(update={"seed": 77}), build, realisation=realisation)
-    _, loop = run(spec, other, Recorder(), checkpoints.load(5))
+    _, loop = run(spec, other, KeepingRecorder(), checkpoints.load(5))
     assert result(loop) == result(whole)
 
 
 def test_another_process_goes_on_as_the_same(make_spec: MakeSpec, make_replica: MakeReplica) -> None:
     spec = make_spec(**LENGTH, checkpoint={"every_steps": 6})
-    recorder = Recorder()
-    _, whole = run(spec, make_replica(spec, busy), recorder)
+    kept = KeepingRecorder()
+    _, whole = run(spec, make_replica(spec, busy), kept)
     fresh = make_replica(spec.model_copy(update={"seed": 77}), busy)
-    _, loop = run(spec, fresh, Recorder(), recorder.snapshots[0])
+    _, loop = run(spec, fresh, KeepingRecorder(), kept.snapshots[0])
     assert result(loop) == result(whole)
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 256])
 def test_the_number_of_steps_a_call_changes_nothing(make_spec: MakeSpec, make_replica: MakeReplica, most: int) -> None:
     spec = make_spec(**LENGTH)
-    _, reference = run(spec, make_replica(spec, busy), Recorder())
-    _, loop = run(spec, make_replica(spec, busy), Recorder(), most=most)
+    _, reference = run(spec, make_replica(spec, busy), KeepingRecorder())
+    _, loop = run(spec, make_replica(spec, busy), KeepingRecorder(), most=most)
     assert result(loop) == result(reference)
 
 
@@ -226,9 +226,9 @@ def test_rows_are_means_over_the_steps_since_the_row_before(make_spec: MakeSpec,
     rows = {}
     for every in (1, 4):
         spec = make_spec(steps=13, log_every=every)
-        recorder = Recorder()
-        run(spec, make_replica(spec, plain), recorder)
-        rows[every] = recorder.rows
+        kept = KeepingRecorder()
+        run(spec, make_replica(spec, plain), kept)
+        rows[every] = kept.rows
     assert [row["step"] for row in rows[1]] == list(range(1, 14))
     assert [row["step"] for row in rows[4]] == [4, 5, 8, 10, 12, 13]
     assert [row["epoch"] for row in rows[4]] == [1, 1, 2, 2, 3, 3]
@@ -244,9 +244,9 @@ def test_rows_are_means_over_the_steps_since_the_row_before(make_spec: MakeSpec,
 def test_a_row_says_the_learning_rate_of_its_step(make_spec: MakeSpec, make_replica: MakeReplica) -> None:
     schedule = {"name": "piecewise", "boundaries": [4, 8], "values": [0.5, 0.25, 0.125]}
     spec = make_spec(steps=12, log_every=1, optimizer={"name": "sgd", "learning_rate": schedule})
-    recorder = Recorder()
-    run(spec, make_replica(spec, plain), recorder)
-    assert {row["learning_rate"] for row in recorder.rows} == {0.5, 0.25, 0.125}
+    kept = KeepingRecorder()
+    run(spec, make_replica(spec, plain), kept)
+    assert {row["learning_rate"] for row in kept.rows} == {0.5, 0.25, 0.125}
 
 
 @pytest.mark.parametrize("most", [1, 3, 256])
@@ -256,11 +256,11 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_the_step(
     spec = make_spec(**LENGTH, evaluate={"validation": 0})
     plan = BatchPlan(np.arange(COUNT), 8, 0)
     bad = int(plan.indices(2, 1)[0, 0])
-    recorder = Recorder()
+    kept = KeepingRecorder()
     with pytest.raises(BadLoss, match="The loss became nan at step 3: use a smaller learning rate"):
-        run(spec, make_replica(spec, plain), recorder, most=most, bad=bad)
-    assert recorder.snapshots == []
-    assert recorder.rows == []
+        run(spec, make_replica(spec, plain), kept, most=most, bad=bad)
+    assert kept.snapshots == []
+    assert kept.rows == []
 
 
 def test_an_evaluation_that_is_no_number_ends_the_run_and_names_step_and_metric(
@@ -268,11 +268,11 @@ def test_an_evaluation_that_is_no_number_ends_the_run_and_names_step_and_metric(
 ) -> None:
     spec = make_spec(**LENGTH)
     held_out = split_validation(spec.seed, COUNT, spec.evaluate.validation)[1]
-    recorder = Recorder()
+    kept = KeepingRecorder()
     with pytest.raises(BadLoss, match=r"at step 5 \(epoch 1\) found val_loss nan, though .* finite in the validation examples\."):
-        run(spec, make_replica(spec, plain), recorder, bad=int(held_out[0]))
-    assert [row["step"] for row in recorder.rows] == [4]
-    assert recorder.snapshots == []
+        run(spec, make_replica(spec, plain), kept, bad=int(held_out[0]))
+    assert [row["step"] for row in kept.rows] == [4]
+    assert kept.snapshots == []
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -291,22 +291,22 @@ def test_a_request_to_stop_saves_the_step_and_the_run_goes_on_later(
     make_spec: MakeSpec, make_replica: MakeReplica, stop_at: int, scored: bool
 ) -> None:
     spec = make_spec(**LENGTH)
-    _, whole = run(spec, make_replica(spec, busy), Recorder())
-    recorder = Recorder(stop_at)
-    outcome, loop = run(spec, make_replica(spec, busy), recorder, most=1)
+    _, whole = run(spec, make_replica(spec, busy), KeepingRecorder())
+    kept = KeepingRecorder(stop_at)
+    outcome, loop = run(spec, make_replica(spec, busy), kept, most=1)
     assert outcome == "cancelled"
     assert loop.state.step == stop_at
     # One snapshot of each step: a second one would lose the score of the evaluation.
-    assert [snapshot.step for snapshot in recorder.snapshots] == sorted({step for step in (5, 10) if step <= stop_at} | {stop_at})
-    assert (recorder.snapshots[-1].score is not None) == scored
-    outcome, resumed = run(spec, make_replica(spec, busy), Recorder(), recorder.snapshots[-1])
+    assert [snapshot.step for snapshot in kept.snapshots] == sorted({step for step in (5, 10) if step <= stop_at} | {stop_at})
+    assert (kept.snapshots[-1].score is not None) == scored
+    outcome, resumed = run(spec, make_replica(spec, busy), KeepingRecorder(), kept.snapshots[-1])
     assert outcome == "succeeded"
     assert result(resumed) == result(whole)
 
 
 def test_a_request_to_stop_at_the_last_step_comes_too_late(make_spec: MakeSpec, make_replica: MakeReplica) -> None:
     spec = make_spec(steps=5)
-    outcome, loop = run(spec, make_replica(spec, plain), Recorder(stop_at=5), most=1)
+    outcome, loop = run(spec, make_replica(spec, plain), KeepingRecorder(stop_at=5), most=1)
     assert (outcome, loop.state.step) == ("succeeded", 5)
 
 
@@ -322,15 +322,15 @@ def test_early_stopping_ends_the_run_saves_it_and_stays_ended(
     make_spec: MakeSpec, make_replica: MakeReplica, keys: dict[str, Any]
 ) -> None:
     spec = make_spec(epochs=9, checkpoint={"every_epochs": 2}, **keys)
-    replica, recorder = make_replica(spec, busy), Recorder()
-    outcome, loop = run(spec, replica, recorder)
+    replica, kept = make_replica(spec, busy), KeepingRecorder()
+    outcome, loop = run(spec, replica, kept)
     assert outcome == "succeeded"
     assert loop.state.step == 15
-    assert [snapshot.step for snapshot in recorder.snapshots] == [10, 15]
-    assert ("early stop" in recorder.events) == ("early_stopping" in keys)
+    assert [snapshot.step for snapshot in kept.snapshots] == [10, 15]
+    assert ("early stop" in kept.events) == ("early_stopping" in keys)
     wanted = result(loop)
-    for snapshot in recorder.snapshots:
-        again = Recorder()
+    for snapshot in kept.snapshots:
+        again = KeepingRecorder()
         outcome, loop = run(spec, replica, again, snapshot)
         assert outcome == "succeeded"
         assert result(loop) == wanted
@@ -339,11 +339,11 @@ def test_early_stopping_ends_the_run_saves_it_and_stays_ended(
 
 def test_a_checkpoints_score_is_that_of_its_evaluation(make_spec: MakeSpec, make_replica: MakeReplica) -> None:
     spec = make_spec(**LENGTH, checkpoint={"every_steps": 1})
-    recorder = Recorder()
-    run(spec, make_replica(spec, plain), recorder)
-    scores = {snapshot.step: snapshot.score for snapshot in recorder.snapshots}
+    kept = KeepingRecorder()
+    run(spec, make_replica(spec, plain), kept)
+    scores = {snapshot.step: snapshot.score for snapshot in kept.snapshots}
     assert {step for step, score in scores.items() if score is not None} == {5, 10, 13}
-    assert all(scores[row["step"]] == row["val_loss"] for row in recorder.rows if "val_loss" in row)
+    assert all(scores[row["step"]] == row["val_loss"] for row in kept.rows if "val_loss" in row)
 
 
 @pytest.mark.parametrize(
@@ -362,14 +362,14 @@ def test_evaluations_are_of_the_averages_and_the_training_goes_on_from_the_weigh
     precision = {name: value for name, value in keys.items() if name == "precision"}
     arguments = {"name": "sgd", "learning_rate": 0.5, **{name: value for name, value in keys.items() if name not in precision}}
     averaging = make_spec(**LENGTH, **precision, checkpoint={"every_steps": 1}, optimizer={**arguments, "use_ema": True})
-    replica, recorder = make_replica(averaging, plain), Recorder()
-    _, loop = run(averaging, replica, recorder)
+    replica, kept = make_replica(averaging, plain), KeepingRecorder()
+    _, loop = run(averaging, replica, kept)
     features, labels = arrays()
     held_out = split_validation(0, COUNT, averaging.evaluate.validation)[1]
-    for snapshot in recorder.snapshots:
+    for snapshot in kept.snapshots:
         averages = [array for name, array in sorted(snapshot.optimizer.items()) if name.endswith("average")]
         assert [array.tobytes() for array in averages] == [snapshot.averaged[name].tobytes() for name in list(snapshot.model)[:2]]
-        for row in (row for row in recorder.rows if row["step"] == snapshot.step and "val_loss" in row):
+        for row in (row for row in kept.rows if row["step"] == snapshot.step and "val_loss" in row):
             logits = features["x"][held_out] @ averages[0] + averages[1]
             losses = np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(held_out)), labels[held_out]]
             assert row["val_loss"] == pytest.approx(losses.mean(), rel=1e-4)
@@ -377,11 +377,11 @@ def test_evaluations_are_of_the_averages_and_the_training_goes_on_from_the_weigh
         # Keras' own numbers without averages are those that the training goes on from.
         alone, weights = (
             make_spec(**LENGTH, **precision, optimizer={k: v for k, v in arguments.items() if k != "ema_momentum"}),
-            Recorder(),
+            KeepingRecorder(),
         )
         _, unaveraged = run(alone, make_replica(alone, plain), weights)
         assert result(loop)[0][:2] == result(unaveraged)[0][:2]
-        assert [row["val_loss"] for row in recorder.rows if "val_loss" in row] != [
+        assert [row["val_loss"] for row in kept.rows if "val_loss" in row] != [
             row["val_loss"] for row in weights.rows if "val_loss" in row
         ]
 
@@ -392,9 +392,9 @@ def test_averages_of_targets_are_what_the_weights_follow_from(make_spec: MakeSpe
 
     arguments = {"name": "sgd", "learning_rate": 0.5, "use_ema": True, "ema_momentum": 0.5}
     spec = make_spec(**LENGTH, space={"name": "target", "ridge": 0.01}, checkpoint={"every_steps": 13}, optimizer=arguments)
-    replica, recorder = make_replica(spec, build, realisation=arrays()[0]["x"][:10]), Recorder()
-    run(spec, replica, recorder)
-    (snapshot,) = recorder.snapshots
+    replica, kept = make_replica(spec, build, realisation=arrays()[0]["x"][:10]), KeepingRecorder()
+    run(spec, replica, kept)
+    (snapshot,) = kept.snapshots
     targets = [array for name, array in sorted(snapshot.optimizer.items()) if name.endswith("average")]
     for variable, value in zip(replica.space.variables, targets, strict=True):
         variable.assign(value)
@@ -407,12 +407,12 @@ def test_averages_of_targets_are_what_the_weights_follow_from(make_spec: MakeSpe
 def test_before_the_first_step_there_are_no_averages(make_spec: MakeSpec, make_replica: MakeReplica) -> None:
     # Each step overflows float16, so that none is done.
     spec = make_spec(**LENGTH, precision="float16", optimizer={"name": "sgd", "use_ema": True})
-    replica, recorder = make_replica(spec, plain), Recorder()
+    replica, kept = make_replica(spec, plain), KeepingRecorder()
     replica.optimizer.dynamic_scale.assign(np.inf)
-    run(spec, replica, recorder)
+    run(spec, replica, kept)
     assert int(np.asarray(replica.optimizer.iterations.value)) == 0
-    assert recorder.snapshots[-1].averaged == {}
-    assert recorder.rows[-1]["val_loss"] == recorder.rows[1]["val_loss"]
+    assert kept.snapshots[-1].averaged == {}
+    assert kept.rows[-1]["val_loss"] == kept.rows[1]["val_loss"]
 
 
 def test_a_new_best_is_saved_if_the_run_ends_with_the_best(make_spec: MakeSpec, make_replica: MakeReplica) -> None:
@@ -420,10 +420,10 @@ def test_a_new_best_is_saved_if_the_run_ends_with_the_best(make_spec: MakeSpec, 
     keys = {**LENGTH, "checkpoint": {"every_steps": 7}, "optimizer": {"name": "sgd", "learning_rate": falling}}
     for restore_best, wanted in ((True, [5, 7, 13]), (False, [7, 13])):
         spec = make_spec(**keys, early_stopping={"restore_best": restore_best, "patience": 9})
-        recorder = Recorder()
-        run(spec, make_replica(spec, plain), recorder)
-        assert [snapshot.step for snapshot in recorder.snapshots] == wanted
-        assert recorder.snapshots[0].score == (recorder.rows[1]["val_loss"] if restore_best else None)
+        kept = KeepingRecorder()
+        run(spec, make_replica(spec, plain), kept)
+        assert [snapshot.step for snapshot in kept.snapshots] == wanted
+        assert kept.snapshots[0].score == (kept.rows[1]["val_loss"] if restore_best else None)
 
 
 class Recorder(keras.callbacks.Callback):
@@ -453,13 +453,13 @@ def test_callbacks_hear_of_epochs_once_also_when_the_run_was_restored_in_the_mid
     make_spec: MakeSpec, make_replica: MakeReplica
 ) -> None:
     spec = make_spec(**LENGTH, checkpoint={"every_steps": 7})
-    replica, recorder, recorder = make_replica(spec, plain), Recorder(), Recorder()
-    run(spec, replica, recorder, more=(recorder,))
+    replica, kept, recorder = make_replica(spec, plain), KeepingRecorder(), Recorder()
+    run(spec, replica, kept, more=(recorder,))
     whole = [("begin", 0), ("end", 0, NAMES), ("begin", 1), ("end", 1, NAMES), ("begin", 2), ("end", 2, NAMES)]
     assert recorder.calls == whole
     recorder = Recorder()
-    recorder.snapshots[0].position["callbacks"] = []
-    run(spec, replica, Recorder(), recorder.snapshots[0], more=(recorder,))
+    kept.snapshots[0].position["callbacks"] = []
+    run(spec, replica, KeepingRecorder(), kept.snapshots[0], more=(recorder,))
     assert recorder.calls == whole[3:]
 
 
@@ -484,21 +484,21 @@ def test_a_run_whose_callback_remembers_more_than_json_holds_is_restored_bit_for
     make_spec: MakeSpec, make_replica: MakeReplica, tmp_path: Path
 ) -> None:
     spec = make_spec(**LENGTH, checkpoint={"every_steps": 3, "keep_last": 100})
-    recorder, replica = Recorder(), make_replica(spec, plain)
-    _, whole = run(spec, replica, recorder, more=(Chooser(),))
+    kept, replica = KeepingRecorder(), make_replica(spec, plain)
+    _, whole = run(spec, replica, kept, more=(Chooser(),))
     wanted = result(whole)
     checkpoints = CheckpointStore(RunRecord(LocalStore(tmp_path / "store"), "a-run"), spec.checkpoint, "0001")
-    for snapshot in recorder.snapshots[:-1]:
+    for snapshot in kept.snapshots[:-1]:
         checkpoints.save(snapshot)
-        _, loop = run(spec, replica, Recorder(), checkpoints.load(snapshot.step), more=(Chooser(),))
+        _, loop = run(spec, replica, KeepingRecorder(), checkpoints.load(snapshot.step), more=(Chooser(),))
         assert result(loop) == wanted, f"restored at step {snapshot.step}"
-    assert "callback state" not in recorder.events
+    assert "callback state" not in kept.events
 
 
 def test_callbacks_that_want_batches_hear_of_each(make_spec: MakeSpec, make_replica: MakeReplica) -> None:
     spec = make_spec(steps=7)
     recorder = BatchRecorder()
-    run(spec, make_replica(spec, plain), Recorder(), more=(recorder,))
+    run(spec, make_replica(spec, plain), KeepingRecorder(), more=(recorder,))
     assert [call[1] for call in recorder.calls if call[0] == "batch"] == [0, 1, 2, 3, 4, 0, 1]
     assert [call[1:] for call in recorder.calls if call[0] == "done"] == [
         (batch, ["accuracy", "loss"]) for batch in (0, 1, 2, 3, 4, 0, 1)
@@ -507,12 +507,12 @@ def test_callbacks_that_want_batches_hear_of_each(make_spec: MakeSpec, make_repl
 
 def test_what_the_loop_tells_while_it_runs(make_spec: MakeSpec, make_replica: MakeReplica) -> None:
     spec = make_spec(**LENGTH)
-    recorder = Recorder()
-    run(spec, make_replica(spec, plain), recorder, most=1)
-    assert [update["step"] for update in recorder.updates] == list(range(1, 14))
-    assert set(recorder.updates[-1]["metrics"]) == set(NAMES)
-    assert all(update["examples_per_second"] >= 0 for update in recorder.updates)
-    assert recorder.updates[-1]["eta_seconds"] in (None, 0.0)
+    kept = KeepingRecorder()
+    run(spec, make_replica(spec, plain), kept, most=1)
+    assert [update["step"] for update in kept.updates] == list(range(1, 14))
+    assert set(kept.updates[-1]["metrics"]) == set(NAMES)
+    assert all(update["examples_per_second"] >= 0 for update in kept.updates)
+    assert kept.updates[-1]["eta_seconds"] in (None, 0.0)
 
 
 def test_the_newest_value_of_each_metric_is_the_latest() -> None:

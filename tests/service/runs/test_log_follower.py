@@ -133,7 +133,7 @@ def test_what_was_lost_between_two_looks_is_said(driven: RunRecord) -> None:
 
 
 def test_a_run_that_nobody_drives_is_not_waited_for(submitted: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.runs.describe.LEASE_SECONDS", 0.1)
+    monkeypatch.setattr("service.runs.updates.LEASE_SECONDS", 0.1)
     monkeypatch.setattr("service.runs.updates.EVENT_SECONDS", 0.0)
     log(submitted, "its last words\n")
     write_state(submitted, "running", ATTEMPT)
