@@ -15,7 +15,8 @@ import time
 
 import psutil
 
-from service.records.run_record import ENDED, RunRecord
+from service.records.run_record import RunRecord
+from service.records.schemas import ENDED
 from service.records.standing import end_without_driver
 from service.settings import Settings
 from service.storage import open_store

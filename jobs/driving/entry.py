@@ -15,7 +15,8 @@ from service.errors import DelaylineError, InvalidInput
 from service.machine import this_machine
 from service.records import user_package
 from service.records.lease import Lease
-from service.records.run_record import ENDED, Document, RunRecord, as_of_today
+from service.records.run_record import Document, RunRecord, as_of_today
+from service.records.schemas import ENDED
 from service.settings import Settings
 from service.specs.sweep import SweepSpec
 from service.specs.tags import kept_tags, without_tags

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from jobs.artifacts.tensors import tensors_from_bytes
 from service.errors import Damaged, NotFound
-from service.records.run_record import ENDED, Document, RunRecord, from_bytes
+from service.records.run_record import Document, RunRecord, from_bytes
+from service.records.schemas import ENDED
 from service.records.standing import standing_of
 from service.storage.paths import MODEL_FACTS, PICTURES, RESULTS, hardware_name
 

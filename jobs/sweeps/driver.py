@@ -20,7 +20,8 @@ from jobs.worker_groups.ray_train import LOCAL_WAIT
 from service.errors import DelaylineError, InfrastructureFailure, LeaseLost, StoreError
 from service.records.cancel_requests import SWEEP
 from service.records.lease import Lease
-from service.records.run_record import ENDED, Document, RunRecord
+from service.records.run_record import Document, RunRecord
+from service.records.schemas import ENDED
 from service.scratch import ScratchFolder
 from service.settings import Settings
 from service.specs.sweep import SweepSpec

@@ -9,7 +9,8 @@ from jobs.worker_groups.base import Group
 from service.errors import DelaylineError, InfrastructureFailure
 from service.records.cancel_requests import SWEEP
 from service.records.lease import Lease
-from service.records.run_record import ENDED, RunRecord
+from service.records.run_record import RunRecord
+from service.records.schemas import ENDED
 from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.sweeps.trials import was_lost

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from service.cli.console import duration, figures, idle_words, printable, say
-from service.records.run_record import ENDED
+from service.records.schemas import ENDED
 from service.runs import Update
 
 PLAIN_SECONDS = 5.0

@@ -24,7 +24,8 @@ from service.errors import (
     UserFailure,
 )
 from service.records.lease import lease_is_live, lease_of
-from service.records.run_record import ENDED, Document, RunRecord
+from service.records.run_record import Document, RunRecord
+from service.records.schemas import ENDED, RunState
 from service.specs.generated import CHANCE_OF_BITS, is_bits_task
 from service.storage.base import Store
 from service.submission.supervisor import Supervisor
@@ -135,7 +136,7 @@ class RunFollower:
             if self.interrupts.since is not None and time.monotonic() - self.interrupts.since > CANCEL_SECONDS:
                 raise KeyboardInterrupt
             self._look_after_driver(record)
-            if self.supervisor is None and update.state == "lost":
+            if self.supervisor is None and update.state == RunState.LOST:
                 if self.take_over is not None:
                     self.display.note("nobody drives the run any more: a driver is started here")
                     self.supervisor = self.take_over()
@@ -224,9 +225,9 @@ def again_command(run_id: str, noun: str) -> str:
 def raise_for(run_id: str, document: Document) -> None:
     """Raise what the final state of a run stands for; return if it succeeded."""
     state, error = document["state"], document.get("error") or {}
-    if state == "succeeded":
+    if state == RunState.SUCCEEDED:
         return
-    if state == "cancelled":
+    if state == RunState.CANCELLED:
         noun = "sweep" if (document.get("summary") or {}).get("kind") == "sweep" else "run"
         raise Cancelled(f"The {noun} {run_id} was cancelled; continue it with: {again_command(run_id, noun)}")
     message = str(error.get("message") or f"The run {run_id} {state}.")

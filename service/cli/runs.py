@@ -15,7 +15,8 @@ from service.cli.report import compare, report
 from service.cli.sweep_display import cells, several_bases
 from service.errors import InfrastructureFailure
 from service.records.notes import LONGEST, with_notes, write_note
-from service.records.run_record import ENDED, RunRecord
+from service.records.run_record import RunRecord
+from service.records.schemas import ENDED, RunState
 from service.runs.choice import NEWEST, STATES, check_choice, choose_rows, parse_limit, parse_since
 from service.settings import Settings
 from service.storage import open_store
@@ -205,14 +206,14 @@ def watch(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None:
     try:
         for update in runs.watch(opened, run):
             display.show(update)
-            if update.state == "lost":
+            if update.state == RunState.LOST:
                 break
     finally:
         display.close()
     document = runs.show(opened, run)
     if as_json:
         print_json(document)
-    if update.state == "lost":
+    if update.state == RunState.LOST:
         raise InfrastructureFailure(f"The run {run} was lost: nobody drives it any more; submit it again to continue.")
     raise_for(run, update.document)
     if not as_json:

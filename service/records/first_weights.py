@@ -7,6 +7,7 @@ from service import recipes
 from service.datasets import find_dataset
 from service.errors import InvalidInput, NotFound, UnknownName
 from service.records.run_record import Document, RunRecord, from_bytes
+from service.records.schemas import RunState
 from service.specs.train import WEIGHT_FILES, TrainSpec
 from service.storage.base import Store, check_key
 from service.storage.paths import RunPaths
@@ -96,7 +97,7 @@ def _of_run(record: RunRecord) -> FirstWeights:
     except UnknownName as error:
         raise UnknownName(_absent(record)) from error
     state = record.state()["state"]
-    if state != "succeeded":
+    if state != RunState.SUCCEEDED:
         newest = next(reversed(record.checkpoints()), {"path": f"runs/{record.run_id}/checkpoints/FOLDER/"})
         example = f"{newest['path']}model.safetensors"
         raise InvalidInput(

@@ -12,6 +12,7 @@ from service.errors import Conflict, InvalidInput, LeaseLost, NotFound, UnknownN
 from service.records.cancel_requests import HANDLED, PERSON, CancelRequests
 from service.records.checkpoint_index import kept_checkpoints
 from service.records.metrics import MetricsLedger, read_rows, shared_prefix
+from service.records.schemas import RunState
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
 from service.storage.base import Store
@@ -20,7 +21,6 @@ from service.storage.paths import RunPaths, attempt_label, new_nonce, number_of
 from service.storage.shared_document import SharedDocument
 
 __all__ = [
-    "ENDED",
     "HANDLED",
     "PERSON",
     "Document",
@@ -35,8 +35,7 @@ __all__ = [
     "to_bytes",
 ]
 
-ENDED = frozenset({"succeeded", "failed", "cancelled"})
-QUEUED: Document = {"state": "queued", "error": None}
+QUEUED: Document = {"state": RunState.QUEUED.value, "error": None}
 """The state of a run for which no driver wrote any."""
 
 

@@ -6,7 +6,8 @@ import time
 
 from service.errors import InvalidInput, LeaseLost, NotFound
 from service.records.lease import Lease, lease_is_live, lease_of
-from service.records.run_record import ENDED, Document, RunRecord
+from service.records.run_record import Document, RunRecord
+from service.records.schemas import ENDED, RunState
 from service.storage.base import Store
 from service.user_folder import python
 
@@ -24,7 +25,7 @@ def standing(state: Document, lease: Document, submitted_ago: float) -> str:
         return name
     if was_interrupted(state):
         return name
-    return name if name == "queued" and submitted_ago < QUEUED_SECONDS else "lost"
+    return name if name == RunState.QUEUED and submitted_ago < QUEUED_SECONDS else RunState.LOST
 
 
 def standing_of(record: RunRecord, state: Document) -> str:
@@ -35,12 +36,12 @@ def standing_of(record: RunRecord, state: Document) -> str:
 def is_driven(record: RunRecord, state: Document) -> bool:
     """Whether somebody drives a run that has not ended, or is about to."""
     lease, ago = _looked_up(record, state)
-    return lease_is_live(lease) or standing(state, lease, ago) == "queued"
+    return lease_is_live(lease) or standing(state, lease, ago) == RunState.QUEUED
 
 
 def _looked_up(record: RunRecord, state: Document) -> tuple[Document, float]:
     lease = lease_of(record)
-    if state["state"] == "queued" and not lease_is_live(lease):
+    if state["state"] == RunState.QUEUED and not lease_is_live(lease):
         with contextlib.suppress(NotFound):
             return lease, record.store.read_aged(record.paths.spec).age
     return lease, 0.0
@@ -48,7 +49,7 @@ def _looked_up(record: RunRecord, state: Document) -> tuple[Document, float]:
 
 def was_interrupted(state: Document) -> bool:
     """Whether the system stopped the run's last driver, which saved and left the rest to the next one."""
-    return bool(state["state"] == "retrying" and state.get("reason") == "signal")
+    return bool(state["state"] == RunState.RETRYING and state.get("reason") == "signal")
 
 
 def end_without_driver(record: RunRecord, state: str, error: Document | None, exit_code: int) -> bool:
@@ -102,6 +103,6 @@ def cancel(store: Store, run_id: str) -> str:
     if state["state"] in ENDED:
         raise InvalidInput(f"The run {run_id!r} has ended already ({state['state']}): there is nothing to cancel.")
     record.request_cancel()
-    if not lease_is_live(lease_of(record)) and end_without_driver(record, "cancelled", None, 130):
-        return "cancelled"
+    if not lease_is_live(lease_of(record)) and end_without_driver(record, RunState.CANCELLED, None, 130):
+        return RunState.CANCELLED.value
     return "requested"

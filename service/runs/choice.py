@@ -6,11 +6,12 @@ from datetime import datetime
 
 from service.errors import InvalidInput
 from service.names import is_label
+from service.records.schemas import RunState
 from service.specs.quantities import parse_duration
 from service.specs.tags import LONGEST
 from service.storage.json_documents import Document
 
-STATES = ("queued", "starting", "running", "retrying", "succeeded", "failed", "cancelled", "lost", "damaged")
+STATES = tuple(state.value for state in RunState)
 """Every state in which a run is listed."""
 NEWEST = 50
 """Rows that a person is shown where no limit is given (assumed: a screen or two)."""

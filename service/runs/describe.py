@@ -6,7 +6,8 @@ from service.errors import Damaged, NotFound
 from service.names import is_run_id
 from service.records.lease import lease_in
 from service.records.remarks import remarks_among
-from service.records.run_record import ENDED, Document, RunRecord, from_bytes, is_deleted, run_summary
+from service.records.run_record import Document, RunRecord, from_bytes, is_deleted, run_summary
+from service.records.schemas import ENDED, RunState
 from service.records.standing import standing, standing_of
 from service.storage.base import Seen, Store
 from service.storage.paths import RUNS, RunPaths
@@ -51,7 +52,7 @@ def show(store: Store, run_id: str) -> Document:
 
 def with_silence(record: RunRecord, stands: str, state: Document, progress: Document) -> Document:
     """The progress with for how long there was no step, also where rank 0 cannot say it: a thread of it may hold Python's lock."""
-    if stands != "running" or "trials" in progress or progress.get("attempt") != state.get("attempt"):
+    if stands != RunState.RUNNING or "trials" in progress or progress.get("attempt") != state.get("attempt"):
         return progress
     with contextlib.suppress(NotFound):
         silent = record.store.read_aged(record.paths.progress).age
@@ -105,7 +106,7 @@ def _row(paths: RunPaths, documents: dict[str, bytes], seen: dict[str, Seen]) ->
         return from_bytes(documents[key], key) if key in documents else {}
 
     try:
-        progress, state = read(paths.progress), read(paths.state) or {"state": "queued", "attempts": []}
+        progress, state = read(paths.progress), read(paths.state) or {"state": RunState.QUEUED.value, "attempts": []}
         submission = read(paths.spec)
         if progress.get("nonce", submission.get("nonce")) != submission.get("nonce"):
             progress = {}
@@ -128,7 +129,7 @@ def _row(paths: RunPaths, documents: dict[str, bytes], seen: dict[str, Seen]) ->
         return {
             "id": paths.run_id,
             "kind": "train",
-            "state": "damaged",
+            "state": RunState.DAMAGED.value,
             "tags": [],
             "metrics": {},
             "submitted": None,

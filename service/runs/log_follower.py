@@ -6,7 +6,8 @@ from itertools import groupby
 
 from service import runs
 from service.errors import InfrastructureFailure, NotFound, StoreUnreachable
-from service.records.run_record import ENDED, Document, RunRecord
+from service.records.run_record import Document, RunRecord
+from service.records.schemas import ENDED, RunState
 from service.storage.base import ObjectInfo, Store
 from service.storage.paths import RunPaths
 
@@ -36,14 +37,14 @@ def follow(store: Store, run_id: str, attempt: int | None = None, rank: int | No
     for update in runs.watch(store, run_id, interval=LOOK_SECONDS):
         if update.problem is not None:
             continue
-        last = update.state in ENDED or update.state == "lost" or _is_over(update.document, attempt)
+        last = update.state in ENDED or update.state == RunState.LOST or _is_over(update.document, attempt)
         try:
             yield from logs.news(last)
         except StoreUnreachable:
             # The next look waits for it, as long as it is to be waited for.
             if last:
                 raise
-        if update.state == "lost":
+        if update.state == RunState.LOST:
             raise InfrastructureFailure(f"The run {run_id} was lost: nobody drives it any more; submit it again to continue.")
         if last:
             return

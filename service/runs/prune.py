@@ -16,12 +16,13 @@ from service.errors import Conflict, Damaged, InvalidInput, NotFound, StoreError
 from service.names import is_run_id
 from service.records.lease import Lease
 from service.records.run_record import Document, RunRecord, deletion_mark, is_deleted
+from service.records.schemas import RunState
 from service.records.user_package import unused
 from service.runs import list_runs
 from service.storage.base import ObjectInfo, Store, Unfinished
 from service.storage.paths import RUNS, RunPaths
 
-PRUNABLE = ("succeeded", "failed", "cancelled", "lost", "damaged")
+PRUNABLE = tuple(state.value for state in RunState if state.is_ended or state in (RunState.LOST, RunState.DAMAGED))
 DELETED = "deleted"
 """Stands for the state of a run whose deletion began before and did not end."""
 STILL_SECONDS = 600.0
@@ -97,7 +98,7 @@ def _candidate(store: Store, row: Document) -> Candidate:
 def _is_old(candidate: Candidate, older_than: float | None, now: float) -> bool:
     if candidate.state == DELETED:
         return True
-    least = max(older_than or 0.0, STILL_SECONDS) if candidate.state == "damaged" else older_than or 0.0
+    least = max(older_than or 0.0, STILL_SECONDS) if candidate.state == RunState.DAMAGED else older_than or 0.0
     # A server may tell its time in whole seconds, and that of an object more precisely.
     return least <= 0 or now - candidate.last >= least
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from service.errors import StoreUnreachable
 from service.records.lease import LEASE_SECONDS
-from service.records.run_record import ENDED, Document, RunRecord
+from service.records.run_record import Document, RunRecord
+from service.records.schemas import ENDED, RunState
 from service.records.standing import is_driven
 from service.runs.describe import with_silence
 from service.storage.base import Store
@@ -65,7 +66,7 @@ class _Watcher:
         self._slow_look = 0.0
         self._alone_since: float | None = None
         self._seen: set[tuple[Any, ...]] = set() if earlier_end is None else {_identity(row) for row in record.events()}
-        self._last = Update("", {"state": "queued", "attempts": []}, {}, [])
+        self._last = Update("", {"state": RunState.QUEUED.value, "attempts": []}, {}, [])
         self._silence: Document = {}
         """What is added to the progress of a rank 0 that has not written any for long."""
 
@@ -73,16 +74,16 @@ class _Watcher:
         """Read what changes often, and now and then the rest."""
         document, progress = self._record.state(), self._record.progress()
         if self._earlier_end is not None and document["state"] in ENDED and document.get("finished") == self._earlier_end:
-            document, progress = {**document, "state": "queued"}, {}
+            document, progress = {**document, "state": RunState.QUEUED.value}, {}
         state, events = str(document["state"]), []
         if state != self._last.document["state"] or time.monotonic() - self._slow_look > EVENT_SECONDS:
             events = self._new_events()
             self._note_whether_alone(document)
-            told = with_silence(self._record, state if self._alone_since is None else "lost", document, progress)
+            told = with_silence(self._record, state if self._alone_since is None else RunState.LOST, document, progress)
             self._silence = {} if told is progress else {"idle_seconds": told["idle_seconds"]}
             self._slow_look = time.monotonic()
         alone = self._alone_since is not None and time.monotonic() - self._alone_since > LEASE_SECONDS
-        shown = "lost" if alone and state not in ENDED else state
+        shown = RunState.LOST.value if alone and state not in ENDED else state
         self._last = Update(shown, document, {**progress, **self._silence}, events)
         return self._last
 

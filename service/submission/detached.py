@@ -15,7 +15,8 @@ from types import FrameType
 from service.cluster import open_cluster
 from service.cluster.driver_jobs import DRIVERS, driver_job
 from service.errors import DelaylineError, InfrastructureFailure, StoreError
-from service.records.run_record import ENDED, RunRecord
+from service.records.run_record import RunRecord
+from service.records.schemas import ENDED
 from service.settings import Settings
 from service.storage import open_store
 from service.submission.supervisor import Supervisor

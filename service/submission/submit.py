@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from service.errors import InvalidInput
 from service.records.differences import differing
 from service.records.lease import lease_is_live, lease_of
-from service.records.run_record import ENDED, Document, RunRecord, as_of_today, rows_to_bytes
+from service.records.run_record import Document, RunRecord, as_of_today, rows_to_bytes
+from service.records.schemas import ENDED
 from service.records.standing import standing_of
 from service.specs.sweep import SweepSpec
 from service.specs.tags import kept_tags, without_tags

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from service.cluster.base import Cluster, Handle, Job
 from service.errors import Conflict, InfrastructureFailure, LeaseLost, StoreError, UnknownName
-from service.records.run_record import ENDED, Document, RunRecord, rows_to_bytes
+from service.records.run_record import Document, RunRecord, rows_to_bytes
+from service.records.schemas import ENDED
 from service.records.standing import end_without_driver, was_interrupted
 from service.user_folder import python
 

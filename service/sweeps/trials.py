@@ -7,7 +7,8 @@ from typing import Any
 
 from service.records.lease import lease_in, lease_is_live
 from service.records.remarks import remarks_among
-from service.records.run_record import ENDED, Document, RunRecord, from_bytes
+from service.records.run_record import Document, RunRecord, from_bytes
+from service.records.schemas import ENDED, RunState
 from service.specs.sweep import SweepSpec
 from service.storage.base import Seen, Store
 from service.storage.paths import RunPaths
@@ -19,7 +20,7 @@ BUDGET = "budget"
 """Who stopped a trial, if not a scheduler."""
 PAUSED = "paused"
 """Of a trial that waits for its turn while the sweep goes on. The run itself is `cancelled` until then."""
-OVER = frozenset({*ENDED, STOPPED}) - {"cancelled"}
+OVER = frozenset({*ENDED, STOPPED}) - {RunState.CANCELLED}
 """States in which a trial is not gone on with when its sweep is; but see `goes_further`."""
 
 
@@ -38,13 +39,13 @@ def _row(trial: Document, path: RunPaths, documents: dict[str, bytes], lease: Se
         return from_bytes(documents[key], key) if key in documents else {}
 
     state, progress = _state(documents, path), read(path.progress)
-    name = str(state.get("state", "queued"))
-    if name in ("cancelled", "queued") and trial.get("stopped"):
+    name = str(state.get("state", RunState.QUEUED))
+    if name in (RunState.CANCELLED, RunState.QUEUED) and trial.get("stopped"):
         name = STOPPED
-    elif name == "cancelled" and trial.get("pauses"):
+    elif name == RunState.CANCELLED and trial.get("pauses"):
         name = PAUSED
     elif name not in ENDED and state and not lease_is_live(lease_in(lease, path.lease)):
-        name = "lost"
+        name = RunState.LOST.value
     ended = name in (*ENDED, STOPPED, PAUSED)
     return {
         **trial,
@@ -92,7 +93,7 @@ def _point(members: list[Document], metric: str) -> Document:
 def value_of(row: Document, metric: str) -> float | None:
     """A trial's metric, unless it failed or has none."""
     value = row["metrics"].get(metric)
-    good = isinstance(value, int | float) and math.isfinite(value) and row["state"] != "failed"
+    good = isinstance(value, int | float) and math.isfinite(value) and row["state"] != RunState.FAILED
     return float(value) if good else None
 
 
@@ -102,7 +103,7 @@ def best_of(rows: Sequence[Document], metric: str, mode: str) -> Document | None
     `trial` is its best trial's id.
     """
     points = [point for point in point_rows(rows, metric, mode) if point["mean"] is not None]
-    whole = [point for point in points if all(state == "succeeded" for state in point["states"])]
+    whole = [point for point in points if all(state == RunState.SUCCEEDED for state in point["states"])]
     if not points:
         return None
     best = (whole or points)[0]
@@ -137,7 +138,7 @@ def _share_done(row: Document) -> float:
 
 def was_lost(row: Document) -> bool:
     """Whether a trial failed by what neither its spec nor its data caused; a row, or its run's state."""
-    return row["state"] == "failed" and (row.get("error") or {}).get("kind") in ("infrastructure", "store", "lease")
+    return row["state"] == RunState.FAILED and (row.get("error") or {}).get("kind") in ("infrastructure", "store", "lease")
 
 
 def goes_further(record: RunRecord, sweep: SweepSpec) -> bool:

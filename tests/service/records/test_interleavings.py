@@ -20,7 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from service.errors import Conflict, LeaseLost, StoreUnreachable
 from service.records.checkpoint_index import MANIFEST, CheckpointIndex, Kept, kept_checkpoints
 from service.records.lease import LEASE_SECONDS, Lease
-from service.records.run_record import ENDED, RunRecord
+from service.records.run_record import RunRecord
+from service.records.schemas import ENDED
 from service.specs.train import TrainSpec
 from service.storage.base import Seen, Store
 from service.storage.json_documents import Document
