@@ -19,6 +19,7 @@ COMMANDS = {
     "predict": ("service.cli.predict", "Let a run's model classify pictures or arrays."),
     "export": ("service.cli.export", "Write a run's model for use elsewhere."),
     "recipes": ("service.cli.recipes", "List the specs that ship with Delayline."),
+    "schema": ("service.cli.schema", "Print the JSON Schema of what commands print with --json."),
     "doctor": ("service.cli.doctor", "Check store, cluster, packages and GPUs, and say the remedy."),
 }
 """Each command's module, which has a typer `app`, and its line in the help."""

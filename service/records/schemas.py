@@ -1,6 +1,13 @@
 """What the documents of a run hold."""
 
 from enum import StrEnum
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from service.errors import Damaged
+
+Kind = Literal["train", "sweep"]
 
 
 class RunState(StrEnum):
@@ -40,3 +47,259 @@ class RunState(StrEnum):
 _ENDED = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED})
 ENDED: frozenset[str] = frozenset(state for state in RunState if state.is_ended)
 """The states in which a run has ended, for a state that stands as text in a document."""
+
+
+Metrics = dict[str, JsonValue]
+Workers = int | str | tuple[int, ...]
+"""A number of workers, or a range."""
+
+
+class StoredDocument(BaseModel):
+    """A document of the store. Keys that a newer version writes are kept; what an older one lacked has a default."""
+
+    # Built at the first use: a command that reads no such document does not wait for it.
+    model_config = ConfigDict(frozen=True, extra="allow", defer_build=True)
+
+    def document(self) -> dict[str, Any]:
+        """What was read, as JSON has it, the unknown keys included, and nothing that was not there."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class Failure(StoredDocument):
+    """Why a worker, an attempt or a run failed."""
+
+    message: str
+    kind: str | None = None
+    """Whose fault: `user`, `infrastructure`, `store`, `lease`, `invalid` or `time limit`."""
+    exit_code: int | None = None
+    rank: int | None = None
+    traceback: str = ""
+    time: float | None = None
+    stalled: bool = False
+    passing: bool = False
+    """Of a refusal of the store that may be otherwise at the next attempt."""
+
+
+class Worker(StoredDocument):
+    """One worker of an attempt."""
+
+    rank: int
+    host: str
+    pid: int
+
+
+class Attempt(StoredDocument):
+    """One try to train a run; times in seconds since 1970, `seconds` by the driver's own clock."""
+
+    number: int
+    started: float
+    workers: tuple[Worker, ...] = ()
+    finished: float | None = None
+    reason: str | None = None
+    seconds: float | None = None
+    saved: int | None = None
+    """The step of the newest checkpoint at its end."""
+    analysis: bool = False
+    """Whether it was for the analysis of a trained run alone."""
+
+
+class Position(StoredDocument):
+    """How far a training is."""
+
+    epoch: int | None = None
+    epochs: int | None = None
+    step: int | None = None
+    steps: int | None = None
+
+
+class Waiting(StoredDocument):
+    """For what a driver waits, and since when, in seconds since 1970."""
+
+    since: float
+    message: str
+
+
+class Summary(StoredDocument):
+    """What a list of runs shows of a submission."""
+
+    kind: Kind = "train"
+    model: str | None = None
+    dataset: str | None = None
+    workers: Workers | None = None
+    submitted: float | None = None
+    tags: tuple[str, ...] = ()
+    sweep: str | None = None
+
+
+class StateDocument(StoredDocument):
+    """`state.json`: how the run stands, by its driver."""
+
+    state: RunState
+    attempts: tuple[Attempt, ...] = ()
+    attempt: int | None = None
+    """The number of the newest attempt."""
+    first_attempt: int = 1
+    """The first attempt since a person last asked for the run."""
+    started: float | None = None
+    finished: float | None = None
+    metrics: Metrics = {}
+    position: Position | None = None
+    error: Failure | None = None
+    exit_code: int | None = None
+    reason: str | None = None
+    waiting: Waiting | None = None
+    summary: Summary | None = None
+    handled_cancel: str | None = None
+    used_seconds: float | None = None
+    """Of a sweep: how much of its budget is used up."""
+
+
+class SubmissionDocument(StoredDocument):
+    """`spec.json`: what was asked for, and how. `spec` is one of service.specs, as that version wrote it."""
+
+    kind: Kind = "train"
+    spec: dict[str, JsonValue]
+    submitted: float | None = None
+    recipe: str | None = None
+    command: tuple[str, ...] | None = None
+    folder: str | None = None
+    dataset_version: str | None = None
+    nonce: str = ""
+    init_from: dict[str, JsonValue] | None = None
+    sweep: str | None = None
+    """The sweep that the run is a trial of; with the `point` and its `params`."""
+    point: int | None = None
+    params: dict[str, JsonValue] | None = None
+
+
+class LeaseAttempt(StoredDocument):
+    """How long the attempt under way has run."""
+
+    number: int
+    seconds: float
+
+
+class LeaseDocument(StoredDocument):
+    """`lease.json`: who drives the run."""
+
+    token: str
+    host: str
+    pid: int
+    boot: str = ""
+    pid_ticks: int | None = None
+    pid_started: float | None = None
+    heartbeat: float | None = None
+    beat: int | None = None
+    released: bool = False
+    attempt: LeaseAttempt | None = None
+
+
+class ProgressDocument(StoredDocument):
+    """`progress.json`: where the training stands, by rank 0; of a sweep, by its driver."""
+
+    attempt: int = 0
+    phase: str | None = None
+    time: float | None = None
+    workers: tuple[Worker, ...] = ()
+    model_summary: str | None = None
+    epoch: int | None = None
+    epochs: int | None = None
+    step: int | None = None
+    steps: int | None = None
+    metrics: Metrics = {}
+    examples_per_second: float | None = None
+    eta_seconds: float | None = None
+    idle_seconds: float | None = None
+    timing: dict[str, JsonValue] | None = None
+    trials: dict[str, int] | None = None
+    """Of a sweep: how many trials are in each state; then `total`, `used_seconds`, `best` and `table`."""
+
+
+class Event(StoredDocument):
+    """A row of `events/`: what happened. Which further keys there are depends on the event."""
+
+    time: float
+    event: str
+    message: str = ""
+    attempt: int | None = None
+
+
+class Row(StoredDocument):
+    """A row of `metrics/`: the figures at a step, each under its metric's name."""
+
+    step: int
+    epoch: int | None = None
+    time: float | None = None
+
+
+class Stopped(StoredDocument):
+    """Why a sweep ended a trial early."""
+
+    by: str
+    message: str | None = None
+
+
+class Mutation(StoredDocument):
+    """What a trial took over, and from which step of which trial."""
+
+    step: int | None
+    donor: str = Field(alias="from")
+    params: dict[str, JsonValue]
+
+
+class Trial(StoredDocument):
+    """One trial of a sweep; it is a run of its own under `id`."""
+
+    id: str
+    number: int
+    point: int
+    base: str
+    params: dict[str, JsonValue]
+    seed: int
+    stopped: Stopped | None = None
+    pauses: bool = False
+    first_params: dict[str, JsonValue] | None = None
+    mutations: tuple[Mutation, ...] = ()
+
+
+class TrialsDocument(StoredDocument):
+    """`trials.json`: a sweep's trials in the order of their begin."""
+
+    trials: tuple[Trial, ...] = ()
+
+
+class FileEntry(StoredDocument):
+    """A file of a checkpoint."""
+
+    bytes: int
+    sha256: str
+
+
+class CheckpointManifest(StoredDocument):
+    """`checkpoints/<step>-<label>/manifest.json`; `sha256` is that of the manifest without it."""
+
+    step: int
+    epoch: int
+    score: float | None
+    files: dict[str, FileEntry]
+    position: dict[str, JsonValue]
+    sha256: str
+    saved: float | None = None
+    history: tuple[dict[str, JsonValue], ...] = ()
+    """The sealed parts of the rows of metrics up to here; none in the first format, whose checkpoints hold all rows."""
+
+
+Stored = TypeVar("Stored", bound=StoredDocument)
+
+
+def fitted(model: type[Stored], document: dict[str, Any], key: str) -> Stored:
+    """The document with types; raise Damaged, which names its key and the field, where it does not fit."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"])) or "it"
+        found = "is missing" if first["type"] == "missing" else f"is {str(first['input'])[:40]!r}: {first['msg']}"
+        raise Damaged(
+            f"The store's object {key} is not as Delayline writes it: {field} {found.rstrip('.')}; restore it or delete it."
+        ) from error

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from desk import Done
+from json_schemas import check_output
 
 from service.cli.main import run
 from service.storage.base import Store
@@ -17,7 +18,7 @@ Delayline = Callable[..., Done]
 def delayline(
     tmp_path: Path, local_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Delayline]:
-    """Runs `delayline` in an empty folder with a local store."""
+    """Runs `delayline` in an empty folder with a local store; what it prints with --json fits its schema."""
     folder = tmp_path / "folder"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -28,7 +29,9 @@ def delayline(
         monkeypatch.setattr(sys, "argv", ["delayline", *arguments])
         capsys.readouterr()
         code = run()
-        return Done(code, *capsys.readouterr())
+        done = Done(code, *capsys.readouterr())
+        check_output(arguments, done.out)
+        return done
 
     yield call
     assert not list(folder.iterdir()), "a command left something in the user's folder"
