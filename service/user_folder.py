@@ -35,9 +35,9 @@ def module_exists(name: str, folder: Path) -> bool:
     return True
 
 
-def python(module: str) -> list[str]:
+def python(module: str, executable: str = sys.executable) -> list[str]:
     """The command of a process of Delayline's own, which never looks for modules where it stands."""
-    return [sys.executable, "-P", "-m", module]
+    return [executable, "-P", "-m", module]
 
 
 def put_last() -> None:

@@ -13,7 +13,6 @@ from service.cli.console import print_json, print_yaml, say
 from service.cli.follow import Interrupts, RunFollower, StoppedAtOnce, make_display, result_line
 from service.cluster import open_cluster
 from service.cluster.base import Cluster, Handle, Job
-from service.cluster.driver_jobs import supervisor_job
 from service.errors import DelaylineError, InvalidInput
 from service.recipes import sweeps as sweep_recipes
 from service.records.run_record import RunRecord
@@ -23,7 +22,7 @@ from service.specs.train import TrainSpec
 from service.storage import open_store
 from service.storage.base import Store
 from service.submission.plan import Plan
-from service.submission.submit import Submission, submit
+from service.submission.submit import Submission, replaces_spec, submit
 from service.submission.supervisor import Supervisor, within
 
 Changes = Annotated[
@@ -102,7 +101,7 @@ def carry_out(
     place, opened = open_cluster(settings), open_store(settings)
     planned = make(settings, opened, place, Path.cwd())
     if dry_run:
-        show_plan(planned, place, as_json)
+        show_plan(planned, place, opened, detach, as_json)
         return
     place.check_code(planned.job(planned.resume))
     # From the claim on, Ctrl-C must not leave a driver behind that nobody looks after.
@@ -118,9 +117,10 @@ def carry_out(
         print_json(runs.show(opened, planned.run_id))
 
 
-def show_plan(planned: Plan, place: Cluster, as_json: bool) -> None:
+def show_plan(planned: Plan, place: Cluster, store: Store, detach: bool, as_json: bool) -> None:
     """Print what would happen."""
-    document = {**planned.document(), **place.preview(planned.job(planned.resume))}
+    job = planned.job(planned.resume, replaces_spec(planned, store), supervised=detach)
+    document = {**planned.document(), **place.request(job).document()}
     if as_json:
         print_json(document)
         return
@@ -130,7 +130,7 @@ def show_plan(planned: Plan, place: Cluster, as_json: bool) -> None:
 def leave(planned: Plan, submission: Submission, place: Cluster) -> None:
     """Hand the run to a process of its own."""
     if submission.action == "start":
-        place.start(supervisor_job(planned.job(submission.resume, submission.changed), planned.retries))
+        place.start(place.request(planned.job(submission.resume, submission.changed, supervised=True)))
     words = {"start": "is on its way", "attach": "is under way already", "finished": "has succeeded already"}
     say(f"{planned.noun} {planned.run_id} {words[submission.action]}; look at it with: delayline runs watch {planned.run_id}")
 

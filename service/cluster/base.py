@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,42 @@ from service.specs.train import Resources
 
 @dataclass(frozen=True)
 class Job:
-    """One process to start: a run's driver, or its supervisor.
+    """One process to start: the driver of a run that is in the store, or the supervisor of one.
 
-    `folder` is where the user's own `modules` are found; `environment` is whole, not a set of changes.
+    Each cluster makes of the fields what it starts; `driver_jobs.argv` makes the command.
     """
 
+    kind: str
+    """What is driven: `train` or `sweep`."""
     run_id: str
-    argv: tuple[str, ...]
+    store_url: str
+    """The store as this machine reaches it."""
     folder: Path
-    environment: Mapping[str, str]
+    """Where the user's own modules are found: a folder of this machine, or what stands for a package in the store."""
+    resume: bool = False
+    """Go on with a run that has ended."""
+    spec_changes: str | None = None
+    """A whole spec as JSON that replaces the stored one."""
     modules: tuple[str, ...] = ()
+    """Of the user's own, which travel with the job to another machine."""
     data: tuple[str, ...] = ()
     """Patterns of the files that they need beside their own code."""
+    supervised: bool = False
+    """A supervisor is started, which starts the driver where it runs itself: nobody stays here to do so."""
+    retries: int = 0
+    """How often a supervisor starts a driver again that died."""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Variables for a process of this machine, beside this process's own."""
+
+
+class Request(ABC):
+    """What a cluster would start for a job, to the last byte; `Cluster.start` starts that very thing."""
+
+    job: Job
+
+    @abstractmethod
+    def document(self) -> dict[str, Any]:
+        """It for people and for `--json`: `command`, and what is sent elsewhere, if anything is."""
 
 
 class Handle(ABC):
@@ -61,16 +85,16 @@ class Cluster(ABC):
     """One phrase for people, such as `Ray on this machine`."""
 
     @abstractmethod
-    def start(self, job: Job) -> Handle:
-        """Start the job and return at once; raise InfrastructureFailure when it cannot be started."""
+    def request(self, job: Job) -> Request:
+        """What would be started; nothing is started or written. Raise InvalidInput when the user's code cannot be sent."""
+
+    @abstractmethod
+    def start(self, request: Request) -> Handle:
+        """Start what `request` of this cluster gave and return at once; raise InfrastructureFailure when it cannot be started."""
 
     def find(self, run_id: str) -> Handle | None:
         """The job of a run that was started before, by anyone, and has not ended; None if there is none or none can be found."""
         return None
-
-    def preview(self, job: Job) -> dict[str, Any]:
-        """What `start` would send elsewhere, for people to see before; empty when it sends nothing."""
-        return {}
 
     def check_code(self, job: Job) -> None:
         """Raise InvalidInput, with the remedy, when the user's code cannot be sent; before a run is claimed for it."""

@@ -1,32 +1,29 @@
-"""The jobs that drive and supervise a run, wherever they are started."""
+"""The jobs that drive and supervise a run, and their commands, wherever they are started."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from service.cluster.base import Job
-from service.records.user_package import is_package
-from service.settings import Settings, process_environment
+from service.settings import Settings
 from service.user_folder import python
 
 DRIVERS = {"train": "jobs.train", "sweep": "jobs.sweep"}
 """What drives each kind of run."""
+SUPERVISOR = "service.submission.detached"
+"""What keeps a driver alive when nobody stays to do it."""
 
 
 def driver_job(
     settings: Settings, kind: str, run_id: str, store_url: str, folder: Path, resume: bool, spec_changes: str | None
 ) -> Job:
     """The job that drives a run that is in the store; `spec_changes` is a whole spec as JSON that replaces the stored one."""
-    argv = [*python(DRIVERS[kind]), "--run", run_id, "--store", store_url, "--folder", str(folder)]
-    argv += ["--resume"] if resume else []
-    argv += ["--spec-changes", spec_changes] if spec_changes else []
-    # A package in the store is no folder to stand in.
-    start = Path.cwd() if is_package(str(folder)) else folder
-    return Job(run_id, tuple(argv), start, process_environment(**settings.for_processes()))
+    return Job(kind, run_id, store_url, folder, resume, spec_changes, environment=settings.for_processes())
 
 
-def supervisor_job(driver: Job, retries: int) -> Job:
-    """The job that supervises a driver when nobody stays to do it; it takes the driver's own options."""
-    options = driver.argv[driver.argv.index("--run") :]
-    kind = next(kind for kind, module in DRIVERS.items() if module in driver.argv)
-    argv = (*python("service.submission.detached"), "--kind", kind, "--retries", str(retries), *options)
-    return replace(driver, argv=argv)
+def argv(job: Job, executable: str, store: str, folder: str) -> tuple[str, ...]:
+    """The command of a job by the Python `executable`, with the store and the folder as they are called where it runs."""
+    words = python(SUPERVISOR if job.supervised else DRIVERS[job.kind], executable)
+    words += ["--kind", job.kind, "--retries", str(job.retries)] if job.supervised else []
+    words += ["--run", job.run_id, "--store", store, "--folder", folder]
+    words += ["--resume"] if job.resume else []
+    words += ["--spec-changes", job.spec_changes] if job.spec_changes else []
+    return tuple(words)

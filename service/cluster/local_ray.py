@@ -4,19 +4,41 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from service.cluster.base import Cluster, Handle, Job
+from service.cluster.base import Cluster, Handle, Job, Request
+from service.cluster.driver_jobs import argv
 from service.errors import InfrastructureFailure
 from service.machine import this_machine
 from service.ray_folder import default_ray_folder, short_ray_folder
+from service.records.user_package import is_package
+from service.settings import process_environment
 from service.specs.train import Resources
 
 OUTPUT_BYTES = 64 * 1024
 """Of a driver's output that much of the end is shown (assumed: a few screens)."""
+
+
+@dataclass(frozen=True)
+class ProcessRequest(Request):
+    """A process of this machine."""
+
+    job: Job
+    argv: tuple[str, ...]
+    folder: Path
+    """Where it stands."""
+    environment: Mapping[str, str] = field(repr=False)
+    """All of it; never shown, for it may hold credentials."""
+
+    def document(self) -> dict[str, Any]:
+        return {"command": list(self.argv)}
 
 
 class LocalRay(Cluster):
@@ -27,16 +49,24 @@ class LocalRay(Cluster):
         self._joins = ray_address is not None
         self.description = f"the Ray cluster at {ray_address}" if ray_address else _ray_here(ray_tmpdir)
 
-    def start(self, job: Job) -> "DriverProcess":
-        """Start the job with its output in a file of the log folder."""
+    def request(self, job: Job) -> ProcessRequest:
+        # A package in the store is no folder to stand in.
+        folder = Path.cwd() if is_package(str(job.folder)) else job.folder
+        command = argv(job, sys.executable, job.store_url, str(job.folder))
+        return ProcessRequest(job, command, folder, process_environment(**job.environment))
+
+    def start(self, request: Request) -> "DriverProcess":
+        """Start the process with its output in a file of the log folder."""
+        if not isinstance(request, ProcessRequest):
+            raise TypeError(f"{type(request).__name__} is of another cluster")
         try:
             self._log_folder.mkdir(parents=True, exist_ok=True)
-            descriptor, path = tempfile.mkstemp(prefix=f"{job.run_id}-", suffix=".log", dir=self._log_folder)
+            descriptor, path = tempfile.mkstemp(prefix=f"{request.job.run_id}-", suffix=".log", dir=self._log_folder)
             with open(descriptor, "wb") as log:
                 process = subprocess.Popen(
-                    job.argv,
-                    cwd=job.folder,
-                    env=dict(job.environment),
+                    request.argv,
+                    cwd=request.folder,
+                    env=dict(request.environment),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

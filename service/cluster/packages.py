@@ -28,7 +28,7 @@ class Package:
 
     files: dict[str, Path]
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bytes before compression."""
         return sum(path.stat().st_size for path in self.files.values())
@@ -45,7 +45,7 @@ class Package:
                 archive.writestr(entry, path.read_bytes())
         return buffer.getvalue()
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Of the archive."""
         return hashlib.sha256(self.archive).hexdigest()

@@ -4,14 +4,17 @@ import contextlib
 import re
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from service.cluster.base import Cluster, Handle, Job
+from service.cluster.base import Cluster, Handle, Job, Request
+from service.cluster.driver_jobs import argv
 from service.cluster.jobs_api import JobsApi
 from service.cluster.nodes import Node, all_here, check_room, is_loopback
 from service.cluster.packages import Package, collect
+from service.cluster.ray_states import LIVING, outcome_of
 from service.errors import ClusterUnreachable, DelaylineError, InfrastructureFailure, InvalidInput
 from service.records import user_package
 from service.settings import Settings
@@ -29,14 +32,45 @@ SAVE_SECONDS = 100
 """How long Ray lets a stopped job save before it kills it; more than its driver allows its workers. Ray's own default is 3."""
 OUTPUT_BYTES = 64 * 1024
 """Of a job's output that much of the end is shown (assumed: a few screens)."""
-LIVING = frozenset({"PENDING", "RUNNING"})
-DIED = -9
-"""The exit code that stands for a job of which Ray lost the process."""
 _SENT = ("store_patience", "ring_timeout", "wait_limit")
 """The settings that a user may give for a run on a cluster; the others are the cluster's own."""
-_SUPERVISES = "service.submission.detached"
+SUPERVISED = "delayline_supervised"
+"""What the metadata of a supervisor's job hold, beside `delayline_run`."""
 
 Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RayJobRequest(Request):
+    """A job as the Jobs API takes it, and the user's code that goes into the store for it."""
+
+    job: Job
+    number: int
+    """Of the submission among the run's."""
+    argv: tuple[str, ...]
+    variables: Mapping[str, str]
+    package: Package | None = None
+    waiting: Document | None = None
+    """The submission of this number that waits in the cluster; it is taken, and nothing is sent."""
+
+    @property
+    def sent(self) -> Document:
+        """What the Jobs API is sent."""
+        metadata = {"delayline_run": self.job.run_id, **({SUPERVISED: "yes"} if self.job.supervised else {})}
+        return {
+            "submission_id": submission_id(self.job.run_id, self.number),
+            "entrypoint": f"exec {shlex.join(self.argv)}",
+            "runtime_env": {"env_vars": dict(self.variables)},
+            "metadata": metadata,
+        }
+
+    def document(self) -> Document:
+        """The job as it is submitted, and the files that travel with it."""
+        files: Document = {"files": [], "bytes": 0}
+        if self.package:
+            key = user_package.key_of(self.package.sha256)
+            files = {"files": list(self.package.files), "bytes": self.package.size, "key": key}
+        return {"command": list(self.argv), "submission": {**self.sent, "upload": files}}
 
 
 class RayJobs(Cluster):
@@ -52,35 +86,39 @@ class RayJobs(Cluster):
         self._last_number: dict[str, int] = {}
         self.description = f"the Ray cluster at {api.url}"
 
-    def start(self, job: Job) -> "RayJobHandle":
-        """Put the user's code into the store if need be and submit the job; one that somebody else submits meanwhile is taken instead."""
+    def request(self, job: Job) -> "RayJobRequest":
+        """The job with the number of its next submission; that of the last one where this waits still."""
         package = collect(job.modules, job.folder, job.data)
-        number = self._last_number.get(job.run_id, 0)
+        number, waiting = self._last_number.get(job.run_id, 0), None
         if not number:
             number, latest = self._latest(job.run_id)
-            if latest is not None and latest["status"] == "PENDING":
-                return self._handle(job.run_id, number, latest)
-        if package is not None:
-            user_package.keep(open_store(self._settings), job.run_id, package.archive)
+            waiting = latest if latest is not None and latest["status"] == "PENDING" else None
+        given = {name: str(getattr(self._settings, name)) for name in _SENT if name in self._settings.model_fields_set}
+        folder = user_package.REFERENCE + package.sha256 if package else "."
+        command = argv(job, "python", self._store_there(job), folder)
+        return RayJobRequest(job, number if waiting else number + 1, command, variables(given), package, waiting)
+
+    def start(self, request: Request) -> "RayJobHandle":
+        """Put the user's code into the store if need be and submit the job.
+
+        One that somebody else submitted meanwhile is taken instead, and if it has ended already the next number.
+        """
+        if not isinstance(request, RayJobRequest):
+            raise TypeError(f"{type(request).__name__} is of another cluster")
+        if request.waiting is not None:
+            return self._handle(request.job.run_id, request.number, request.waiting)
+        if request.package is not None:
+            user_package.keep(open_store(self._settings), request.job.run_id, request.package.archive)
         while True:
-            number += 1
-            document = self._document(job, number, package)
-            taken = None if self._api.submit(document) else self._api.job(document["submission_id"])
+            sent = request.sent
+            taken = None if self._api.submit(sent) else self._api.job(sent["submission_id"])
             if taken is None or taken["status"] in LIVING:
-                return self._handle(job.run_id, number, taken or document)
+                return self._handle(request.job.run_id, request.number, taken or sent)
+            request = replace(request, number=request.number + 1)
 
     def find(self, run_id: str) -> "RayJobHandle | None":
         number, latest = self._latest(run_id)
         return self._handle(run_id, number, latest) if latest is not None and latest["status"] in LIVING else None
-
-    def preview(self, job: Job) -> Document:
-        """The job as it would be submitted, and the files that would travel with it."""
-        package = collect(job.modules, job.folder, job.data)
-        document = self._document(job, self._latest(job.run_id)[0] + 1, package)
-        files: Document = {"files": [], "bytes": 0}
-        if package:
-            files = {"files": list(package.files), "bytes": package.size, "key": user_package.key_of(package.sha256)}
-        return {"command": shlex.split(document["entrypoint"])[1:], "submission": {**document, "upload": files}}
 
     def check_code(self, job: Job) -> None:
         collect(job.modules, job.folder, job.data)
@@ -121,20 +159,17 @@ class RayJobs(Cluster):
 
     def _handle(self, run_id: str, number: int, document: Document) -> "RayJobHandle":
         self._last_number[run_id] = number
-        return RayJobHandle(self._api, run_id, document["submission_id"], quiet=_SUPERVISES in document["entrypoint"])
-
-    def _document(self, job: Job, number: int, package: Package | None) -> Document:
-        given = {name: str(getattr(self._settings, name)) for name in _SENT if name in self._settings.model_fields_set}
-        return job_document(job, number, self._store_there(job), package, given)
+        # Of a submission of an older version this is not known: its log has a few lines of Ray's own.
+        quiet = SUPERVISED in (document.get("metadata") or {})
+        return RayJobHandle(self._api, run_id, document["submission_id"], quiet)
 
     def _store_there(self, job: Job) -> str:
         """The store as the nodes reach it: an endpoint on this machine's own loopback is none of theirs."""
-        url = job.argv[job.argv.index("--store") + 1]
         location = parse_location(self._settings.store, self._settings.s3_endpoint)
         if not isinstance(location, S3Location) or location.endpoint is None:
-            return url
+            return job.store_url
         foreign = is_loopback(urlsplit(location.endpoint).hostname or "") and not self._is_here()
-        return S3Location(location.bucket, location.prefix, None).url if foreign else url
+        return S3Location(location.bucket, location.prefix, None).url if foreign else job.store_url
 
 
 def submission_id(run_id: str, number: int) -> str:
@@ -148,9 +183,9 @@ def number_of(run_id: str, identity: str) -> int:
     return int(match[1]) if match else 0
 
 
-def job_document(job: Job, number: int, store_url: str, package: Package | None, given: dict[str, str]) -> Document:
-    """The job as the Jobs API takes it: `given` are settings by name; nothing else comes from an environment."""
-    variables = {
+def variables(given: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a job: `given` are settings by name; nothing else comes from an environment."""
+    return {
         "RAY_JOB_STOP_WAIT_TIME_S": str(SAVE_SECONDS),
         # A supervisor in the cluster drives the run there and submits it nowhere else.
         "DELAYLINE_CLUSTER": "",
@@ -158,21 +193,6 @@ def job_document(job: Job, number: int, store_url: str, package: Package | None,
         "PYTHONSAFEPATH": "1",
         **{f"DELAYLINE_{name.upper()}": value for name, value in given.items()},
     }
-    folder = user_package.REFERENCE + package.sha256 if package else "."
-    return {
-        "submission_id": submission_id(job.run_id, number),
-        "entrypoint": entrypoint(job.argv, {"--store": store_url, "--folder": folder}),
-        "runtime_env": {"env_vars": variables},
-        "metadata": {"delayline_run": job.run_id},
-    }
-
-
-def entrypoint(argv: Sequence[str], options: dict[str, str]) -> str:
-    """The shell's command for a job: the cluster's own Python, and `options` in the place of this machine's."""
-    words = ["python", *argv[1:]]
-    for name, value in options.items():
-        words[words.index(name) + 1] = value
-    return f"exec {shlex.join(words)}"
 
 
 class RayJobHandle(Handle):
@@ -230,24 +250,3 @@ class RayJobHandle(Handle):
             with contextlib.suppress(DelaylineError):
                 printed = self._api.logs(self._id)[-OUTPUT_BYTES:]
         return f"{printed}\nError: {self._problem}\n" if self._problem else printed
-
-
-def outcome_of(job: Document) -> tuple[int | None, str]:
-    """The exit code that a job's document stands for, None while it lives, and what is wrong with the cluster, if anything.
-
-    A process that a signal ended has the signal's negative number.
-    """
-    status, code, message = job["status"], job.get("driver_exit_code"), str(job.get("message") or "")
-    if status in LIVING:
-        return None, ""
-    if status != "FAILED":
-        return (0 if status == "SUCCEEDED" else 130), ""
-    if code is None:
-        lost = job.get("error_type") in ("JOB_SUPERVISOR_ACTOR_DIED", "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE")
-        said = " ".join(message.split())[:300]
-        return (DIED, "") if lost else (4, f"The cluster could not start the job: {said}")
-    if code in (126, 127):
-        return 4, "The cluster has no `python` on its PATH: start Ray from the environment that holds Delayline."
-    if code == 1 and re.search(r"No module named '?(jobs|service)\b", message):
-        return 4, "Delayline is not installed in the cluster's Python: install it on every node, the head included."
-    return (128 - code if 128 < code < 128 + 65 and code != 130 else code), ""

@@ -50,14 +50,14 @@ class Plan:
         """`run` or `sweep`, for people."""
         return NOUNS[self.kind]
 
-    def job(self, resume: bool, changed: bool = False) -> Job:
-        """The driver's job; `changed`: this plan's spec differs from the stored one."""
+    def job(self, resume: bool, changed: bool = False, supervised: bool = False) -> Job:
+        """The driver's job, or its supervisor's; `changed`: this plan's spec differs from the stored one."""
         changes = json.dumps(self.spec.document()) if changed else None
         job = driver_job(self.settings, self.kind, self.run_id, self.store_url, self.folder, resume, changes)
-        return replace(job, modules=self.modules, data=self.data)
+        return replace(job, modules=self.modules, data=self.data, supervised=supervised, retries=self.retries)
 
     def document(self) -> Document:
-        """The plan for people and for `--json`."""
+        """The plan for people and for `--json`; what is started for it is the cluster's to say."""
         return {
             "id": self.run_id,
             "kind": self.kind,
@@ -66,7 +66,6 @@ class Plan:
             "cluster": self.cluster,
             "store": self.store_url,
             "folder": str(self.folder),
-            "command": list(self.job(self.resume).argv),
         }
 
 

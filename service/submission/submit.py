@@ -50,7 +50,7 @@ def submit(plan: Plan, store: Store) -> Submission:
         return Submission("start")
     submission = record.submission()
     stored = as_of_today(submission["spec"], type(plan.spec))
-    differences = differing(without_tags(stored), without_tags(plan.spec.document()))
+    differences = _differences(plan, stored)
     refused = [line for key, line in differences if not (plan.resume and key in CHANGEABLE[plan.kind])]
     if submission.get("kind", "train") != plan.kind:
         raise InvalidInput(f"{plan.run_id!r} is a {NOUNS[str(submission.get('kind', 'train'))]}: give another --name.")
@@ -62,6 +62,18 @@ def submit(plan: Plan, store: Store) -> Submission:
         )
     remark = kept_tags(f"The {plan.noun} {plan.run_id!r}", stored.get("tags", ()), plan.spec.tags)
     return replace(_repeat(plan, record, submission, [line for _, line in differences]), remark=remark)
+
+
+def replaces_spec(plan: Plan, store: Store) -> bool:
+    """Whether `submit` would let the plan's spec stand in for the stored one; nothing is written."""
+    record = RunRecord(store, plan.run_id)
+    if not plan.resume or not store.exists(record.paths.spec):
+        return False
+    return bool(_differences(plan, as_of_today(record.submission()["spec"], type(plan.spec))))
+
+
+def _differences(plan: Plan, stored: Document) -> list[tuple[str, str]]:
+    return differing(without_tags(stored), without_tags(plan.spec.document()))
 
 
 def _repeat(plan: Plan, record: RunRecord, submission: Document, changes: list[str]) -> Submission:

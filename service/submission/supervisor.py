@@ -54,7 +54,7 @@ class Supervisor:
         self._exit_code: int | None = None
         self.last_output = ""
         """What a driver that has ended printed."""
-        self._handle: Handle = handle or cluster.start(job_of(resume))
+        self._handle: Handle = handle or cluster.start(cluster.request(job_of(resume)))
 
     def poll(self) -> int | None:
         """The exit code once the last driver has ended, else None; starts the next driver when it is time."""
@@ -108,7 +108,8 @@ class Supervisor:
         if self._ended_as_cancelled():
             self._exit_code = 130
             return
-        self._handle = self._cluster.start(self._job_of(self._resume and not self._went_on()))
+        job = self._job_of(self._resume and not self._went_on())
+        self._handle = self._cluster.start(self._cluster.request(job))
 
     def _went_on(self) -> bool:
         """Whether a driver got so far as to replace the state in which the run ended before."""

@@ -1,14 +1,15 @@
 """A driver without Ray, which holds the lease and writes the documents that a real one writes; and a store of each kind."""
 
-import sys
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from service.cluster.base import Job
+from service.cluster.driver_jobs import DRIVERS
 from service.records.run_record import RunRecord
-from service.settings import Settings, process_environment
+from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage import open_store
 from service.storage.base import Store
@@ -16,14 +17,18 @@ from service.storage.base import Store
 MakeStore = Callable[[], Store]
 
 DRIVER = """
-import os, signal, sys, time
+import argparse, os, signal, sys, time
 from service.settings import Settings
 from service.storage import open_store
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
 
-url, run_id, *modes = sys.argv[1:]
-record = RunRecord(open_store(Settings.load(store=url)), run_id)
+parser = argparse.ArgumentParser()
+parser.add_argument("--run")
+parser.add_argument("--store")
+options, _ = parser.parse_known_args()
+modes = os.environ["FAKE_MODES"].split()
+record = RunRecord(open_store(Settings.load(store=options.store)), options.run)
 lease = Lease(record)
 while not lease.acquire():
     time.sleep(0.05)
@@ -95,14 +100,14 @@ def submitted(local_store: Store) -> RunRecord:
 
 
 @pytest.fixture
-def fake_driver(tmp_path: Path) -> Callable[..., Job]:
-    """Makes the job of a driver that behaves as `modes` say, one for each attempt."""
-    script = tmp_path / "driver.py"
-    script.write_text(DRIVER)
+def fake_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
+    """Makes the job of a driver that behaves as `modes` say, one for each attempt; it takes the place of `jobs.train`."""
+    (tmp_path / "fake_driver.py").write_text(DRIVER)
+    monkeypatch.setitem(DRIVERS, "train", "fake_driver")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
 
     def make(store_url: str, run_id: str, *modes: str) -> Job:
-        argv = (sys.executable, str(script), store_url, run_id, *modes)
-        return Job(run_id, argv, tmp_path, process_environment())
+        return Job("train", run_id, store_url, tmp_path, environment={"PYTHONPATH": path, "FAKE_MODES": " ".join(modes)})
 
     return make
 

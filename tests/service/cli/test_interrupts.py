@@ -1,6 +1,7 @@
 """Ctrl-C at the command as a process of its own, whose store, a real server, stands still."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -18,15 +19,16 @@ from service.settings import Settings
 from service.storage import open_store
 
 COMMAND = """
-import os, sys
-from dataclasses import replace
+import json, sys
 from pathlib import Path
 from service.submission import plan
 from service.cli.main import entry
 from service.cluster.base import Job
+from service.cluster.driver_jobs import DRIVERS
 
-argv = sys.argv[1].split("|")
-plan.driver_job = lambda *arguments: Job("fake", tuple(argv), Path.cwd(), dict(os.environ))
+DRIVERS["train"] = "fake_driver"
+store, environment = json.loads(sys.argv[1])
+plan.driver_job = lambda *arguments: Job("train", "fake", store, Path.cwd(), environment=environment)
 sys.argv = ["delayline", *sys.argv[2:]]
 entry()
 """
@@ -57,7 +59,8 @@ def test_a_second_ctrl_c_ends_the_command_and_its_driver_while_the_store_stands_
 ) -> None:
     record = RunRecord(open_store(Settings.load(store=bucket)), "fake")
     (tmp_path / "command.py").write_text(COMMAND)
-    driver = "|".join(fake_driver(record.store.url, "fake", "stubborn").argv)
+    job = fake_driver(record.store.url, "fake", "stubborn")
+    driver = json.dumps([job.store_url, dict(job.environment)])
     process = subprocess.Popen(
         [sys.executable, tmp_path / "command.py", driver, *TRAIN, *more, "--store", bucket], cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -16,6 +16,7 @@ def test_a_dry_run_tells_the_trials(delayline: Callable[..., Done], local_store:
     assert done.code == 0, done.err
     document = json.loads(done.out)
     assert (document["kind"], document["trials"]) == ("sweep", 12)
+    assert document["command"][1:5] == ["-P", "-m", "jobs.sweep", "--run"]
     assert "trials: 12" in delayline(*SWEEP, "--dry-run").out
     assert not list(local_store.list(""))
 

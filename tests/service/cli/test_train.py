@@ -11,7 +11,7 @@ import pytest
 from service import recipes
 from service.cli import follow
 from service.cluster.base import Job
-from service.cluster.local_ray import LocalRay
+from service.cluster.local_ray import LocalRay, ProcessRequest
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
 from service.storage.base import Store
@@ -141,7 +141,8 @@ def test_a_second_submission_attaches(
 ) -> None:
     record = RunRecord(local_store, "fake")
     record.claim(SPEC, {})
-    driver = LocalRay(tmp_path / "logs").start(fake_driver(local_store.url, "fake", "waits"))
+    place = LocalRay(tmp_path / "logs")
+    driver = place.start(place.request(fake_driver(local_store.url, "fake", "waits")))
     while not record.progress():
         time.sleep(0.05)
     threading.Timer(0.5, record.request_cancel).start()
@@ -162,7 +163,8 @@ def test_a_job_that_the_cluster_still_knows_is_looked_after_by_whoever_attaches(
     drive("killed", "succeeds")
     record = RunRecord(local_store, "fake")
     record.claim(SPEC, {})
-    driver = LocalRay(tmp_path / "logs").start(fake_driver(local_store.url, "fake", "waits"))
+    place = LocalRay(tmp_path / "logs")
+    driver = place.start(place.request(fake_driver(local_store.url, "fake", "waits")))
     while not record.progress():
         time.sleep(0.05)
     monkeypatch.setattr(LocalRay, "find", lambda cluster, run_id: driver)
@@ -194,10 +196,12 @@ def test_an_attached_run_that_is_lost_is_taken_over(
 def test_detached_it_returns_at_once(
     delayline: Delayline, local_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[Job] = []
-    monkeypatch.setattr(LocalRay, "start", lambda cluster, job: started.append(job))
+    started: list[ProcessRequest] = []
+    monkeypatch.setattr(LocalRay, "start", lambda cluster, request: started.append(request))
+    shown = delayline(*TRAIN, "--detach", "--dry-run", "--json").document["command"]
     done = delayline(*TRAIN, "--detach", "--json")
     assert (done.code, done.document["state"]) == (0, "queued")
+    assert list(started[0].argv) == shown
     assert started[0].argv[1:4] == ("-P", "-m", "service.submission.detached")
     assert "run fake is on its way" in done.err
     again = delayline(*TRAIN, "--detach")
@@ -208,6 +212,7 @@ def test_detached_it_returns_at_once(
 def test_a_dry_run_writes_nothing(delayline: Delayline, local_store: Store) -> None:
     plan = delayline(*TRAIN, "--dry-run", "--json").document
     assert plan["spec"]["model"] == "cnn"
+    assert plan["command"][1:6] == ["-P", "-m", "jobs.train", "--run", "fake"]
     text = delayline(*TRAIN, "--dry-run").out
     assert "cpus_per_worker: 0.01" in text
     assert "early_stopping: null" in text

@@ -1,18 +1,23 @@
 """How jobs are made, numbered, taken over and judged. The dashboard is played, for what a real one cannot be made to do in time."""
 
 import json
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from random_jobs import JOBS
 
 from service.cluster import ray_jobs
 from service.cluster.base import Job
-from service.cluster.driver_jobs import driver_job, supervisor_job
+from service.cluster.dashboard_http import DashboardHttp
 from service.cluster.jobs_api import JobsApi
-from service.cluster.ray_jobs import RayJobs, entrypoint, job_document, number_of, outcome_of, submission_id
+from service.cluster.nodes import Node
+from service.cluster.ray_jobs import RayJobHandle, RayJobs, number_of, submission_id
 from service.errors import ClusterUnreachable, Damaged, InfrastructureFailure, InvalidInput
 from service.records import user_package
 from service.settings import Settings
@@ -69,22 +74,73 @@ def settings(**flags: Any) -> Settings:
 
 
 def job(folder: Path, chosen: Settings | None = None, modules: tuple[str, ...] = ()) -> Job:
-    chosen = chosen or settings()
-    made = driver_job(chosen, "train", "a-run", chosen.store, folder, False, None)
-    return Job(made.run_id, made.argv, folder, made.environment, modules)
+    return Job("train", "a-run", (chosen or settings()).store, folder, modules=modules)
 
 
-def test_the_command_runs_by_the_clusters_python() -> None:
-    argv = ("/home/me/python", "-m", "jobs.train", "--run", "a", "--store", "s3://b/c d", "--folder", "/home/me", "--resume")
-    command = entrypoint(argv, {"--store": "s3://b/c d", "--folder": "."})
-    assert command == "exec python -m jobs.train --run a --store 's3://b/c d' --folder . --resume"
+def start(place: RayJobs, wanted: Job) -> RayJobHandle:
+    return place.start(place.request(wanted))
+
+
+def test_the_command_runs_by_the_clusters_python(tmp_path: Path) -> None:
+    chosen = settings(store="s3://bucket/c d")
+    sent = RayJobs(Dashboard(), chosen).request(replace(job(tmp_path, chosen), resume=True)).sent
+    assert sent["entrypoint"] == "exec python -P -m jobs.train --run a-run --store 's3://bucket/c d' --folder . --resume"
 
 
 def test_a_supervisor_becomes_a_job_as_well(tmp_path: Path) -> None:
-    document = job_document(supervisor_job(job(tmp_path), 3), 1, "s3://bucket/lab", None, {})
-    assert document["entrypoint"] == (
+    sent = RayJobs(Dashboard(), settings()).request(replace(job(tmp_path), supervised=True, retries=3)).sent
+    assert sent["entrypoint"] == (
         "exec python -P -m service.submission.detached --kind train --retries 3 --run a-run --store s3://bucket/lab --folder ."
     )
+
+
+class Wire:
+    """What goes to a dashboard, byte for byte; `taken` are the submissions that somebody else made meanwhile."""
+
+    def __init__(self, *taken: str) -> None:
+        self.taken = taken
+        self.posted: list[bytes] = []
+
+    def request(self, method: str, path: str, data: bytes | None = None, *, seconds: float) -> tuple[int, bytes]:
+        if method == "GET":
+            name = path.rpartition("/")[2]
+            ended = {"submission_id": name, "status": "FAILED"}
+            return (200, json.dumps(ended if name else []).encode()) if name in ("", *self.taken) else (404, b"")
+        self.posted.append(data or b"")
+        return (400, b"") if json.loads(data or b"")["submission_id"] in self.taken else (200, b"{}")
+
+
+@given(JOBS, st.integers(0, 2))
+def test_what_is_shown_is_what_is_sent_byte_for_byte(wanted: Job, others: int) -> None:
+    """But for the number, where others have taken it by then."""
+    chosen = settings(store=wanted.store_url, ring_timeout=77.0)
+    api = JobsApi("http://head:8265", None)
+    wire = Wire(*(submission_id(wanted.run_id, number + 1) for number in range(others)))
+    api._http = cast("DashboardHttp", wire)
+    place = RayJobs(api, chosen)
+    place._nodes = [Node.of(HERE)]
+    request = place.request(wanted)
+    assert not wire.posted
+    place.start(request)
+    shown = request.document()["submission"]
+    assert shown.pop("upload") == {"files": [], "bytes": 0}
+    assert json.loads(wire.posted[0])["entrypoint"].split(" ", 1)[1] == shlex.join(request.document()["command"])
+    for number, posted in enumerate(wire.posted):
+        assert posted == json.dumps(shown | {"submission_id": submission_id(wanted.run_id, number + 1)}).encode()
+    assert len(wire.posted) == others + 1
+
+
+def test_code_that_changes_after_it_was_shown_is_sent_as_it_was_shown(tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text("A = 1\n")
+    dashboard, chosen = Dashboard(), settings(store=f"file://{tmp_path}/store")
+    place, store = RayJobs(dashboard, chosen), open_store(chosen)
+    request = place.request(job(tmp_path, chosen, modules=("nets",)))
+    shown = request.document()
+    (tmp_path / "nets.py").unlink()
+    place.start(request)
+    assert request.document() == shown
+    user_package.check(store, shown["command"][-1])
+    assert shown["submission"]["upload"]["bytes"] == 6
 
 
 def test_nothing_of_the_clients_environment_goes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +149,7 @@ def test_nothing_of_the_clients_environment_goes_along(tmp_path: Path, monkeypat
     monkeypatch.setenv("DELAYLINE_CACHE", "/home/me/cache")
     monkeypatch.setenv("DELAYLINE_RING_TIMEOUT", "77")
     chosen, dashboard = settings(), Dashboard()
-    RayJobs(dashboard, chosen).start(job(tmp_path, chosen))
+    start(RayJobs(dashboard, chosen), job(tmp_path, chosen))
     (sent,) = dashboard.jobs()
     assert "hush" not in json.dumps(sent)
     assert "/home/me" not in json.dumps(sent)
@@ -111,11 +167,12 @@ def test_the_users_code_goes_into_the_store_and_is_named(tmp_path: Path) -> None
     store = open_store(chosen)
     place = RayJobs(dashboard, chosen)
     wanted = job(tmp_path, chosen, modules=("nets",))
-    preview = place.preview(wanted)["submission"]
+    request = place.request(wanted)
+    preview = request.document()["submission"]
     key = preview["upload"].pop("key")
     assert preview["upload"] == {"files": ["nets.py"], "bytes": 6}
     assert not list(store.list(""))
-    place.start(wanted)
+    place.start(request)
     (sent,) = dashboard.jobs()
     reference = key.replace("packages/", "package:").removesuffix(".zip")
     assert f"--folder {reference}" in sent["entrypoint"] and "-P -m jobs.train" in sent["entrypoint"]
@@ -134,10 +191,10 @@ def test_data_that_is_asked_for_is_previewed_and_sent_and_a_secret_is_refused_be
     dashboard = Dashboard()
     place, wanted = RayJobs(dashboard, settings()), job(tmp_path, modules=("nets",))
     asked = replace(wanted, data=("*.txt",))
-    assert place.preview(wanted)["submission"]["upload"]["files"] == ["nets.py"]
-    assert place.preview(asked)["submission"]["upload"]["files"] == ["nets.py", "words.txt"]
+    assert place.request(wanted).document()["submission"]["upload"]["files"] == ["nets.py"]
+    assert place.request(asked).document()["submission"]["upload"]["files"] == ["nets.py", "words.txt"]
     place.check_code(asked)
-    for call in (place.check_code, place.preview, place.start):
+    for call in (place.check_code, place.request):
         with pytest.raises(InvalidInput, match=r"credentials\.json has the name of a secret"):
             call(replace(wanted, data=("*.json",)))
     assert not dashboard.jobs()
@@ -160,22 +217,22 @@ def test_each_start_has_the_next_number(tmp_path: Path) -> None:
     dashboard = Dashboard()
     place = RayJobs(dashboard, settings())
     for number in (1, 2):
-        place.start(job(tmp_path))
+        start(place, job(tmp_path))
         dashboard.kept[submission_id("a-run", number)]["status"] = "FAILED"
     dashboard.kept["delayline-a-run-2-9"] = {"submission_id": "delayline-a-run-2-9", "status": "FAILED"}
-    RayJobs(dashboard, settings()).start(job(tmp_path))
+    start(RayJobs(dashboard, settings()), job(tmp_path))
     assert [name for name in dashboard.kept if number_of("a-run", name)] == [submission_id("a-run", n) for n in (1, 2, 3)]
 
 
 def test_a_job_that_waits_or_that_another_client_starts_is_taken(tmp_path: Path) -> None:
     dashboard = Dashboard()
     first = RayJobs(dashboard, settings())
-    first.start(job(tmp_path))
-    RayJobs(dashboard, settings()).start(job(tmp_path))
+    start(first, job(tmp_path))
+    start(RayJobs(dashboard, settings()), job(tmp_path))
     assert list(dashboard.kept) == ["delayline-a-run-1"]
     dashboard.kept["delayline-a-run-1"]["status"] = "FAILED"
     dashboard.before_submit = [{"submission_id": "delayline-a-run-2", "status": "RUNNING", "entrypoint": "python"}]
-    first.start(job(tmp_path))
+    start(first, job(tmp_path))
     assert list(dashboard.kept) == ["delayline-a-run-1", "delayline-a-run-2"]
 
 
@@ -183,52 +240,13 @@ def test_finds_the_job_that_lives(tmp_path: Path) -> None:
     dashboard = Dashboard()
     place = RayJobs(dashboard, settings())
     assert place.find("a-run") is None
-    place.start(job(tmp_path))
+    start(place, job(tmp_path))
     found = place.find("a-run")
     assert found
     assert found.poll() is None
     dashboard.kept["delayline-a-run-1"] |= {"status": "FAILED", "driver_exit_code": 3}
     assert place.find("a-run") is None
     assert RayJobs(dashboard, settings()).find("another") is None
-
-
-@pytest.mark.parametrize(
-    ("document", "code"),
-    [
-        ({"status": "PENDING"}, None),
-        ({"status": "RUNNING"}, None),
-        ({"status": "SUCCEEDED", "driver_exit_code": 0}, 0),
-        ({"status": "STOPPED"}, 130),
-        ({"status": "FAILED", "driver_exit_code": 3}, 3),
-        ({"status": "FAILED", "driver_exit_code": 130}, 130),
-        ({"status": "FAILED", "driver_exit_code": -9}, -9),
-        ({"status": "FAILED", "driver_exit_code": 137}, -9),
-        ({"status": "FAILED", "error_type": "JOB_SUPERVISOR_ACTOR_DIED"}, -9),
-    ],
-)
-def test_what_a_job_says_of_its_end(document: dict[str, Any], code: int | None) -> None:
-    assert outcome_of(document) == (code, "")
-
-
-@pytest.mark.parametrize(
-    ("document", "words"),
-    [
-        ({"driver_exit_code": 127, "message": "sh: 1: exec: python: not found"}, "no `python` on its PATH"),
-        ({"driver_exit_code": 1, "message": "…\nModuleNotFoundError: No module named 'jobs'"}, "not installed"),
-        ({"driver_exit_code": 1, "message": "python: Error while finding … (ModuleNotFoundError: No module named 'service')"}, "not inst"),
-        ({"driver_exit_code": 1, "message": "/usr/bin/python: No module named jobs"}, "not installed"),
-        ({"error_type": "RUNTIME_ENV_SETUP_FAILURE", "message": "no\n space"}, "could not start the job: no space"),
-    ],
-)  # fmt: skip
-def test_a_cluster_that_cannot_run_drivers_is_not_tried_again(document: dict[str, Any], words: str) -> None:
-    code, problem = outcome_of({"status": "FAILED", **document})
-    assert code == 4
-    assert words in problem
-
-
-def test_the_users_own_missing_module_is_not_delaylines() -> None:
-    job = {"status": "FAILED", "driver_exit_code": 1, "message": "ModuleNotFoundError: No module named 'jobsite'"}
-    assert outcome_of(job) == (1, "")
 
 
 @pytest.mark.parametrize("failure", [ClusterUnreachable("no answer"), InfrastructureFailure("status 500")])
@@ -238,7 +256,7 @@ def test_a_silent_cluster_is_given_up_and_a_short_silence_is_not(
     monkeypatch.setattr(ray_jobs, "LOOK_SECONDS", 0.0)
     monkeypatch.setattr(ray_jobs, "AWAY_SECONDS", 0.3)
     dashboard = Dashboard()
-    handle = RayJobs(dashboard, settings()).start(job(tmp_path))
+    handle = start(RayJobs(dashboard, settings()), job(tmp_path))
     assert handle.poll() is None
     dashboard.away = failure
     assert handle.poll() is None
@@ -253,7 +271,7 @@ def test_a_silent_cluster_is_given_up_and_a_short_silence_is_not(
 
 def test_a_cluster_that_forgot_the_job_is_another_one(tmp_path: Path) -> None:
     dashboard = Dashboard()
-    handle = RayJobs(dashboard, settings()).start(job(tmp_path))
+    handle = start(RayJobs(dashboard, settings()), job(tmp_path))
     dashboard.kept.clear()
     with pytest.raises(ClusterUnreachable, match="knows no job delayline-a-run-1 any more"):
         handle.poll()
@@ -261,11 +279,11 @@ def test_a_cluster_that_forgot_the_job_is_another_one(tmp_path: Path) -> None:
 
 def test_a_job_that_is_stopped_ends_and_what_it_printed_is_kept(tmp_path: Path) -> None:
     dashboard = Dashboard()
-    handle = RayJobs(dashboard, settings()).start(job(tmp_path))
+    handle = start(RayJobs(dashboard, settings()), job(tmp_path))
     handle.stop()
     assert handle.poll() == 130
     assert handle.output() == "the log of delayline-a-run-1"
-    supervisor = RayJobs(dashboard, settings()).start(supervisor_job(job(tmp_path), 3))
+    supervisor = start(RayJobs(dashboard, settings()), replace(job(tmp_path), supervised=True))
     assert supervisor.output() == ""
 
 
@@ -290,8 +308,8 @@ def test_an_endpoint_on_the_clients_own_loopback_stays_there(
     tmp_path: Path, endpoint: str, node: dict[str, Any], store: str
 ) -> None:
     chosen = settings(s3_endpoint=endpoint)
-    made = driver_job(chosen, "train", "a-run", f"s3://bucket/lab?endpoint_override={endpoint}", tmp_path, False, None)
-    command = RayJobs(Dashboard(node), chosen).preview(made)["command"]
+    made = replace(job(tmp_path), store_url=f"s3://bucket/lab?endpoint_override={endpoint}")
+    command = RayJobs(Dashboard(node), chosen).request(made).document()["command"]
     assert command[command.index("--store") + 1] == store
 
 

@@ -17,8 +17,9 @@ from service.records.run_record import RunRecord
 from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage.base import Store
+from service.storage.paths import RunPaths
 from service.submission.plan import Plan, plan
-from service.submission.submit import Submission, submit
+from service.submission.submit import Submission, replaces_spec, submit
 
 
 def spec_of(*overrides: str) -> TrainSpec:
@@ -48,10 +49,9 @@ def first(local_store: Store, tmp_path: Path) -> Plan:
 def test_a_plan_writes_nothing_and_says_everything(local_store: Store, tmp_path: Path) -> None:
     document = plan_for(local_store, tmp_path, "steps=30").document()
     assert not list(local_store.list(""))
-    assert {"id", "spec", "resources", "cluster", "store", "command", "dataset"} <= set(document)
+    assert {"id", "spec", "resources", "cluster", "store", "dataset"} <= set(document)
     assert set(TrainSpec.model_fields) == set(document["spec"])
     assert document["resources"]["cpus"] == 0.02
-    assert document["command"][1:6] == ["-P", "-m", "jobs.train", "--run", "a-run"]
     json.dumps(document, allow_nan=False)
 
 
@@ -294,10 +294,12 @@ def test_another_spec_is_refused_with_what_differs(first: Plan, local_store: Sto
 def test_a_resumed_run_may_change_its_workers(first: Plan, local_store: Store, tmp_path: Path) -> None:
     end(local_store, "cancelled")
     changed = plan_for(local_store, tmp_path, "workers=4", "retries=9", "time_limit=2h", resume=True)
+    assert replaces_spec(changed, local_store) and not list(local_store.list(RunPaths("a-run").events_root))
+    assert not replaces_spec(plan_for(local_store, tmp_path, resume=True), local_store)
+    assert not replaces_spec(plan_for(local_store, tmp_path, "workers=4", run_id="another", resume=True), local_store)
     submission = submit(changed, local_store)
     assert (submission.action, submission.changed) == ("start", True)
-    argv = changed.job(True, submission.changed).argv
-    assert json.loads(argv[argv.index("--spec-changes") + 1]) == changed.spec.document()
+    assert json.loads(changed.job(True, submission.changed).spec_changes or "") == changed.spec.document()
     events = RunRecord(local_store, "a-run").events()
     assert "workers is 2 there, 4 here" in events[-1]["message"]
 
