@@ -39,7 +39,9 @@ class Row(NamedTuple):
 STATES = (
     # It waits for its environment or for room.
     Row("PENDING", None),
+    # Its process lives, as far as Ray knows.
     Row("RUNNING", None),
+    # Its process ended with 0.
     Row("SUCCEEDED", 0),
     # By `ray job stop` or Handle.stop, whatever the process then ended with.
     Row("STOPPED", 130),
@@ -53,11 +55,11 @@ STATES = (
     # Python's own exit code: no driver ends with 1.
     Row("FAILED", 4, exit_codes=(1,), message=NOT_INSTALLED,
         problem="Delayline is not installed in the cluster's Python: install it on every node, the head included."),
-    # A driver that was told to stop ends with it on purpose; no signal has the number 2 here.
+    # A driver that a person stopped ends with it on purpose: no shell's word for SIGINT.
     Row("FAILED", 130, exit_codes=(130,)),
     # The shell's way to say that a signal ended the process.
     Row("FAILED", "signal", exit_codes=range(129, 128 + 65)),
-    # What the driver, or Python's own `subprocess`, says.
+    # The driver's own exit code, or a signal's negative number as Python's `subprocess` gives it.
     Row("FAILED", "own"),
     # A status that Ray has not had so far.
     Row(None, 4, problem="The job is in a state that this version does not know; update Delayline: {said}"),

@@ -228,7 +228,10 @@ def test_a_job_that_waits_or_that_another_client_starts_is_taken(tmp_path: Path)
     dashboard = Dashboard()
     first = RayJobs(dashboard, settings())
     start(first, job(tmp_path))
-    start(RayJobs(dashboard, settings()), job(tmp_path))
+    second = RayJobs(dashboard, settings())
+    request = second.request(job(tmp_path))
+    assert request.document()["submission"]["submission_id"] == "delayline-a-run-1"
+    second.start(request)
     assert list(dashboard.kept) == ["delayline-a-run-1"]
     dashboard.kept["delayline-a-run-1"]["status"] = "FAILED"
     dashboard.before_submit = [{"submission_id": "delayline-a-run-2", "status": "RUNNING", "entrypoint": "python"}]
