@@ -14,6 +14,7 @@ UNLIMITED = 1 << 60
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _GPUS = Path("/proc/driver/nvidia/gpus")
+_NO_GPU = ("", "-1", "NoDevFiles")
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,12 @@ def megabytes(size: int) -> str:
 
 def _gpus() -> int:
     try:
-        return sum(1 for _ in _GPUS.iterdir())
+        installed = sum(1 for _ in _GPUS.iterdir())
     except OSError:
         return 0
+    # As Ray and TensorFlow count them: CUDA shows a process no others.
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return installed if visible is None else min(installed, sum(1 for name in visible.split(",") if name.strip() not in _NO_GPU))
 
 
 def _count(number: float, noun: str) -> str:

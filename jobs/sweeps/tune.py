@@ -2,13 +2,13 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from jobs.worker_groups.capacity import DRIVER_CPUS, available_cpus, nodes_of_cluster, room_for
+from jobs.worker_groups.capacity import DRIVER_CPUS, local_node, nodes_of_cluster, room_for
 from jobs.worker_groups.ray_cluster import RAY_ENVIRONMENT, join_cluster, own_sigterm
 from service.errors import DelaylineError, InfrastructureFailure, InvalidInput
 from service.records.run_record import Document
@@ -60,12 +60,10 @@ def connect(settings: Settings, sweep: SweepSpec, trial: TrainSpec) -> Capacity:
         os.environ.setdefault(name, value)
     local = settings.ray_address in (None, "local")
     workers = trial.worker_counts[0]
-    if local:
-        fit = int((available_cpus() + 1e-6) / (trial.worker_counts[-1] * trial.worker.cpus))
-    else:
+    if not local:
         with own_sigterm():
             join_cluster(settings)
-        fit = sum(room_for(node, trial.worker) for node in nodes_of_cluster()) // trial.worker_counts[-1]
+    fit = side_by_side(trial, [local_node()] if local else nodes_of_cluster())
     if fit < 1:
         raise InfrastructureFailure(
             f"A trial of {trial.worker_counts[-1]} workers of {trial.worker.cpus:g} CPUs and {trial.worker.gpus:g} GPUs does not fit "
@@ -82,6 +80,11 @@ def connect(settings: Settings, sweep: SweepSpec, trial: TrainSpec) -> Capacity:
         )
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(parallel)
     return Capacity(parallel, _resources(trial, local), local, None if by_resources else parallel)
+
+
+def side_by_side(trial: TrainSpec, nodes: Sequence[Mapping[str, float]]) -> int:
+    """How many trials these nodes hold at once, with the fewest workers that each allows: by processors, GPUs and memory."""
+    return sum(room_for(node, trial.worker) for node in nodes) // trial.worker_counts[-1]
 
 
 def _start_here(settings: Settings, parallel: int, workers: int) -> None:

@@ -1,10 +1,10 @@
 """How many workers fit: the nodes of a cluster, and what each of them has."""
 
-import os
 import socket
+from collections.abc import Mapping
 from typing import Any
 
-from service.machine import UNLIMITED
+from service.machine import UNLIMITED, this_machine
 from service.specs.train import Resources
 
 DRIVER_CPUS = 0.01
@@ -15,11 +15,10 @@ NODE_SECONDS = 2.0
 """For a node to accept a connection (assumed: within one data centre it takes milliseconds)."""
 
 
-def local_gpus() -> float:
-    """How many GPUs the cluster of this machine has."""
-    import ray
-
-    return float(ray.cluster_resources().get("GPU", 0.0))
+def local_node() -> dict[str, float]:
+    """What this machine has for workers, as a container's quota allows, in the words of Ray's nodes."""
+    machine = this_machine()
+    return {"CPU": float(machine.cpus), "GPU": float(machine.gpus), "memory": float(machine.memory)}
 
 
 def nodes_of_cluster() -> list[dict[str, float]]:
@@ -37,14 +36,9 @@ def _answers(node: dict[str, Any]) -> bool:
         return False
 
 
-def room_for(node: dict[str, float], worker: Resources) -> int:
+def room_for(node: Mapping[str, float], worker: Resources) -> int:
     """How many workers fit on a node, of which Ray tells the resources."""
     room = int((node.get("CPU", 0.0) + 1e-6) / worker.cpus)
     if worker.gpus:
         room = min(room, int(node.get("GPU", 0.0) // worker.gpus))
     return min(room, int(node.get("memory", UNLIMITED) // worker.memory)) if worker.memory else room
-
-
-def available_cpus() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

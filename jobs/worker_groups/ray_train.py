@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from jobs.worker.config import WorkerConfig
 from jobs.worker.process import train_worker
-from jobs.worker_groups.capacity import DRIVER_CPUS, available_cpus, local_gpus, nodes_of_cluster, room_for
+from jobs.worker_groups.capacity import DRIVER_CPUS, local_node, nodes_of_cluster, room_for
 from jobs.worker_groups.ray_cluster import (
     OBJECT_STORE_BYTES,
     PREPARED_MODULES,
@@ -96,7 +96,7 @@ class WorkerGroup:
     def size(self) -> int:
         """How many workers the cluster holds now, of those that the spec allows; raise InfrastructureFailure for none."""
         each = self._spec.worker
-        nodes = [{"CPU": float(available_cpus()), "GPU": local_gpus()}] if self.local else nodes_of_cluster()
+        nodes = [local_node()] if self.local else nodes_of_cluster()
         room = sum(room_for(node, each) for node in nodes)
         for count in self._spec.worker_counts:
             if count <= room:

@@ -54,6 +54,19 @@ def test_counts_a_part_of_a_processor_as_one(text: str, processors: int, tmp_pat
     assert machine.processor_limit() == processors
 
 
+@pytest.mark.parametrize(("visible", "gpus"), [(None, 3), ("", 0), ("-1", 0), ("NoDevFiles", 0), ("2", 1), ("0,1,2,3", 3)])
+def test_counts_the_gpus_that_cuda_shows_this_process(
+    visible: str | None, gpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        (tmp_path / f"0000:0{number}:00.0").mkdir()
+    monkeypatch.setattr(machine, "_GPUS", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert this_machine().gpus == gpus
+
+
 @pytest.mark.parametrize(
     ("second", "first", "limit"), [("4096", None, 4096), ("max", None, machine.UNLIMITED), (None, "512", 512)]
 )

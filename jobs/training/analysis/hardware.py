@@ -1,6 +1,5 @@
 """What a worker runs on: versions, processor, memory, GPUs."""
 
-import os
 import platform
 import socket
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import psutil
 
+from service.machine import this_machine
 from service.records.run_record import Document
 
 PACKAGES = ("delayline", "tensorflow", "keras", "ray", "numpy")
@@ -27,11 +27,10 @@ def versions() -> Document:
 
 def hardware() -> Document:
     """This worker's machine: `host`, `processor`, `cores` that it may use, `memory` in bytes, `gpus` by name."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return {
         "host": socket.gethostname(),
         "processor": _processor(),
-        "cores": cores,
+        "cores": this_machine().cpus,
         "memory": int(psutil.virtual_memory().total),
         "gpus": _gpus(),
     }

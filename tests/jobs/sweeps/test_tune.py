@@ -1,13 +1,17 @@
 """What Ray Tune makes trials' processes of; tests/integration/test_sweeps.py runs it whole."""
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from ray.tune.execution.class_cache import _ActorClassCache
 
-from jobs.sweeps.tune import without_secrets
+from jobs.sweeps.tune import side_by_side, without_secrets
 from jobs.worker_groups.lean_ray import trials_in_prepared_processes
+from service.specs.train import TrainSpec
+
+MakeSpec = Callable[..., TrainSpec]
 
 
 class Trainable:
@@ -32,3 +36,23 @@ def test_the_keys_of_a_store_do_not_stand_in_the_clusters_records(monkeypatch: p
     variables = environment_within(without_secrets())["env_vars"]
     assert variables["RAY_CHDIR_TO_TRIAL_DIR"] == "0"
     assert "hidden" not in str(variables)
+
+
+@pytest.mark.parametrize(
+    ("workers", "worker", "trials"),
+    [
+        (1, {"cpus": 2}, 4),
+        (2, {"cpus": 1}, 4),
+        (8, {"cpus": 0.5}, 2),
+        (1, {"cpus": 1, "gpus": 1}, 2),
+        (1, {"cpus": 1, "gpus": 0.5}, 4),
+        (2, {"cpus": 1, "gpus": 1}, 1),
+        (1, {"cpus": 1, "memory": "3GB"}, 3),
+        (1, {"cpus": 9}, 0),
+    ],
+)
+def test_so_many_trials_fit_as_processors_gpus_and_memory_allow(
+    make_spec: MakeSpec, workers: int, worker: dict[str, object], trials: int
+) -> None:
+    spec = make_spec(workers=workers, worker=worker)
+    assert side_by_side(spec, [{"CPU": 8.0, "GPU": 2.0, "memory": 10e9}]) == trials

@@ -1,0 +1,40 @@
+"""How many workers fit on this machine."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jobs.sweeps.tune import side_by_side
+from jobs.worker_groups.capacity import local_node
+from jobs.worker_groups.ray_train import WorkerGroup
+from service import machine
+from service.errors import InfrastructureFailure
+from service.settings import Settings
+from service.specs.train import TrainSpec
+
+MakeSpec = Callable[..., TrainSpec]
+
+
+@pytest.fixture
+def one_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container of 1 CPU and 1 GB on a machine of 64 cores."""
+    (tmp_path / "cpu.max").write_text("100000 100000\n")
+    (tmp_path / "memory.max").write_text(f"{10**9}\n")
+    monkeypatch.setattr(machine, "_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(machine, "_MEMORY", (tmp_path / "memory.max",))
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(64)))
+
+
+@pytest.mark.usefixtures("one_core")
+def test_workers_and_trials_are_as_many_as_a_containers_quota_allows(make_spec: MakeSpec) -> None:
+    elastic = make_spec(workers="1-8", worker={"cpus": 1})
+    assert WorkerGroup(Settings(), elastic).size() == 1
+    assert side_by_side(make_spec(worker={"cpus": 1}), [local_node()]) == 1
+    assert side_by_side(make_spec(worker={"cpus": 0.01, "memory": "300MB"}), [local_node()]) == 3
+
+
+@pytest.mark.usefixtures("one_core")
+def test_a_run_that_needs_more_than_the_quota_is_told_what_there_is(make_spec: MakeSpec) -> None:
+    with pytest.raises(InfrastructureFailure, match="holds 1 CPUs and 0 GPUs on 1 nodes, room for 1 workers"):
+        WorkerGroup(Settings(), make_spec(workers=2, worker={"cpus": 1})).size()
