@@ -139,8 +139,3 @@ def seconds_of(attempt: Document) -> float:
     if "seconds" in attempt:
         return float(attempt["seconds"])
     return float(attempt["finished"] or attempt["started"]) - float(attempt["started"])
-
-
-def error_document(kind: str, exit_code: int, message: str) -> Document:
-    """Why a run or a sweep failed, when no worker has said it."""
-    return {"kind": kind, "exit_code": exit_code, "message": message, "rank": None, "traceback": ""}

@@ -6,15 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from jobs.artifacts.events import EventLog
-from jobs.driving.base import BaseDriver, error_document, seconds_of
+from jobs.driving.base import BaseDriver, seconds_of
 from jobs.driving.heartbeat import Heartbeat
+from jobs.driving.outcome import Outcome
 from jobs.driving.retries import failures_in_a_row, pause_after
 from jobs.driving.stops import SAVE_SECONDS, SIGNAL, Stops
 from jobs.training.after_training import trained_progress, was_repeated
 from jobs.worker.config import WorkerConfig
 from jobs.worker_groups.base import Attempt, Group
 from jobs.worker_groups.ray_train import WorkerGroup
-from service.errors import InfrastructureFailure, LeaseLost, StoreError
+from service.errors import InfrastructureFailure, InvalidInput, LeaseLost, StoreError, TimeLimitReached, UserFailure
 from service.records.cancel_requests import TIME_LIMIT
 from service.records.lease import Lease
 from service.records.run_record import Document, RunRecord, from_bytes
@@ -27,21 +28,8 @@ CANCEL_PATIENCE = 90.0
 """Seconds that a cancelled attempt may take to save and end (assumed: a slow epoch's evaluation and an upload)."""
 HUNG_LOOKS = 15
 """While it trains, rank 0 looks for a request to stop, and the driver of a bucket so much more seldom: for a rank 0 that hangs (assumed)."""
-_WORSE_FIRST = ("lease", "user", "invalid", "store", "infrastructure")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How an attempt ended: `succeeded`, `cancelled`, or `failed` with an error document."""
-
-    result: str
-    error: Document | None = None
-    passing: bool = False
-    """Whether what the store refused may be otherwise at the next attempt."""
-
-    @property
-    def retryable(self) -> bool:
-        return self.error is not None and (self.error["kind"] == "infrastructure" or self.passing)
+_WORSE_FIRST = [each.kind for each in (LeaseLost, UserFailure, InvalidInput, StoreError, InfrastructureFailure)]
+"""Of the failures of several workers: what the worst one met, the others saw as a lost peer."""
 
 
 @dataclass
@@ -103,18 +91,18 @@ class Driver(BaseDriver):
         while not self._trained_and_analysed() and (self._trained() or not self._used_up()):
             if self._stop_wanted():
                 # Asked for before there was anything to stop: as the run went from one driver to this one.
-                return Outcome("cancelled")
+                return Outcome.cancelled()
             room = self._room(group)
             if isinstance(room, Outcome):
                 return room
             outcome = self._attempt(group, room)
-            trained = outcome.error is not None and outcome.error["kind"] != "lease" and self._trained() is not None
+            trained = outcome.error is not None and outcome.error["kind"] != LeaseLost.kind and self._trained() is not None
             if not outcome.retryable and not trained:
                 return outcome
             if self._trained_and_analysed():
                 continue
             if self._stop_wanted():
-                return Outcome("cancelled")
+                return Outcome.cancelled()
             if not trained and self._used_up():
                 break
             self._pause(self._failures() - 1)
@@ -122,8 +110,8 @@ class Driver(BaseDriver):
                 self._start_over(group)
         last = str(self.state["attempts"][-1]["reason"]).rstrip(".")
         if self._trained():
-            return Outcome("failed", error_document("infrastructure", 4, f"{last}, twice"))
-        return Outcome("failed", error_document("infrastructure", 4, f"{last}. The {self.spec.retries} retries are used up."))
+            return Outcome.failed(InfrastructureFailure(f"{last}, twice").document())
+        return Outcome.failed(InfrastructureFailure(f"{last}. The {self.spec.retries} retries are used up.").document())
 
     def _trained(self) -> Document | None:
         """What the workers said when the training was done, if only the analysis is left to do."""
@@ -159,8 +147,8 @@ class Driver(BaseDriver):
         try:
             count = self._wait_for(enter, group.wait_limit, lambda: self._stop_wanted(self._looks_now()) or self._out_of_time())
         except InfrastructureFailure as error:
-            return Outcome("failed", error_document("infrastructure", error.exit_code, str(error)))
-        return Outcome("cancelled") if count is None else count
+            return Outcome.failed(error.document())
+        return Outcome.cancelled() if count is None else count
 
     def _attempt(self, group: Group, count: int) -> Outcome:
         number = len(self.state["attempts"]) + 1
@@ -179,8 +167,8 @@ class Driver(BaseDriver):
         except LeaseLost:
             raise
         except InfrastructureFailure as error:
-            outcome = Outcome("failed", error_document("infrastructure", error.exit_code, str(error)))
-        reason = outcome.error["message"] if outcome.error else outcome.result
+            outcome = Outcome.failed(error.document())
+        reason = outcome.error["message"] if outcome.error else outcome.state
         attempt |= self._end_of_attempt(SIGNAL if reason == "cancelled" and self.stops.by_system else reason)
         attempt |= {**self._members(number), "saved": self._newest_checkpoint()}
         if outcome.error:
@@ -218,13 +206,13 @@ class Driver(BaseDriver):
             if self._is_due("phase", 1):
                 self._note_phase(number)
             if self.stops.at_once.is_set():
-                return Outcome("cancelled")
+                return Outcome.cancelled()
             if deadline is None and (self._stop_wanted(looks=self._looks_now()) or self._out_of_time()):
                 deadline = time.monotonic() + (SAVE_SECONDS if self.stops.by_system else CANCEL_PATIENCE)
             if deadline is not None and (time.monotonic() > deadline or self.state["state"] == "starting"):
-                return Outcome("cancelled")
+                return Outcome.cancelled()
             if not group.is_alive():
-                return Outcome("failed", error_document("infrastructure", 4, "Ray's own processes on this machine were lost."))
+                return Outcome.failed(InfrastructureFailure("Ray's own processes on this machine were lost.").document())
         return self._judge(attempt, number)
 
     def _is_due(self, what: str, looks: int) -> bool:
@@ -279,19 +267,19 @@ class Driver(BaseDriver):
     def _judge(self, attempt: Attempt, number: int) -> Outcome:
         if attempt.error is None:
             phase = self.record.progress().get("phase")
-            return Outcome("cancelled" if phase == "cancelled" else "succeeded")
+            return Outcome.cancelled() if phase == "cancelled" else Outcome.succeeded()
         failures = [
             from_bytes(self.record.store.read(info.key), info.key)
             for info in self.record.store.list(self.record.paths.failures_root(self.record.label(number)))
         ]
         if failures:
             # What the others saw of a worker that stood still is a lost peer.
-            worst = min(failures, key=lambda failure: (_WORSE_FIRST.index(failure["kind"]), not failure.get("stalled")))
+            worst = min(failures, key=lambda failure: (_severity(failure["kind"]), not failure.get("stalled")))
             # What never worked is a mistake in the settings, which another attempt would meet again.
-            passing = worst["kind"] == "store" and bool(worst.get("passing")) and self._newest_checkpoint() is not None
+            passing = worst["kind"] == StoreError.kind and bool(worst.get("passing")) and self._newest_checkpoint() is not None
             told = ("kind", "exit_code", "message", "rank", "traceback")
-            return Outcome("failed", {name: worst[name] for name in told}, passing)
-        return Outcome("failed", error_document("infrastructure", 4, _describe(attempt.error)))
+            return Outcome.failed({name: worst[name] for name in told}, passing)
+        return Outcome.failed(InfrastructureFailure(_describe(attempt.error)).document())
 
     def _members(self, number: int) -> Document:
         progress = self.record.progress()
@@ -299,22 +287,20 @@ class Driver(BaseDriver):
 
     def _finish(self, outcome: Outcome) -> int:
         progress = self.record.progress()
-        error, result = outcome.error, outcome.result
-        if result == "cancelled" and self._stop_reason:
-            result, error = "failed", error_document("time limit", 3, self._stop_reason)
-        if error is not None and error["kind"] != "lease" and self._trained() is not None:
-            self._event(
-                "not analysed", f"the run is trained; the report will lack its analysis, which was lost: {error['message']}"
-            )
-            result, error = "succeeded", None
+        if outcome.state == "cancelled" and self._stop_reason:
+            outcome = Outcome.failed(TimeLimitReached(self._stop_reason).document())
+        if outcome.error is not None and outcome.error["kind"] != LeaseLost.kind and self._trained() is not None:
+            lost = outcome.error["message"]
+            self._event("not analysed", f"the run is trained; the report will lack its analysis, which was lost: {lost}")
+            outcome = Outcome.succeeded()
+        result, code = outcome.state, outcome.exit_code
         interrupted = result == "cancelled" and self.stops.by_system and not self.record.person_cancelled()
-        code = 0 if result == "succeeded" else 130 if result == "cancelled" else int(error["exit_code"]) if error else 4
         self.state |= {
             "state": result,
             "finished": time.time(),
             "metrics": progress.get("metrics", {}),
             "position": {name: progress.get(name) for name in ("epoch", "epochs", "step", "steps")},
-            "error": error,
+            "error": outcome.error,
             "exit_code": code,
             # A person's request that comes as the system stops this driver is the next one's.
             **self.record.handled_cancel(self.state, *((SIGNAL,) if interrupted else ())),
@@ -341,6 +327,10 @@ class Driver(BaseDriver):
         self._event("retrying", f"tries again from the last checkpoint in {seconds:g} s", seconds=seconds)
         self._save()
         self.stops.wait(seconds)
+
+
+def _severity(kind: str) -> int:
+    return _WORSE_FIRST.index(kind) if kind in _WORSE_FIRST else len(_WORSE_FIRST)
 
 
 def _describe(error: BaseException) -> str:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from service.errors import DelaylineError, StoreError
+from service.errors import Cancelled, DelaylineError, InfrastructureFailure, StoreError
 from service.records.run_record import PERSON, RunRecord
 from service.user_folder import python
 
@@ -131,7 +131,7 @@ class SignalWatch:
     def _end_in_time(self) -> None:
         if not self.stops.ended.wait(SYSTEM_SECONDS) and not self.stops.at_once.is_set():
             self._leave()
-            os._exit(4)
+            os._exit(InfrastructureFailure.exit_code)
 
     def _end_at_once(self) -> None:
         by_system = self.stops.by_system
@@ -141,7 +141,7 @@ class SignalWatch:
         self._leave()
         if not by_system:
             start_afterwards(self._record)
-        os._exit(4 if by_system else 130)
+        os._exit((InfrastructureFailure if by_system else Cancelled).exit_code)
 
 
 def start_afterwards(record: RunRecord, asks: bool = False) -> None:

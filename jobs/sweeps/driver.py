@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.artifacts.events import EventLog
-from jobs.driving.base import BaseDriver, error_document
+from jobs.driving.base import BaseDriver
 from jobs.driving.heartbeat import Heartbeat, end_process
+from jobs.driving.outcome import Outcome
 from jobs.driving.stops import SIGNAL, Stops
 from jobs.sweeps.trial_table import TrialTable
 from jobs.sweeps.tune import Capacity, connect, disconnect, run_trials
 from jobs.worker_groups.ray_cluster import kill_local_ray, local_ray_lives
 from jobs.worker_groups.ray_train import LOCAL_WAIT
-from service.errors import DelaylineError, InfrastructureFailure, LeaseLost, StoreError
+from service.errors import DelaylineError, InfrastructureFailure, LeaseLost, StoreError, UserFailure
 from service.records.cancel_requests import SWEEP
 from service.records.lease import Lease
 from service.records.run_record import Document, RunRecord
@@ -122,7 +123,7 @@ class SweepDriver(BaseDriver):
         except LeaseLost:
             raise
         except DelaylineError as error:
-            return error_document("infrastructure", error.exit_code, str(error))
+            return error.document()
         return None
 
     def _wait_limit(self) -> float:
@@ -342,21 +343,23 @@ class SweepDriver(BaseDriver):
         if self._why is None and unended and self._stop_wanted():
             # No trial begins once that is asked for: Tune may come to its end before the watch has seen it.
             self._why = "cancelled"
-        result, code = "succeeded", 0
-        if self._why == "cancelled":
-            result, code = "cancelled", 130
-        elif error is None and unended:
+        if self._why != "cancelled" and error is None and unended:
             which = f"{len(unended)} of {len(rows)} trials did not end, {unended[0]['id']} among them"
-            error = error_document("infrastructure", 4, f"{which}: see its log, and go on with --resume.")
-        elif error is None and rows and len(failed) == len(rows):
+            error = InfrastructureFailure(f"{which}: see its log, and go on with --resume.").document()
+        elif self._why != "cancelled" and error is None and rows and len(failed) == len(rows):
             # What is not the trials' own fault is worth another try, as the exit code says.
-            first = min(failed, key=lambda row: (row["error"] or {}).get("kind", "user") == "user")
+            first = min(failed, key=lambda row: (row["error"] or {}).get("kind", UserFailure.kind) == UserFailure.kind)
             reason = first["error"] or {}
             which = "the first" if first is failed[0] else first["id"]
             message = f"All {len(rows)} trials failed, {which} by: {reason.get('message')}"
-            error = error_document(reason.get("kind") or "user", int(reason.get("exit_code") or 3), message)
-        if error is not None and result == "succeeded":
-            result, code = "failed", int(error["exit_code"])
+            error = {
+                **UserFailure(message).document(),
+                **{name: reason[name] for name in ("kind", "exit_code") if reason.get(name)},
+            }
+        outcome = Outcome.failed(error) if error else Outcome.succeeded()
+        if self._why == "cancelled":
+            outcome = Outcome.cancelled()
+        result, code = outcome.state, outcome.exit_code
         metrics = {self.spec.metric: best["mean"]} if best else {}
         attempt = self.state["attempts"][-1]
         attempt |= {"finished": time.time(), "reason": error["message"] if error else result}

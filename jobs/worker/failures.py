@@ -10,12 +10,9 @@ from jobs.artifacts.logs import say
 from service.errors import (
     CredentialsRefused,
     DelaylineError,
-    InfrastructureFailure,
-    LeaseLost,
     Stalled,
     StoreError,
     StoreUnreachable,
-    UserFailure,
 )
 from service.records.run_record import Document, RunRecord, to_bytes
 
@@ -37,9 +34,7 @@ def report_failure(
             tell(details)
         (tell or say)(f"failed: {known}")
     document: Document = {
-        "kind": kind_of(known),
-        "exit_code": known.exit_code,
-        "message": str(known),
+        **known.document(),
         "traceback": details[-8000:],
         "rank": rank,
         "time": time.time(),
@@ -52,17 +47,6 @@ def report_failure(
         with contextlib.suppress(OSError):
             (tell or say)(f"the failure could not be written to the store: {refused}")
     return known
-
-
-def kind_of(error: DelaylineError) -> str:
-    """The word for a failure's class in the run's documents."""
-    if isinstance(error, UserFailure):
-        return "user"
-    if isinstance(error, LeaseLost):
-        return "lease"
-    if isinstance(error, StoreError):
-        return "store"
-    return "infrastructure" if isinstance(error, InfrastructureFailure) else "invalid"
 
 
 def classify(error: BaseException) -> DelaylineError:

@@ -19,9 +19,9 @@ from service.errors import (
     ClusterUnreachable,
     DelaylineError,
     InfrastructureFailure,
-    InvalidInput,
     StoreError,
     UserFailure,
+    for_exit_code,
 )
 from service.records.lease import lease_is_live, lease_of
 from service.records.run_record import Document, RunRecord
@@ -214,7 +214,7 @@ def _from_driver(run_id: str, code: int, output: str) -> DelaylineError:
         if errors
         else f"The driver of the run {run_id} ended with exit code {code}; it said: {' / '.join(said[-5:]) or 'nothing'}"
     )
-    return _error(code or 4, message)
+    return for_exit_code(code or InfrastructureFailure.exit_code, message)
 
 
 def again_command(run_id: str, noun: str) -> str:
@@ -231,16 +231,9 @@ def raise_for(run_id: str, document: Document) -> None:
         noun = "sweep" if (document.get("summary") or {}).get("kind") == "sweep" else "run"
         raise Cancelled(f"The {noun} {run_id} was cancelled; continue it with: {again_command(run_id, noun)}")
     message = str(error.get("message") or f"The run {run_id} {state}.")
-    code = int(document.get("exit_code") or error.get("exit_code") or 4)
+    code = int(document.get("exit_code") or error.get("exit_code") or InfrastructureFailure.exit_code)
     where = f" (`delayline runs logs {run_id}` shows the stack)" if code == UserFailure.exit_code else ""
-    raise _error(code, f"{message}{where}", str(error.get("traceback") or ""))
-
-
-def _error(code: int, message: str, user_traceback: str = "") -> DelaylineError:
-    if code == UserFailure.exit_code:
-        return UserFailure(message, user_traceback)
-    kinds: dict[int, type[DelaylineError]] = {2: InvalidInput, 5: StoreError, 130: Cancelled}
-    return kinds.get(code, InfrastructureFailure)(message)
+    raise for_exit_code(code, f"{message}{where}", str(error.get("traceback") or ""))
 
 
 def result_line(run: Document) -> str:

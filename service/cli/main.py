@@ -98,7 +98,7 @@ def run() -> int:
         return 1
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
-        return 130
+        return Cancelled.exit_code
     except Exception as error:
         return report(error, debug)
     return code

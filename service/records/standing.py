@@ -4,7 +4,7 @@ import contextlib
 import subprocess
 import time
 
-from service.errors import InvalidInput, LeaseLost, NotFound
+from service.errors import Cancelled, DelaylineError, InvalidInput, LeaseLost, NotFound
 from service.records.lease import Lease, lease_is_live, lease_of
 from service.records.run_record import Document, RunRecord
 from service.records.schemas import ENDED, RunState
@@ -52,8 +52,17 @@ def was_interrupted(state: Document) -> bool:
     return bool(state["state"] == RunState.RETRYING and state.get("reason") == "signal")
 
 
-def end_without_driver(record: RunRecord, state: str, error: Document | None, exit_code: int) -> bool:
-    """Write a final state for a run that nobody drives; return False, having done nothing, when somebody does."""
+def cancel_without_driver(record: RunRecord) -> bool:
+    """Call a run cancelled that nobody drives; return False, having done nothing, when somebody does or it has ended."""
+    return _end_without_driver(record, RunState.CANCELLED, None, Cancelled.exit_code)
+
+
+def fail_without_driver(record: RunRecord, error: DelaylineError) -> bool:
+    """Call a run failed that nobody drives; return False, having done nothing, when somebody does or it has ended."""
+    return _end_without_driver(record, RunState.FAILED, error.document(), error.exit_code)
+
+
+def _end_without_driver(record: RunRecord, state: RunState, error: Document | None, exit_code: int) -> bool:
     lease = Lease(record)
     if not lease.acquire():
         return False
@@ -70,7 +79,7 @@ def end_without_driver(record: RunRecord, state: str, error: Document | None, ex
             if attempt.get("finished") is None:
                 attempt |= {"finished": now, "reason": "the driver was lost"}
         metrics = document.get("metrics") or ending.progress().get("metrics", {})
-        changes = {"state": state, "finished": now, "metrics": metrics, "error": error, "exit_code": exit_code}
+        changes = {"state": state.value, "finished": now, "metrics": metrics, "error": error, "exit_code": exit_code}
         return {**document, **changes, **ending.handled_cancel(document)}
 
     try:
@@ -103,6 +112,6 @@ def cancel(store: Store, run_id: str) -> str:
     if state["state"] in ENDED:
         raise InvalidInput(f"The run {run_id!r} has ended already ({state['state']}): there is nothing to cancel.")
     record.request_cancel()
-    if not lease_is_live(lease_of(record)) and end_without_driver(record, RunState.CANCELLED, None, 130):
+    if not lease_is_live(lease_of(record)) and cancel_without_driver(record):
         return RunState.CANCELLED.value
     return "requested"

@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
         # Nobody watches this process: what it has to say goes to the store.
         with contextlib.suppress(StoreError):
             record.store.write(f"{record.paths.logs}supervisor.log", traceback.format_exc().encode())
-        return error.exit_code if isinstance(error, DelaylineError) else 4
+        return error.exit_code if isinstance(error, DelaylineError) else DelaylineError.exit_code
 
 
 class Termination:

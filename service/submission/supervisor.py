@@ -7,14 +7,12 @@ import time
 from collections.abc import Callable
 
 from service.cluster.base import Cluster, Handle, Job
-from service.errors import Conflict, InfrastructureFailure, LeaseLost, StoreError, UnknownName
+from service.errors import EXIT_CODES, Cancelled, Conflict, InfrastructureFailure, LeaseLost, StoreError, UnknownName
 from service.records.run_record import Document, RunRecord, rows_to_bytes
 from service.records.schemas import ENDED
-from service.records.standing import end_without_driver, was_interrupted
+from service.records.standing import cancel_without_driver, fail_without_driver, was_interrupted
 from service.user_folder import python
 
-OWN_EXITS = frozenset({0, 2, 3, 4, 5, 130})
-"""The exit codes with which a driver ends on purpose."""
 PAUSE_SECONDS = 1.0
 """Between a driver's death and the next one's start, for its workers to notice (assumed)."""
 MOST_LOGS = 1000
@@ -70,7 +68,7 @@ class Supervisor:
         if code is None:
             return None
         self._keep_output()
-        died = code not in OWN_EXITS or (code == 4 and self._was_interrupted())
+        died = code not in EXIT_CODES or (code == InfrastructureFailure.exit_code and self._was_interrupted())
         if died and self._leaving:
             # The next driver is the next submission's, or of whoever supervises this process.
             self._exit_code = InfrastructureFailure.exit_code
@@ -82,14 +80,14 @@ class Supervisor:
         """End the driver at once and call the run cancelled; a store that does not answer hears of it later, from another process."""
         if self._exit_code is None:
             within(STOP_SECONDS, self._handle.stop)
-            self._exit_code = 130
+            self._exit_code = Cancelled.exit_code
             if not within(STORE_SECONDS, self._note_stop):
                 call_cancelled_later(self._record, self._handle)
 
     def _note_stop(self) -> None:
         self._keep_output()
         with contextlib.suppress(StoreError):
-            end_without_driver(self._record, "cancelled", None, 130)
+            cancel_without_driver(self._record)
 
     def leave(self) -> bool:
         """The system stops this process: tell the driver, which saves; False where the driver lives on without this process."""
@@ -106,7 +104,7 @@ class Supervisor:
     def _restart(self) -> None:
         self._next_start = None
         if self._ended_as_cancelled():
-            self._exit_code = 130
+            self._exit_code = Cancelled.exit_code
             return
         job = self._job_of(self._resume and not self._went_on())
         self._handle = self._cluster.start(self._cluster.request(job))
@@ -125,20 +123,20 @@ class Supervisor:
         # What it left behind would share the processors with its successor.
         self._handle.stop()
         how = f"was killed by signal {-code}" if code < 0 else f"ended with the unexpected exit code {code}"
-        how = "was stopped by the system" if code == 4 else how
+        how = "was stopped by the system" if code == InfrastructureFailure.exit_code else how
         try:
             state = self._record.state()
             if state["state"] in ENDED and state.get("finished") != self._earlier_end:
-                return int(state.get("exit_code", 4))
+                return int(state.get("exit_code", InfrastructureFailure.exit_code))
             if self._ended_as_cancelled():
-                return 130
+                return Cancelled.exit_code
             # The driver counts the attempts: one start more than there are retries lets it write how the run ended.
             if self._deaths > self._retries + 1:
                 return self._give_up(how)
             self._note(state, f"the driver {how}; another one is started")
         except StoreError:
             if self._deaths > self._retries + 1:
-                return 5
+                return StoreError.exit_code
         self._next_start = time.monotonic() + PAUSE_SECONDS
         return None
 
@@ -153,16 +151,16 @@ class Supervisor:
     def _ended_as_cancelled(self) -> bool:
         """End the run if somebody asked for it while no driver was there to do so."""
         try:
-            return self._record.person_cancelled() and end_without_driver(self._record, "cancelled", None, 130)
+            return self._record.person_cancelled() and cancel_without_driver(self._record)
         except StoreError:
             return False
 
     def _give_up(self, how: str) -> int:
         said = self.last_output.strip().splitlines()
         message = f"The driver {how}, {self._deaths} times in all; its last words: {said[-1][:300] if said else 'none'}."
-        error = {"kind": "infrastructure", "exit_code": 4, "message": message, "rank": None, "traceback": ""}
-        end_without_driver(self._record, "failed", error, 4)
-        return 4
+        failure = InfrastructureFailure(message)
+        fail_without_driver(self._record, failure)
+        return failure.exit_code
 
     def _note(self, state: Document, message: str) -> None:
         attempt = int(state.get("attempt", 0))

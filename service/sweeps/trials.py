@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from service.errors import LOST
 from service.records.lease import lease_in, lease_is_live
 from service.records.remarks import remarks_among
 from service.records.run_record import Document, RunRecord, from_bytes
@@ -138,7 +139,7 @@ def _share_done(row: Document) -> float:
 
 def was_lost(row: Document) -> bool:
     """Whether a trial failed by what neither its spec nor its data caused; a row, or its run's state."""
-    return row["state"] == RunState.FAILED and (row.get("error") or {}).get("kind") in ("infrastructure", "store", "lease")
+    return row["state"] == RunState.FAILED and (row.get("error") or {}).get("kind") in LOST
 
 
 def goes_further(record: RunRecord, sweep: SweepSpec) -> bool:

@@ -5,7 +5,7 @@ from service.errors import InvalidInput, UnknownName
 from service.records.lease import Lease
 from service.records.notes import LONGEST, with_notes, write_note
 from service.records.run_record import RunRecord
-from service.records.standing import end_without_driver
+from service.records.standing import cancel_without_driver
 from service.runs.prune import choose, delete
 from service.specs.train import TrainSpec
 from service.storage.base import Store
@@ -53,7 +53,7 @@ def test_a_driver_that_lives_ends_or_starts_again_leaves_the_note(submitted: Run
     write_note(submitted.store, "fake", "kept")
     submitted.write_state({"state": "running", "attempts": []})
     lease.release()
-    assert end_without_driver(submitted, "cancelled", None, 130)
+    assert cancel_without_driver(submitted)
     assert RunRecord(submitted.store, "fake").note() == "kept"
     submitted.replace_spec(SPEC, {})
     assert listed(submitted.store) == {"fake": "kept"}
@@ -63,7 +63,7 @@ def test_a_note_goes_with_its_run_and_is_none_of_the_next_one_of_that_id(submitt
     store = submitted.store
     write_note(store, "fake", "old")
     late = store.read(submitted.paths.note)
-    assert end_without_driver(submitted, "cancelled", None, 130)
+    assert cancel_without_driver(submitted)
     assert [each.run_id for each in choose(store, ["cancelled"])] == ["fake"]
     delete(store, "fake")
     assert list(store.list(submitted.paths.root)) == []

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from service import runs
-from service.errors import InvalidInput, StoreUnreachable, UnknownName
+from service.errors import InfrastructureFailure, InvalidInput, StoreUnreachable, UnknownName
 from service.records.lease import LEASE_SECONDS, Lease, boot_id
 from service.records.run_record import RunRecord, run_summary
-from service.records.standing import QUEUED_SECONDS, end_without_driver, standing
+from service.records.standing import QUEUED_SECONDS, cancel_without_driver, fail_without_driver, standing
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
 from service.storage.base import Store
@@ -112,18 +112,18 @@ def test_ends_a_run_that_nobody_drives_once(submitted: RunRecord) -> None:
     write_attempt(submitted)
     write_dead_lease(submitted)
     submitted.request_cancel()
-    assert end_without_driver(submitted, "cancelled", None, 130)
+    assert cancel_without_driver(submitted)
     state = submitted.state()
     assert (state["state"], state["exit_code"], state["attempts"][0]["reason"]) == ("cancelled", 130, "the driver was lost")
     assert state["finished"] is not None
     assert not submitted.cancel_requested()
-    assert not end_without_driver(submitted, "failed", None, 4)
+    assert not fail_without_driver(submitted, InfrastructureFailure("lost"))
 
 
 def test_leaves_a_run_alone_that_somebody_drives(submitted: RunRecord) -> None:
     assert Lease(submitted).acquire()
     write_attempt(submitted)
-    assert not end_without_driver(submitted, "cancelled", None, 130)
+    assert not cancel_without_driver(submitted)
     assert submitted.state()["state"] == "running"
 
 
