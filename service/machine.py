@@ -8,13 +8,13 @@ from pathlib import Path
 import psutil
 
 from service.errors import InvalidInput
+from service.settings import visible_gpus
 from service.specs.train import Resources
 
 UNLIMITED = 1 << 60
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _GPUS = Path("/proc/driver/nvidia/gpus")
-_NO_GPU = ("", "-1", "NoDevFiles")
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def _gpus() -> int:
     except OSError:
         return 0
     # As Ray and TensorFlow count them: CUDA shows a process no others.
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return installed if visible is None else min(installed, sum(1 for name in visible.split(",") if name.strip() not in _NO_GPU))
+    visible = visible_gpus()
+    return installed if visible is None else min(installed, visible)
 
 
 def _count(number: float, noun: str) -> str:

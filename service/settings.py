@@ -132,3 +132,9 @@ def process_environment(**changes: str) -> dict[str, str]:
 def wants_plain_text() -> bool:
     """Whether the user asks for text without escape codes: by NO_COLOR (https://no-color.org) or a terminal that has none."""
     return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+
+
+def visible_gpus() -> int | None:
+    """To how many GPUs CUDA_VISIBLE_DEVICES limits this process; None where it is not set."""
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return None if names is None else sum(1 for name in names.split(",") if name.strip() not in ("", "-1", "NoDevFiles"))
