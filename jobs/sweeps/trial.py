@@ -86,7 +86,7 @@ class Trial:
                 self._told = max(self._told, int(row["step"]))
                 yield row
         while self._thread.is_alive() or not self._rows.empty():
-            if self._distributed:
+            if self._order.distributed:
                 time.sleep(max(LOOK_SECONDS, self._record.store.look_seconds))
                 rows = [row for row in self._record.history() if self._is_judged(row) and int(row["step"]) > self._told]
             else:
@@ -95,7 +95,7 @@ class Trial:
                 self._told = int(row["step"])
                 yield row
                 # The next one is wanted: the training that waits goes on.
-                if not self._distributed:
+                if not self._order.distributed:
                     self._wanted.release()
 
     def _handed_over(self) -> list[Document]:
@@ -132,10 +132,6 @@ class Trial:
         last = row["epoch"] >= spec.epochs if spec.epochs is not None else row["step"] >= (spec.steps or 0)
         return self._order.metric in row and not last
 
-    @property
-    def _distributed(self) -> bool:
-        return self._order.distributed
-
     def _drive(self) -> None:
         try:
             if not self._order.over:
@@ -151,7 +147,7 @@ class Trial:
         self._has_taken.set()
 
     def _group(self, settings: Settings, spec: TrainSpec) -> Group:
-        if not self._distributed:
+        if not self._order.distributed:
             return InProcess(self._goes_on)
         group = JoinedGroup(settings, spec)
         group.local = self._order.local

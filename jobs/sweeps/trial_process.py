@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from ray import tune
-from ray.train._internal.session import _TrainingResult
 
 from jobs.sweeps.group_trial import GroupTrial
 from jobs.sweeps.trial import Trial
 from jobs.sweeps.trial_order import TrialOrder
 from jobs.worker.cleanup import release_graphs
+from jobs.worker_groups.tune_insides import TrainingResult
 
 
 class TrialProcess(tune.Trainable):
@@ -39,11 +39,11 @@ class TrialProcess(tune.Trainable):
             self._reports = self._trial.reports()
         return next(self._reports)
 
-    def save(self, checkpoint_dir: str | None = None) -> _TrainingResult:
+    def save(self, checkpoint_dir: str | None = None) -> TrainingResult:
         """Wait for the run's checkpoint of what was reported last. Tune gets none: it keeps files where other nodes see none."""
         if isinstance(self._trial, Trial):
             self._trial.wait_for_checkpoint()
-        return _TrainingResult(tune.Checkpoint(self.logdir), dict(self._last_result or {}))
+        return TrainingResult(tune.Checkpoint(self.logdir), dict(self._last_result or {}))
 
     def restore(self, checkpoint_path: Any) -> None:
         """Nothing: a run goes on from its own checkpoint."""

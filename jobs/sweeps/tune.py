@@ -2,11 +2,10 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 from jobs.worker_groups.capacity import DRIVER_CPUS, local_node, nodes_of_cluster, room_for
 from jobs.worker_groups.ray_cluster import RAY_ENVIRONMENT, join_cluster, own_sigterm
@@ -131,7 +130,7 @@ def run_trials(
 
     from jobs.sweeps.trial_process import TrialProcess
     from jobs.sweeps.trial_queue import TrialQueue, make_scheduler
-    from jobs.worker_groups.lean_ray import trials_in_prepared_processes
+    from jobs.worker_groups.tune_insides import trials_in_prepared_processes, without_secrets
 
     tuner = tune.Tuner(
         tune.with_resources(TrialProcess, tune.PlacementGroupFactory([capacity.resources])),
@@ -159,16 +158,6 @@ def run_trials(
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         raise InfrastructureFailure(f"Ray Tune ended the sweep by {type(error).__name__}: {text}") from error
-
-
-@contextlib.contextmanager
-def without_secrets() -> Iterator[None]:
-    """Tune would show the keys of an S3 store to all who may look at the cluster; its processes have them from their nodes."""
-    from ray.tune.execution import class_cache
-
-    shown = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")}
-    with mock.patch.object(class_cache, "ENV_VARS_TO_PROPAGATE", shown):
-        yield
 
 
 @contextlib.contextmanager

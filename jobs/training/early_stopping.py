@@ -35,11 +35,6 @@ def is_new_best(history: list[Document], policy: EarlyStopping) -> bool:
     return newest is not None and all(score is None or newest < score for score in before)
 
 
-def early_stop_reached(history: list[Document], policy: EarlyStopping) -> bool:
-    """Whether there is a reason to stop."""
-    return stop_reason(history, policy) is not None
-
-
 def stop_reason(history: list[Document], policy: EarlyStopping) -> str | None:
     """Why the run stops: the last two evaluations were better than the goal, or the last `patience`, and at least one, brought
     no improvement of more than `min_delta`; None where neither is so."""

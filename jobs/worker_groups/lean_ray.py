@@ -6,7 +6,8 @@ Each is a Python process that imports most of Ray (2 to 9 s of processor time ea
 training on one machine uses none of them: retries, checkpoints and logs are Delayline's own. Here the controller
 runs in the driver, and the processes that wait for workers or trials import TensorFlow while Ray starts.
 
-This leans on the insides of Ray 2.60, which is pinned; `tests/integration` runs it whole. On a cluster that exists
+This leans on the insides of Ray 2.60, which is pinned: `tests/jobs/worker_groups/test_insides_of_ray.py` looks whether they are
+there, `tests/integration` runs it whole. On a cluster that exists
 already (RAY_ADDRESS) Ray Train is used as it comes.
 """
 
@@ -15,12 +16,12 @@ import contextlib
 import functools
 from collections.abc import Iterator
 from typing import Any
-from unittest import mock
 
 import ray
 import ray._private.node
 import ray._private.parameter
 
+from jobs.worker_groups.patched import patched
 from service.ray_folder import default_ray_folder, short_ray_folder
 
 
@@ -29,8 +30,8 @@ def few_system_processes() -> Iterator[None]:
     """Within it, `ray.init` starts a cluster without monitor, log monitor and dashboard."""
     parameters = functools.partial(ray._private.parameter.RayParams, no_monitor=True, include_log_monitor=False)
     with (
-        mock.patch.object(ray._private.parameter, "RayParams", parameters),
-        mock.patch.object(ray._private.node.Node, "start_api_server", lambda self, **_: None),
+        patched(ray._private.parameter, "RayParams", parameters),
+        patched(ray._private.node.Node, "start_api_server", lambda self, **_: None),
     ):
         yield
 
@@ -56,16 +57,6 @@ def start_local_ray(
             _temp_dir=str(folder),
             _system_config={"preload_python_modules": list(prepared_modules), "num_workers_soft_limit": cpus + helpers},
         )
-
-
-@contextlib.contextmanager
-def trials_in_prepared_processes() -> Iterator[None]:
-    """Within it, Ray Tune takes the workers that wait already: it would give each trial's process an environment of its own."""
-    from ray.tune.execution import class_cache
-
-    remote = functools.cache(ray.remote)
-    with mock.patch.object(class_cache._ActorClassCache, "get", lambda self, trainable: remote(trainable)):
-        yield
 
 
 class _NoActor:
@@ -122,8 +113,8 @@ def run_controller_here(arguments: dict[str, Any]) -> Any:
 
     arguments["scaling_policy"] = LocalScalingPolicy(arguments["scaling_policy"].scaling_config)
     with (
-        mock.patch.object(groups, "SynchronizationActor", _NoActor()),
-        mock.patch.object(states, "_shutdown_sync_actor", lambda _: None),
+        patched(groups, "SynchronizationActor", _NoActor()),
+        patched(states, "_shutdown_sync_actor", lambda _: None),
     ):
         controller = LocalController(**arguments)
         asyncio.run(controller.run())

@@ -6,10 +6,10 @@ import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
-from unittest import mock
 
 import psutil
 
+from jobs.worker_groups.patched import patched
 from service.settings import Settings
 
 OBJECT_STORE_BYTES = 80 * 1024**2
@@ -67,7 +67,7 @@ def own_sigterm() -> Iterator[None]:
 
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        with mock.patch.object(ray._private.utils, "set_sigterm_handler", lambda handler: None), _no_folder_first():
+        with patched(ray._private.utils, "set_sigterm_handler", lambda handler: None), _no_folder_first():
             yield
     finally:
         # In C, too, Ray puts one before it, which prints a stack.
@@ -86,7 +86,7 @@ def _no_folder_first() -> Iterator[None]:
         config._py_driver_sys_path = []
         return serialize(config)
 
-    with mock.patch.object(JobConfig, "_serialize", without_paths):
+    with patched(JobConfig, "_serialize", without_paths):
         yield
 
 

@@ -288,7 +288,7 @@ class TrainSpec(Frozen):
         if canonical_optimizer(self.optimizer.name) not in OPTIMIZERS:
             raise ValueError(f"there is no optimizer {self.optimizer.name[:60]!r}; use {', '.join(sorted(OPTIMIZERS))}")
         _check_learning_rate(self.optimizer_arguments.get("learning_rate", 0.001))
-        _ = self.model_arguments
+        self._check_expressions()
         for change in self.augment:
             if change.name not in AUGMENTATIONS:
                 raise ValueError(f"augment has the unknown change {change.name[:60]!r}; use {', '.join(sorted(AUGMENTATIONS))}")
@@ -306,6 +306,9 @@ class TrainSpec(Frozen):
         """The module of a user's own model, or None for a registered one."""
         module, separator, _ = self.model.partition(":")
         return module if separator else None
+
+    def _check_expressions(self) -> None:
+        worked_out(self.model_params, flat(self.document()))
 
     @property
     def model_arguments(self) -> dict[str, Any]:

@@ -211,12 +211,6 @@ class Store(ABC):
         self.delete(probe)
 
 
-def sha256_of_file(path: Path) -> str:
-    """The sha256 of a file's bytes, as hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def copy_hashed(source: Readable, target: memoryview) -> str:
     """Read a stream to its end into memory of that size, each piece hashed while the processor has it; return the sha256."""
     digest, first = hashlib.sha256(), 0

@@ -285,3 +285,12 @@ def test_causes_are_shown_before_what_they_caused_and_suppressed_ones_not() -> N
     both = user_traceback(chained(False))
     assert both.index("ValueError: the cause") < both.index("KeyError: 'the end'")
     assert "the cause" not in user_traceback(chained(True)).split("KeyError")[-1]
+
+
+def test_a_folder_of_the_users_beside_the_package_whose_name_begins_alike_is_theirs() -> None:
+    source = Path(inspect.getfile(is_users))
+    beside = source.parents[1]
+    assert not is_users(str(source))
+    assert not is_users(str(beside / "service" / "errors.py"))
+    assert is_users(str(beside / "jobs_mine" / "nets.py"))
+    assert is_users(str(beside / "service_of_mine.py"))

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from ray.tune.execution.class_cache import _ActorClassCache
 
-from jobs.sweeps.tune import side_by_side, without_secrets
-from jobs.worker_groups.lean_ray import trials_in_prepared_processes
+from jobs.sweeps.tune import side_by_side
+from jobs.worker_groups.tune_insides import trials_in_prepared_processes, without_secrets
 from service.specs.train import TrainSpec
 
 MakeSpec = Callable[..., TrainSpec]

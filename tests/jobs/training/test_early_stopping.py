@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.training.early_stopping import early_stop_reached, is_new_best, score_of, stop_reason
+from jobs.training.early_stopping import is_new_best, score_of, stop_reason
 from service.specs.train import EarlyStopping
 
 # Small whole numbers tie often.
@@ -40,7 +40,7 @@ def test_a_run_stops_when_the_reference_says_so(
     policy = EarlyStopping.model_validate({"metric": metric, "mode": mode, "patience": patience, "min_delta": min_delta})
     lower = mode == "min" or (mode == "auto" and metric == "val_loss")
     seen = [value for value in values if value is not None]
-    assert early_stop_reached(history_of(metric, values), policy) == reference(seen, patience, min_delta, lower)
+    assert bool(stop_reason(history_of(metric, values), policy)) == reference(seen, patience, min_delta, lower)
 
 
 @given(values=st.lists(st.tuples(st.integers(-3, 3).map(float), st.booleans()), max_size=12), patience=st.integers(0, 4))
@@ -49,7 +49,7 @@ def test_a_metric_of_the_training_is_looked_at_with_each_evaluation(values: list
     policy = EarlyStopping(metric="loss", patience=patience)
     rows = [{"loss": value, **({"val_loss": 1.0} if evaluated else {})} for value, evaluated in values]
     evaluations = [value for value, evaluated in values if evaluated]
-    assert early_stop_reached(rows, policy) == reference(evaluations, patience, 0.0, lower=True)
+    assert bool(stop_reason(rows, policy)) == reference(evaluations, patience, 0.0, lower=True)
 
 
 @given(values=st.lists(st.integers(-5, 5).map(float), max_size=10), patience=st.integers(0, 4))
@@ -57,8 +57,8 @@ def test_once_reached_it_stays_reached_until_something_improves(values: list[flo
     policy = EarlyStopping(patience=patience)
     rows = history_of("val_loss", values)
     for length in range(1, len(rows)):
-        if early_stop_reached(rows[:length], policy) and values[length] >= min(values[:length]):
-            assert early_stop_reached(rows[: length + 1], policy)
+        if stop_reason(rows[:length], policy) and values[length] >= min(values[:length]):
+            assert stop_reason(rows[: length + 1], policy)
 
 
 @given(
@@ -75,16 +75,16 @@ def test_a_run_stops_at_its_goal_reached_twice_running(values: list[float | None
 
 def test_a_goal_may_come_with_patience() -> None:
     policy = EarlyStopping(metric="val_accuracy", goal=0.9, patience=2)
-    assert not early_stop_reached(history_of("val_accuracy", [0.5, 0.5]), policy)
+    assert not stop_reason(history_of("val_accuracy", [0.5, 0.5]), policy)
     assert stop_reason(history_of("val_accuracy", [0.5, 0.5, 0.5]), policy) == "the metric stopped improving"
 
 
 def test_a_run_never_stops_before_an_evaluation_or_at_the_first() -> None:
     policy = EarlyStopping(patience=0)
-    assert not early_stop_reached([], policy)
-    assert not early_stop_reached([{"loss": 1.0}, {"loss": 2.0}], policy)
-    assert not early_stop_reached([{"val_loss": 1.0}], policy)
-    assert early_stop_reached([{"val_loss": 1.0}, {"val_loss": 1.0}], policy)
+    assert not stop_reason([], policy)
+    assert not stop_reason([{"loss": 1.0}, {"loss": 2.0}], policy)
+    assert not stop_reason([{"val_loss": 1.0}], policy)
+    assert stop_reason([{"val_loss": 1.0}, {"val_loss": 1.0}], policy)
 
 
 @pytest.mark.parametrize(
