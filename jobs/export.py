@@ -49,7 +49,8 @@ def _tell(done: Document) -> None:
     for name, each in done["formats"].items():
         figures = "  ".join(f"{metric} {value:.4f}" for metric, value in (each["metrics"] or {}).items())
         of = "" if done["examples"] == done["test_examples"] else f" of {done['test_examples']}"
-        how = f": {figures} on {done['examples']}{of} examples, as the run's own" if figures else " (not checked)"
+        why = f": {each['not_checked']}" if "not_checked" in each else ""
+        how = f": {figures} on {done['examples']}{of} examples, as the run's own" if figures else f" (not checked{why})"
         print(f"{name}{how}", file=sys.stderr)
     print(f"wrote {', '.join(each['path'] for each in done['formats'].values())}", file=sys.stderr)
 

@@ -13,8 +13,6 @@ from service.settings import Settings
 from service.specs.choices import EXPORT_FORMATS
 
 DEFAULT_FORMATS = ("keras", "savedmodel")
-
-
 TENSORBOARD = "tensorboard"
 
 
@@ -64,7 +62,11 @@ def _write(run: FinishedRun, formats: list[str], scratch: Path, settings: Settin
     from jobs.inference.export_check import Examiner
 
     examiner = Examiner(run, model, settings)
-    checked = {name: {"metrics": examiner.examine(name, FORMS[name].open(run, model, scratch))} for name in formats}
+    checked: Document = {}
+    for name in formats:
+        why = FORMS[name].why_unchecked()
+        metrics = examiner.examine(name, FORMS[name].open(run, model, scratch)) if why is None else None
+        checked[name] = {"metrics": metrics, **({} if why is None else {"not_checked": why})}
     return {"examples": examiner.examples, "test_examples": examiner.total, "metrics": examiner.metrics, "formats": checked}
 
 

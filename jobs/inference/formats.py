@@ -1,5 +1,6 @@
 """The forms in which a model leaves Delayline, one class each: how it is written, and how what was written is asked again."""
 
+import importlib.util
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -53,6 +54,10 @@ class Form(ABC):
     @abstractmethod
     def open(self, run: FinishedRun, model: keras.Model, folder: Path) -> Answers:
         """What stands in `folder` now, ready to be asked."""
+
+    def why_unchecked(self) -> str | None:
+        """Why what was written cannot be asked on this machine; None where it can."""
+        return None
 
 
 class KerasFile(Form):
@@ -110,8 +115,11 @@ class TFLite(Form):
         (folder / self.file).write_bytes(data)
 
     def open(self, run: FinishedRun, model: keras.Model, folder: Path) -> Answers:
+        # A program of its own on phones, so not part of TensorFlow.
+        from ai_edge_litert.interpreter import Interpreter
+
         with silenced():
-            interpreter = tf.lite.Interpreter(model_path=str(folder / self.file))
+            interpreter = Interpreter(model_path=str(folder / self.file))
         (name,) = interpreter.get_signature_list()
         runner = interpreter.get_signature_runner(name)
         names = interpreter.get_signature_list()[name]["inputs"]
@@ -125,6 +133,12 @@ class TFLite(Form):
             return np.asarray(logits, np.float32)
 
         return ask
+
+    def why_unchecked(self) -> str | None:
+        """LiteRT has wheels for Linux with glibc, macOS on ARM and Windows on x86-64 alone."""
+        if importlib.util.find_spec("ai_edge_litert") is not None:
+            return None
+        return "LiteRT, which runs TFLite files, is not installed here (pip install ai-edge-litert, where there is a wheel)"
 
 
 FORMS: dict[str, Form] = {"keras": KerasFile(), "savedmodel": SavedModel(), "tflite": TFLite()}

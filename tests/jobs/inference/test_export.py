@@ -11,10 +11,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 
 from jobs.artifacts.checkpoints import CheckpointStore, Snapshot
 from jobs.datasets.bits import bit_columns
-from jobs.export import main
+from jobs.export import _tell, main
 from jobs.inference.exporting import export
 from jobs.inference.formats import TFLite
 from jobs.models.registry import build_model
@@ -232,7 +233,7 @@ def test_every_form_gives_the_runs_own_accuracy(
     for name in ("keras", "savedmodel", "tflite"):
         assert done["formats"][name]["metrics"]["test_accuracy"] == pytest.approx(accuracy, abs=1.5 / 360)
         assert Path(done["formats"][name]["path"]).exists()
-    interpreter = tf.lite.Interpreter(model_path=str(tmp_path / "new" / "model.tflite"))
+    interpreter = Interpreter(model_path=str(tmp_path / "new" / "model.tflite"))
     (logits,) = interpreter.get_signature_runner("serving_default")(
         **{interpreter.get_signature_list()["serving_default"]["inputs"][0]: IMAGES}
     ).values()
@@ -249,6 +250,26 @@ def test_only_what_was_asked_for_is_written(record: RunRecord, make_spec: MakeSp
         export(record, tmp_path / "lite", ["keras", "tflite"], checked)
     export(record, tmp_path / "lite", ["keras"], checked)
     assert sorted(path.name for path in (tmp_path / "lite").iterdir()) == ["model.keras", "model.tflite"]
+
+
+def test_without_litert_a_tflite_file_is_written_and_said_to_be_unchecked(
+    record: RunRecord,
+    make_spec: MakeSpec,
+    tmp_path: Path,
+    checked: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    spec = make_spec(model_params={"hidden": [5]})
+    finished(record, spec, tmp_path)
+    keep_file(record, trained(spec, tmp_path), tmp_path)
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    done = export(record, tmp_path / "lite", ["tflite", "keras"], checked)
+    assert (tmp_path / "lite" / "model.tflite").stat().st_size > 1000
+    assert done["formats"]["tflite"]["metrics"] is None and done["formats"]["keras"]["metrics"]
+    _tell(done)
+    assert "tflite (not checked: LiteRT, which runs TFLite files, is not installed here" in capfd.readouterr().err
 
 
 def test_the_runs_curves_come_along(record: RunRecord, make_spec: MakeSpec, tmp_path: Path) -> None:
