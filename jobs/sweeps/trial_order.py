@@ -33,9 +33,12 @@ class TrialOrder:
     companions: tuple[str, ...] = ()
     """The runs that train together with this one."""
 
-    def runs(self) -> list[TrialRun]:
-        """This trial's run and its companions'."""
+    def enter_environment(self) -> None:
+        """Give this process, and those that it starts, the sweep's settings; credentials stay those of its own environment."""
         os.environ.update(self.environment)
+
+    def runs(self) -> list[TrialRun]:
+        """This trial's run and its companions', by the settings of this process."""
         settings = Settings.load(store=self.store)
         store = open_store(settings, patience=settings.store_patience)
         return [TrialRun(RunRecord(store, run_id), self.sweep, settings, self.folder) for run_id in (self.id, *self.companions)]

@@ -22,6 +22,7 @@ class TrialProcess(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Hear of the first trial."""
         self._order = TrialOrder(**config["order"])
+        self._order.enter_environment()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Go over to another trial."""

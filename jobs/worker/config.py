@@ -4,11 +4,8 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from service.errors import (
-    LeaseLost,
-)
+from service.errors import LeaseLost
 from service.records.run_record import Document, RunRecord
-from service.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -29,10 +26,9 @@ class WorkerConfig:
     trained: Document | None = None
     """What the progress document said when the training was done, of a run whose analysis was lost: it alone is made again."""
 
-    def settings(self) -> Settings:
-        """The driver's settings; credentials come from this process's own environment."""
+    def enter_environment(self) -> None:
+        """Give this process, and those that it starts, the driver's settings; credentials stay those of its own environment."""
         os.environ.update(self.environment)
-        return Settings.load()
 
 
 def fence_of(record: RunRecord, config: WorkerConfig) -> Callable[[], None]:

@@ -27,7 +27,8 @@ from jobs.worker_groups.ray_cluster import PREPARED_MODULES
 for name in PREPARED_MODULES:
     importlib.import_module(name)
 for order in json.load(sys.stdin):
-    list(Trial(TrialOrder(**order)).reports())
+    (told := TrialOrder(**order)).enter_environment()
+    list(Trial(told).reports())
 """
 
 

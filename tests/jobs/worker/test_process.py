@@ -14,6 +14,7 @@ from jobs.worker.peers import identity
 from service import errors
 from service.errors import DelaylineError, InfrastructureFailure, StoreError, UserFailure
 from service.records.run_record import RunRecord
+from service.settings import Settings
 from service.storage.json_documents import from_bytes
 from service.storage.local import LocalStore
 
@@ -105,6 +106,8 @@ def test_a_worker_has_the_drivers_settings(monkeypatch: pytest.MonkeyPatch, tmp_
     )
     for name in config.environment:
         monkeypatch.setenv(name, "9")
-    settings = config.settings()
+    assert Settings.load(store=str(tmp_path)).ring_timeout == 9
+    config.enter_environment()
+    settings = Settings.load()
     assert settings.ring_timeout == 7
     assert str(settings.store) == str(tmp_path / "s")
