@@ -5,8 +5,8 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from jobs.artifacts.events import EventLog
@@ -14,6 +14,7 @@ from jobs.driving.base import BaseDriver
 from jobs.driving.heartbeat import Heartbeat, end_process
 from jobs.driving.outcome import Outcome
 from jobs.driving.stops import SIGNAL, Stops
+from jobs.sweeps.trial_order import TrialOrder
 from jobs.sweeps.trial_table import TrialTable
 from jobs.sweeps.tune import Capacity, connect, disconnect, run_trials
 from jobs.worker_groups.ray_cluster import kill_local_ray, local_ray_lives
@@ -170,7 +171,7 @@ class SweepDriver(BaseDriver):
             self._companions[first] = others
             if others:
                 self._event("together", f"{first} and {len(others)} other trials train together", trials=[first, *others])
-            return {**self._order(trials[0]), "companions": tuple(others)}
+            return self._order(trials[0], others)
 
     def params(self, run_id: str) -> Document:
         """The values with which a trial trains now."""
@@ -201,21 +202,23 @@ class SweepDriver(BaseDriver):
                 self._trial_table.note_pause(self._trial_table.find(run_id))
             RunRecord(self.record.store, run_id).request_cancel(SWEEP)
 
-    def _order(self, trial: Document) -> Document:
-        return {
-            "id": trial["id"],
-            "sweep": self.record.run_id,
-            "store": self.record.store.url,
-            "folder": self.folder,
-            "metric": self.spec.metric,
-            "by_evaluation": self.spec.scheduler.name != "none",
-            "from_history": self.spec.scheduler.learns_again,
-            "over": trial["id"] in self._trial_table.over,
-            "mutation": self._trial_table.mutation(trial),
-            "distributed": self.spec.workers != (1, 1),
-            "local": self.settings.ray_address in (None, "local"),
-            "environment": self.settings.for_processes(),
-        }
+    def _order(self, trial: Document, companions: Sequence[str] = ()) -> Document:
+        order = TrialOrder(
+            id=trial["id"],
+            sweep=self.record.run_id,
+            store=self.record.store.url,
+            folder=self.folder,
+            metric=self.spec.metric,
+            by_evaluation=self.spec.scheduler.name != "none",
+            from_history=self.spec.scheduler.learns_again,
+            over=trial["id"] in self._trial_table.over,
+            mutation=self._trial_table.mutation(trial),
+            distributed=self.spec.workers != (1, 1),
+            local=self.settings.ray_address in (None, "local"),
+            environment=self.settings.for_processes(),
+            companions=tuple(companions),
+        )
+        return asdict(order)
 
     def _ended(self, run_id: str, result: Document | None) -> None:
         """A trial's end, as Tune tells it; without `over` the scheduler stopped it."""
