@@ -18,6 +18,7 @@ import psutil
 
 from service.errors import Conflict, InvalidInput, LeaseLost, NotFound
 from service.records.run_record import RunRecord
+from service.records.schemas import LeaseDocument, fitted
 from service.storage.base import Seen
 from service.storage.json_documents import Document, from_bytes, to_bytes
 
@@ -35,7 +36,11 @@ def seconds_awake_or_not() -> float:
 
 def lease_in(seen: Seen | None, key: str) -> Document:
     """A lease with its `age`, the seconds since it was written by the store's clock; empty where there is none."""
-    return {} if seen is None else {**from_bytes(seen.data, key), "age": seen.age}
+    if seen is None:
+        return {}
+    document = from_bytes(seen.data, key)
+    fitted(LeaseDocument, document, key)
+    return {**document, "age": seen.age}
 
 
 def lease_of(record: RunRecord) -> Document:

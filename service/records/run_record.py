@@ -12,7 +12,19 @@ from service.errors import Conflict, InvalidInput, LeaseLost, NotFound, UnknownN
 from service.records.cancel_requests import HANDLED, PERSON, CancelRequests
 from service.records.checkpoint_index import kept_checkpoints
 from service.records.metrics import MetricsLedger, read_rows, shared_prefix
-from service.records.schemas import RunState
+from service.records.schemas import (
+    Bases,
+    Event,
+    LeaseDocument,
+    ProgressDocument,
+    RunState,
+    StateDocument,
+    StoredDocument,
+    SubmissionDocument,
+    Summary,
+    TrialsDocument,
+    fitted,
+)
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
 from service.storage.base import Store
@@ -117,6 +129,7 @@ class RunRecord:
                 f"The run {self.run_id!r} is deleted, but not to the end yet: `delayline runs prune` deletes the rest; take another id until then."
             )
         document = from_bytes(data, self.paths.spec)
+        fitted(SubmissionDocument, document, self.paths.spec)
         if self._nonce is None:
             self._nonce = str(document.get("nonce", ""))
         return document
@@ -139,20 +152,24 @@ class RunRecord:
 
     def trials(self) -> list[Document]:
         """A sweep's trials so far, in the order of their begin: `id`, `point`, `base`, `seed`, `params`."""
-        found: list[Document] = self._optional(self.paths.trials).get("trials", [])
+        found: list[Document] = self._optional(self.paths.trials, TrialsDocument).get("trials", [])
         return found
 
     def write_trials(self, trials: list[Document]) -> None:
         """Replace the list of trials."""
         self._write(self.paths.trials, {"trials": trials})
 
-    def _optional(self, key: str) -> Document:
+    def _optional(self, key: str, kind: type[StoredDocument] = StoredDocument) -> Document:
+        """The document, empty where there is none; raise Damaged where it is not of its kind."""
         try:
             document = from_bytes(self.store.read(key), key)
         except NotFound:
             return {}
         # What a process of a deleted run wrote late carries that run's nonce.
-        return {} if "nonce" in document and document["nonce"] != self.nonce else document
+        if "nonce" in document and document["nonce"] != self.nonce:
+            return {}
+        fitted(kind, document, key)
+        return document
 
     def _write(self, key: str, document: Document) -> None:
         shared = self.shared(key)
@@ -162,16 +179,24 @@ class RunRecord:
 
     def take_state(self, change: Callable[[Document], Document | None]) -> Document:
         """Replace the driver's document by what `change` makes of it (None: nothing), as who drives the run from now on; return that."""
-        return self.shared(self.paths.state).update(lambda found: change(found or dict(QUEUED, attempts=[])))
+
+        def changed(found: Document) -> Document | None:
+            if found:
+                fitted(StateDocument, found, self.paths.state)
+            return change(found or dict(QUEUED, attempts=[]))
+
+        return self.shared(self.paths.state).update(changed)
 
     def take_trials(self) -> list[Document]:
         """A sweep's trials so far, for whoever writes them from now on."""
-        found: list[Document] = self.shared(self.paths.trials).read().get("trials", [])
+        document = self.shared(self.paths.trials).read()
+        fitted(TrialsDocument, document, self.paths.trials)
+        found: list[Document] = document.get("trials", [])
         return found
 
     def state(self) -> Document:
         """The driver's document; one in state `queued` before a driver wrote any."""
-        return self._optional(self.paths.state) or dict(QUEUED, attempts=[])
+        return {"attempts": [], **(self._optional(self.paths.state, StateDocument) or QUEUED)}
 
     def write_state(self, document: Document) -> None:
         """Replace the driver's document."""
@@ -183,7 +208,7 @@ class RunRecord:
 
     def progress(self) -> Document:
         """Rank 0's document, or an empty one."""
-        return self._optional(self.paths.progress)
+        return self._optional(self.paths.progress, ProgressDocument)
 
     def write_progress(self, document: Document) -> None:
         """Replace rank 0's document."""
@@ -210,7 +235,7 @@ class RunRecord:
         # A file that has grown is longer: those that have not are read once.
         changed = [key for key, info in there.items() if self._events.get(key, (-1, []))[0] != info.size]
         found = self.store.read_many(changed)
-        self._events |= {key: (len(found[key]), rows_from_bytes(found[key])) for key in changed if key in found}
+        self._events |= {key: (len(found[key]), _events(found[key], key)) for key in changed if key in found}
         rows = [row for key in there if key in self._events for row in self._events[key][1]]
         return sorted(rows, key=lambda row: float(row["time"]))
 
@@ -271,7 +296,14 @@ class RunRecord:
 
     def lease(self) -> Document:
         """Who drives the run, or an empty document; whether they live is told by service.records.lease."""
-        return self._optional(self.paths.lease)
+        return self._optional(self.paths.lease, LeaseDocument)
+
+
+def _events(data: bytes, key: str) -> list[Document]:
+    rows = rows_from_bytes(data)
+    for row in rows:
+        fitted(Event, row, key)
+    return rows
 
 
 def _submission(spec: TrainSpec | SweepSpec, origin: Document) -> Document:
@@ -292,15 +324,20 @@ def is_deleted(spec: bytes | None) -> bool:
         return False
 
 
-def run_summary(submission: Document) -> Document:
-    """What a list of runs shows of a submission: `kind`, `model`, `dataset`, `workers`, `submitted`, `tags`."""
+def run_summary(submission: Document, key: str = "spec.json") -> Document:
+    """What a list of runs shows of a submission: `kind`, `model`, `dataset`, `workers`, `submitted`, `tags`.
+
+    Raise Damaged, which names the `key`, where there is no such spec in it.
+    """
     spec, kind = submission["spec"], submission.get("kind", "train")
     shown = {name: spec.get(name) for name in ("model", "dataset", "workers")}
     if kind == "sweep":
-        bases = [base["values"] for base in spec["base"]]
+        bases = [each.values for each in fitted(Bases, spec, key).base]
         shown |= {name: ", ".join(dict.fromkeys(str(base.get(name)) for base in bases)) for name in ("model", "dataset")}
     trial = {"sweep": submission["sweep"]} if "sweep" in submission else {}
-    return {"kind": kind, **shown, "submitted": submission.get("submitted"), "tags": spec.get("tags") or [], **trial}
+    summary = {"kind": kind, **shown, "submitted": submission.get("submitted"), "tags": spec.get("tags") or [], **trial}
+    fitted(Summary, summary, key)
+    return summary
 
 
 def as_of_today(stored: Document, kind: type[TrainSpec | SweepSpec]) -> Document:

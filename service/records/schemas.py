@@ -172,6 +172,18 @@ class SubmissionDocument(StoredDocument):
     params: dict[str, JsonValue] | None = None
 
 
+class Base(StoredDocument):
+    """A base of a sweep's spec: `values` are a spec of a run."""
+
+    values: dict[str, JsonValue]
+
+
+class Bases(StoredDocument):
+    """What a list shows of a sweep's spec."""
+
+    base: tuple[Base, ...]
+
+
 class LeaseAttempt(StoredDocument):
     """How long the attempt under way has run."""
 

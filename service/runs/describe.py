@@ -7,7 +7,7 @@ from service.names import is_run_id
 from service.records.lease import lease_in
 from service.records.remarks import remarks_among
 from service.records.run_record import Document, RunRecord, from_bytes, is_deleted, run_summary
-from service.records.schemas import ENDED, RunState
+from service.records.schemas import ENDED, ProgressDocument, RunState, StateDocument, StoredDocument, SubmissionDocument, fitted
 from service.records.standing import standing, standing_of
 from service.storage.base import Seen, Store
 from service.storage.paths import RUNS, RunPaths
@@ -102,16 +102,21 @@ def list_runs(store: Store) -> list[Document]:
 
 
 def _row(paths: RunPaths, documents: dict[str, bytes], seen: dict[str, Seen]) -> Document:
-    def read(key: str) -> Document:
-        return from_bytes(documents[key], key) if key in documents else {}
+    def read(key: str, kind: type[StoredDocument]) -> Document:
+        if key not in documents:
+            return {}
+        document = from_bytes(documents[key], key)
+        fitted(kind, document, key)
+        return document
 
     try:
-        progress, state = read(paths.progress), read(paths.state) or {"state": RunState.QUEUED.value, "attempts": []}
-        submission = read(paths.spec)
+        progress = read(paths.progress, ProgressDocument)
+        state = {"attempts": [], **(read(paths.state, StateDocument) or {"state": RunState.QUEUED.value})}
+        submission = read(paths.spec, SubmissionDocument)
         if progress.get("nonce", submission.get("nonce")) != submission.get("nonce"):
             progress = {}
         ago = seen[paths.spec].age if paths.spec in seen else 0.0
-        summary = run_summary(submission) if submission else state["summary"]
+        summary = run_summary(submission, paths.spec) if submission else state["summary"]
         return {
             "id": paths.run_id,
             "state": standing(state, lease_in(seen.get(paths.lease), paths.lease), ago),
@@ -124,8 +129,7 @@ def _row(paths: RunPaths, documents: dict[str, bytes], seen: dict[str, Seen]) ->
             "finished": state.get("finished"),
             "error": (state.get("error") or {}).get("message"),
         }
-    except (Damaged, KeyError, TypeError, AttributeError) as error:
-        problem = str(error) if isinstance(error, Damaged) else f"Its documents lack {error}."
+    except Damaged as error:
         return {
             "id": paths.run_id,
             "kind": "train",
@@ -133,7 +137,7 @@ def _row(paths: RunPaths, documents: dict[str, bytes], seen: dict[str, Seen]) ->
             "tags": [],
             "metrics": {},
             "submitted": None,
-            "error": problem,
+            "error": str(error),
         }
 
 
@@ -142,4 +146,4 @@ def _says_all(state: bytes | None) -> bool:
         document = {} if state is None else from_bytes(state, "state.json")
     except Damaged:
         return False
-    return document.get("state") in ENDED and "summary" in document
+    return str(document.get("state")) in ENDED and "summary" in document

@@ -87,8 +87,8 @@ def test_it_is_written_while_the_run_goes_on_without_being_asked(record: RunReco
 
 def test_who_works_is_told_before_the_first_look(record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LocalStore, "look_seconds", 600.0)
-    reporter = ProgressReporter(record, 1, {"phase": "starting", "workers": [{"rank": 0}]})
-    until(lambda: record.progress().get("workers") == [{"rank": 0}])
+    reporter = ProgressReporter(record, 1, {"phase": "starting", "workers": [{"rank": 0, "host": "h", "pid": 1}]})
+    until(lambda: record.progress().get("workers") == [{"rank": 0, "host": "h", "pid": 1}])
     reporter.close()
 
 

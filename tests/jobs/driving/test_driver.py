@@ -22,6 +22,9 @@ from service.specs.train import CheckpointPolicy, TrainSpec
 from service.storage.json_documents import to_bytes
 from service.storage.local import LocalStore
 
+WORKER = {"rank": 0, "host": "h", "pid": 1}
+
+
 MakeSpec = Callable[..., TrainSpec]
 Act = Callable[[RunRecord, int], BaseException | None]
 
@@ -83,7 +86,7 @@ class StillRunning(Exception):
 
 
 def succeeds(record: RunRecord, number: int) -> None:
-    record.write_progress({"attempt": number, "phase": "succeeded", "metrics": {"test_accuracy": 0.9}, "workers": [{"rank": 0}]})
+    record.write_progress({"attempt": number, "phase": "succeeded", "metrics": {"test_accuracy": 0.9}, "workers": [WORKER]})
 
 
 def is_lost(record: RunRecord, number: int) -> BaseException:
@@ -156,7 +159,7 @@ def test_a_run_that_succeeds(play: Callable[..., Any], record: RunRecord) -> Non
     state = record.state()
     assert (code, state["state"], state["exit_code"], state["error"]) == (0, "succeeded", 0, None)
     assert state["metrics"] == {"test_accuracy": 0.9}
-    assert state["attempts"][0]["workers"] == [{"rank": 0}]
+    assert state["attempts"][0]["workers"] == [WORKER]
     assert state["started"] <= state["attempts"][0]["started"] <= state["attempts"][0]["finished"] <= state["finished"]
     assert not lease_is_live(lease_of(record))
     assert stage.left

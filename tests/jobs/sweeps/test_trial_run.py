@@ -42,7 +42,11 @@ def test_a_trial_that_a_person_stopped_begins_anew_and_one_that_paused_goes_on(
     record, sweep = RunRecord(local_store, "a-sweep-0001"), RunRecord(local_store, "a-sweep")
     record.claim(make_spec(), {})
     record.write_state({"state": state, "attempts": []})
-    sweep.write_trials([{"id": "a-sweep-0000", "pauses": True}, {"id": record.run_id, "pauses": pauses}])
+    point = {"base": "cnn", "params": {}, "seed": 0}
+    ids = {"a-sweep-0000": True, record.run_id: pauses}
+    sweep.write_trials(
+        [{"id": name, "number": n, "point": n, **point, "pauses": is_paused} for n, (name, is_paused) in enumerate(ids.items())]
+    )
     run = TrialRun(record, sweep.run_id, Settings.load(store=local_store.url), str(tmp_path))
     assert run.drive(lambda *_: pytest.fail("no group is made")) is None
     assert driven == fresh
@@ -65,7 +69,7 @@ def test_a_trial_that_was_lost_begins_with_new_retries_and_one_that_is_at_fault_
 ) -> None:
     record = RunRecord(local_store, "a-sweep-0001")
     record.claim(make_spec(), {})
-    record.write_state({"state": "failed", "attempts": [], "error": {"kind": kind}})
+    record.write_state({"state": "failed", "attempts": [], "error": {"kind": kind, "message": "why"}})
     run = TrialRun(record, "a-sweep", Settings.load(store=local_store.url), str(tmp_path))
     assert run.drive(lambda *_: pytest.fail("no group is made")) is None
     assert driven == fresh

@@ -28,6 +28,7 @@ from service.storage.json_documents import Document
 from service.storage.local import TEMPORARY, LocalStore
 
 MakeStore = Callable[[], Store]
+ONE, TWO = ({"number": number, "started": 1.0} for number in (1, 2))
 SPEC = TrainSpec(model="cnn", dataset="digits", epochs=1)
 
 
@@ -87,7 +88,7 @@ class PlayedDriver:
 
     def take_over(self) -> None:
         def take(previous: Document) -> Document:
-            attempts = [*previous["attempts"], {"number": len(previous["attempts"]) + 1, "finished": None}]
+            attempts = [*previous["attempts"], {"number": len(previous["attempts"]) + 1, "started": 0.0, "finished": None}]
             handled = {name: previous[name] for name in ("handled_cancel",) if name in previous}
             return {**handled, "state": "running", "attempts": attempts, "step": 0}
 
@@ -278,18 +279,18 @@ def test_a_stale_driver_between_its_look_and_its_write(make_store: MakeStore) ->
     lease = Lease(first, details=lambda: {"host": "elsewhere"})
     assert lease.acquire()
     first.guard = lease.assure
-    first.take_state(lambda state: {**state, "state": "running", "attempts": [1]})
+    first.take_state(lambda state: {**state, "state": "running", "attempts": [ONE]})
     write = first.store.write
 
     def late(key: str, data: bytes, **condition: Any) -> str:
         first.store.write = write  # type: ignore[method-assign]
-        second.take_state(lambda state: {**state, "state": "succeeded", "attempts": [1, 2]})
+        second.take_state(lambda state: {**state, "state": "succeeded", "attempts": [ONE, TWO]})
         return write(key, data, **condition)
 
     first.store.write = late  # type: ignore[method-assign]
     with pytest.raises(LeaseLost):
-        first.write_state({"state": "running", "attempts": [1]})
-    assert RunRecord(make_store(), "one").state()["attempts"] == [1, 2]
+        first.write_state({"state": "running", "attempts": [ONE]})
+    assert RunRecord(make_store(), "one").state()["attempts"] == [ONE, TWO]
 
 
 def test_what_was_pruned_is_written_anew_by_nobody(make_store: MakeStore) -> None:

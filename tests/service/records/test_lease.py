@@ -25,6 +25,7 @@ from service.storage.base import Store
 from service.storage.json_documents import to_bytes
 
 MakeStore = Callable[[], Store]
+ONE = {"number": 1, "started": 1.0}
 HOUR = 3600.0
 
 
@@ -151,7 +152,7 @@ def test_whoever_did_not_renew_for_the_leases_length_may_not_write_until_they_di
     lease.assure()
     assert record.lease()["beat"] == before
     now += 0.2
-    record.write_state({"state": "running", "attempts": [1]})
+    record.write_state({"state": "running", "attempts": [ONE]})
     assert record.lease()["beat"] > before, "nobody had taken it: it was renewed first"
     now += LEASE_SECONDS
     change_lease(record, host="elsewhere", token="another's")
@@ -159,7 +160,7 @@ def test_whoever_did_not_renew_for_the_leases_length_may_not_write_until_they_di
         record.write_state({"state": "succeeded", "attempts": []})
     with pytest.raises(LeaseLost, match="Another driver took over"):
         record.take_state(lambda state: {**state, "state": "succeeded"})
-    assert RunRecord(record.store, "one").state()["attempts"] == [1]
+    assert RunRecord(record.store, "one").state()["attempts"] == [ONE]
 
 
 @pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="this system has no clock that counts suspended time")

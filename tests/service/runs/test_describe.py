@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service import runs
-from service.errors import InfrastructureFailure, InvalidInput, StoreUnreachable, UnknownName
+from service.errors import Damaged, InfrastructureFailure, InvalidInput, StoreUnreachable, UnknownName
 from service.records.lease import LEASE_SECONDS, Lease, boot_id
 from service.records.run_record import RunRecord, run_summary
 from service.records.standing import QUEUED_SECONDS, cancel_without_driver, fail_without_driver, standing
@@ -147,6 +147,40 @@ def test_lists_runs_newest_first_and_a_damaged_one_as_such(local_store: Store) -
     rows = runs.list_runs(local_store)
     assert [(row["id"], row["state"]) for row in rows] == [("run-2", "queued"), ("run-1", "failed"), ("run-0", "damaged")]
     assert (rows[1]["error"], rows[1]["metrics"], rows[1]["model"]) == ("why", {"loss": 1.0}, "cnn")
+
+
+@pytest.mark.parametrize(
+    ("name", "document", "why"),
+    [
+        ("state.json", {"attempts": []}, "state is missing"),
+        ("state.json", {"state": ["failed"], "summary": {}}, "state is "),
+        ("state.json", {"state": "failed", "summary": {"tags": 7}}, "summary.tags is '7'"),
+        ("state.json", {"state": "running", "attempts": [{"number": 1}]}, "attempts.0.started is missing"),
+        ("progress.json", {"attempt": "first"}, "attempt is 'first'"),
+        ("lease.json", {"token": "t", "pid": 1}, "host is missing"),
+        ("spec.json", {"kind": "train"}, "spec is missing"),
+        ("spec.json", {"kind": "sweep", "spec": {"base": [{}]}}, "base.0.values is missing"),
+    ],
+)
+def test_a_document_that_does_not_fit_is_damage_with_its_key_and_field(
+    submitted: RunRecord, name: str, document: dict[str, Any], why: str
+) -> None:
+    submitted.store.write(f"{submitted.paths.root}{name}", to_bytes(document))
+    (row,) = runs.list_runs(submitted.store)
+    assert row["state"] == "damaged"
+    assert f"{submitted.paths.root}{name} is not as Delayline writes it: {why}" in row["error"]
+    if document.get("kind") != "sweep":
+        with pytest.raises(Damaged, match=why.split()[0]):
+            runs.show(submitted.store, "fake")
+
+
+def test_a_mistake_of_our_own_is_not_damage(submitted: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mistaken(*_: Any) -> None:
+        raise KeyError("stat")
+
+    monkeypatch.setattr("service.runs.describe.standing", mistaken)
+    with pytest.raises(KeyError):
+        runs.list_runs(submitted.store)
 
 
 def test_lists_what_lives_with_its_step(submitted: RunRecord) -> None:
