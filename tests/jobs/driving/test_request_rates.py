@@ -105,7 +105,13 @@ def test_a_steady_run_makes_at_most_one_request_and_a_fifth_a_second(tmp_path: P
     log = tmp_path / "log"
     log.touch()
     shipper = LogShipper(store, partial(own.paths.log, own.label(1), 0), log)
-    watcher = LeadRecorder(own, 1, CheckpointStore(own, CheckpointPolicy(), own.label(1)), [{"rank": 0}], tell=lambda line: None)
+    watcher = LeadRecorder(
+        own,
+        1,
+        CheckpointStore(own, CheckpointPolicy(), own.label(1)),
+        [{"rank": 0, "host": "here", "pid": 1}],
+        tell=lambda line: None,
+    )
     watcher.resume(0, [], ())
     watcher.update(phase="training")
     step = 0
