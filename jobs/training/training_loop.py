@@ -13,7 +13,7 @@ from jobs.training.replica import Replica
 
 @dataclass(kw_only=True)
 class TrainingLoop(OuterLoop):
-    """One run in one worker: its outer_loop, and the steps between."""
+    """One run in one worker: its outer loop, and the steps between."""
 
     replica: Replica
     feeder: BatchFeeder

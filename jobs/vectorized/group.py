@@ -33,7 +33,7 @@ ASKING_SECONDS = 0.5
 
 
 def train_group(attempts: Sequence[MemberAttempt], settings: Settings) -> None:
-    """Train the runs of all attempts to their ends; each attempt is told of its own as soon as it is there."""
+    """Train the runs of all attempts to their ends; each attempt ends as soon as its own run does."""
     store = open_store(settings, patience=settings.store_patience)
     group = TrialGroup([Member(attempt, settings, store) for attempt in attempts])
     try:

@@ -1,4 +1,4 @@
-"""One member of a group: a run with its own data, outer_loop, recorder and log, whose variables stand in the group's stack."""
+"""One member of a group: a run with its own data, outer loop, recorder and log, whose variables stand in the group's stack."""
 
 import contextlib
 import os
@@ -185,7 +185,7 @@ class Member:
 
 
 def beside(like: WorkerContext, member: Member) -> WorkerContext:
-    """A context of another run of the same shapes that borrows the replica of `like`."""
+    """The context of another run of the same shapes that borrows the replica of `like`."""
     spec, replica = member.spec, like.replica
     examples: Examples = load_examples(spec, member.place, member.record, replica.task)
     checkpoints = CheckpointStore(member.record, spec.checkpoint, member.record.label(member.place.attempt), member.fence)
