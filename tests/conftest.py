@@ -4,10 +4,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import chromium
 import hypothesis
 import pytest
-import s3_servers
+from support import chromium, s3_servers
 
 from service.settings import Settings
 from service.storage import open_store

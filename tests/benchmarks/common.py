@@ -112,7 +112,7 @@ def find_test_modules() -> None:
 def minio_store() -> Iterator[tuple[str, dict[str, str]]]:
     """A bucket on a MinIO server of its own: the store's URL, and the environment that reaches it."""
     find_test_modules()
-    import s3_servers
+    from support import s3_servers
 
     binary = s3_servers.minio_binary()
     if binary is None:

@@ -79,7 +79,7 @@ def moments(count: int, total: int, draw: random.Random) -> list[Moment]:
 def disturbed(path: Path, store: str, kills: list[Moment]) -> dict[str, Any]:
     """Run the sweep `killed` to its end through the kills; return the attempts of the trials that had ended at each."""
     find_test_modules()
-    from desk import command_of, family, kill
+    from support.workspace import command_of, family, kill
 
     ended: dict[str, Any] = {}
     process = start(path, store, resume=False)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from desk import Desk
+from support.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -34,20 +34,20 @@ class Killed(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize(("times", "workers"), [(1, 2), (2, 1)])
-def test_a_kill_in_the_analysis_repeats_it_alone_and_once(desk: Desk, times: int, workers: int) -> None:
-    (desk.folder / "nets.py").write_text((desk.folder / "nets.py").read_text() + KILLED)
-    callbacks = f'callbacks=[{{name: "nets:Killed", store: "{desk.store_url}", times: {times}}}]'
+def test_a_kill_in_the_analysis_repeats_it_alone_and_once(workspace: Workspace, times: int, workers: int) -> None:
+    (workspace.folder / "nets.py").write_text((workspace.folder / "nets.py").read_text() + KILLED)
+    callbacks = f'callbacks=[{{name: "nets:Killed", store: "{workspace.store_url}", times: {times}}}]'
     arguments = ("-s", callbacks, "-s", "steps=40", "-s", "retries=0", "--workers", str(workers), "--name", "killed")
-    done = desk.delayline("train", "run.yaml", *arguments)
+    done = workspace.delayline("train", "run.yaml", *arguments)
     assert done.code == 0, done.err
-    run = desk.show("killed")
+    run = workspace.show("killed")
     assert (run["state"], run["error"], len(run["attempts"])) == ("succeeded", None, 2)
     assert run["metrics"]["test_accuracy"] > 0
     events = [event["event"] for event in run["events"]]
     # It trained and kept its model once.
-    assert events.count("training") == 1 and desk.store.exists("runs/killed/model.keras")
+    assert events.count("training") == 1 and workspace.store.exists("runs/killed/model.keras")
     assert ("not analysed" in events) == (times == 2)
-    analysed = [info.key for info in desk.store.list("runs/killed/analysis/") if info.key.endswith("results.json")]
+    analysed = [info.key for info in workspace.store.list("runs/killed/analysis/") if info.key.endswith("results.json")]
     assert len(analysed) == (1 if times == 1 else 0)
     if analysed:
-        assert json.loads(desk.store.read(analysed[0]))["pairs"]
+        assert json.loads(workspace.store.read(analysed[0]))["pairs"]

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-import ray_clusters
-from desk import Desk
-from ray_clusters import RayCluster
+from support import ray_clusters
+from support.ray_clusters import RayCluster
+from support.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -17,13 +17,13 @@ def cluster() -> Iterator[RayCluster]:
         yield made
 
 
-def test_a_lost_node(desk: Desk, cluster: RayCluster) -> None:
-    desk.environment |= {"RAY_ADDRESS": f"127.0.0.1:{cluster.port}", **cluster.access}
-    process = desk.start("train", "run.yaml", "--workers", "1-2", "-s", "worker.cpus=1", "--name", "elastic", "--json")
-    run = desk.wait_for_step("elastic", 20)
+def test_a_lost_node(workspace: Workspace, cluster: RayCluster) -> None:
+    workspace.environment |= {"RAY_ADDRESS": f"127.0.0.1:{cluster.port}", **cluster.access}
+    process = workspace.start("train", "run.yaml", "--workers", "1-2", "-s", "worker.cpus=1", "--name", "elastic", "--json")
+    run = workspace.wait_for_step("elastic", 20)
     assert len(run["attempts"][0]["workers"]) == 2
     cluster.kill_node(1)
-    done = desk.end_of(process)
+    done = workspace.end_of(process)
     assert done.code == 0, done.err
     attempts = done.document["attempts"]
     assert done.document["state"] == "succeeded"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desk import Desk, Done
+from support.workspace import Done, Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -42,15 +42,15 @@ MISTAKES = {
 """By module: its source, and what is said of it."""
 
 
-def test_mistakes_in_the_users_models_are_noted_and_their_sweep_goes_on(desk: Desk) -> None:
+def test_mistakes_in_the_users_models_are_noted_and_their_sweep_goes_on(workspace: Workspace) -> None:
     """Each is a trial, which is a run."""
     for name, (source, _) in MISTAKES.items():
-        (desk.folder / f"{name}.py").write_text(source)
+        (workspace.folder / f"{name}.py").write_text(source)
     models = [*(f"{name}:build" for name in MISTAKES), "nets:build"]
-    (desk.folder / "sweep.yaml").write_text(json.dumps({"base": "run.yaml", "space": {"model": {"grid": models}}}))
+    (workspace.folder / "sweep.yaml").write_text(json.dumps({"base": "run.yaml", "space": {"model": {"grid": models}}}))
     changes = ("base.worker.cpus=1", "base.workers=1", "base.steps=20", "base.callbacks=[]")
     options = [word for change in changes for word in ("-s", change)]
-    done = desk.delayline("sweep", "sweep.yaml", *options, "--name", "faulty", "--json")
+    done = workspace.delayline("sweep", "sweep.yaml", *options, "--name", "faulty", "--json")
     assert (done.code, "Traceback" in done.err) == (0, False), done.err
     trials = {trial["params"]["model"]: trial for trial in done.document["trials"]}
     assert list(trials) == models
@@ -58,39 +58,39 @@ def test_mistakes_in_the_users_models_are_noted_and_their_sweep_goes_on(desk: De
     assert done.document["best"]["params"] == {"model": "nets:build"}
     for name, (_, reason) in MISTAKES.items():
         trial = trials[f"{name}:build"]
-        assert_failed_at_once(desk.show(trial["id"]), reason)
+        assert_failed_at_once(workspace.show(trial["id"]), reason)
         assert (trial["state"], trial["error"]["exit_code"]) == ("failed", 3)
         if "raises" in name:
-            logs = desk.delayline("runs", "logs", trial["id"])
+            logs = workspace.delayline("runs", "logs", trial["id"])
             assert f"{name}.py" in logs.out
             assert "raise " in logs.out
 
 
-def test_a_mistake_in_the_users_model_ends_the_command(desk: Desk) -> None:
-    (desk.folder / "mine.py").write_text(ODD_LAYER)
-    done = desk.delayline("train", "run.yaml", "-s", "model=mine:build", "-s", "callbacks=[]", "--name", "mine")
-    assert_ended_at_once(desk, done, "only while training")
+def test_a_mistake_in_the_users_model_ends_the_command(workspace: Workspace) -> None:
+    (workspace.folder / "mine.py").write_text(ODD_LAYER)
+    done = workspace.delayline("train", "run.yaml", "-s", "model=mine:build", "-s", "callbacks=[]", "--name", "mine")
+    assert_ended_at_once(workspace, done, "only while training")
 
 
-def test_a_label_that_no_class_has(desk: Desk) -> None:
+def test_a_label_that_no_class_has(workspace: Workspace) -> None:
     import numpy as np
 
     images = np.zeros((96, 8, 8, 1), np.uint8)
     labels = np.arange(96) % 10
-    np.savez(desk.folder / "few.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
-    assert desk.delayline("data", "import", "few", "--from", "few.npz", "--format", "npz").code == 0
-    (manifest,) = Path(desk.store_url).glob("datasets/few/*/manifest.json")
+    np.savez(workspace.folder / "few.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    assert workspace.delayline("data", "import", "few", "--from", "few.npz", "--format", "npz").code == 0
+    (manifest,) = Path(workspace.store_url).glob("datasets/few/*/manifest.json")
     document = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({**document, "classes": document["classes"][:5]}))
-    done = desk.delayline("train", "run.yaml", "-s", "dataset=few", "-s", "callbacks=[]", "--workers", "1", "--name", "mine")
-    assert_ended_at_once(desk, done, "label")
+    done = workspace.delayline("train", "run.yaml", "-s", "dataset=few", "-s", "callbacks=[]", "--workers", "1", "--name", "mine")
+    assert_ended_at_once(workspace, done, "label")
 
 
-def assert_ended_at_once(desk: Desk, done: Done, reason: str) -> None:
+def assert_ended_at_once(workspace: Workspace, done: Done, reason: str) -> None:
     """One attempt, exit code 3, the reason on standard error and in the run's error, no traceback."""
     assert (done.code, "Traceback" in done.err) == (3, False), done.err
     assert reason in done.err
-    assert_failed_at_once(desk.show("mine"), reason)
+    assert_failed_at_once(workspace.show("mine"), reason)
 
 
 def assert_failed_at_once(document: Any, reason: str) -> None:
@@ -99,19 +99,19 @@ def assert_failed_at_once(document: Any, reason: str) -> None:
     assert reason in document["error"]["message"]
 
 
-def test_a_flipped_byte_in_a_dataset_is_found(desk: Desk) -> None:
+def test_a_flipped_byte_in_a_dataset_is_found(workspace: Workspace) -> None:
     import numpy as np
 
     images = np.random.default_rng(0).integers(0, 256, (96, 8, 8, 1), dtype=np.uint8)
     labels = np.arange(96) % 10
-    np.savez(desk.folder / "few.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
-    assert desk.delayline("data", "import", "few", "--from", "few.npz", "--format", "npz").code == 0
-    shard = next(Path(desk.store_url).glob("datasets/few/*/train-*.parquet"))
+    np.savez(workspace.folder / "few.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    assert workspace.delayline("data", "import", "few", "--from", "few.npz", "--format", "npz").code == 0
+    shard = next(Path(workspace.store_url).glob("datasets/few/*/train-*.parquet"))
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
-    done = desk.delayline("train", "run.yaml", "-s", "dataset=few", "-s", "callbacks=[]", "--name", "mine")
+    done = workspace.delayline("train", "run.yaml", "-s", "dataset=few", "-s", "callbacks=[]", "--name", "mine")
     assert done.code != 0
     assert "Traceback" not in done.err
     assert "differs from its checksum: import the dataset again" in done.err
-    assert len(desk.show("mine")["attempts"]) == 1
+    assert len(workspace.show("mine")["attempts"]) == 1

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import s3_servers
-from desk import Desk, family, figures, kill, tensors
+from support import s3_servers
+from support.workspace import Workspace, family, figures, kill, tensors
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -26,21 +26,21 @@ def make_images(file: Path) -> None:
     np.savez(file, **arrays)
 
 
-def import_images(desk: Desk) -> None:
-    make_images(desk.folder / "shapes.npz")
-    done = desk.delayline("data", "import", "shapes", "--from", "shapes.npz", "--format", "npz")
+def import_images(workspace: Workspace) -> None:
+    make_images(workspace.folder / "shapes.npz")
+    done = workspace.delayline("data", "import", "shapes", "--from", "shapes.npz", "--format", "npz")
     assert done.code == 0, done.err
 
 
 @pytest.fixture
-def bucket(tmp_path: Path, minio: s3_servers.S3Server) -> Iterator[Desk]:
-    desk = Desk(tmp_path / "bucket", f"s3://{minio.bucket()}/lab", minio.environment)
-    yield desk
-    desk.clean_up()
+def bucket(tmp_path: Path, minio: s3_servers.S3Server) -> Iterator[Workspace]:
+    workspace = Workspace(tmp_path / "bucket", f"s3://{minio.bucket()}/lab", minio.environment)
+    yield workspace
+    workspace.clean_up()
 
 
-def test_main_job(bucket: Desk, desk: Desk) -> None:
-    for place in (bucket, desk):
+def test_main_job(bucket: Workspace, workspace: Workspace) -> None:
+    for place in (bucket, workspace):
         import_images(place)
     process = bucket.start(*COMMAND)
     bucket.wait_for_step("main", 10)
@@ -54,13 +54,13 @@ def test_main_job(bucket: Desk, desk: Desk) -> None:
     assert [len(attempt["workers"]) for attempt in run["attempts"]] == [2, 2]
     assert run["metrics"]["test_accuracy"] > 0.95
     # As batch systems set it: Ray's sockets would have paths of more bytes than the system takes.
-    desk.environment["TMPDIR"] = str(desk.folder / "somebody" / "slurm_jobdir" / "1355700" / "tmp.t0016")
-    Path(desk.environment["TMPDIR"]).mkdir(parents=True)
-    told = desk.delayline(*COMMAND)
+    workspace.environment["TMPDIR"] = str(workspace.folder / "somebody" / "slurm_jobdir" / "1355700" / "tmp.t0016")
+    Path(workspace.environment["TMPDIR"]).mkdir(parents=True)
+    told = workspace.delayline(*COMMAND)
     assert "its sockets' paths would be too long" in told.err
     undisturbed = told.document
     assert [figures(row) for row in run["history"]] == [figures(row) for row in undisturbed["history"]]
-    ours, theirs = tensors(bucket, "main"), tensors(desk, "main")
+    ours, theirs = tensors(bucket, "main"), tensors(workspace, "main")
     assert [name for name in theirs if ours[name].tobytes() != theirs[name].tobytes()] == []
     assert bucket.delayline("export", "main", str(bucket.folder / "out")).code == 0
     secret = bucket.environment["AWS_SECRET_ACCESS_KEY"]

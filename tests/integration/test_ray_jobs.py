@@ -10,10 +10,9 @@ from typing import Any
 
 import psutil
 import pytest
-import ray_clusters
-import s3_servers
-from desk import BIN, COMMAND_SECONDS, Desk, Done, command_of, kill
-from ray_clusters import RayCluster
+from support import ray_clusters, s3_servers
+from support.ray_clusters import RayCluster
+from support.workspace import BIN, COMMAND_SECONDS, Done, Workspace, command_of, kill
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -48,19 +47,19 @@ def cluster(seaweedfs: s3_servers.S3Server) -> Iterator[RayCluster]:
 
 
 @pytest.fixture
-def bucket(desk: Desk, cluster: RayCluster, seaweedfs: s3_servers.S3Server) -> Desk:
+def bucket(workspace: Workspace, cluster: RayCluster, seaweedfs: s3_servers.S3Server) -> Workspace:
     """A client of the cluster, with a bucket that its nodes reach too."""
-    desk.store_url = f"s3://{seaweedfs.bucket()}/lab?endpoint_override={seaweedfs.endpoint}"
-    desk.environment |= {**seaweedfs.environment, **cluster.access}
-    return desk
+    workspace.store_url = f"s3://{seaweedfs.bucket()}/lab?endpoint_override={seaweedfs.endpoint}"
+    workspace.environment |= {**seaweedfs.environment, **cluster.access}
+    return workspace
 
 
-def ray(desk: Desk, cluster: RayCluster, *arguments: str) -> Done:
+def ray(workspace: Workspace, cluster: RayCluster, *arguments: str) -> Done:
     """Run the plain Ray CLI."""
     environment = {**os.environ, **cluster.access, "RAY_API_SERVER_ADDRESS": cluster.url}
     done = subprocess.run(
         [BIN / "ray", "job", *arguments],
-        cwd=desk.folder,
+        cwd=workspace.folder,
         env=environment,
         capture_output=True,
         text=True,
@@ -87,7 +86,7 @@ def drivers(run_id: str, module: str = "jobs.train") -> list[psutil.Process]:
     ]
 
 
-def test_the_ray_cli_submits_stops_and_resumes(bucket: Desk, cluster: RayCluster) -> None:
+def test_the_ray_cli_submits_stops_and_resumes(bucket: Workspace, cluster: RayCluster) -> None:
     (bucket.folder / ".rayignore").write_text("*.txt\ncache\n")
     (bucket.folder / "nets.py").write_text((bucket.folder / "nets.py").read_text() + HOLDS)
     (hold := bucket.folder / "hold").touch()
@@ -116,7 +115,7 @@ def test_the_ray_cli_submits_stops_and_resumes(bucket: Desk, cluster: RayCluster
     assert (codes["unasked"], codes["resumed"], codes["refused"]) == (130, 0, 2)
 
 
-def test_without_the_token_one_sentence(bucket: Desk, cluster: RayCluster) -> None:
+def test_without_the_token_one_sentence(bucket: Workspace, cluster: RayCluster) -> None:
     command = ("train", "run.yaml", "--cluster", cluster.url, "--name", "refused")
     del bucket.environment["RAY_AUTH_TOKEN"]
     bucket.environment["HOME"] = str(bucket.folder)
@@ -138,7 +137,7 @@ def test_without_the_token_one_sentence(bucket: Desk, cluster: RayCluster) -> No
     assert not list(bucket.store.list("runs/"))
 
 
-def test_a_fault_of_the_users_code_is_exit_code_3_by_either_way(bucket: Desk, cluster: RayCluster) -> None:
+def test_a_fault_of_the_users_code_is_exit_code_3_by_either_way(bucket: Workspace, cluster: RayCluster) -> None:
     (bucket.folder / "broken.py").write_text("def build(input_shape, classes):\n    return 1 / (classes - 10)\n")
     spec = ("run.yaml", "-s", "model=broken:build", "-s", "worker.cpus=1")
     command = ("python", "-m", "jobs.train", *spec, "--name", "plain-fault", "--store", bucket.store_url)
@@ -154,7 +153,7 @@ def test_a_fault_of_the_users_code_is_exit_code_3_by_either_way(bucket: Desk, cl
         assert "return 1 / (classes - 10)" in bucket.delayline("runs", "logs", name).out
 
 
-def test_doctor_looks_at_the_cluster(bucket: Desk, cluster: RayCluster) -> None:
+def test_doctor_looks_at_the_cluster(bucket: Workspace, cluster: RayCluster) -> None:
     well = bucket.delayline("doctor", "--cluster", cluster.url, "--json")
     assert well.code == 0, well.out
     found = {finding["check"]: finding for finding in well.document["checks"]}
@@ -167,7 +166,7 @@ def test_doctor_looks_at_the_cluster(bucket: Desk, cluster: RayCluster) -> None:
     assert "does not accept this token" in wrong.out
 
 
-def test_a_sweep_of_the_ray_cli_is_gone_on_with_by_the_command(bucket: Desk, cluster: RayCluster) -> None:
+def test_a_sweep_of_the_ray_cli_is_gone_on_with_by_the_command(bucket: Workspace, cluster: RayCluster) -> None:
     (bucket.folder / "sweep.yaml").write_text(SWEEP)
     arguments = ("sweep.yaml", "-s", "base.steps=40", "--name", "wide")
     command = ("python", "-m", "jobs.sweep", *arguments, "--store", bucket.store_url)
@@ -190,10 +189,10 @@ def test_a_sweep_of_the_ray_cli_is_gone_on_with_by_the_command(bucket: Desk, clu
         assert secret not in told
 
 
-def test_a_run_outlives_its_client_and_a_node(bucket: Desk, cluster: RayCluster) -> None:
+def test_a_run_outlives_its_client_and_a_node(bucket: Workspace, cluster: RayCluster) -> None:
     bucket.environment["DELAYLINE_OWN_SECRET"] = SECRET
     bucket.fill()
-    elsewhere = Desk(bucket.folder / "elsewhere", bucket.store_url, bucket.environment)
+    elsewhere = Workspace(bucket.folder / "elsewhere", bucket.store_url, bucket.environment)
     spec = ("run.yaml", "--workers", "1-2", "-s", "worker.cpus=1", "-s", "steps=2000")
     command = ("train", *spec, "--cluster", cluster.url, "--name", "main", "--json")
     client = bucket.start(*command)
@@ -222,7 +221,7 @@ def test_a_run_outlives_its_client_and_a_node(bucket: Desk, cluster: RayCluster)
         assert secret not in done.err + done.out
 
 
-def test_a_detached_run_outlives_its_driver_and_its_cluster(bucket: Desk, cluster: RayCluster) -> None:
+def test_a_detached_run_outlives_its_driver_and_its_cluster(bucket: Workspace, cluster: RayCluster) -> None:
     command = ("train", *LONG, "--name", "long")
     detached = bucket.delayline(*command, "--cluster", cluster.url, "--detach")
     assert detached.code == 0, detached.err

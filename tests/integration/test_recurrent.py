@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from desk import Desk
+from support.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SHORT = ["dataset_params.delay=3", "dataset_params.sequences=100", "batch=30", "worker.cpus=0.5", "checkpoint={every_steps: 4}"]
@@ -13,11 +13,11 @@ def changed(*keys: str) -> list[str]:
     return [part for key in keys for part in ("-s", key)]
 
 
-def test_its_report_shows_the_memory(desk: Desk) -> None:
-    done = desk.delayline("train", "bit-memory-rnn", *changed(*SHORT, "steps=60"), "--name", "remembers", "--json")
+def test_its_report_shows_the_memory(workspace: Workspace) -> None:
+    done = workspace.delayline("train", "bit-memory-rnn", *changed(*SHORT, "steps=60"), "--name", "remembers", "--json")
     assert done.code == 0, done.err
     assert not [event for event in done.document["events"] if event["event"] in ("not described", "not analysed")]
-    page = (Path(desk.store_url) / "runs" / "remembers" / "report.html").read_text()
+    page = (Path(workspace.store_url) / "runs" / "remembers" / "report.html").read_text()
     assert "What it remembers" in page and "What the hidden units hold" in page
 
 
@@ -31,9 +31,9 @@ def test_its_report_shows_the_memory(desk: Desk) -> None:
         ("model=cnn", "one for each step"),
     ],
 )
-def test_bad_input_is_refused_before_anything_starts(desk: Desk, override: str, words: str) -> None:
+def test_bad_input_is_refused_before_anything_starts(workspace: Workspace, override: str, words: str) -> None:
     overrides = changed("dataset_params.length=70", override)
-    done = desk.delayline("train", "bit-memory-lstm", *overrides, "--name", "bad")
+    done = workspace.delayline("train", "bit-memory-lstm", *overrides, "--name", "bad")
     assert done.code == 2 and words in done.err
     assert "Traceback" not in done.err and len(done.err.strip().splitlines()) == 1
-    assert not (Path(desk.store_url) / "runs" / "bad").exists()
+    assert not (Path(workspace.store_url) / "runs" / "bad").exists()

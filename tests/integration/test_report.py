@@ -4,16 +4,16 @@ import json
 import re
 from pathlib import Path
 
-import chromium
 import pytest
-from desk import Desk
+from support import chromium
+from support.workspace import Workspace
 
 from service.records.run_record import RunRecord
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def test_a_run_by_two_workers_leaves_its_page(calm: Desk, browser: chromium.Page, tmp_path: Path) -> None:
+def test_a_run_by_two_workers_leaves_its_page(calm: Workspace, browser: chromium.Page, tmp_path: Path) -> None:
     file = Path(calm.store_url) / "runs" / "calm" / "report.html"
     page, run = file.read_text(), calm.show("calm")
     assert len(page.encode()) <= 3_000_000
@@ -33,19 +33,21 @@ def test_a_run_by_two_workers_leaves_its_page(calm: Desk, browser: chromium.Page
     assert made.sub("", target.read_text()) == made.sub("", page)
 
 
-def test_a_run_that_goes_on_and_fails(desk: Desk) -> None:
-    (desk.folder / "nets.py").write_text((desk.folder / "nets.py").read_text() + FAILS)
+def test_a_run_that_goes_on_and_fails(workspace: Workspace) -> None:
+    (workspace.folder / "nets.py").write_text((workspace.folder / "nets.py").read_text() + FAILS)
     callbacks = 'callbacks=[{name: "nets:Slow"}, {name: "nets:Fails"}]'
-    process = desk.start("train", "run.yaml", "-s", callbacks, "-s", "steps=5000", "--workers", "1", "--name", "doomed", "--json")
-    desk.wait_for_step("doomed", 20)
-    done = desk.delayline("runs", "report", "doomed")
+    process = workspace.start(
+        "train", "run.yaml", "-s", callbacks, "-s", "steps=5000", "--workers", "1", "--name", "doomed", "--json"
+    )
+    workspace.wait_for_step("doomed", 20)
+    done = workspace.delayline("runs", "report", "doomed")
     assert done.code == 0, done.err
     file = Path(done.out.strip())
     running = file.read_text()
     assert 'class="state running"' in running
     assert "Curve of the loss" in running
-    (desk.folder / "fail").touch()
-    assert desk.end_of(process).code == 3
+    (workspace.folder / "fail").touch()
+    assert workspace.end_of(process).code == 3
     failed = file.read_text()
     assert 'class="state failed"' in failed
     assert "a step too far" in failed

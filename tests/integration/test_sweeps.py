@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from desk import COMMAND_SECONDS, Desk, command_of, family, figures, kill, kill_when, tensors
+from support.workspace import COMMAND_SECONDS, Workspace, command_of, family, figures, kill, kill_when, tensors
 
 from service.records.run_record import RunRecord
 
@@ -26,16 +26,16 @@ seeds: 2
 CHANGES = ("-s", "base.worker.cpus=1", "-s", "base.steps=40", "-s", "base.checkpoint.every_steps=10")
 
 
-def write(desk: Desk, text: str) -> Desk:
-    (desk.folder / "sweep.yaml").write_text(text)
-    return desk
+def write(workspace: Workspace, text: str) -> Workspace:
+    (workspace.folder / "sweep.yaml").write_text(text)
+    return workspace
 
 
 @pytest.fixture(scope="module")
-def calm_sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """A desk with the sweep `calm`, which nobody disturbed."""
+def calm_sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    """A workspace with the sweep `calm`, which nobody disturbed."""
     folder = tmp_path_factory.mktemp("calm-sweep")
-    made = write(Desk(folder / "desk", str(folder / "store")), SWEEP)
+    made = write(Workspace(folder / "workspace", str(folder / "store")), SWEEP)
     done = made.delayline("sweep", "sweep.yaml", *CHANGES, "--name", "calm", "--json")
     assert done.code == 0, done.err
     assert [trial["state"] for trial in done.document["trials"]] == ["succeeded"] * 8
@@ -48,7 +48,7 @@ def result(document: Any) -> dict[str, Any]:
     return {trial["id"].rpartition("-")[2]: (trial["params"], trial["state"], trial["metrics"]) for trial in document["trials"]}
 
 
-def test_a_trial_is_the_run_that_its_spec_makes_apart(calm_sweep: Desk) -> None:
+def test_a_trial_is_the_run_that_its_spec_makes_apart(calm_sweep: Workspace) -> None:
     trial = calm_sweep.show("calm-0003")
     assert trial["sweep"] == "calm"
     (calm_sweep.folder / "apart.yaml").write_text(yaml.safe_dump(trial["spec"]))
@@ -60,7 +60,7 @@ def test_a_trial_is_the_run_that_its_spec_makes_apart(calm_sweep: Desk) -> None:
     assert done.document["metrics"] == trial["metrics"]
 
 
-def test_trials_share_warm_processes(calm_sweep: Desk) -> None:
+def test_trials_share_warm_processes(calm_sweep: Workspace) -> None:
     document = calm_sweep.show("calm")
     workers = {trial["attempts"][-1]["workers"][0]["pid"] for trial in document["trials"]}
     assert len(workers) <= 2
@@ -69,77 +69,79 @@ def test_trials_share_warm_processes(calm_sweep: Desk) -> None:
     assert [row["kind"] for row in rows if row["id"] == "calm"] == ["sweep"]
 
 
-def test_kills_change_nothing(desk: Desk, calm_sweep: Desk) -> None:
+def test_kills_change_nothing(workspace: Workspace, calm_sweep: Workspace) -> None:
     """Of the driver, of the trials' processes, and of everything, one after another: what succeeded before is left as it is."""
-    write(desk, SWEEP)
+    write(workspace, SWEEP)
     command = ("sweep", "sweep.yaml", *CHANGES, "--name", "killed", "--json")
-    process = desk.start(*command)
+    process = workspace.start(*command)
     before = []
     for count, victim in ((1, "jobs.sweep"), (3, "ray::"), (5, "")):
-        before.append(desk.wait_for_trials("killed", count))
+        before.append(workspace.wait_for_trials("killed", count))
         kill([one for one in family(process.pid) if victim in command_of(one)])
     process.wait()
-    other = desk.delayline(*command, "-s", "space.batch={grid: [24]}", "--resume")
+    other = workspace.delayline(*command, "-s", "space.batch={grid: [24]}", "--resume")
     assert other.code == 2
     assert "space.batch" in other.err
-    done = desk.delayline(*command, "--resume")
+    done = workspace.delayline(*command, "--resume")
     assert done.code == 0, done.err
     assert result(done.document) == result(calm_sweep.show("calm"))
     after = {trial["id"]: trial for trial in done.document["trials"]}
     for trial in (trial for document in before for trial in document["trials"] if trial["state"] == "succeeded"):
         assert after[trial["id"]]["attempts"] == trial["attempts"]
     for trial in after:
-        steps = [row["step"] for row in desk.show(trial)["history"]]
+        steps = [row["step"] for row in workspace.show(trial)["history"]]
         assert steps == sorted(set(steps))
 
 
-def test_ctrl_c_saves_the_trials_and_resume_goes_on_with_and_without_the_command(desk: Desk, calm_sweep: Desk) -> None:
-    write(desk, SWEEP)
-    bare = [sys.executable, "-m", "jobs.sweep", "sweep.yaml", *CHANGES, "--name", "stopped", "--store", desk.store_url]
-    process = subprocess.Popen(bare, cwd=desk.folder, env=dict(os.environ), stderr=subprocess.PIPE, text=True)
+def test_ctrl_c_saves_the_trials_and_resume_goes_on_with_and_without_the_command(
+    workspace: Workspace, calm_sweep: Workspace
+) -> None:
+    write(workspace, SWEEP)
+    bare = [sys.executable, "-m", "jobs.sweep", "sweep.yaml", *CHANGES, "--name", "stopped", "--store", workspace.store_url]
+    process = subprocess.Popen(bare, cwd=workspace.folder, env=dict(os.environ), stderr=subprocess.PIPE, text=True)
     try:
-        desk.wait_for_trials("stopped", 1)
+        workspace.wait_for_trials("stopped", 1)
         # Tune has a handler of its own.
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=COMMAND_SECONDS)
     finally:
         process.kill()
     assert process.returncode == 130, said
-    assert desk.show("stopped")["state"] == "cancelled"
-    process = desk.start("sweep", "--resume", "--name", "stopped", "--json")
-    desk.wait_for_trials("stopped", 3)
+    assert workspace.show("stopped")["state"] == "cancelled"
+    process = workspace.start("sweep", "--resume", "--name", "stopped", "--json")
+    workspace.wait_for_trials("stopped", 3)
     process.send_signal(signal.SIGINT)
-    stopped = desk.end_of(process)
+    stopped = workspace.end_of(process)
     assert stopped.code == 130, stopped.err
     assert stopped.document["state"] == "cancelled"
     assert "running" not in {trial["state"] for trial in stopped.document["trials"]}
     assert "delayline sweep --resume --name stopped" in stopped.err
     done = subprocess.run(
-        [*bare, "--resume"], cwd=desk.folder, env=dict(os.environ), capture_output=True, text=True, timeout=COMMAND_SECONDS
+        [*bare, "--resume"], cwd=workspace.folder, env=dict(os.environ), capture_output=True, text=True, timeout=COMMAND_SECONDS
     )
     assert done.returncode == 0, done.stderr
-    assert result(desk.show("stopped")) == result(calm_sweep.show("calm"))
+    assert result(workspace.show("stopped")) == result(calm_sweep.show("calm"))
     assert not [process for process in psutil.process_iter() if "--name stopped" in command_of(process)]
-    assert Path(desk.store_url, "runs", "stopped", "report.html").exists()
+    assert Path(workspace.store_url, "runs", "stopped", "report.html").exists()
 
 
-def test_a_sweep_that_the_system_stops_saves_and_is_gone_on_with(desk: Desk, calm_sweep: Desk) -> None:
+def test_a_sweep_that_the_system_stops_saves_and_is_gone_on_with(workspace: Workspace, calm_sweep: Workspace) -> None:
     """By itself where its driver alone is stopped, and by the same command where all is."""
-    write(desk, SWEEP)
+    write(workspace, SWEEP)
     command = ("sweep", "sweep.yaml", *CHANGES, "--name", "drained", "--json")
-    process = desk.start(*command)
-    desk.wait_for_trials("drained", 1)
+    process = workspace.start(*command)
+    workspace.wait_for_trials("drained", 1)
     (driver,) = [one for one in family(process.pid) if "jobs.sweep" in command_of(one)]
     driver.terminate()
-    desk.wait_for("drained", lambda sweep: len(sweep["attempts"]) == 2)
-    desk.wait_for_trials("drained", 3)
+    workspace.wait_for("drained", lambda sweep: len(sweep["attempts"]) == 2)
+    workspace.wait_for_trials("drained", 3)
     process.send_signal(signal.SIGTERM)
-    stopped = desk.end_of(process)
+    stopped = workspace.end_of(process)
     assert stopped.code == 4, stopped.err
-    state = RunRecord(desk.store, "drained").state()
+    state = RunRecord(workspace.store, "drained").state()
     assert (state["state"], state["reason"], state["attempts"][-1]["reason"]) == ("retrying", "signal", "signal")
     assert not [one for one in psutil.process_iter() if "--run drained" in command_of(one)]
-    done = desk.delayline(*command)
+    done = workspace.delayline(*command)
     assert done.code == 0, done.err
     assert result(done.document) == result(calm_sweep.show("calm"))
     assert [row["event"] for row in done.document["events"]].count("interrupted") == 2
@@ -162,25 +164,25 @@ parallel: 1
 """
 
 
-def test_small_trials_train_together_and_a_kill_changes_nothing(desk: Desk) -> None:
-    write(desk, MEMORISERS)
-    apart = desk.delayline("sweep", "sweep.yaml", "-s", "together=never", "-s", "base.epochs=1", "--name", "apart", "--json")
+def test_small_trials_train_together_and_a_kill_changes_nothing(workspace: Workspace) -> None:
+    write(workspace, MEMORISERS)
+    apart = workspace.delayline("sweep", "sweep.yaml", "-s", "together=never", "-s", "base.epochs=1", "--name", "apart", "--json")
     assert apart.code == 0, apart.err
-    process = desk.start("sweep", "sweep.yaml", "--name", "killed", "--json")
+    process = workspace.start("sweep", "sweep.yaml", "--name", "killed", "--json")
     trials = [trial["id"].replace("apart", "killed") for trial in apart.document["trials"]]
 
     def all_saved_the_same_step() -> bool:
-        steps = {newest_step(desk, trial) for trial in trials}
+        steps = {newest_step(workspace, trial) for trial in trials}
         return len(steps) == 1 and steps != {0}
 
     # Runs whose newest checkpoints stand at different steps would rightly train apart.
     kill_when(all_saved_the_same_step, lambda: [one for one in family(process.pid) if "ray::" in command_of(one)])
-    done = desk.end_of(process)
+    done = workspace.end_of(process)
     assert done.code == 0, done.err
     assert [trial["id"] for trial in done.document["trials"]] == trials
     assert len({trial["attempts"][-1]["workers"][0]["pid"] for trial in done.document["trials"]}) == 1
     for trial, other in zip(trials, apart.document["trials"], strict=True):
-        document, alone = desk.show(trial), desk.show(other["id"])
+        document, alone = workspace.show(trial), workspace.show(other["id"])
         assert (names(document).count("together"), names(alone).count("together")) == (2, 0)
         assert "resumed" in names(document)
         steps = [row["step"] for row in document["history"]]
@@ -192,9 +194,9 @@ def test_small_trials_train_together_and_a_kill_changes_nothing(desk: Desk) -> N
     assert [trial["state"] for trial in done.document["trials"]] == ["succeeded"] * 4
 
 
-def newest_step(desk: Desk, run_id: str) -> int:
+def newest_step(workspace: Workspace, run_id: str) -> int:
     """Of the run's newest checkpoint; 0 if it has none."""
-    checkpoints = RunRecord(desk.store, run_id).checkpoints()
+    checkpoints = RunRecord(workspace.store, run_id).checkpoints()
     return int(checkpoints[-1]["step"]) if checkpoints else 0
 
 

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from desk import Desk
+from support.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def test_the_default_run(desk: Desk) -> None:
-    done = desk.delayline("train", "--name", "first", "--json")
+def test_the_default_run(workspace: Workspace) -> None:
+    done = workspace.delayline("train", "--name", "first", "--json")
     assert done.code == 0, done.err
     run = done.document
     assert run["state"] == "succeeded"
@@ -18,7 +18,7 @@ def test_the_default_run(desk: Desk) -> None:
     assert [worker["rank"] for worker in run["attempts"][-1]["workers"]] == [0, 1]
     assert "Total params" in done.err, "the model's summary is shown before the start"
     assert "epoch 20/20" in done.err
-    folder = Path(desk.store_url) / "runs" / "first"
+    folder = Path(workspace.store_url) / "runs" / "first"
     for name in ("spec.json", "state.json", "metrics.json", "checkpoints.json", "model.keras"):
         assert (folder / name).stat().st_size, name
     assert sorted(log.parent.name[:5] + log.name for log in folder.glob("logs/*/rank-*")) == [
@@ -26,14 +26,14 @@ def test_the_default_run(desk: Desk) -> None:
         "0001-rank-1.log",
     ]
     assert list(folder.glob("tensorboard/**/events.out.tfevents.*"))
-    again = desk.delayline("train", "--name", "first", "--json")
+    again = workspace.delayline("train", "--name", "first", "--json")
     assert again.document["finished"] == run["finished"]
-    listed = desk.delayline("runs", "list", "--json").document
+    listed = workspace.delayline("runs", "list", "--json").document
     assert [(row["id"], row["state"]) for row in listed] == [("first", "succeeded")]
-    assert "worker 1 of 2" in desk.delayline("runs", "logs", "first", "--rank", "1").out
+    assert "worker 1 of 2" in workspace.delayline("runs", "logs", "first", "--rank", "1").out
 
 
-def test_export_gives_the_models_test_accuracy(calm: Desk, tmp_path: Path) -> None:
+def test_export_gives_the_models_test_accuracy(calm: Workspace, tmp_path: Path) -> None:
     import keras
 
     from service.datasets.catalogue import embedded_arrays
@@ -64,31 +64,31 @@ BASES = {
 }
 
 
-def test_the_same_runs_at_any_number_of_workers(desk: Desk) -> None:
+def test_the_same_runs_at_any_number_of_workers(workspace: Workspace) -> None:
     """As trials of sweeps: of pictures, in weight and in target space, and of sequences."""
-    desk.fill()
+    workspace.fill()
     for name, base in BASES.items():
-        (desk.folder / f"{name}.yaml").write_text(base)
+        (workspace.folder / f"{name}.yaml").write_text(base)
     bases = ", ".join(f"{name}.yaml" for name in BASES)
-    (desk.folder / "sweep.yaml").write_text(f"{{base: [{bases}], space: {{seed: {{grid: [1]}}}}, metric: loss, mode: min}}")
+    (workspace.folder / "sweep.yaml").write_text(f"{{base: [{bases}], space: {{seed: {{grid: [1]}}}}, metric: loss, mode: min}}")
     losses = {}
     for workers in (1, 2):
         options = ("--workers", str(workers), "--name", f"by-{workers}", "--json")
-        done = desk.delayline("sweep", "sweep.yaml", *options)
+        done = workspace.delayline("sweep", "sweep.yaml", *options)
         assert done.code == 0, done.err
         assert [trial["state"] for trial in done.document["trials"]] == ["succeeded"] * 4
         assert [len(trial["attempts"][-1]["workers"]) for trial in done.document["trials"]] == [workers] * 4
-        losses[workers] = [losses_of(desk, trial["id"]) for trial in done.document["trials"]]
+        losses[workers] = [losses_of(workspace, trial["id"]) for trial in done.document["trials"]]
         assert [len(each) for each in losses[workers]] == [14, 14, 20, 20]
     for two, one in zip(losses[2], losses[1], strict=True):
         np.testing.assert_allclose(two, one, rtol=1e-4)
     in_targets = losses[1][1]
     assert in_targets[-1] < in_targets[0]
     # A number of workers that divides nothing.
-    done = desk.delayline("train", "digits.yaml", "--workers", "3", "--name", "by-3", "--json")
+    done = workspace.delayline("train", "digits.yaml", "--workers", "3", "--name", "by-3", "--json")
     assert done.code == 0, done.err
-    np.testing.assert_allclose(losses_of(desk, "by-3"), losses[1][0], rtol=1e-4)
+    np.testing.assert_allclose(losses_of(workspace, "by-3"), losses[1][0], rtol=1e-4)
 
 
-def losses_of(desk: Desk, run_id: str) -> list[float]:
-    return [row["loss"] for row in desk.show(run_id)["history"] if "loss" in row]
+def losses_of(workspace: Workspace, run_id: str) -> list[float]:
+    return [row["loss"] for row in workspace.show(run_id)["history"] if "loss" in row]

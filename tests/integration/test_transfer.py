@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from desk import Desk, assert_same_end, kill, tensors
+from support.workspace import Workspace, assert_same_end, kill, tensors
 
 from service.records.run_record import RunRecord
 
@@ -31,10 +31,10 @@ log_every: 5
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """A desk with the run `base` and the run `calm`, which started from it."""
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    """A workspace with the run `base` and the run `calm`, which started from it."""
     folder = tmp_path_factory.mktemp("lab")
-    made = Desk(folder / "desk", str(folder / "store"))
+    made = Workspace(folder / "workspace", str(folder / "store"))
     (made.folder / "tuned.yaml").write_text(TUNED)
     for arguments in (
         ["run.yaml", "--name", "base", "-s", "steps=40", "-s", "callbacks=[]", "-s", "model_params.dropout=0"],
@@ -46,7 +46,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     made.clean_up()
 
 
-def test_says_what_it_took_and_keeps_what_is_frozen(lab: Desk) -> None:
+def test_says_what_it_took_and_keeps_what_is_frozen(lab: Workspace) -> None:
     run, ours, base = lab.show("calm"), tensors(lab, "calm"), tensors(lab, "base")
     (began,) = [row for row in run["events"] if row["event"] == "initialised"]
     assert (began["run"], began["step"], began["new"]) == ("base", 40, {})
@@ -62,11 +62,11 @@ def test_says_what_it_took_and_keeps_what_is_frozen(lab: Desk) -> None:
     assert "Non-trainable params: 104 " in summary
 
 
-def run_path(desk: Desk, run_id: str) -> str:
-    return str(desk.show(run_id)["checkpoints"][-1]["path"])
+def run_path(workspace: Workspace, run_id: str) -> str:
+    return str(workspace.show(run_id)["checkpoints"][-1]["path"])
 
 
-def test_a_kill_changes_nothing_though_the_source_is_gone(lab: Desk) -> None:
+def test_a_kill_changes_nothing_though_the_source_is_gone(lab: Workspace) -> None:
     process = lab.start("train", "tuned.yaml", "--name", "killed", "--json")
     run = lab.wait_for_step("killed", 20)
     base = Path(lab.store_url) / "runs" / "base"
@@ -82,7 +82,7 @@ def test_a_kill_changes_nothing_though_the_source_is_gone(lab: Desk) -> None:
     assert_same_end(lab, "killed", lab)
 
 
-def test_the_workers_change_nothing(lab: Desk) -> None:
+def test_the_workers_change_nothing(lab: Workspace) -> None:
     """Of Keras' own file, which holds the same weights as the checkpoint."""
     changes = ("-s", "init_from=runs/base/model.keras", "-s", "callbacks=[]")
     done = lab.delayline("train", "tuned.yaml", *changes, "--workers", "1", "--name", "alone", "--json")
@@ -92,7 +92,7 @@ def test_the_workers_change_nothing(lab: Desk) -> None:
     np.testing.assert_allclose(ours, theirs, rtol=1e-4)
 
 
-def test_a_source_that_is_not_there_starts_nothing(lab: Desk) -> None:
+def test_a_source_that_is_not_there_starts_nothing(lab: Workspace) -> None:
     for source, words in (("absent", "There is no run 'absent'"), ("self", "cannot start from itself"), ("a.keras", "no file")):
         done = lab.delayline("train", "tuned.yaml", "-s", f"init_from={source}", "--name", "self")
         assert (done.code, len(done.err.strip().splitlines())) == (2, 1), done.err
@@ -100,7 +100,7 @@ def test_a_source_that_is_not_there_starts_nothing(lab: Desk) -> None:
     assert not (Path(lab.store_url) / "runs" / "self").exists()
 
 
-def test_what_does_not_fit_ends_the_run_with_a_sentence(lab: Desk) -> None:
+def test_what_does_not_fit_ends_the_run_with_a_sentence(lab: Workspace) -> None:
     done = lab.delayline("train", "lenet5-digits", "-s", "init_from=base", "--workers", "1", "--name", "misfit")
     assert done.code == 2, done.err
     assert "Nothing of the run base at step 40 fits the model" in done.err

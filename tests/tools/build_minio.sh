@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Build the pinned MinIO server, which is published as source only, into the cache folder; once. Needs Go.
 set -euo pipefail
-version=v0.0.0-20260212201848-7aac2a2c5b7c # as in tests/s3_servers.py
+version=v0.0.0-20260212201848-7aac2a2c5b7c # as in tests/support/s3_servers.py
 folder="${XDG_CACHE_HOME:-$HOME/.cache}/delayline/tools/minio-$version"
 if command -v minio >/dev/null || [ -x "$folder/minio" ]; then
   echo "MinIO is there already"

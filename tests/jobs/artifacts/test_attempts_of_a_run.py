@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import s3_servers
+from support import s3_servers
 
 from jobs.artifacts import progress
 from jobs.artifacts.events import EventLog

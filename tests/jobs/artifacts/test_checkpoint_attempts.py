@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import s3_servers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import s3_servers
 
 from jobs.artifacts.checkpoints import CheckpointStore, Snapshot
 from service.errors import LeaseLost, NotFound, StoreError

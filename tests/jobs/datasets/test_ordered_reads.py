@@ -15,7 +15,7 @@ SCRIPT = """
 import functools, json, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
-from datasets_in_a_store import flip_a_byte, make_dataset
+from support.datasets_in_a_store import flip_a_byte, make_dataset
 from jobs.datasets.load import load_arrays
 from jobs.worker_groups.ray_cluster import OBJECT_STORE_BYTES
 from jobs.worker_groups.ray_train import WorkerGroup

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datasets_in_a_store import CLASSES, flip_a_byte, make_dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.datasets_in_a_store import CLASSES, flip_a_byte, make_dataset
 
 import jobs.datasets.streaming as streaming
 from jobs.datasets.augmentation import make_augmenter

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import chromium
 import pytest
-from sweeps_in_a_store import DRAWN, SETTLED, by_rate, write_sweep
+from support import chromium
+from support.sweeps_in_a_store import DRAWN, SETTLED, by_rate, write_sweep
 
 from jobs.reports.write import compare, report
 from service.records.run_record import RunRecord

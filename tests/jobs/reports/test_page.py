@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from html_pages import Outline, check
+from support.html_pages import Outline, check
 
 from jobs.reports.sections import NOT_FINISHED
 from jobs.reports.write import compare, report, write_report

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rings import work
+from support.rings import work
 
 from jobs.training.agreement import Agreement
 from jobs.training.replica import Replica

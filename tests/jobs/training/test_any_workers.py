@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rings import work
+from support.rings import work
 
 PROGRAM = """
 import contextlib, json, pickle, sys

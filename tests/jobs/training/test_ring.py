@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rings import ROOT, work
+from support.rings import ROOT, work
 
 from service.records.run_record import RunRecord
 from service.settings import Settings

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from desk import Done
-from json_schemas import check_output
+from support.json_schemas import check_output
+from support.workspace import Done
 
 from service.cli.main import run
 from service.storage.base import Store

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from desk import BIN
+from support.workspace import BIN
 
 from service.records.run_record import RunRecord
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import typer
-from desk import BIN
+from support.workspace import BIN
 
 from service.cli import main
 from service.cli.console import print_yaml, size

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import s3_servers
+from support import s3_servers
 
 from service.cluster.base import Job
 from service.records.run_record import RunRecord

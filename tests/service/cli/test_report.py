@@ -3,8 +3,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from s3_servers import S3Server
-from sweeps_in_a_store import write_sweep
+from support.s3_servers import S3Server
+from support.sweeps_in_a_store import write_sweep
 
 from service.records.run_record import RunRecord
 from service.settings import Settings

@@ -8,8 +8,8 @@ from typing import Any
 
 import jsonschema
 import pytest
-from json_schemas import check_output, validator
-from sweeps_in_a_store import write_sweep
+from support.json_schemas import check_output, validator
+from support.sweeps_in_a_store import write_sweep
 
 from service.records.answers import ANSWERS
 from service.records.run_record import RunRecord

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from desk import Done
+from support.workspace import Done
 
 from service.records.run_record import RunRecord
 from service.storage.base import Store

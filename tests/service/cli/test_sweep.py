@@ -3,7 +3,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from desk import Done
+from support.workspace import Done
 
 from service.cli.sweep_display import cells, describe, parameters
 from service.storage.base import Store

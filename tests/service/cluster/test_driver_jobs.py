@@ -2,7 +2,7 @@ import subprocess
 from pathlib import Path
 
 from hypothesis import given
-from random_jobs import JOBS
+from support.random_jobs import JOBS
 
 from service.cluster.base import Job
 from service.cluster.driver_jobs import DRIVERS, SUPERVISOR, argv, driver_job

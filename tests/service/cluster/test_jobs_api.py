@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import s3_servers
 from pydantic import SecretStr
+from support import s3_servers
 
 from service.cluster import open_cluster
 from service.cluster.dashboard_http import DashboardHttp

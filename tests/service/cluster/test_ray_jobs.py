@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from random_jobs import JOBS
+from support.random_jobs import JOBS
 
 from service.cluster import ray_jobs
 from service.cluster.base import Job

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from datasets_in_a_store import flip_a_byte, make_dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.datasets_in_a_store import flip_a_byte, make_dataset
 
 from service.datasets import Manifest
 from service.datasets.cache import Cache

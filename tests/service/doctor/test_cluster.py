@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import s3_servers
+from support import s3_servers
 
 from service.doctor.cluster import cluster_checks
 from service.doctor.findings import Line, examine

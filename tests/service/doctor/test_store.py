@@ -10,7 +10,7 @@ from email.utils import formatdate
 from pathlib import Path
 
 import pytest
-import s3_servers
+from support import s3_servers
 
 from service.doctor import Line
 from service.doctor.findings import examine

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import s3_servers
+from support import s3_servers
 
 from service import runs
 from service.errors import InvalidInput, StoreError, UnknownName

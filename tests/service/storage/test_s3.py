@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import s3_servers
 from botocore.exceptions import ClientError, ReadTimeoutError
+from support import s3_servers
 
 from service.errors import Conflict, CredentialsRefused, InvalidInput, NotFound, StoreError, StoreUnreachable
 from service.settings import Settings

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import s3_servers
 from hypothesis import given
 from hypothesis import strategies as st
+from support import s3_servers
 
 from service.errors import Conflict, NotFound, StoreError, StoreUnreachable
 from service.settings import Settings

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import s3_servers
+from support import s3_servers
 
 from service.errors import CredentialsRefused, StoreError
 from service.settings import Settings

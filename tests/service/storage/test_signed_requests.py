@@ -4,7 +4,7 @@ import hashlib
 
 import boto3
 import pytest
-import s3_servers
+from support import s3_servers
 
 from service.storage.signed_requests import SignedRequests
 

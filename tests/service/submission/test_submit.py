@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets_in_a_store import make_dataset
+from support.datasets_in_a_store import make_dataset
 
 from service import recipes
 from service.checks.train import check_dataset, check_names, registered

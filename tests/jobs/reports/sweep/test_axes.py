@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
-from sweeps_in_a_store import DELAYS, DRAWN, SETTLED, VERSIONS, write_sweep
+from support.sweeps_in_a_store import DELAYS, DRAWN, SETTLED, VERSIONS, write_sweep
 
 from jobs.reports.sweep import charts as sweep_charts
 from jobs.reports.sweep.axes import dimensions, labels, shown

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from html_pages import Outline, check
-from sweeps_in_a_store import DELAYS, DIGITS, DRAWN, SETTLED, by_rate, write_sweep
+from support.html_pages import Outline, check
+from support.sweeps_in_a_store import DELAYS, DIGITS, DRAWN, SETTLED, by_rate, write_sweep
 
 from jobs.reports.sweep.facts import gather_sweep
 from jobs.reports.sweep.page import render_sweep

@@ -73,7 +73,7 @@ class Done:
 
 
 @dataclass
-class Desk:
+class Workspace:
     """A user's folder with a model of their own, a spec, and a store."""
 
     folder: Path
@@ -227,21 +227,21 @@ def _signal(process: psutil.Process, number: int) -> bool:
     return False
 
 
-def tensors(desk: Desk, run_id: str) -> dict[str, np.ndarray]:
+def tensors(workspace: Workspace, run_id: str) -> dict[str, np.ndarray]:
     """Every variable of the run's last checkpoint, of the model and of the optimizer."""
-    checkpoints = CheckpointStore(RunRecord(desk.store, run_id), CheckpointPolicy())
-    snapshot = checkpoints.load(desk.show(run_id)["checkpoints"][-1]["step"])
+    checkpoints = CheckpointStore(RunRecord(workspace.store, run_id), CheckpointPolicy())
+    snapshot = checkpoints.load(workspace.show(run_id)["checkpoints"][-1]["step"])
     return {f"model/{name}": array for name, array in snapshot.model.items()} | {
         f"optimizer/{name}": array for name, array in snapshot.optimizer.items()
     }
 
 
-def assert_same_end(desk: Desk, run_id: str, calm: Desk) -> None:
+def assert_same_end(workspace: Workspace, run_id: str, calm: Workspace) -> None:
     """Weights and optimizer equal bit for bit to those of the undisturbed run; the same rows of metrics, each step once."""
-    ours, theirs = tensors(desk, run_id), tensors(calm, "calm")
+    ours, theirs = tensors(workspace, run_id), tensors(calm, "calm")
     assert sorted(ours) == sorted(theirs)
     assert [name for name in ours if ours[name].tobytes() != theirs[name].tobytes()] == []
-    document, undisturbed = desk.show(run_id), calm.show("calm")
+    document, undisturbed = workspace.show(run_id), calm.show("calm")
     steps = [row["step"] for row in document["history"]]
     assert steps == sorted(set(steps))
     assert [figures(row) for row in document["history"]] == [figures(row) for row in undisturbed["history"]]

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-import s3_servers
-from desk import family
+from support import s3_servers
+from support.workspace import family
 
 BIN = Path(sys.executable).parent
 NODE_SECONDS = 240
