@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+
 from support import s3_servers
 from support.workspace import family
 
