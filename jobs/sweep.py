@@ -32,18 +32,18 @@ def drive(arguments: argparse.Namespace, record: RunRecord, submission: Document
 
 def submit(arguments: argparse.Namespace, settings: Settings, store: Store) -> str:
     """Claim a sweep for the spec on the command line, or find the one that has its id; return the id."""
-    folder = Path.cwd()
-    spec, stem = sweeps.resolve(arguments.spec or sweeps.DEFAULT, arguments.set, arguments.workers, folder)
-    run_id = check_sweep_id(arguments.name) if arguments.name is not None else new_sweep_id(stem)
+    spec, stem = sweeps.resolve(arguments.spec or sweeps.DEFAULT, arguments.set, arguments.workers, Path.cwd())
+    record = RunRecord(store, check_sweep_id(arguments.name) if arguments.name is not None else new_sweep_id(stem))
+    return driving.claim(arguments, record, spec, stem, lambda: check(record, spec, settings))
 
-    def check() -> Document:
-        specs, dataset = check_sweep(spec, store, folder)
-        for each in specs:
-            check_stopping(each)
-        driving.check_machine(settings, specs[0])
-        return {"dataset_version": dataset["version"]}
 
-    return driving.claim(RunRecord(store, run_id), spec, stem, check)
+def check(record: RunRecord, spec: SweepSpec, settings: Settings) -> Document:
+    """Check a sweep that is new as the plan of `delayline sweep` does; return what is known of its origin."""
+    specs, dataset = check_sweep(spec, record.store, Path.cwd())
+    for each in specs:
+        check_stopping(each)
+    driving.check_machine(settings, specs[0])
+    return {"dataset_version": dataset["version"]}
 
 
 if __name__ == "__main__":

@@ -37,18 +37,18 @@ def drive(arguments: argparse.Namespace, record: RunRecord, submission: Document
 
 def submit(arguments: argparse.Namespace, settings: Settings, store: Store) -> str:
     """Claim a run for the spec on the command line, or find the one that has its id; return the id."""
-    folder = Path.cwd()
-    spec, stem = resolve(arguments.spec or DEFAULT, arguments.set, arguments.workers, folder)
-    run_id = check_run_id(arguments.name) if arguments.name is not None else new_run_id(stem)
+    spec, stem = resolve(arguments.spec or DEFAULT, arguments.set, arguments.workers, Path.cwd())
+    record = RunRecord(store, check_run_id(arguments.name) if arguments.name is not None else new_run_id(stem))
+    return driving.claim(arguments, record, spec, stem, lambda: check(record, spec, settings))
 
-    def check() -> Document:
-        check_names(spec, folder)
-        check_stopping(spec)
-        version = check_dataset(spec, store)["version"]
-        driving.check_machine(settings, spec)
-        return {"dataset_version": version, **origin_of_weights(store, spec, run_id)}
 
-    return driving.claim(RunRecord(store, run_id), spec, stem, check)
+def check(record: RunRecord, spec: TrainSpec, settings: Settings) -> Document:
+    """Check a run that is new as the plan of `delayline train` does; return what is known of its origin."""
+    check_names(spec, Path.cwd())
+    check_stopping(spec)
+    version = check_dataset(spec, record.store)["version"]
+    driving.check_machine(settings, spec)
+    return {"dataset_version": version, **origin_of_weights(record.store, spec, record.run_id)}
 
 
 if __name__ == "__main__":

@@ -11,15 +11,15 @@ from pathlib import Path
 from jobs.command_line import add_trust_folder
 from jobs.driving.stops import SignalWatch, Stops
 from jobs.worker_groups.ray_cluster import in_ray_job, kill_local_ray
-from service.errors import DelaylineError, InvalidInput
+from service.errors import DelaylineError
 from service.machine import this_machine
+from service.records import claim as claims
 from service.records import user_package
 from service.records.lease import Lease
-from service.records.run_record import Document, RunRecord, as_of_today
+from service.records.run_record import Document, RunRecord
 from service.records.schemas import ENDED
 from service.settings import Settings
 from service.specs.sweep import SweepSpec
-from service.specs.tags import kept_tags, without_tags
 from service.specs.train import TrainSpec
 from service.storage import open_store
 from service.storage.base import Store
@@ -47,7 +47,7 @@ def main(parser: argparse.ArgumentParser, argv: list[str], submit: Submit, drive
 
 def parser(verb: str, default: str) -> argparse.ArgumentParser:
     """The options of `delayline train` and `delayline sweep`, and those that a submitter passes."""
-    noun = {"train": "run", "sweep": "sweep"}[verb]
+    noun = claims.NOUNS[verb]
     parser = argparse.ArgumentParser(
         prog=f"python -m jobs.{verb}", description=f"Do one {noun} on Ray, here or in the cluster that RAY_ADDRESS names."
     )
@@ -65,6 +65,7 @@ def parser(verb: str, default: str) -> argparse.ArgumentParser:
     add_trust_folder(parser)
     parser.add_argument("--spec-changes", help=argparse.SUPPRESS)
     parser.add_argument("--lease-token", help=argparse.SUPPRESS)
+    parser.set_defaults(kind=verb)
     return parser
 
 
@@ -77,13 +78,15 @@ def take_and_drive(arguments: argparse.Namespace, submit: Submit, drive: Drive) 
     run_id = arguments.run or submit(arguments, settings, store)
     record = RunRecord(store, run_id)
     submission = record.submission()
+    claims.check_kind(run_id, submission, arguments.kind, "--run")
+    noun = claims.NOUNS[arguments.kind]
     lease = Lease(record, token=arguments.lease_token) if arguments.lease_token else Lease(record)
     told = ""
     while not lease.acquire():
         state = record.state()
         if state["state"] != told:
             told = state["state"]
-            say(f"run {run_id} is driven by another process; it is {told}")
+            say(f"{noun} {run_id} is driven by another process; it is {told}")
         time.sleep(ATTACH_SECONDS)
     try:
         state = record.state()
@@ -96,7 +99,7 @@ def take_and_drive(arguments: argparse.Namespace, submit: Submit, drive: Drive) 
         raise
     if over:
         lease.release()
-        return report_end(run_id, state, arguments.resume)
+        return report_end(run_id, noun, state, arguments.resume)
     return drive(arguments, record, submission, settings, lease)
 
 
@@ -114,27 +117,24 @@ def _goes_on(arguments: argparse.Namespace, record: RunRecord, submission: Docum
     return goes_further(record, SweepSpec.model_validate(values))
 
 
-def claim(record: RunRecord, spec: TrainSpec | SweepSpec, stem: str, check: Callable[[], Document]) -> str:
-    """Claim an id for a spec, or find that it stands for the same one; return the id.
+def claim(
+    arguments: argparse.Namespace, record: RunRecord, spec: TrainSpec | SweepSpec, stem: str, check: Callable[[], Document]
+) -> str:
+    """Claim an id for a spec as `delayline` does, or find the run that has this id and spec; return the id.
 
     `check` looks at what is new before it is claimed: it raises InvalidInput, or gives what is known of the run's origin.
     """
-    command = ["python", "-m", f"jobs.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
-    origin = {"recipe": stem, "command": command, "folder": str(Path.cwd())}
-    asked = record.cancel.standing().get("id")
-    if record.store.exists(record.paths.spec) or not record.claim(spec, {**origin, **check()}):
-        found = as_of_today(record.submission()["spec"], type(spec))
-        stored, wanted = without_tags(found), without_tags(spec.document())
-        differing = sorted(key for key in {*stored, *wanted} if stored.get(key) != wanted.get(key))
-        if differing:
-            raise InvalidInput(
-                f"The run {record.run_id!r} exists with another {', '.join(differing)}: use another --name, or the spec that it has."
-            )
-        if remark := kept_tags(f"The run {record.run_id!r}", found.get("tags", ()), spec.tags):
-            say(remark)
-        if asked and record.state()["state"] in ENDED:
-            record.cancel.withdraw(request=asked)
-    say(f"run {record.run_id}")
+
+    def origin() -> Document:
+        command = ["python", "-m", f"jobs.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
+        return {"recipe": stem, "command": command, "folder": str(Path.cwd()), **check()}
+
+    submission = claims.claim(record, spec, origin, resume=arguments.resume, goes_further=goes_further)
+    if submission.remark:
+        say(submission.remark)
+    if submission.changed:
+        arguments.spec_changes = json.dumps(spec.document())
+    say(f"{claims.NOUNS[arguments.kind]} {record.run_id}")
     return record.run_id
 
 
@@ -144,13 +144,12 @@ def check_machine(settings: Settings, spec: TrainSpec) -> None:
         this_machine().check(spec.worker_counts[-1], spec.worker)
 
 
-def report_end(run_id: str, state: Document, resume: bool) -> int:
-    """Say how a run ended that is over already; raise InvalidInput for one that only --resume continues."""
+def report_end(run_id: str, noun: str, state: Document, resume: bool) -> int:
+    """Say how a run ended that is over already, and return the exit code that it ended with."""
     if state["state"] != "succeeded" and not resume:
-        how = "failed" if state["state"] == "failed" else "was cancelled"
-        say(f"run {run_id} {how}; --resume continues it from its last checkpoint")
+        say(claims.how_to_resume(run_id, noun, state["state"]))
     else:
-        say(f"run {run_id} {state['state']}: {json.dumps(state.get('metrics', {}))}")
+        say(f"{noun} {run_id} {state['state']}: {json.dumps(state.get('metrics', {}))}")
     return int(state.get("exit_code", 0))
 
 

@@ -15,6 +15,7 @@ from service.cluster import open_cluster
 from service.cluster.base import Cluster, Handle, Job
 from service.errors import DelaylineError, InvalidInput
 from service.recipes import sweeps as sweep_recipes
+from service.records.claim import Submission
 from service.records.run_record import RunRecord
 from service.settings import Settings
 from service.specs.sweep import SweepSpec
@@ -22,7 +23,7 @@ from service.specs.train import TrainSpec
 from service.storage import open_store
 from service.storage.base import Store
 from service.submission.plan import Plan
-from service.submission.submit import Submission, replaces_spec, submit
+from service.submission.submit import replaces_spec, submit
 from service.submission.supervisor import Supervisor, within
 
 Changes = Annotated[

@@ -8,6 +8,7 @@ from service.checks.train import check_dataset, check_names, check_stopping, use
 from service.cluster.base import Cluster, Job
 from service.cluster.driver_jobs import driver_job
 from service.names import check_run_id, new_run_id
+from service.records.claim import NOUNS, kind_of
 from service.records.first_weights import origin_of_weights
 from service.records.run_record import Document
 from service.settings import Settings
@@ -15,8 +16,6 @@ from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
 from service.storage.base import Store
 from service.storage.paths import RunPaths
-
-NOUNS = {"train": "run", "sweep": "sweep"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Plan:
     @property
     def kind(self) -> str:
         """`train` or `sweep`."""
-        return "sweep" if isinstance(self.spec, SweepSpec) else "train"
+        return kind_of(self.spec)
 
     @property
     def noun(self) -> str:

@@ -100,7 +100,7 @@ def test_the_ray_cli_submits_stops_and_resumes(bucket: Workspace, cluster: RayCl
     assert 20 <= run["checkpoints"][-1]["step"] < 160
     again = ray(bucket, cluster, "submit", "--submission-id=unasked", "--working-dir=.", "--", *command)
     assert again.code == 1
-    assert "--resume continues it" in again.out
+    assert "add --resume to continue" in again.out
     hold.unlink()
     resumed = ray(bucket, cluster, "submit", "--submission-id=resumed", "--working-dir=.", "--", *command, "--resume")
     assert resumed.code == 0, resumed.out

@@ -69,7 +69,7 @@ def test_a_sweep_that_is_claimed_is_not_checked_again(local_store: Store, capsys
     Path("nets_of_mine.py").unlink()
     assert run(local_store, *own) == 0
     assert run(local_store, *own, "-s", "seeds=2") == 2
-    assert "exists with another seeds" in capsys.readouterr().err
+    assert "seeds is 1 there, 2 here" in capsys.readouterr().err
 
 
 def test_a_cluster_that_exists_is_not_measured_by_this_machine(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

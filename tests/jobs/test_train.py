@@ -51,7 +51,7 @@ def test_a_run_that_is_claimed_is_not_checked_again(local_store: Store, capsys: 
     Path("nets_of_mine.py").unlink()
     assert train.main(own) == 0
     assert train.main([*own, "-s", "batch=16"]) == 2
-    assert "exists with another batch" in capsys.readouterr().err
+    assert "batch is 64 there, 16 here" in capsys.readouterr().err
 
 
 def test_a_cluster_that_exists_is_not_measured_by_this_machine(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

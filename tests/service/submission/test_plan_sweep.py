@@ -7,13 +7,14 @@ import pytest
 from service.cluster.local_ray import LocalRay
 from service.errors import InvalidInput, UnknownName
 from service.recipes import sweeps as recipes
+from service.records.claim import Submission
 from service.records.run_record import RunRecord
 from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage.base import Store
 from service.submission.plan import Plan
 from service.submission.plan_sweep import plan_sweep
-from service.submission.submit import Submission, submit
+from service.submission.submit import submit
 from service.sweeps.points import Points
 
 SWEEP = """

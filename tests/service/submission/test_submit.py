@@ -11,6 +11,7 @@ from service import recipes
 from service.checks.train import check_dataset, check_names, registered
 from service.cluster.local_ray import LocalRay
 from service.errors import InvalidInput, UnknownName
+from service.records.claim import Submission
 from service.records.differences import differing
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
@@ -19,7 +20,7 @@ from service.specs.train import TrainSpec
 from service.storage.base import Store
 from service.storage.paths import RunPaths
 from service.submission.plan import Plan, plan
-from service.submission.submit import Submission, replaces_spec, submit
+from service.submission.submit import replaces_spec, submit
 
 
 def spec_of(*overrides: str) -> TrainSpec:
