@@ -21,8 +21,6 @@ from jobs.training.variables import assign_variables, copy_model, copy_variables
 from service.specs.train import TrainSpec
 
 MakeSpec = Callable[..., TrainSpec]
-
-
 MakeReplica = Callable[..., Replica]
 
 
@@ -31,8 +29,6 @@ COUNT, WIDTH, CLASSES = 48, 5, 3
 
 # 43 examples to train on, 8 a step: five steps an epoch.
 LENGTH = {"steps": 13, "log_every": 4}
-
-
 CLOCK = ("time", "examples_per_second")
 METRICS = ["accuracy", "loss", "val_accuracy", "val_loss"]
 """Names of the metrics in a row that has an evaluation."""

@@ -9,14 +9,8 @@ from service.storage.base import Store
 from service.sweeps.trials import trial_rows
 
 BASE = {"model": "lenet5", "dataset": "digits", "epochs": 9}
-
-
 SPEC = SweepSpec.model_validate({"base": [{"name": "b", "values": BASE}], "space": {"batch": {"grid": [16, 32, 64]}}, "seeds": 2})
-
-
 Act = Callable[[RunRecord, dict[str, Any]], dict[str, Any] | None]
-
-
 Sweep = Callable[..., int]
 
 
