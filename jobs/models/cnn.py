@@ -7,6 +7,9 @@ from keras import layers
 
 from jobs.layers.parameters import flag, image_shape, share, whole_number, whole_numbers
 
+PARAMETERS = {"filters": (32, 64), "kernel": 5, "units": 128, "dropout": 0.25, "batch_norm": False}
+SOLVABLE = True
+
 
 def build(
     input_shape: tuple[int, ...],

@@ -7,6 +7,10 @@ from keras import layers
 
 from jobs.layers.parameters import choice, share, whole_numbers
 
+PARAMETERS = {"hidden": (512,), "activation": "relu", "dropout": 0.0}
+SOLVABLE = True
+VECTORIZED = ("hidden",)
+
 
 def build(
     input_shape: tuple[int, ...],

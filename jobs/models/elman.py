@@ -8,6 +8,10 @@ from jobs.layers.context import ElmanContext
 from jobs.layers.parameters import share
 from jobs.layers.recurrence import stack, steps_model
 
+PARAMETERS = {"units": 128, "hidden": (), "dropout": 0.0}
+EVERY_STEP = True
+VECTORIZED = ("units", "hidden")
+
 
 def build(
     input_shape: tuple[int, ...],

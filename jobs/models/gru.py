@@ -10,7 +10,10 @@ from keras import layers
 from jobs.layers.parameters import choice, share
 from jobs.layers.recurrence import OPEN, open_orthogonal, scale_inputs, stack, steps_model
 
+PARAMETERS = {"units": 128, "start": "constant", "input_scale": 1.0, "hidden": (), "dropout": 0.0}
 STARTS = ("constant", "simple")
+EVERY_STEP = True
+VECTORIZED = ("units", "hidden")
 
 
 def build(

@@ -7,6 +7,9 @@ from jobs.layers.context import JordanContext
 from jobs.layers.parameters import whole_number
 from jobs.layers.recurrence import steps_model
 
+PARAMETERS = {"units": 128}
+EVERY_STEP = True
+
 
 def build(input_shape: tuple[int, ...], classes: int, every_step: bool = False, *, units: int = 128) -> keras.Model:
     """`units` tanh units that see the step's values and the output before; logits of each step, or of the last.

@@ -15,6 +15,9 @@ from keras import layers
 
 from jobs.layers.parameters import choice, image_shape, share
 
+PARAMETERS = {"activation": "tanh", "pooling": "average", "dropout": 0.0}
+SOLVABLE = True
+
 SIDE = 32
 
 

@@ -10,7 +10,18 @@ from keras import layers
 from jobs.layers.parameters import choice, number, share, whole_number
 from jobs.layers.recurrence import OPEN, open_orthogonal, scale_inputs, stack, steps_model
 
+PARAMETERS = {
+    "units": 128,
+    "start": "constant",
+    "forget_bias": 1.0,
+    "longest": None,
+    "input_scale": 1.0,
+    "hidden": (),
+    "dropout": 0.0,
+}
 STARTS = ("constant", "chrono", "simple")
+EVERY_STEP = True
+VECTORIZED = ("units", "hidden")
 
 
 def build(

@@ -1,20 +1,20 @@
 """Architectures by name, one file each: `lenet5` is `jobs/models/lenet5.py`, whose `build` makes the model.
 
-A new model is one new file with `build(input_shape, classes, **params) -> keras.Model` that returns logits, one for each class.
-One that can also answer at every step of a sequence has a third parameter, `every_step`.
+A new model is one new file with `build(input_shape, classes, *, …) -> keras.Model` that returns logits, one for each class.
+One that can also answer at every step of a sequence has a third parameter, `every_step`. Before `build` it declares what a plan has to
+know of it: `PARAMETERS`, and what else service.registry.Model lists.
 """
 
 import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import keras
 
 from jobs.user_code import call_build, describe, load_user_function, user_traceback
 from service.errors import InvalidInput, UnknownName, UserFailure
+from service.registry import models
 from service.specs.generated import suggested_parameters
 from service.specs.train import TrainSpec
 
@@ -32,11 +32,7 @@ Shape = tuple[int, ...]
 
 def registered_models() -> list[str]:
     """The names that a spec's `model` may have beside a user's own."""
-    return sorted(
-        module.name.replace("_", "-")
-        for module in pkgutil.iter_modules([str(Path(__file__).parent)])
-        if module.name != "registry"
-    )
+    return list(models())
 
 
 def build_model(
@@ -95,7 +91,7 @@ def _call_registered(
     if every_step and "every_step" not in taken:
         raise InvalidInput(
             f"The model {spec.model!r} gives one answer for an example, but the task {spec.task!r} needs one for each step: "
-            "use elman, gru, jordan, lstm or simple-rnn."
+            f"use {' or '.join(name for name, model in models().items() if model.every_step)}."
         )
     suggested = {name: value for name, value in suggested_parameters(spec.dataset, spec.dataset_params).items() if name in taken}
     steps = {"every_step": True} if every_step else {}

@@ -10,8 +10,14 @@ from keras import layers
 from jobs.layers.parameters import choice, share
 from jobs.layers.recurrence import scale_inputs, stack, steps_model
 
-STARTS = {"orthogonal": "orthogonal", "glorot": "glorot_uniform", "identity": "identity", "chain": "zeros"}
-"""The values of `start`, each with Keras' initializer."""
+PARAMETERS = {"units": 128, "start": "orthogonal", "input_scale": 1.0, "activation": "tanh", "hidden": (), "dropout": 0.0}
+STARTS = ("orthogonal", "glorot", "identity", "chain")
+EVERY_STEP = True
+SOLVABLE = True
+VECTORIZED = ("units", "hidden")
+
+INITIALIZERS = {"orthogonal": "orthogonal", "glorot": "glorot_uniform", "identity": "identity", "chain": "zeros"}
+"""Keras' initializer of each of `STARTS`."""
 
 
 def build(
@@ -35,11 +41,11 @@ def build(
     layer: where it is small, tanh stays nearly linear, and an orthogonal U keeps what went in for many steps. A layer of u units on v values has (v + u + 1) u
     parameters.
     """
-    kind = choice("start", start, tuple(STARTS))
+    kind = choice("start", start, STARTS)
     name = choice("activation", activation, ("tanh", "relu", "sigmoid", "elu", "selu", "silu"))
 
     def layer(width: int, sequences: bool) -> Any:
-        return layers.SimpleRNN(width, activation=name, recurrent_initializer=STARTS[kind], return_sequences=sequences)
+        return layers.SimpleRNN(width, activation=name, recurrent_initializer=INITIALIZERS[kind], return_sequences=sequences)
 
     model = stack(steps_model("simple-rnn", input_shape), layer, units, hidden, share("dropout", dropout), classes, every_step)
     if kind == "chain":

@@ -12,6 +12,7 @@ from service.specs.generated import CHANCE_OF_BITS
 from service.specs.train import TrainSpec
 
 METRICS = ("accuracy",)
+EVERY_STEP = True
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class BitMemory:
 
     label_smoothing: float = 0.0
     metric_names: tuple[str, ...] = METRICS
-    every_step: bool = True
+    every_step: bool = EVERY_STEP
     chance: float | None = CHANCE_OF_BITS
 
     def outputs(self, classes: int) -> int:

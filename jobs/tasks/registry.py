@@ -1,14 +1,16 @@
-"""Learning problems by name, one file each: `jobs/tasks/classification.py` has `make(spec) -> Task`."""
+"""Learning problems by name, one file each: `jobs/tasks/classification.py` has `make(spec) -> Task`.
+
+Before `make` it declares what a plan has to know of it: `METRICS`, and what else service.registry.Task lists.
+"""
 
 import importlib
-import pkgutil
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import UnknownName
+from service.registry import task_named, tasks
 from service.specs.train import TrainSpec
 
 
@@ -40,13 +42,8 @@ class Task(Protocol):
 
 def task_for(spec: TrainSpec) -> Task:
     """The spec's task; raise UnknownName."""
-    names = sorted(
-        module.name.replace("_", "-")
-        for module in pkgutil.iter_modules([str(Path(__file__).parent)])
-        if module.name != "registry"
-    )
-    if spec.task.replace("_", "-") not in names:
-        raise UnknownName(f"There is no task {spec.task[:80]!r}: use {' or '.join(names)}.")
+    if task_named(spec.task) is None:
+        raise UnknownName(f"There is no task {spec.task[:80]!r}: use {' or '.join(tasks())}.")
     module = importlib.import_module(f"jobs.tasks.{spec.task.replace('-', '_')}")
     task: Task = module.make(spec)
     return task

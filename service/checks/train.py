@@ -1,9 +1,6 @@
 """Whether what a spec names is there: model, task, the user's own modules, enough examples. Nothing is imported for it."""
 
-import ast
-import functools
-import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from service.checks.arguments import check_arguments
@@ -14,63 +11,30 @@ from service.datasets.manifest import VALIDATION
 from service.errors import InvalidInput, UnknownName
 from service.recipes.validation import nearest
 from service.records.run_record import Document
-from service.specs.generated import BitSequences, generated, is_bits_task
+from service.registry import Model, model_named, models, task_named, tasks
+from service.specs.generated import BitSequences, generated
 from service.specs.metric_names import check_metrics, check_metrics_of
 from service.specs.train import TrainSpec
 from service.storage.base import Store
 from service.user_folder import module_exists, own_names
 
-TARGET_SPACE_MODELS = ("cnn", "dense", "lenet5", "simple-rnn")
-"""Those of Delayline's models whose layers target space can solve."""
-_MAKERS = {"models": "build", "tasks": "make"}
-"""The function that makes a file a model or a task."""
-
-
-def registered(kind: str) -> dict[str, tuple[str, ...]]:
-    """The `models` or `tasks` that ship with Delayline, each with the parameters that its function takes by name.
-
-    One file each, read and not imported: that would import TensorFlow.
-    """
-    return {name: tuple(argument.arg for argument in maker.args.kwonlyargs) for name, maker in _makers(kind)}
-
-
-def sequence_models() -> list[str]:
-    """The models that can answer at every step of a sequence: their function takes `every_step`."""
-    return [name for name, maker in _makers("models") if "every_step" in {argument.arg for argument in maker.args.args}]
-
-
-@functools.cache
-def _makers(kind: str) -> tuple[tuple[str, ast.FunctionDef], ...]:
-    return tuple(_read_makers(kind))
-
-
-def _read_makers(kind: str) -> Iterator[tuple[str, ast.FunctionDef]]:
-    package = importlib.util.find_spec("jobs")
-    folders = (package.submodule_search_locations if package else None) or []
-    for path in sorted(path for folder in folders for path in Path(folder, kind).glob("[!_]*.py")):
-        for node in ast.parse(path.read_bytes()).body:
-            if isinstance(node, ast.FunctionDef) and node.name == _MAKERS[kind]:
-                yield path.stem.replace("_", "-"), node
-
 
 def check_names(spec: TrainSpec, folder: Path) -> None:
     """The model, the task and the modules of the user's own must be there, with names of their own; none is imported."""
     if spec.user_module is None:
-        parameters = _among(registered("models"), spec.model, "model", ", or your own as my_package.nets:build")
-        for name in spec.model_params:
-            if name not in parameters:
-                known = ", ".join(parameters) or "none"
-                raise InvalidInput(
-                    f"The model {spec.model!r} has no parameter {name[:80]!r}{nearest(name, parameters)}; it takes {known}."
-                )
-        _check_steps(spec)
-        _check_recurrence(spec)
-        _check_space(spec)
+        model = model_named(spec.model)
+        if model is None:
+            raise _unknown("model", spec.model, models(), ", or your own as my_package.nets:build")
+        _check_parameters(spec, model)
+        _check_steps(spec, model)
+        _check_recurrence(spec, model)
+        _check_space(spec, model)
         _check_compiled(spec)
     made = generated(spec.dataset, spec.dataset_params)
     if made is not None:
         _check_bits(spec, made)
-    _among(registered("tasks"), spec.task, "task")
+    if task_named(spec.task) is None:
+        raise _unknown("task", spec.task, tasks())
     check_arguments(spec)
     check_metrics(spec)
     for module in user_modules(spec):
@@ -82,35 +46,49 @@ def check_names(spec: TrainSpec, folder: Path) -> None:
     own_names(user_modules(spec), folder)
 
 
-def _check_steps(spec: TrainSpec) -> None:
-    models = sequence_models()
-    if is_bits_task(spec.task) and spec.model.replace("_", "-") not in models:
+def _unknown(what: str, name: str, known: Iterable[str], own: str = "") -> UnknownName:
+    return UnknownName(f"There is no {what} {name[:80]!r}{nearest(name, known)}; use {' or '.join(known)}{own}.")
+
+
+def _check_parameters(spec: TrainSpec, model: Model) -> None:
+    for name in spec.model_params:
+        if name not in model.parameters:
+            known = ", ".join(model.parameters) or "none"
+            raise InvalidInput(
+                f"The model {spec.model!r} has no parameter {name[:80]!r}{nearest(name, model.parameters)}; it takes {known}."
+            )
+
+
+def _check_steps(spec: TrainSpec, model: Model) -> None:
+    task = task_named(spec.task)
+    if task is not None and task.every_step and not model.every_step:
+        able = [name for name, each in models().items() if each.every_step]
         raise InvalidInput(
             f"The model {spec.model!r} gives one answer for an example, but the task {spec.task!r} needs one for each step: "
-            f"use {' or '.join(models)}."
+            f"use {' or '.join(able)}."
         )
 
 
-def _check_recurrence(spec: TrainSpec) -> None:
+def _check_recurrence(spec: TrainSpec, model: Model) -> None:
     """The width and the start of a recurrent model."""
-    if spec.model.replace("_", "-") not in sequence_models():
+    if not model.every_step:
         return
     given = {name: value for name, value in spec.model_arguments.items() if value is not None}
     widths = given.get("units", 1)
     for width in widths if isinstance(widths, list | tuple) else [widths]:
         if isinstance(width, bool) or not isinstance(width, int) or width < 1:
             raise InvalidInput(f"model_params.units is {str(widths)[:60]}, but a width must be a positive whole number.")
-    starts = _constant("models", spec.model, "STARTS")
-    if "start" in given and given["start"] not in starts:
+    if "start" in given and given["start"] not in model.starts:
         raise InvalidInput(
-            f"model_params.start is {str(given['start'])[:60]!r}, but the model {spec.model!r} takes {' or '.join(starts)}."
+            f"model_params.start is {str(given['start'])[:60]!r}, but the model {spec.model!r} takes {' or '.join(model.starts)}."
         )
 
 
-def _check_space(spec: TrainSpec) -> None:
-    if spec.space.name == "target" and spec.model.replace("_", "-") not in TARGET_SPACE_MODELS:
+def _check_space(spec: TrainSpec, model: Model) -> None:
+    if spec.space.name == "target" and not model.solvable:
+        able = [name for name, each in models().items() if each.solvable]
         raise InvalidInput(
-            f"Target space cannot solve the layers of the model {spec.model!r}: use {' or '.join(TARGET_SPACE_MODELS)}, or space=weight."
+            f"Target space cannot solve the layers of the model {spec.model!r}: use {' or '.join(able)}, or space=weight."
         )
     # Frozen layers are not solved.
     if spec.space.name == "target" and spec.model_params.get("batch_norm") and not spec.freeze:
@@ -145,12 +123,6 @@ def user_modules(spec: TrainSpec) -> tuple[str, ...]:
     """The modules of the user's own that the spec names, each once."""
     references = [spec.model, *(callback.name for callback in spec.callbacks)]
     return tuple(dict.fromkeys(reference.partition(":")[0] for reference in references if ":" in reference))
-
-
-def _among(known: dict[str, tuple[str, ...]], name: str, what: str, own: str = "") -> tuple[str, ...]:
-    if name.replace("_", "-") not in known:
-        raise UnknownName(f"There is no {what} {name[:80]!r}{nearest(name, known)}; use {' or '.join(known)}{own}.")
-    return known[name.replace("_", "-")]
 
 
 def check_dataset(spec: TrainSpec, store: Store) -> Document:
@@ -224,17 +196,6 @@ def reported(spec: TrainSpec) -> tuple[str, ...]:
 
 
 def metrics_of(task: str) -> tuple[str, ...]:
-    """The names of a task's metrics, beside its loss: the `METRICS` of its file."""
-    return _constant("tasks", task, "METRICS")
-
-
-@functools.cache
-def _constant(kind: str, name: str, constant: str) -> tuple[str, ...]:
-    """The words that a constant of a model's or a task's file lists, or has as keys; none where there is no such constant."""
-    package = importlib.util.find_spec("jobs")
-    for folder in (package.submodule_search_locations if package else None) or []:
-        path = Path(folder, kind, f"{name.replace('-', '_')}.py")
-        for node in ast.parse(path.read_bytes()).body if path.exists() else []:
-            if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == constant for t in node.targets):
-                return tuple(ast.literal_eval(node.value))
-    return ()
+    """The names of a task's metrics, beside its loss; none of a task that is not there."""
+    found = task_named(task)
+    return found.metrics if found else ()

@@ -8,26 +8,16 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from service.registry import model_named
 from service.specs.choices import canonical_optimizer
 from service.specs.generated import suggested_parameters
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
 
-_RECURRENT = {"units": 128, "hidden": ()}
-MODELS: dict[str, dict[str, Any]] = {
-    "dense": {"hidden": (512,)},
-    "simple-rnn": _RECURRENT,
-    "elman": _RECURRENT,
-    "lstm": _RECURRENT,
-    "gru": _RECURRENT,
-}
-"""The models that have a form for several members at once: the parameters that say how wide their layers are, with their defaults."""
 OPTIMIZERS = frozenset({"sgd", "rmsprop", "adam", "adamw", "adagrad", "adadelta", "adamax", "lion"})
 """Those whose step changes each weight by its own gradient alone."""
 MOST_UNITS = 128
 """Of a layer (assumed: a wider one fills a core by itself)."""
-IN_TARGET_SPACE = frozenset({"dense", "simple-rnn"})
-"""Those of them that target space can train."""
 MOST_UNITS_OF_TARGETS = 32
 """Of a layer in target space, whose solves leave less idle. Measured (EPYC, one thread, 16 members): a step of 23 units over 70
 steps 1.3 to 1.7 times as fast as apart, one of 63 over 110 steps 0.9 times."""
@@ -77,14 +67,13 @@ def _is_plain(spec: TrainSpec) -> bool:
 
 
 def _is_small(spec: TrainSpec) -> bool:
-    """Whether the model is one of those, with layers of at most so many units."""
-    name = spec.model.replace("_", "-")
-    defaults = MODELS.get(name)
-    if defaults is None or (spec.space.name == "target" and name not in IN_TARGET_SPACE):
+    """Whether the model has a form for several members at once, and layers of at most so many units."""
+    model = model_named(spec.model)
+    if model is None or not model.vectorized or (spec.space.name == "target" and not model.solvable):
         return False
     most = MOST_UNITS if spec.space.name == "weight" else MOST_UNITS_OF_TARGETS
-    given = {**defaults, **suggested_parameters(spec.dataset, spec.dataset_params), **spec.model_arguments}
-    listed = [given[name] if isinstance(given[name], list | tuple) else [given[name]] for name in defaults]
+    given = {**model.parameters, **suggested_parameters(spec.dataset, spec.dataset_params), **spec.model_arguments}
+    listed = [given[name] if isinstance(given[name], list | tuple) else [given[name]] for name in model.vectorized]
     return all(isinstance(width, int) and width <= most for widths in listed for width in widths)
 
 

@@ -1,5 +1,4 @@
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ import pytest
 from support.datasets_in_a_store import make_dataset
 
 from service import recipes
-from service.checks.train import check_dataset, check_names, registered
+from service.checks.train import check_dataset, check_names
 from service.cluster.local_ray import LocalRay
 from service.errors import InvalidInput, UnknownName
 from service.records.claim import Submission
@@ -90,16 +89,6 @@ def test_a_submission_keeps_the_spec_and_how_it_was_asked_for(local_store: Store
     stored = RunRecord(local_store, "a-run").submission()
     assert stored["spec"] == made.spec.document()
     assert (stored["recipe"], stored["command"], stored["folder"]) == ("cnn-digits", ["delayline", "train"], str(tmp_path))
-
-
-def test_knows_the_models_and_tasks_without_importing_them() -> None:
-    before = set(sys.modules)
-    models = registered("models")
-    assert {"cnn", "lenet5", "dense"} <= set(models)
-    assert "dropout" in models["cnn"]
-    assert not {"user-code", "parameters"} & set(models)
-    assert "classification" in registered("tasks")
-    assert not any(name.startswith("jobs") for name in set(sys.modules) - before)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """Which trials train together: those whose specs differ in seed, λ and the optimizer's numbers alone."""
 
-import ast
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +7,7 @@ import pytest
 from service.specs.choices import OPTIMIZERS as ALL_OPTIMIZERS
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
-from service.sweeps.grouping import MODELS, OPTIMIZERS, company_key, gathers
+from service.sweeps.grouping import OPTIMIZERS, company_key, gathers
 
 BITS: dict[str, Any] = {"dataset": "bits", "task": "bit-memory"}
 RUN: dict[str, Any] = {
@@ -151,15 +149,3 @@ def test_sweeps_whose_trials_run_to_their_own_ends_gather_them(changes: dict[str
 
 def test_the_optimizers_are_known_ones() -> None:
     assert OPTIMIZERS < ALL_OPTIMIZERS
-
-
-@pytest.mark.parametrize("model", list(MODELS))
-def test_the_defaults_of_widths_are_the_models_own(model: str) -> None:
-    path = Path(__file__).parents[3] / "jobs" / "models" / f"{model.replace('-', '_')}.py"
-    (build,) = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef) and node.name == "build"]
-    defaults = {
-        argument.arg: ast.literal_eval(default)
-        for argument, default in zip(build.args.kwonlyargs, build.args.kw_defaults, strict=True)
-        if default is not None
-    }
-    assert {name: defaults[name] for name in MODELS[model]} == MODELS[model]
