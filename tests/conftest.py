@@ -23,7 +23,7 @@ REQUIRED = ("DELAYLINE_REQUIRE_MINIO", "DELAYLINE_REQUIRE_CHROMIUM")
 
 LONGEST_FIRST = (
     "test_sweeps.py", "test_ray_jobs.py", "test_survival.py", "test_training.py", "test_sweep_schedulers.py", "test_transfer.py",
-    "test_stack.py", "test_any_workers.py", "test_streaming.py", "test_main_job.py", "test_failures.py", "test_s3.py",
+    "test_stack.py", "test_any_workers.py", "test_streaming.py", "test_main_job.py", "test_failures.py", "test_s3_outages.py",
     "test_group.py", "test_liveness.py",
 )  # fmt: skip
 """The files whose slow tests take more than 45 seconds, as measured on 2 cores. Others come after them: what begins last is short."""

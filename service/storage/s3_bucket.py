@@ -70,10 +70,6 @@ class Bucket:
                 self._client = self.make_client()
             return self._client
 
-    @client.setter
-    def client(self, client: Any) -> None:
-        self._client = client
-
     def make_client(self, **changes: Any) -> Any:
         """A client of boto3; `changes` are those of its configuration."""
         style: Literal["path", "auto"] = "path" if self.location.endpoint else "auto"

@@ -42,7 +42,7 @@ def fail_with(number: int) -> Callable[..., None]:
     ("number", "words"),
     [(errno.ENOSPC, "full: make room"), (errno.EDQUOT, "full: make room"), (errno.EROFS, "read-only"), (errno.EIO, "mend it")],
 )
-def test_a_disk_that_fails_is_told_in_one_sentence(
+def test_a_disk_that_fails_is_an_error_in_one_sentence(
     local_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
 ) -> None:
     (tmp_path / "source").write_bytes(b"content")
@@ -58,9 +58,7 @@ def test_a_disk_that_fails_is_told_in_one_sentence(
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK])
-def test_a_file_system_without_hard_links_is_told_as_such(
-    local_store: Store, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+def test_a_file_system_without_hard_links_is_named(local_store: Store, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr(os, "link", fail_with(number))
     with pytest.raises(StoreError) as caught:
         local_store.write("runs/a/spec.json", b"{}", if_absent=True)
@@ -155,9 +153,7 @@ def test_a_folder_that_cannot_be_made_is_said() -> None:
     assert caught.value.exit_code == 5
 
 
-def test_what_others_are_writing_is_not_taken_for_a_crashed_ones_by_a_clock_that_is_ahead(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_clock_that_is_ahead_removes_nothing_that_others_are_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the file system's clock alone, as leases are."""
     opened(str(tmp_path)).write("a", b"content")
     folder = tmp_path / TEMPORARY

@@ -132,14 +132,40 @@ def test_whatever_is_asked_waits_until_the_token_is_good_again(store: Store, fro
             time.sleep(0.02)
 
 
-def test_a_token_that_stays_expired_is_told_with_the_remedy(store: Store, front: Front) -> None:
+def test_a_token_that_stays_expired_is_named_with_the_remedy(store: Store, front: Front) -> None:
     front.expired = True
     short = open_store(Settings.load(store=store.url), patience=0.5)
     with pytest.raises(CredentialsRefused, match="AWS_SESSION_TOKEN"):
         short.read("a")
 
 
-def test_a_header_that_something_on_the_way_doubles_is_told(store: Store, front: Front) -> None:
+@pytest.mark.parametrize("loss", ["old", "missing"])
+def test_credentials_that_are_lost_are_read_again_until_they_are_written_anew(
+    front: Front, seaweedfs: s3_servers.S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loss: str
+) -> None:
+    file = tmp_path / "credentials"
+
+    def write(secret: str) -> None:
+        file.write_text(f"[default]\naws_access_key_id = {seaweedfs.access_key}\naws_secret_access_key = {secret}\n")
+
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    write(seaweedfs.secret_key)
+    store = open_store(Settings.load(store=f"s3://{seaweedfs.bucket()}"), patience=20)
+    store.write("a", b"content")
+    if loss == "old":
+        write("an-old-one")
+    else:
+        file.unlink()
+    # The server refuses the credentials that the store has, and what it finds in their place is of no use yet.
+    front.expire()
+    threading.Timer(1.0, write, args=(seaweedfs.secret_key,)).start()
+    assert store.read("a") == b"content"
+    assert front.refused
+
+
+def test_a_header_that_something_on_the_way_doubles_is_an_error_in_one_sentence(store: Store, front: Front) -> None:
     front.doubled = ["date"]
     with pytest.raises(StoreError, match="does not say its time") as caught:
         store.read_aged("a")

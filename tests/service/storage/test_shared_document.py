@@ -91,10 +91,10 @@ def test_an_answer_that_was_lost_is_no_other_writer(
     document = SharedDocument(store, KEY)
     if before:
         document.write({"step": 0})
-    hear = lose_answers(store, monkeypatch, written=written)
+    let_answers_come = lose_answers(store, monkeypatch, written=written)
     with pytest.raises(StoreUnreachable):
         document.write({"step": 1})
-    hear()
+    let_answers_come()
     document.write({"step": 2})
     assert content(make_store()) == {"step": 2}
 
@@ -102,10 +102,10 @@ def test_an_answer_that_was_lost_is_no_other_writer(
 def test_after_a_lost_answer_another_writer_still_wins(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store = make_store()
     document = SharedDocument(store, KEY)
-    hear = lose_answers(store, monkeypatch, written=True)
+    let_answers_come = lose_answers(store, monkeypatch, written=True)
     with pytest.raises(StoreUnreachable):
         document.write({"step": 1})
-    hear()
+    let_answers_come()
     SharedDocument(make_store(), KEY).update(lambda found: {**found, "by": "successor"})
     with pytest.raises(LeaseLost):
         document.write({"step": 2})
