@@ -99,7 +99,7 @@ class _AttemptApart(InProcessAttempt):
 
     def __init__(self, config: WorkerConfig, rendezvous: Rendezvous) -> None:
         self._rendezvous = rendezvous
-        super().__init__(config, None)
+        super().__init__(config)
 
     def _run(self) -> None:
         with self._rendezvous.turn():

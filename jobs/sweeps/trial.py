@@ -10,6 +10,7 @@ from jobs.liveness import tick
 from jobs.sweeps.exploit import take_over
 from jobs.sweeps.trial_order import TrialOrder
 from jobs.sweeps.trial_run import EVALUATION, LOOK_SECONDS, MUTATION, OVER, STEP, TAKEN
+from jobs.training.hooks import Hooks
 from jobs.worker_groups.base import Group
 from jobs.worker_groups.in_process import InProcess
 from jobs.worker_groups.joined import JoinedGroup
@@ -108,7 +109,7 @@ class Trial:
         self._wanted.release()
         return []
 
-    def _goes_on(self, row: Document) -> bool:
+    def _should_continue(self, row: Document) -> bool:
         """In the training's thread: hand an evaluation over, and wait until Tune has judged it."""
         if self._order.by_evaluation and self._is_judged(row) and not self._stopped.is_set():
             self._waits = True
@@ -148,7 +149,7 @@ class Trial:
 
     def _group(self, settings: Settings, spec: TrainSpec) -> Group:
         if not self._order.distributed:
-            return InProcess(self._goes_on)
+            return InProcess(Hooks(self._should_continue))
         group = JoinedGroup(settings, spec)
         group.local = self._order.local
         return group

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import keras
 import numpy as np
@@ -16,25 +16,12 @@ from jobs.artifacts.tensors import Tensors
 from jobs.liveness import tick
 from jobs.training.early_stopping import is_new_best, score_of, stop_reason
 from jobs.training.intervals import Intervals
+from jobs.training.recorder import Recorder
 from jobs.training.state import LoopState, Sums
 from jobs.training.steps_per_execution import StepsPerExecution
 from service.errors import BadLoss
 from service.records.run_record import Document
 from service.specs.train import TrainSpec
-
-
-class Recorder(Protocol):
-    """What the loop tells to and asks of the world; rank 0 writes it to the store, other ranks say nothing."""
-
-    def row(self, row: Document) -> None: ...
-
-    def update(self, **values: Any) -> None: ...
-
-    def event(self, event: str, message: str, **details: Any) -> None: ...
-
-    def save(self, take: Callable[[], Snapshot]) -> None: ...
-
-    def stop_requested(self) -> bool: ...
 
 
 class Trained(Protocol):

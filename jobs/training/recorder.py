@@ -1,49 +1,63 @@
-"""What rank 0 writes to the store for the training loop; the other ranks' silent stand-in."""
+"""What a training says and asks while it runs: the seam between a worker and the store, and the recorder of ranks that write nothing."""
 
-import threading
-import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from jobs.artifacts.checkpoints import CheckpointStore, CheckpointWriter, Snapshot
-from jobs.artifacts.progress import ProgressReporter
-from jobs.artifacts.tensorboard import TensorBoardFiles
-from jobs.liveness import idle_seconds
-from jobs.training.after_training import TRAINED
+from jobs.artifacts.checkpoints import Snapshot
 from jobs.training.intervals import Intervals
 from jobs.training.state import LoopState
-from service.errors import StoreError
 from service.records.metrics import Segment
-from service.records.remarks import REMARK
-from service.records.run_record import Document, RunRecord
-
-GoesOn = Callable[[Document], bool]
-"""Called with each row of metrics once what is due at its step is saved; it may take its time, and says whether to go on."""
-IDLE_SECONDS = 10.0
-CHECKPOINT_LIMIT = 900.0
-"""Seconds to wait for the last checkpoint (assumed: longer than a store may be away)."""
+from service.records.run_record import Document
 
 
-def say(line: str) -> None:
-    """A line of the worker's log."""
-    print(line, flush=True)
+class Recorder(Protocol):
+    """What the training says and asks; rank 0 writes it to the store, see jobs.training.store_recorder."""
+
+    def resume(self, step: int, history: list[Document], sealed: Sequence[Segment]) -> None:
+        """Begin at `step` with the rows so far, the first of them in sealed parts; what the store holds of later steps goes."""
+
+    def started(self, summary: str, intervals: Intervals, step: int) -> None:
+        """Say that the first step is about to be done; `summary` shows the model's layers."""
+
+    def remarks(self, look: Callable[[], list[str]]) -> None:
+        """Note what `look` finds to say of a model before its first step."""
+
+    def graph(self, draw: Callable[[], bytes]) -> None:
+        """Keep the model's graph."""
+
+    def row(self, row: Document) -> None:
+        """Keep a row of metrics."""
+
+    def update(self, **values: Any) -> None:
+        """Change values of the progress document."""
+
+    def event(self, event: str, message: str, **details: Any) -> None:
+        """Note what happened."""
+
+    def save(self, take: Callable[[], Snapshot]) -> None:
+        """Have the snapshot that `take` makes written as a checkpoint."""
+
+    def stop_requested(self) -> bool:
+        """Whether somebody asked the run to stop."""
+
+    def still_own(self) -> None:
+        """Raise LeaseLost when another attempt has taken the run over."""
+
+    def wait_for_checkpoints(self) -> None:
+        """Return once the last checkpoint is in the store."""
+
+    def trained(self, metrics: Document, state: LoopState) -> None:
+        """Have it in the store that the training is done: what comes after it may be lost."""
+
+    def ended(self, outcome: str, metrics: Document, state: LoopState) -> None:
+        """Say how the attempt ended."""
+
+    def close(self) -> None:
+        """Write the rest."""
 
 
 class NullRecorder:
-    """Every rank but the first."""
-
-    def row(self, row: Document) -> None: ...
-
-    def update(self, **values: Any) -> None: ...
-
-    def event(self, event: str, message: str, **details: Any) -> None: ...
-
-    def save(self, take: Callable[[], Snapshot]) -> None: ...
-
-    def still_own(self) -> None: ...
-
-    def stop_requested(self) -> bool:
-        return False
+    """Every rank but the first: says nothing, and is never asked to stop."""
 
     def resume(self, step: int, history: list[Document], sealed: Sequence[Segment]) -> None: ...
 
@@ -53,6 +67,19 @@ class NullRecorder:
 
     def graph(self, draw: Callable[[], bytes]) -> None: ...
 
+    def row(self, row: Document) -> None: ...
+
+    def update(self, **values: Any) -> None: ...
+
+    def event(self, event: str, message: str, **details: Any) -> None: ...
+
+    def save(self, take: Callable[[], Snapshot]) -> None: ...
+
+    def stop_requested(self) -> bool:
+        return False
+
+    def still_own(self) -> None: ...
+
     def wait_for_checkpoints(self) -> None: ...
 
     def trained(self, metrics: Document, state: LoopState) -> None: ...
@@ -60,188 +87,3 @@ class NullRecorder:
     def ended(self, outcome: str, metrics: Document, state: LoopState) -> None: ...
 
     def close(self) -> None: ...
-
-
-class LeadRecorder:
-    """Rank 0: metrics, progress, events, checkpoints and TensorBoard files go to the store from here."""
-
-    def __init__(
-        self,
-        record: RunRecord,
-        attempt: int,
-        checkpoints: CheckpointStore,
-        members: list[Document],
-        goes_on: GoesOn | None = None,
-        trained: Document | None = None,
-        tell: Callable[[str], None] = say,
-    ) -> None:
-        self._tell = tell
-        self._checkpoints = checkpoints
-        self._goes_on = goes_on
-        self._reporter = ProgressReporter(record, attempt, {**(trained or {"phase": "starting"}), "workers": members})
-        checkpoints.sealed = self._reporter.metrics.reference
-        self._writer = CheckpointWriter(checkpoints, self._saved)
-        self._cancel = CancelWatch(record)
-        self._idle = IdleWatch(self._reporter)
-        self._tensorboard = TensorBoardFiles(record, attempt)
-        self._row: Document | None = None
-        self._waited = 0.0
-        self._steps = 0
-
-    def row(self, row: Document) -> None:
-        """Keep a row of metrics."""
-        self._reporter.check()
-        self._reporter.add_row(row)
-        self._tensorboard.add(row)
-        self._row = row
-        self._tell(
-            " ".join(f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}" for name, value in row.items())
-        )
-
-    def update(self, **values: Any) -> None:
-        """Change values of the progress document."""
-        self._reporter.update(**values)
-
-    def event(self, event: str, message: str, **details: Any) -> None:
-        """Note what happened."""
-        self._tell(f"{event}: {message}")
-        self._reporter.event(event, message, **details)
-
-    def save(self, take: Callable[[], Snapshot]) -> None:
-        """Copy the run's variables and write them in the background."""
-        self._reporter.check()
-        began = time.monotonic()
-        self._writer.submit(take)
-        self._waited += time.monotonic() - began
-
-    def still_own(self) -> None:
-        """Raise LeaseLost when another attempt goes on with the run."""
-        self._checkpoints.fence()
-        self._reporter.confirm()
-
-    def stop_requested(self) -> bool:
-        """Whether somebody cancelled the run, or wants it to go no further than its newest row."""
-        row, self._row = self._row, None
-        if row is not None and self._goes_on is not None and not self._goes_on(row):
-            self._cancel.ask()
-        return self._cancel.asked
-
-    def resume(self, step: int, history: list[Document], sealed: Sequence[Segment]) -> None:
-        """Begin at `step` with the rows so far, the first of them in sealed parts; what lies behind it in the store goes."""
-        self._checkpoints.adopt(step)
-        self._reporter.restart(history, sealed)
-        self._tensorboard.restart(history, step)
-
-    def started(self, summary: str, intervals: Intervals, step: int) -> None:
-        """Say that the first step is about to be done."""
-        self._tell(summary)
-        self._steps = intervals.total
-        self.update(
-            phase="training",
-            model_summary=summary,
-            step=step,
-            steps=intervals.total,
-            epoch=intervals.epoch(step),
-            epochs=intervals.epochs,
-        )
-        self._reporter.event("training", f"training begins at step {step} of {intervals.total}", step=step)
-
-    def remarks(self, look: Callable[[], list[str]]) -> None:
-        """Tell what there is to say of a model before its first step; one that cannot be looked at goes without."""
-        try:
-            found = look()
-        except Exception as error:
-            self._tell(f"the model is not looked at: {type(error).__name__}: {error}"[:500])
-            return
-        for message in found:
-            self.event(REMARK, message)
-
-    def graph(self, draw: Callable[[], bytes]) -> None:
-        """Keep the model's graph; a model that cannot be drawn goes without."""
-        try:
-            self._tensorboard.add_graph(draw())
-        except Exception as error:
-            self._tell(f"the model's graph is not drawn: {type(error).__name__}: {error}"[:500])
-
-    def wait_for_checkpoints(self) -> None:
-        """Return once the last checkpoint is in the store."""
-        self._writer.close(CHECKPOINT_LIMIT)
-
-    def trained(self, metrics: Document, state: LoopState) -> None:
-        """Have it in the store that the training is done: what comes behind it may be lost."""
-        self.update(phase=TRAINED, step=state.step, metrics=metrics, eta_seconds=0.0, timing=self._timing(state))
-        self._reporter.settle()
-
-    def _timing(self, state: LoopState) -> Document:
-        return {**state.timing(), "checkpoint_wait_seconds": round(self._waited, 3)}
-
-    def ended(self, outcome: str, metrics: Document, state: LoopState) -> None:
-        """Write how the attempt ended."""
-        self._tensorboard.close(metrics, state.step)
-        self.update(phase=outcome, step=state.step, metrics=metrics, eta_seconds=0.0, timing=self._timing(state))
-
-    def close(self) -> None:
-        """Write the rest."""
-        self._cancel.close()
-        self._idle.close()
-        self._reporter.close()
-
-    def _saved(self, snapshot: Snapshot, seconds: float) -> None:
-        self._reporter.event(
-            "checkpoint", f"checkpoint at step {snapshot.step} saved", step=snapshot.step, seconds=round(seconds, 3)
-        )
-        self._tensorboard.add_weights(snapshot.step, snapshot.model, self._steps)
-        self._tensorboard.ship()
-
-
-class IdleWatch:
-    """Says every ten seconds for how long there was no step or anything like it, once that is worth a word.
-
-    By this process's own clock; and other ranks see by it that this one lives.
-    """
-
-    def __init__(self, reporter: ProgressReporter) -> None:
-        self._reporter = reporter
-        self._stop = threading.Event()
-        threading.Thread(target=self._run, name="idle", daemon=True).start()
-
-    def close(self) -> None:
-        """Say no more."""
-        self._stop.set()
-
-    def _run(self) -> None:
-        while not self._stop.wait(IDLE_SECONDS):
-            idle = idle_seconds()
-            self._reporter.update(idle_seconds=round(idle) if idle >= IDLE_SECONDS else None)
-
-
-class CancelWatch:
-    """Looks every two seconds, in a folder more often, whether somebody asked the run to stop."""
-
-    def __init__(self, record: RunRecord) -> None:
-        self._record = record
-        self._asked = threading.Event()
-        self._stop = threading.Event()
-        threading.Thread(target=self._run, name="cancel", daemon=True).start()
-
-    @property
-    def asked(self) -> bool:
-        """Whether somebody did."""
-        return self._asked.is_set()
-
-    def ask(self) -> None:
-        """Ask from within this process."""
-        self._asked.set()
-
-    def close(self) -> None:
-        """Look no more."""
-        self._stop.set()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._record.store.look_seconds):
-            try:
-                if self._record.cancel_requested():
-                    self._asked.set()
-                    return
-            except StoreError:
-                continue  # A store that is away cannot carry a request either.

@@ -5,14 +5,14 @@ from dataclasses import replace
 from jobs.artifacts.checkpoints import Snapshot
 from jobs.training.context import WorkerContext
 from jobs.training.outer_loop import latest_metrics
-from jobs.training.recorder import LeadRecorder, NullRecorder
+from jobs.training.recorder import Recorder
 from jobs.training.transfer import start_from
 from jobs.training.variables import assign_variables, draw_differently
 from service.errors import Damaged, InfrastructureFailure, NotFound
 from service.records.first_weights import weights_of
 
 
-def restore(context: WorkerContext, recorder: LeadRecorder | NullRecorder) -> Snapshot | None:
+def restore(context: WorkerContext, recorder: Recorder) -> Snapshot | None:
     """Put the newest intact checkpoint into the model; all workers must have found the same one. It is returned without its arrays."""
 
     def damaged(step: int, why: str) -> None:
@@ -45,7 +45,7 @@ def restore(context: WorkerContext, recorder: LeadRecorder | NullRecorder) -> Sn
     return replace(snapshot, model={}, optimizer={}, space={}, averaged={}) if snapshot else None
 
 
-def _take_first_weights(context: WorkerContext, recorder: LeadRecorder | NullRecorder) -> None:
+def _take_first_weights(context: WorkerContext, recorder: Recorder) -> None:
     """Before the first step: put another run's or a file's weights into the model, the same on all workers."""
     weights = weights_of(context.record, context.spec)
     start = start_from(context.replica.model, weights, context.record.store, context.spec.freeze, context.arrays.classes)
@@ -54,7 +54,7 @@ def _take_first_weights(context: WorkerContext, recorder: LeadRecorder | NullRec
     recorder.event("initialised", start.message, **start.document())
 
 
-def _end_with_best(context: WorkerContext, recorder: LeadRecorder | NullRecorder) -> dict[str, float]:
+def _end_with_best(context: WorkerContext, recorder: Recorder) -> dict[str, float]:
     """Give the model the weights that the run ends with: the best ones if it asks for them; return what their evaluation found."""
     replica = context.replica
     # Every worker looks for the best checkpoint: not before rank 0 has written the last one.
@@ -71,7 +71,7 @@ def _end_with_best(context: WorkerContext, recorder: LeadRecorder | NullRecorder
     return {name: value for name, value in latest_metrics(best.history).items() if name.startswith("val_")}
 
 
-def _best(context: WorkerContext, recorder: LeadRecorder | NullRecorder) -> Snapshot | None:
+def _best(context: WorkerContext, recorder: Recorder) -> Snapshot | None:
     try:
         best = context.checkpoints.best_kept()
         return None if best is None else context.checkpoints.load(best)

@@ -27,16 +27,18 @@ from jobs.training.context import WorkerContext
 from jobs.training.evaluation import Evaluator
 from jobs.training.example_weights import check_weights
 from jobs.training.examples import Place, load_examples
+from jobs.training.hooks import Hooks
 from jobs.training.metrics import ExtraMetrics
 from jobs.training.model_remarks import Built, remarks
 from jobs.training.optimizers import make_optimizer, set_precision
 from jobs.training.outer_loop import Evaluates, OuterLoop, judged, latest_metrics
-from jobs.training.recorder import GoesOn, LeadRecorder, NullRecorder
+from jobs.training.recorder import NullRecorder, Recorder
 from jobs.training.replica import Replica
 from jobs.training.restore import _end_with_best, restore
 from jobs.training.ring import Guard, form_ring
 from jobs.training.state import LoopState
 from jobs.training.steps_per_execution import StepsPerExecution
+from jobs.training.store_recorder import StoreRecorder
 from jobs.training.training_loop import TrainingLoop
 from jobs.training.transfer import freeze_layers
 from service.machine import UNLIMITED, this_machine
@@ -51,7 +53,7 @@ def train(
     fence: Callable[[], None],
     members: list[Document],
     guard: Guard,
-    goes_on: GoesOn | None = None,
+    hooks: Hooks,
     trained: Document | None = None,
 ) -> None:
     """Train a run from its newest checkpoint, or from the beginning, to its end or until it is cancelled.
@@ -59,8 +61,9 @@ def train(
     `trained`: what its progress document said when it was trained and its analysis was lost; that alone is made again.
     """
     context = prepare(spec, place, record, fence, guard)
-    lead = place.rank == 0
-    recorder = LeadRecorder(record, place.attempt, context.checkpoints, members, goes_on, trained) if lead else NullRecorder()
+    recorder: Recorder = NullRecorder()
+    if place.rank == 0:
+        recorder = StoreRecorder(record, place.attempt, context.checkpoints, members, hooks, trained)
     with contextlib.closing(recorder):
         snapshot = restore(context, recorder)
         if context.arrays.streamed:
@@ -80,9 +83,7 @@ def train(
         finish(context, recorder, loop, outcome)
 
 
-def begin(
-    context: WorkerContext, recorder: LeadRecorder | NullRecorder, outer_loop: OuterLoop, graph: Callable[[], bytes]
-) -> None:
+def begin(context: WorkerContext, recorder: Recorder, outer_loop: OuterLoop, graph: Callable[[], bytes]) -> None:
     """Say what is known before the first step."""
     describe_attempt(_subject(context), recorder.event)
     drawn = functools.cache(graph)
@@ -102,7 +103,7 @@ def _remarks(context: WorkerContext, graph: Callable[[], bytes]) -> list[str]:
 
 def finish(
     context: WorkerContext,
-    recorder: LeadRecorder | NullRecorder,
+    recorder: Recorder,
     outer_loop: OuterLoop,
     outcome: str,
     test: Evaluates | None = None,
@@ -127,9 +128,7 @@ def finish(
     recorder.ended(outcome, metrics, outer_loop.state)
 
 
-def _analyse_alone(
-    context: WorkerContext, recorder: LeadRecorder | NullRecorder, outer_loop: OuterLoop, trained: Document
-) -> None:
+def _analyse_alone(context: WorkerContext, recorder: Recorder, outer_loop: OuterLoop, trained: Document) -> None:
     """Of a run that is trained, tested and kept: make the analysis that was lost."""
     recorder.event("analysing", "the run is trained: its analysis, which was lost, is made again, alone")
     recorder.wait_for_checkpoints()
@@ -191,9 +190,7 @@ def draw(context: WorkerContext) -> bytes:
     return model_graph(model, shapes, lambda features: model_inputs(model, features))
 
 
-def make_loop(
-    context: WorkerContext, recorder: LeadRecorder | NullRecorder, snapshot: Snapshot | None, callbacks: CallbackStates
-) -> TrainingLoop:
+def make_loop(context: WorkerContext, recorder: Recorder, snapshot: Snapshot | None, callbacks: CallbackStates) -> TrainingLoop:
     """The training loop at the snapshot's step, or at the first."""
     spec, replica, arrays, examples = context.spec, context.replica, context.arrays, context.examples
     attach_optimizer(replica)

@@ -20,11 +20,13 @@ from jobs.training.batches import BatchFeeder
 from jobs.training.callback_state import CallbackStates
 from jobs.training.context import WorkerContext
 from jobs.training.examples import Examples, Place, load_examples
+from jobs.training.hooks import Hooks
 from jobs.training.outer_loop import OuterLoop
-from jobs.training.recorder import LeadRecorder
+from jobs.training.recorder import Recorder
 from jobs.training.restore import restore
 from jobs.training.state import LoopState
 from jobs.training.steps_per_execution import StepsPerExecution
+from jobs.training.store_recorder import StoreRecorder
 from jobs.training.variables import assign_variables, copy_model, copy_variables
 from jobs.vectorized.member_attempt import MemberAttempt
 from jobs.vectorized.stack import Held, Stack
@@ -74,7 +76,7 @@ class Member:
         self.context: WorkerContext
         self.space: Space
         self.feeder: BatchFeeder
-        self.recorder: LeadRecorder
+        self.recorder: Recorder
         self._first: Held
         self._settings = settings
         self._ending = contextlib.ExitStack()
@@ -98,9 +100,8 @@ class Member:
     def prepare(self, context: WorkerContext) -> None:
         """Take up the run where it stands; the context's replica, which is lent, holds its first weights."""
         self.context = context
-        self.recorder = LeadRecorder(
-            self.record, self.place.attempt, context.checkpoints, identity(0), tell=self.log.tell
-        )  # fmt: skip
+        hooks = Hooks(tell=self.log.tell)
+        self.recorder = StoreRecorder(self.record, self.place.attempt, context.checkpoints, identity(0), hooks)
         self._ending.callback(self.recorder.close)
         snapshot = restore(context, self.recorder)
         replica, examples, arrays = context.replica, context.examples, context.arrays

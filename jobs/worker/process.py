@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 from jobs.artifacts.logs import LOG, LogShipper, capture_output, say
 from jobs.liveness import watched_for_stalls
+from jobs.training.hooks import NO_HOOKS, Hooks
 from jobs.worker.cleanup import delete_generated_sources
 from jobs.worker.config import WorkerConfig, fence_of
 from jobs.worker.failures import report_failure
@@ -36,11 +37,8 @@ def train_worker(values: dict[str, Any]) -> None:
     run_worker(WorkerConfig(**values), ray.train.get_context().get_world_rank())
 
 
-def run_worker(config: WorkerConfig, rank: int, goes_on: Callable[[Document], bool] | None = None) -> None:
-    """Run one worker in this process; raise one of Delayline's errors, which is in the store by then.
-
-    `goes_on` is called by rank 0 with each row of metrics, and says whether the training is to go on.
-    """
+def run_worker(config: WorkerConfig, rank: int, hooks: Hooks = NO_HOOKS) -> None:
+    """Run one worker in this process; raise one of Delayline's errors, which is in the store by then."""
     folder = ScratchFolder("worker")
     log_file = Path(folder.name, LOG)
     capture_output(log_file)
@@ -52,7 +50,7 @@ def run_worker(config: WorkerConfig, rank: int, goes_on: Callable[[Document], bo
     say(f"worker {rank} of {config.workers} on {socket.gethostname()}, process {os.getpid()}, attempt {config.attempt}")
     try:
         with stall_watch(config, rank, log_file):
-            _run(config, settings, record, rank, log_file, goes_on)
+            _run(config, settings, record, rank, log_file, hooks)
         say("done")
     except BaseException as error:
         raise report_failure(record, config.attempt, rank, error) from None
@@ -68,7 +66,7 @@ def _run(
     record: RunRecord,
     rank: int,
     log_file: Path,
-    goes_on: Callable[[Document], bool] | None,
+    hooks: Hooks,
 ) -> None:
     def guard(message: str, seconds: float) -> AbstractContextManager[None]:
         order = {"run_id": config.run_id, "nonce": config.nonce, "attempt": config.attempt, "rank": rank, "log": str(log_file)}
@@ -90,7 +88,7 @@ def _run(
         rank, config.workers, config.attempt, folder, version, settings.ring_timeout, settings.cache, settings.cache_bytes,
         neighbours=sum(member["host"] == socket.gethostname() for member in members),
     )  # fmt: skip
-    train(spec, place, record, fence_of(record, config), members, guard, goes_on, config.trained)
+    train(spec, place, record, fence_of(record, config), members, guard, hooks, config.trained)
 
 
 def stall_watch(config: WorkerConfig, rank: int, log_file: Path) -> AbstractContextManager[None]:

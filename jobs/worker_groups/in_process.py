@@ -1,12 +1,11 @@
 """One worker in a thread of this process, which has imported TensorFlow."""
 
 import threading
-from collections.abc import Callable
 
+from jobs.training.hooks import NO_HOOKS, Hooks
 from jobs.worker.config import WorkerConfig
 from jobs.worker.process import run_worker
 from jobs.worker_groups.base import Attempt
-from service.records.run_record import Document
 
 
 class InProcess:
@@ -14,8 +13,8 @@ class InProcess:
 
     wait_limit = 0.0
 
-    def __init__(self, goes_on: Callable[[Document], bool] | None = None) -> None:
-        self._goes_on = goes_on
+    def __init__(self, hooks: Hooks = NO_HOOKS) -> None:
+        self._hooks = hooks
 
     def connect(self) -> None:
         """There is nothing to start."""
@@ -26,7 +25,7 @@ class InProcess:
 
     def start(self, config: WorkerConfig) -> Attempt:
         """Train in a thread."""
-        return InProcessAttempt(config, self._goes_on)
+        return InProcessAttempt(config, self._hooks)
 
     def is_alive(self) -> bool:
         """As long as anybody can ask."""
@@ -42,8 +41,8 @@ class InProcess:
 class InProcessAttempt:
     """The one worker's attempt."""
 
-    def __init__(self, config: WorkerConfig, goes_on: Callable[[Document], bool] | None) -> None:
-        self._goes_on = goes_on
+    def __init__(self, config: WorkerConfig, hooks: Hooks = NO_HOOKS) -> None:
+        self._hooks = hooks
         self.error: BaseException | None = None
         self._config = config
         self._done = threading.Event()
@@ -55,7 +54,7 @@ class InProcessAttempt:
 
     def _run(self) -> None:
         try:
-            run_worker(self._config, 0, self._goes_on)
+            run_worker(self._config, 0, self._hooks)
         except BaseException as error:
             self.error = error
         finally:

@@ -13,6 +13,7 @@ from jobs.training.callback_state import CallbackStates
 from jobs.training.callbacks import make_callbacks, observes_batches
 from jobs.training.evaluation import Evaluator
 from jobs.training.intervals import Intervals
+from jobs.training.recorder import NullRecorder
 from jobs.training.replica import Replica
 from jobs.training.state import LoopState
 from jobs.training.steps_per_execution import StepsPerExecution
@@ -50,7 +51,7 @@ def plain() -> keras.Model:
     return keras.Sequential([keras.Input((WIDTH,)), layers.Dense(CLASSES)])
 
 
-class KeepingRecorder:
+class KeepingRecorder(NullRecorder):
     """Keeps all it is given; asks the loop to stop once `stop_at` steps are done."""
 
     def __init__(self, stop_at: int | None = None) -> None:

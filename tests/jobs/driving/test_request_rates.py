@@ -13,7 +13,8 @@ from jobs.artifacts.logs import LogShipper
 from jobs.driving import driver as driver_module
 from jobs.driving import heartbeat
 from jobs.driving.driver import Driver
-from jobs.training.recorder import LeadRecorder
+from jobs.training.hooks import Hooks
+from jobs.training.store_recorder import StoreRecorder
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
 from service.settings import Settings
@@ -105,12 +106,12 @@ def test_a_steady_run_makes_at_most_one_request_and_a_fifth_a_second(tmp_path: P
     log = tmp_path / "log"
     log.touch()
     shipper = LogShipper(store, partial(own.paths.log, own.label(1), 0), log)
-    watcher = LeadRecorder(
+    watcher = StoreRecorder(
         own,
         1,
         CheckpointStore(own, CheckpointPolicy(), own.label(1)),
         [{"rank": 0, "host": "here", "pid": 1}],
-        tell=lambda line: None,
+        Hooks(tell=lambda line: None),
     )
     watcher.resume(0, [], ())
     watcher.update(phase="training")
