@@ -8,7 +8,8 @@ import tensorflow as tf
 from jobs.artifacts.checkpoints import CheckpointStore
 from jobs.datasets.load import Arrays
 from jobs.training.evaluation import Evaluator
-from jobs.training.examples import Examples, Place
+from jobs.training.examples import Examples
+from jobs.training.place import Place
 from jobs.training.replica import Replica
 from service.records.run_record import RunRecord
 from service.specs.train import TrainSpec

@@ -1,7 +1,6 @@
-"""Where a worker stands, and the data of its run as it sees them: loaded, checked, divided into batches and what is held out, weighted."""
+"""The data of a run as one worker sees them: loaded, checked, divided into batches and what is held out, weighted."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -10,24 +9,9 @@ from jobs.tasks.registry import Task
 from jobs.training.batches import BatchPlan, choose_examples, split_validation
 from jobs.training.example_weights import ExampleWeights, check_weights, make_weights
 from jobs.training.intervals import Intervals
+from jobs.training.place import Place
 from service.records.run_record import RunRecord
 from service.specs.train import TrainSpec
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where this worker stands in its attempt."""
-
-    rank: int
-    workers: int
-    attempt: int
-    folder: str
-    dataset_version: str | None
-    ring_timeout: float
-    cache: Path
-    cache_bytes: int
-    neighbours: int = 1
-    """Workers on this one's node, itself among them."""
 
 
 @dataclass(frozen=True)

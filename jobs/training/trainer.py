@@ -26,12 +26,13 @@ from jobs.training.callbacks import make_callbacks, observes_batches
 from jobs.training.context import WorkerContext
 from jobs.training.evaluation import Evaluator
 from jobs.training.example_weights import check_weights
-from jobs.training.examples import Place, load_examples
+from jobs.training.examples import load_examples
 from jobs.training.hooks import Hooks
 from jobs.training.metrics import ExtraMetrics
 from jobs.training.model_remarks import Built, remarks
 from jobs.training.optimizers import make_optimizer, set_precision
 from jobs.training.outer_loop import Evaluates, OuterLoop, judged, latest_metrics
+from jobs.training.place import Place
 from jobs.training.recorder import NullRecorder, Recorder
 from jobs.training.replica import Replica
 from jobs.training.restore import _end_with_best, restore

@@ -19,9 +19,10 @@ from jobs.target_space.space import Space
 from jobs.training.batches import BatchFeeder
 from jobs.training.callback_state import CallbackStates
 from jobs.training.context import WorkerContext
-from jobs.training.examples import Examples, Place, load_examples
+from jobs.training.examples import Examples, load_examples
 from jobs.training.hooks import Hooks
 from jobs.training.outer_loop import OuterLoop
+from jobs.training.place import Place
 from jobs.training.recorder import Recorder
 from jobs.training.restore import restore
 from jobs.training.state import LoopState
@@ -86,11 +87,8 @@ class Member:
     @cached_property
     def place(self) -> Place:
         """Where its one worker stands."""
-        config, settings = self.attempt.config, self._settings
-        version = self.record.submission().get("dataset_version")
-        return Place(
-            0, 1, config.attempt, user_package.enter(self.record.store, config.folder), version, settings.ring_timeout, settings.cache, settings.cache_bytes
-        )  # fmt: skip
+        config = self.attempt.config
+        return config.place(0, user_package.enter(self.record.store, config.folder), self.record, self._settings, identity(0))
 
     @property
     def fence(self) -> Callable[[], None]:

@@ -1,11 +1,14 @@
 """What the driver tells a worker: the run, its attempt, its settings; and what keeps an attempt that is over from writing."""
 
 import os
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from jobs.training.place import Place
 from service.errors import LeaseLost
 from service.records.run_record import Document, RunRecord
+from service.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,20 @@ class WorkerConfig:
     def enter_environment(self) -> None:
         """Give this process, and those that it starts, the driver's settings; credentials stay those of its own environment."""
         os.environ.update(self.environment)
+
+    def place(self, rank: int, folder: str, record: RunRecord, settings: Settings, members: Sequence[Document]) -> Place:
+        """Where worker `rank` stands; `folder` is the user's on this machine, `members` are all workers' identities."""
+        return Place(
+            rank=rank,
+            workers=self.workers,
+            attempt=self.attempt,
+            folder=folder,
+            dataset_version=record.submission().get("dataset_version"),
+            ring_timeout=settings.ring_timeout,
+            cache=settings.cache,
+            cache_bytes=settings.cache_bytes,
+            neighbours=sum(member["host"] == socket.gethostname() for member in members),
+        )
 
 
 def fence_of(record: RunRecord, config: WorkerConfig) -> Callable[[], None]:

@@ -77,17 +77,11 @@ def _run(
         # By itself TensorFlow takes all of a GPU's memory.
         os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
     import jobs.worker.lean_keras  # noqa: F401
-    from jobs.training.examples import Place
     from jobs.training.trainer import train
 
     spec = TrainSpec.model_validate(config.spec)
-    version = record.submission().get("dataset_version")
     members = identity(rank)
-    folder = user_package.enter(record.store, config.folder)
-    place = Place(
-        rank, config.workers, config.attempt, folder, version, settings.ring_timeout, settings.cache, settings.cache_bytes,
-        neighbours=sum(member["host"] == socket.gethostname() for member in members),
-    )  # fmt: skip
+    place = config.place(rank, user_package.enter(record.store, config.folder), record, settings, members)
     train(spec, place, record, fence_of(record, config), members, guard, hooks, config.trained)
 
 
