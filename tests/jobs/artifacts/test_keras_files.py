@@ -1,4 +1,4 @@
-"""Files of models that would fill the memory; whole ones are read by test_predict.py, test_export.py and test_transfer.py."""
+"""Files of models that would fill the memory; whole ones are read by inference/ and training/test_transfer.py."""
 
 import io
 import zipfile

@@ -1,4 +1,4 @@
-"""What a finished run's model says of files."""
+"""What a finished run's model predicts of files."""
 
 import io
 import json
@@ -84,7 +84,7 @@ def test_a_transparent_picture_lies_on_the_datasets_ground(record: RunRecord, tm
     assert transparent["notes"] == [f"laid over {ground}, for it is transparent", "made grey"]
 
 
-def test_a_bad_file_is_told_before_anything_is_classified(
+def test_a_bad_file_is_an_error_before_anything_is_classified(
     record: RunRecord, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "bad.png").write_bytes(b"none")
@@ -205,7 +205,7 @@ def _repacked(record: RunRecord, **changed: bytes | None) -> bytes:
     ],
     ids=["empty", "none", "cut", "config", "deep", "function", "without weights", "bad weights", "bomb", "swollen weights"],
 )
-def test_a_models_file_that_is_none_is_told_in_one_sentence(
+def test_a_models_file_that_is_none_is_an_error_in_one_sentence(
     record: RunRecord, tmp_path: Path, capfd: pytest.CaptureFixture[str], make: Callable[[RunRecord], bytes]
 ) -> None:
     np.savez(tmp_path / "a.npz", image=np.zeros((8, 8, 1), np.uint8))
