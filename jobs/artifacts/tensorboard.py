@@ -65,7 +65,7 @@ class TensorBoardFiles:
     def _earlier_files(self) -> list[str]:
         """Those of the attempts before this one. What one after it has written is none of this one's business."""
         root, nonce = self._record.paths.tensorboard_root, self._record.nonce
-        keys = [info.key for info in self._record.store.list(root)]
+        keys = [info.key for info in self._record.store.objects(root)]
         folders = {key: key[len(root) :].rpartition("/")[0] for key in keys}
         numbers = {key: number_of(folder, nonce) if folder else 0 for key, folder in folders.items()}
         return [key for key, number in numbers.items() if number is not None and number < self._attempt]

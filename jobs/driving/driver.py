@@ -270,7 +270,7 @@ class Driver(BaseDriver):
             return Outcome.cancelled() if phase == "cancelled" else Outcome.succeeded()
         failures = [
             from_bytes(self.record.store.read(info.key), info.key)
-            for info in self.record.store.list(self.record.paths.failures_root(self.record.label(number)))
+            for info in self.record.store.objects(self.record.paths.failures_root(self.record.label(number)))
         ]
         if failures:
             # What the others saw of a worker that stood still is a lost peer.

@@ -153,7 +153,7 @@ def _write(
     try:
         with ThreadPoolExecutor(WRITERS, thread_name_prefix="shards") as pool:
             shards = tuple(pool.map(write, jobs))
-        if {shard.key for shard in shards} - {info.key for info in store.list(paths.root)}:
+        if {shard.key for shard in shards} - {info.key for info in store.objects(paths.root)}:
             raise StoreError(
                 f"Another import of {name} failed in {store.url} and took shards of this one along: import it again."
             )
@@ -196,7 +196,7 @@ def _sweep(store: Store, name: str, version: str) -> None:
             root = DatasetPaths(name, other).root
         except InvalidInput:
             continue
-        objects = list(store.list(root))
+        objects = list(store.objects(root))
         newest = max((info.modified for info in objects), default=0.0)
         if (
             other != version

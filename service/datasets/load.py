@@ -114,6 +114,8 @@ def read_verified(store: Store, shard: Shard, target: memoryview) -> None:
         sha256 = store.read_into(shard.key, target)
     except NotFound as error:
         raise Damaged(f"The shard {shard.key} is missing in {store.url}: import the dataset again.") from error
+    except Damaged as error:
+        raise Damaged(f"{str(error).rstrip('.')}: import the dataset again.") from error
     if sha256 != shard.sha256:
         raise Damaged(f"The shard {shard.key} in {store.url} differs from its checksum: import the dataset again.")
 

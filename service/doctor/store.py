@@ -117,7 +117,7 @@ class _Patient:
     def _list(self, store: Store) -> Finding:
         if "endpoint" in self._said:
             return skipped("The endpoint does not answer.")
-        if list(store.list(self._key)):
+        if list(store.objects(self._key)):
             return failed(f"The server lists {self._key!r}, which does not exist: another program writes to this store.")
         return ok("the bucket exists and may be listed" if not isinstance(store, LocalStore) else "may be listed")
 
@@ -190,7 +190,7 @@ class _Patient:
         try:
             store.delete(self._key)
             store.delete_prefix(f"{self._root}/")
-            if left := list(store.list(f"{self._root}/")):
+            if left := list(store.objects(f"{self._root}/")):
                 return failed(
                     f"{len(left)} objects below {self._root} are still there: delete them, and see why the server keeps them."
                 )

@@ -127,7 +127,7 @@ def _named(document: Document) -> list[Kept]:
 
 def _complete(store: Store, paths: RunPaths, nonce: str) -> list[Kept]:
     """Every folder of this run with a manifest."""
-    names = [info.key[len(paths.checkpoints) :].split("/") for info in store.list(paths.checkpoints)]
+    names = [info.key[len(paths.checkpoints) :].split("/") for info in store.objects(paths.checkpoints)]
     folders = [name[0] for name in names if len(name) == 2 and name[1] == MANIFEST]
     return [
         Kept(int(name.partition("-")[0]), name) for name in folders if _attempt_of(name, nonce) is not None and _has_step(name)

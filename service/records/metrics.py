@@ -160,7 +160,7 @@ class MetricsLedger:
         """Delete the parts of attempts before this one that no longer count."""
         kept = {key for segment in self._base for key in segment.keys(self._paths)}
         root = self._paths.metrics_root
-        for info in list(self._store.list(root)):
+        for info in list(self._store.objects(root)):
             name = info.key[len(root) :]
             number = number_of(name, self._nonce)
             if info.key not in kept and not name.startswith(f"{own.label}.") and number is not None and number <= self._number:

@@ -231,7 +231,7 @@ class RunRecord:
     def events(self) -> list[Document]:
         """What happened, by time: rows of `time`, `event`, `message` and details."""
         root, nonce = self.paths.events_root, self.nonce
-        there = {info.key: info for info in self.store.list(root) if number_of(info.key[len(root) :], nonce) is not None}
+        there = {info.key: info for info in self.store.objects(root) if number_of(info.key[len(root) :], nonce) is not None}
         # A file that has grown is longer: those that have not are read once.
         changed = [key for key, info in there.items() if self._events.get(key, (-1, []))[0] != info.size]
         found = self.store.read_many(changed)
@@ -245,7 +245,7 @@ class RunRecord:
         A run of the first format has them without an attempt in the key.
         """
         root, nonce, found = self.paths.analysis_root, self.nonce, dict[str, tuple[int, str]]()
-        for info in self.store.list(root):
+        for info in self.store.objects(root):
             folder, _, name = info.key[len(root) :].rpartition("/")
             number = number_of(folder, nonce) if folder else 0
             if number is not None and number >= found.get(name, (0, ""))[0]:
@@ -255,7 +255,7 @@ class RunRecord:
     def tensorboard(self) -> list[str]:
         """The keys of TensorBoard's files, as the newest attempt that has any wrote them."""
         root, nonce, found = self.paths.tensorboard_root, self.nonce, dict[int, list[str]]()
-        for info in self.store.list(root):
+        for info in self.store.objects(root):
             folder = info.key[len(root) :].rpartition("/")[0]
             number = number_of(folder, nonce) if folder else 0
             if number is not None:

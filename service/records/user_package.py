@@ -95,7 +95,7 @@ def _fetch(store: Store, folder: str) -> bytes:
 
 def unused(store: Store, now: float) -> list[ObjectInfo]:
     """The packages that no run refers to and that nobody wrote for a day, by the store's clock."""
-    there = [info for info in store.list(PACKAGES) if now - info.modified >= STILL_SECONDS]
+    there = [info for info in store.objects(PACKAGES) if now - info.modified >= STILL_SECONDS]
     used = set(_used(store)) if there else set()
     return [info for info in there if info.key not in used]
 

@@ -33,7 +33,7 @@ class LogPart:
 def log_parts(store: Store, root: str, nonce: str) -> list[LogPart]:
     """All parts of all logs below `root`; those of a worker follow each other by `LOG_PART` bytes."""
     found = []
-    for info in store.list(root):
+    for info in store.objects(root):
         name = info.key[len(root) :]
         match, attempt = _LOG_NAME.fullmatch(name), number_of(name, nonce)
         if match is not None and attempt is not None:

@@ -87,7 +87,7 @@ def choose(
 
 
 def _candidate(store: Store, row: Document) -> Candidate:
-    objects: list[ObjectInfo] = list(store.list(RunPaths(row["id"]).root))
+    objects: list[ObjectInfo] = list(store.objects(RunPaths(row["id"]).root))
     # When it ended by the store's clock: what stands in its state is by its driver's.
     state, ended = RunPaths(row["id"]).state, row.get("finished") is not None
     last = max((info.modified for info in objects if info.key == state or not ended), default=0.0)
@@ -170,7 +170,7 @@ def _delete_all_but_spec(record: RunRecord, lease: Lease | None) -> None:
     store.delete(paths.state)
     # What a worker that was still at it wrote meanwhile goes in the next round.
     for _ in range(3):
-        rest = [info.key for info in store.list(paths.root) if info.key not in kept]
+        rest = [info.key for info in store.objects(paths.root) if info.key not in kept]
         if not rest:
             return
         for folder in sorted({key[len(paths.root) :].partition("/")[0] for key in rest if "/" in key[len(paths.root) :]}):

@@ -3,7 +3,6 @@
 An adapter implements `Store`; `tests/service/storage/test_contract.py` holds for each of them.
 """
 
-import builtins
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from service.errors import InvalidInput, NotFound
+from service.errors import Damaged, InvalidInput, NotFound
 
 CHUNK = 256 * 1024
 """Bytes that are read and hashed at a time: they stay in the processor's cache (assumed: half of 512 KiB)."""
@@ -100,15 +99,15 @@ class Store(ABC):
         self.write(key, bytes(data))
 
     def read_into(self, key: str, target: memoryview) -> str:
-        """Read an object into memory of its size; return its sha256, or nothing where its size is another one.
-
-        Raise `NotFound`.
-        """
+        """Read an object into memory of its size; return its sha256; raise `NotFound`, or `Damaged` where it has another size."""
         data = self.read(key)
-        if len(data) != len(target):
-            return ""
+        self._check_size(key, len(data), target)
         target[:] = data
         return hashlib.sha256(data).hexdigest()
+
+    def _check_size(self, key: str, size: int, target: memoryview) -> None:
+        if size != len(target):
+            raise Damaged(f"The object {key!r} in {self.url} has {size} bytes instead of {len(target)}.")
 
     @abstractmethod
     def version_of(self, key: str) -> str | None:
@@ -143,18 +142,18 @@ class Store(ABC):
         """Fetch an object of any size (in parallel ranges) into `target`, whole or not at all; return its sha256."""
 
     @abstractmethod
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def objects(self, prefix: str) -> Iterator[ObjectInfo]:
         """Every object whose key starts with `prefix`, in order of keys."""
 
     @abstractmethod
-    def list_folders(self, prefix: str) -> builtins.list[str]:
+    def list_folders(self, prefix: str) -> list[str]:
         """The names between `prefix` (which ends in `/`) and the next `/`, sorted, each once."""
 
     @abstractmethod
     def delete(self, key: str) -> None:
         """Delete one object; a missing one is no error."""
 
-    def read_many(self, keys: builtins.list[str]) -> dict[str, bytes]:
+    def read_many(self, keys: list[str]) -> dict[str, bytes]:
         """The whole objects of those keys that exist."""
         found = {}
         for key in keys:
@@ -164,7 +163,7 @@ class Store(ABC):
                 continue
         return found
 
-    def read_many_aged(self, keys: builtins.list[str]) -> dict[str, Seen]:
+    def read_many_aged(self, keys: list[str]) -> dict[str, Seen]:
         """Those objects of these keys that exist, each with its age."""
         found = {}
         for key in keys:
@@ -177,13 +176,13 @@ class Store(ABC):
     def delete_prefix(self, prefix: str) -> int:
         """Delete every object below `prefix`; return how many there were."""
         count = 0
-        for info in list(self.list(prefix)):
+        for info in list(self.objects(prefix)):
             self.delete(info.key)
             count += 1
         return count
 
     @abstractmethod
-    def unfinished(self, keys: Iterable[str] = ()) -> builtins.list[Unfinished]:
+    def unfinished(self, keys: Iterable[str] = ()) -> list[Unfinished]:
         """What killed writers left in the store, and what living ones have not finished.
 
         `keys`: where to look on a server that lists by whole keys alone, as MinIO does.
@@ -195,7 +194,7 @@ class Store(ABC):
 
     def exists(self, key: str) -> bool:
         """Whether there is such an object."""
-        return any(info.key == key for info in self.list(key))
+        return any(info.key == key for info in self.objects(key))
 
     def server_time(self) -> float | None:
         """The time by the server's own clock, in seconds since 1970, to the second; None where there is no server.

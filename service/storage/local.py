@@ -1,6 +1,5 @@
 """A store in a directory of this machine, or of a file system that all machines share."""
 
-import builtins
 import contextlib
 import errno
 import fcntl
@@ -77,7 +76,8 @@ class LocalStore(Store):
 
     def read_into(self, key: str, target: memoryview) -> str:
         with self._errors(key), self._path(key).open("rb", buffering=0) as file:
-            return copy_hashed(file, target) if os.fstat(file.fileno()).st_size == len(target) else ""
+            self._check_size(key, os.fstat(file.fileno()).st_size, target)
+            return copy_hashed(file, target)
 
     def write(self, key: str, data: bytes, *, if_absent: bool = False, if_version: str | None = None) -> str:
         path = self._path(key)
@@ -134,13 +134,13 @@ class LocalStore(Store):
         finally:
             partial.unlink(missing_ok=True)
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def objects(self, prefix: str) -> Iterator[ObjectInfo]:
         folder = self._root / prefix.rpartition("/")[0]
         with self._errors(prefix):
             found = sorted(self._walk(folder, prefix), key=lambda info: info.key)
         yield from found
 
-    def list_folders(self, prefix: str) -> builtins.list[str]:
+    def list_folders(self, prefix: str) -> list[str]:
         try:
             with self._errors(prefix), os.scandir(self._root / prefix) as entries:
                 names = [entry.name for entry in entries if entry.is_dir() and entry.name != TEMPORARY]
@@ -157,7 +157,7 @@ class LocalStore(Store):
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
 
-    def unfinished(self, keys: Iterable[str] = ()) -> builtins.list[Unfinished]:
+    def unfinished(self, keys: Iterable[str] = ()) -> list[Unfinished]:
         folder, found = self._root / TEMPORARY, []
         if not folder.is_dir():
             return []

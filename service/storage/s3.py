@@ -1,6 +1,5 @@
 """A store in an S3 bucket: AWS, MinIO, SeaweedFS or any server with conditional writes."""
 
-import builtins
 import contextlib
 import hashlib
 import os
@@ -123,8 +122,7 @@ class S3Store(Store):
         def get() -> str:
             answer = self._bucket.client.get_object(**self._bucket.at(key))
             with contextlib.closing(answer["Body"]) as body:
-                if int(answer["ContentLength"]) != len(target):
-                    return ""
+                self._check_size(key, int(answer["ContentLength"]), target)
                 return copy_hashed(body, target)
 
         signed = self._bucket.signed()
@@ -133,8 +131,7 @@ class S3Store(Store):
 
     def _ranges_into(self, key: str, target: memoryview) -> str:
         size, version = self._head(key)
-        if size != len(target):
-            return ""
+        self._check_size(key, size, target)
 
         def keep(start: int, data: bytes) -> None:
             target[start : start + len(data)] = data
@@ -236,12 +233,12 @@ class S3Store(Store):
         finally:
             partial.unlink(missing_ok=True)
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def objects(self, prefix: str) -> Iterator[ObjectInfo]:
         for page in self._pages(prefix):
             for item in page.get("Contents", []):
                 yield ObjectInfo(item["Key"][len(self._bucket.prefix) :], item["Size"], item["LastModified"].timestamp())
 
-    def list_folders(self, prefix: str) -> builtins.list[str]:
+    def list_folders(self, prefix: str) -> list[str]:
         found = (item["Prefix"] for page in self._pages(prefix, Delimiter="/") for item in page.get("CommonPrefixes", []))
         return sorted({name[len(self._bucket.prefix) + len(prefix) :].rstrip("/") for name in found})
 
@@ -250,7 +247,7 @@ class S3Store(Store):
             self._bucket.call(lambda: self._bucket.client.delete_object(**self._bucket.at(key)), key)
 
     def delete_prefix(self, prefix: str) -> int:
-        return delete_keys(self._bucket, [info.key for info in self.list(prefix)])
+        return delete_keys(self._bucket, [info.key for info in self.objects(prefix)])
 
     def server_time(self) -> float | None:
         client = self._bucket.make_client(signature_version=UNSIGNED)
@@ -267,7 +264,7 @@ class S3Store(Store):
         except (KeyError, ValueError, TypeError):
             return None
 
-    def unfinished(self, keys: Iterable[str] = ()) -> builtins.list[Unfinished]:
+    def unfinished(self, keys: Iterable[str] = ()) -> list[Unfinished]:
         return unfinished_uploads(self._bucket, keys)
 
     def forget(self, upload: Unfinished) -> None:
@@ -280,14 +277,14 @@ class S3Store(Store):
             return False
         return True
 
-    def read_many(self, keys: builtins.list[str]) -> dict[str, bytes]:
+    def read_many(self, keys: list[str]) -> dict[str, bytes]:
         return {key: data for key, (data, _, _) in self._get_many(keys).items()}
 
-    def read_many_aged(self, keys: builtins.list[str]) -> dict[str, Seen]:
+    def read_many_aged(self, keys: list[str]) -> dict[str, Seen]:
         answers = self._get_many(keys).items()
         return {key: Seen(data, version, self._age(headers)) for key, (data, version, headers) in answers}
 
-    def _get_many(self, keys: builtins.list[str]) -> dict[str, tuple[bytes, str, Mapping[str, str]]]:
+    def _get_many(self, keys: list[str]) -> dict[str, tuple[bytes, str, Mapping[str, str]]]:
         fast = self._bucket.signed() if len(keys) > MANY else None
 
         def get(key: str) -> tuple[bytes, str, Mapping[str, str]] | None:

@@ -52,14 +52,13 @@ class SignedRequests:
         return Answer(bytes(answer.content), {name.lower(): value for name, value in answer.headers.items()})
 
     def read_into(self, key: str, target: memoryview) -> str | None:
-        """As the store's `read_into`; None for any answer but the object."""
+        """As the store's `read_into`; None for any answer but the object with that size."""
         answer = self._send("GET", key, stream_output=True)
         if answer is None:
             return None
         with contextlib.closing(answer.raw) as body:
-            length = answer.headers.get("content-length")
-            if length != str(len(target)):
-                return None if length is None else ""
+            if answer.headers.get("content-length") != str(len(target)):
+                return None
             try:
                 return copy_hashed(body, target)
             except (urllib3.exceptions.HTTPError, OSError):

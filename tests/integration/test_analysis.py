@@ -47,7 +47,7 @@ def test_a_kill_in_the_analysis_repeats_it_alone_and_once(workspace: Workspace, 
     # It trained and kept its model once.
     assert events.count("training") == 1 and workspace.store.exists("runs/killed/model.keras")
     assert ("not analysed" in events) == (times == 2)
-    analysed = [info.key for info in workspace.store.list("runs/killed/analysis/") if info.key.endswith("results.json")]
+    analysed = [info.key for info in workspace.store.objects("runs/killed/analysis/") if info.key.endswith("results.json")]
     assert len(analysed) == (1 if times == 1 else 0)
     if analysed:
         assert json.loads(workspace.store.read(analysed[0]))["pairs"]

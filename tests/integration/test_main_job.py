@@ -64,6 +64,6 @@ def test_main_job(bucket: Workspace, workspace: Workspace) -> None:
     assert [name for name in theirs if ours[name].tobytes() != theirs[name].tobytes()] == []
     assert bucket.delayline("export", "main", str(bucket.folder / "out")).code == 0
     secret = bucket.environment["AWS_SECRET_ACCESS_KEY"]
-    for info in bucket.store.list("runs/"):
+    for info in bucket.store.objects("runs/"):
         assert secret.encode() not in bucket.store.read(info.key), f"{info.key} holds the secret key"
     assert secret not in done.err + done.out

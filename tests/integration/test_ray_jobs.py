@@ -134,7 +134,7 @@ def test_without_the_token_one_sentence(bucket: Workspace, cluster: RayCluster) 
     too_much = bucket.delayline(*command, "--workers", "2", "-s", "worker.cpus=4")
     assert too_much.code == 2
     assert "2 workers need 8 CPUs" in too_much.err
-    assert not list(bucket.store.list("runs/"))
+    assert not list(bucket.store.objects("runs/"))
 
 
 def test_a_fault_of_the_users_code_is_exit_code_3_by_either_way(bucket: Workspace, cluster: RayCluster) -> None:

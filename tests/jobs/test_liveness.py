@@ -115,4 +115,4 @@ def test_a_worker_that_ends_or_does_what_takes_long_is_left_alone(
     record: RunRecord, tmp_path: Path, mode: str, code: int
 ) -> None:
     assert run(record, tmp_path, 0, mode).wait(60) == code
-    assert not list(record.store.list(record.paths.failures_root(record.label(1))))
+    assert not list(record.store.objects(record.paths.failures_root(record.label(1))))

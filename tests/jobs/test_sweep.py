@@ -48,17 +48,17 @@ def test_what_the_plan_refuses_is_refused_in_one_sentence_and_nothing_is_claimed
     told = capsys.readouterr().err
     assert words in told
     assert len(told.splitlines()) == 1
-    assert not list(local_store.list(""))
+    assert not list(local_store.objects(""))
 
 
 def test_an_id_leaves_room_for_those_of_the_trials(local_store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(local_store, name="a" * 42) == 2
     assert "has 42 characters, but its trials add 6 to it: use at most 41" in capsys.readouterr().err
-    assert not list(local_store.list(""))
+    assert not list(local_store.objects(""))
     assert run(local_store, name="a" * 41) == 0
     Path("sweep.yaml").rename(f"{'s' * 60}.yaml")
     assert sweep.main([f"{'s' * 60}.yaml", "--store", local_store.url]) == 0
-    assert {len(info.key.split("/")[1]) for info in local_store.list("runs/")} == {41}
+    assert {len(info.key.split("/")[1]) for info in local_store.objects("runs/")} == {41}
 
 
 def test_a_sweep_that_is_claimed_is_not_checked_again(local_store: Store, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,7 +40,7 @@ def test_what_the_plan_refuses_is_refused_in_one_sentence_and_nothing_is_claimed
     told = capsys.readouterr().err
     assert words in told
     assert len(told.splitlines()) == 1
-    assert not list(local_store.list(""))
+    assert not list(local_store.objects(""))
 
 
 def test_a_run_that_is_claimed_is_not_checked_again(local_store: Store, capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,7 +78,7 @@ def verbs(store: Store, folder: Path) -> dict[str, Callable[[], object]]:
     with (folder / "large").open("wb") as file:
         file.truncate(17 * MIB)
     return {
-        "list": lambda: list(store.list("")),
+        "list": lambda: list(store.objects("")),
         "list_folders": lambda: store.list_folders("runs/"),
         "read": lambda: store.read("a"),
         "read_aged": lambda: store.read_aged("a"),

@@ -57,7 +57,7 @@ def never(step: int, why: str) -> None:
 
 def folders(record: RunRecord) -> list[str]:
     """Those that hold anything; SeaweedFS lists empty ones for a while."""
-    return sorted({info.key.split("/")[-2] for info in record.store.list(record.paths.checkpoints)})
+    return sorted({info.key.split("/")[-2] for info in record.store.objects(record.paths.checkpoints)})
 
 
 def newest(record: RunRecord) -> tuple[int, int]:
@@ -199,7 +199,7 @@ def test_a_store_of_the_first_format_is_gone_on_from(store: Store) -> None:
     made = CheckpointStore(record, CheckpointPolicy(every_steps=1, keep_last=9), "0001")
     for step in (10, 20, 30):
         made.save(snapshot(step, 1))
-    for info in list(store.list(record.paths.checkpoints)):
+    for info in list(store.objects(record.paths.checkpoints)):
         folder, name = info.key[len(record.paths.checkpoints) :].split("/")
         store.write(record.paths.checkpoint(folder.partition("-")[0]) + name, store.read(info.key))
         store.delete(info.key)

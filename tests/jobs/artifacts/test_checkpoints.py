@@ -78,7 +78,7 @@ def test_the_newest_is_the_one_of_the_highest_step(store: Store) -> None:
 
 def test_the_manifest_is_written_last_and_a_fence_leaves_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def fence() -> None:
-        written = {info.key.rsplit("/", 1)[1] for info in store.list(path_of(store, 20))}
+        written = {info.key.rsplit("/", 1)[1] for info in store.objects(path_of(store, 20))}
         assert written == set(FILES) - {MANIFEST}
         raise LeaseLost("another driver")
 
@@ -126,7 +126,7 @@ def test_resuming_from_the_beginning_drops_all(store: Store) -> None:
     for step in (10, 20):
         checkpoints(store).save(snapshot(step))
     checkpoints(store).adopt(0)
-    assert list(store.list(PATHS.checkpoints)) == []
+    assert list(store.objects(PATHS.checkpoints)) == []
 
 
 SCORES = st.none() | st.integers(0, 4).map(float)

@@ -127,7 +127,7 @@ def test_a_half_deleted_checkpoint_is_none(store: Store, monkeypatch: pytest.Mon
     with pytest.raises(StoreError, match="crashed"):
         made.save(snapshot(20))
     monkeypatch.undo()
-    assert {info.key.rsplit("/", 1)[1] for info in store.list(path_of(store, 10))} == set(FILES) - {MANIFEST}
+    assert {info.key.rsplit("/", 1)[1] for info in store.objects(path_of(store, 10))} == set(FILES) - {MANIFEST}
     newest = checkpoints(store).load_newest(never)
     assert newest is not None
     assert newest.step == 20

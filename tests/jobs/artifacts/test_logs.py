@@ -109,7 +109,7 @@ def test_of_a_very_long_log_the_end_is_kept_and_the_rest_is_said(
     text = shown(record)
     assert text.startswith("[the first ") and "bytes are no longer kept]" in text.splitlines()[0]
     assert text.endswith("the end\n")
-    kept = sum(info.size for info in record.store.list(record.paths.logs))
+    kept = sum(info.size for info in record.store.objects(record.paths.logs))
     assert 2 * LOG_PART < kept <= 3 * LOG_PART
     (rest,) = followed.news(True)
     assert rest.skipped and rest.text.endswith("the end\n")

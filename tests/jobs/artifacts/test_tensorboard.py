@@ -90,7 +90,7 @@ def test_another_attempt_begins_with_its_checkpoints_rows_and_drops_later_ones(r
     second.add(row(4, loss=7.0))
     second.close({}, 4)
     assert curves(record, tmp_path / "read")["train/loss"] == [(1, 1.0), (2, 0.5), (4, 7.0)]
-    assert len(list(record.store.list(record.paths.tensorboard_root))) == 1
+    assert len(list(record.store.objects(record.paths.tensorboard_root))) == 1
 
 
 def test_a_store_that_refuses_costs_the_curves_and_not_the_run(record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +189,7 @@ def test_after_a_resume_no_step_stands_twice_and_none_is_lost(record: RunRecord,
     for step, buckets in found["weights/dense/kernel"]:
         assert buckets[0, 0] == pytest.approx(weights(step)["00000 dense/kernel"].min())
     assert [node.name for node in accumulator.Graph().node] == ["attempt-6"]
-    assert len(list(record.store.list(record.paths.tensorboard_root))) == 1
+    assert len(list(record.store.objects(record.paths.tensorboard_root))) == 1
 
 
 def test_a_file_that_was_cut_off_costs_its_end_alone(record: RunRecord, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_file_that_was_cut_off_costs_its_end_alone(record: RunRecord, tmp_path
     for step in (1, 2):
         files.add_weights(step, weights(step), 4)
     files.ship()
-    (info,) = record.store.list(record.paths.tensorboard_root)
+    (info,) = record.store.objects(record.paths.tensorboard_root)
     record.store.write(info.key, record.store.read(info.key)[:-7])
     record.store.write(f"{record.paths.tensorboard_root}other", b"no events at all")
     again = TensorBoardFiles(record, 2)

@@ -29,7 +29,7 @@ METHODS = (
     "read_versioned",
     "read_range",
     "write",
-    "list",
+    "objects",
     "list_folders",
     "upload",
     "delete",

@@ -104,7 +104,7 @@ def test_a_member_is_the_run_that_its_spec_makes_apart(make_run: Make, local_sto
 
 
 def keys_of(store: Store, run: TrialRun) -> set[str]:
-    return {info.key for info in store.list(run.record.paths.root)}
+    return {info.key for info in store.objects(run.record.paths.root)}
 
 
 @pytest.mark.slow

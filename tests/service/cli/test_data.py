@@ -54,10 +54,10 @@ def test_an_import_prints_its_manifest(imported: Any, local_store: Store) -> Non
 
 
 def test_an_import_again_is_without_harm(delayline: Delayline, imported: Any, small: str, local_store: Store) -> None:
-    before = [(info.key, info.modified) for info in local_store.list("")]
+    before = [(info.key, info.modified) for info in local_store.objects("")]
     again = delayline("data", "import", "small", "--from", small, "--format", "npz", "--json")
     assert again.code == 0 and again.document == imported
-    assert [(info.key, info.modified) for info in local_store.list("")] == before
+    assert [(info.key, info.modified) for info in local_store.objects("")] == before
 
 
 def test_a_relative_folder_is_one_of_this_folder(delayline: Delayline, small: str, tmp_path: Path) -> None:
@@ -144,13 +144,13 @@ def test_what_is_asked_wrongly_is_told(
 ) -> None:
     given = [small if argument == "SMALL" else argument for argument in arguments]
     told(delayline("data", "import", *given), 2, *words)
-    assert list(local_store.list("")) == []
+    assert list(local_store.objects("")) == []
 
 
 def test_bad_files_are_the_users_matter(delayline: Delayline, tmp_path: Path, local_store: Store) -> None:
     (tmp_path / "bad.npz").write_bytes(b"no archive")
     told(delayline("data", "import", "mine", "--from", str(tmp_path / "bad.npz"), "--format", "npz"), 3, "bad.npz")
-    assert list(local_store.list("")) == []
+    assert list(local_store.objects("")) == []
 
 
 def test_a_pickle_that_runs_commands_runs_none(delayline: Delayline, tmp_path: Path, local_store: Store) -> None:
@@ -163,7 +163,7 @@ def test_a_pickle_that_runs_commands_runs_none(delayline: Delayline, tmp_path: P
     for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
         (folder / name).write_bytes(pickle.dumps(Call()))
     told(delayline("data", "import", "cifar10", "--from", str(folder)), 3, "data_batch_1", "do not trust this file")
-    assert not (tmp_path / "marker").exists() and list(local_store.list("")) == []
+    assert not (tmp_path / "marker").exists() and list(local_store.objects("")) == []
 
 
 @pytest.mark.parametrize("command", [("list",), ("show", "small"), ("verify", "small")])

@@ -18,7 +18,7 @@ def test_a_dry_run_tells_the_trials(delayline: Callable[..., Done], local_store:
     assert (document["kind"], document["trials"]) == ("sweep", 12)
     assert document["command"][1:5] == ["-P", "-m", "jobs.sweep", "--run"]
     assert "trials: 12" in delayline(*SWEEP, "--dry-run").out
-    assert not list(local_store.list(""))
+    assert not list(local_store.objects(""))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_bad_input_is_one_sentence(
     done = delayline(*arguments)
     assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
     assert words in done.err
-    assert not list(local_store.list(""))
+    assert not list(local_store.objects(""))
 
 
 def test_a_line_tells_how_far_the_sweep_is() -> None:

@@ -216,7 +216,7 @@ def test_a_dry_run_writes_nothing(delayline: Delayline, local_store: Store) -> N
     text = delayline(*TRAIN, "--dry-run").out
     assert "cpus_per_worker: 0.01" in text
     assert "early_stopping: null" in text
-    assert not list(local_store.list(""))
+    assert not list(local_store.objects(""))
 
 
 @pytest.mark.parametrize(
@@ -250,4 +250,4 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     assert done.err.startswith("Error: ")
     assert words in done.err
     assert len(done.err.splitlines()) == 1
-    assert not list(local_store.list("runs/"))
+    assert not list(local_store.objects("runs/"))

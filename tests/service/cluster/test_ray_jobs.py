@@ -171,13 +171,13 @@ def test_the_users_code_goes_into_the_store_and_is_named(tmp_path: Path) -> None
     preview = request.document()["submission"]
     key = preview["upload"].pop("key")
     assert preview["upload"] == {"files": ["nets.py"], "bytes": 6}
-    assert not list(store.list(""))
+    assert not list(store.objects(""))
     place.start(request)
     (sent,) = dashboard.jobs()
     reference = key.replace("packages/", "package:").removesuffix(".zip")
     assert f"--folder {reference}" in sent["entrypoint"] and "-P -m jobs.train" in sent["entrypoint"]
     assert sent["entrypoint"] == preview["entrypoint"] and "working_dir" not in sent["runtime_env"]
-    assert {info.key for info in store.list("")} == {key, "runs/a-run/package.json"}
+    assert {info.key for info in store.objects("")} == {key, "runs/a-run/package.json"}
     # Before anybody imports from it, it is looked at.
     user_package.check(store, reference)
     store.write(key, store.read(key)[:-1])

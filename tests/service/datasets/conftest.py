@@ -114,7 +114,7 @@ def refused(local_store: Store) -> Callable[..., str]:
         assert "\n" not in text and len(text) < 600 and text.endswith("."), text
         for word in words:
             assert word in text, text
-        assert list(local_store.list("")) == []
+        assert list(local_store.objects("")) == []
         return text
 
     return attempt

@@ -110,14 +110,14 @@ def test_an_answer_that_is_none_is_told(site: Site, local_store: Store, how: str
     site.files["a.npz"], site.behave["a.npz"] = b"x", how
     with pytest.raises(InvalidInput, match=code) as caught:
         import_dataset(local_store, "mine", f"{site.url}/a.npz", "npz")
-    assert "address" in str(caught.value) and list(local_store.list("")) == []
+    assert "address" in str(caught.value) and list(local_store.objects("")) == []
 
 
 def test_a_file_that_ends_early_is_refused(site: Site, local_store: Store) -> None:
     site.files["a.npz"], site.behave["a.npz"] = bytes(1000), "short"
     with pytest.raises(BadData, match="1000 of 2000 bytes") as caught:
         import_dataset(local_store, "mine", f"{site.url}/a.npz", "npz")
-    assert caught.value.exit_code == 3 and list(local_store.list("")) == []
+    assert caught.value.exit_code == 3 and list(local_store.objects("")) == []
 
 
 def test_a_file_that_is_too_large_is_refused(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,7 @@ def test_the_manifest_says_what_is_in_the_store(local_store: Store, small: str, 
     for shard in manifest.shards:
         data = local_store.read(shard.key)
         assert (len(data), hashlib.sha256(data).hexdigest()) == (shard.bytes, shard.sha256)
-    keys = {info.key for info in local_store.list("")}
+    keys = {info.key for info in local_store.objects("")}
     assert keys == {shard.key for shard in manifest.shards} | {f"datasets/small/{manifest.version}/manifest.json"}
     assert find_dataset(local_store, "small") == manifest
     assert find_dataset(local_store, f"small@{manifest.version}") == manifest
@@ -87,9 +87,9 @@ def test_an_import_that_fails_leaves_no_dataset_and_can_be_repeated(
     assert [manifest.name for manifest in list_datasets(store)] == ["bits", "digits"]
     with pytest.raises(UnknownName, match="small"):
         find_dataset(store, "small")
-    assert [info.key for info in store.list("")] == []
+    assert [info.key for info in store.objects("")] == []
     manifest = import_dataset(store, "small", small, "npz")
-    assert find_dataset(store, "small") == manifest and len(list(store.list(""))) == 10
+    assert find_dataset(store, "small") == manifest and len(list(store.objects(""))) == 10
 
 
 def test_a_failed_import_harms_neither_older_versions_nor_other_datasets(
@@ -102,7 +102,7 @@ def test_a_failed_import_harms_neither_older_versions_nor_other_datasets(
     with pytest.raises(StoreError):
         import_dataset(Failing(tmp_path / "store", 4), "small", str(tmp_path / "new.npz"), "npz")
     assert find_dataset(store, "small") == old and find_dataset(store, "small-2") == other
-    assert len(list(store.list(""))) == 20
+    assert len(list(store.objects(""))) == 20
 
 
 def test_the_manifest_is_written_last(tmp_path: Path, small: str, many_shards: None) -> None:
@@ -173,8 +173,8 @@ def test_what_crashed_imports_left_is_swept_after_a_day(local_store: Store, smal
         moment = time.time() - age
         os.utime(Path(local_store.url, key), (moment, moment))
     import_dataset(local_store, "small", small, "npz")
-    assert not list(local_store.list("datasets/small/0123456789ab/"))
-    assert list(local_store.list("datasets/small/ba9876543210/")), "another import may still be writing it"
+    assert not list(local_store.objects("datasets/small/0123456789ab/"))
+    assert list(local_store.objects("datasets/small/ba9876543210/")), "another import may still be writing it"
 
 
 def test_several_imports_of_the_same_at_once_agree(tmp_path: Path, small: str, many_shards: None) -> None:

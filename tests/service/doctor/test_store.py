@@ -69,7 +69,7 @@ def test_a_bucket_is_well_and_nothing_is_left(server: s3_servers.S3Server) -> No
     lines = lines_of(f"s3://{bucket}/course")
     assert statuses(lines) == ALL_OK, lines
     assert "answers in" in lines["endpoint"].text and "of the server's" in lines["clock"].text
-    assert list(open_store(Settings.load(store=f"s3://{bucket}")).list("")) == []
+    assert list(open_store(Settings.load(store=f"s3://{bucket}")).objects("")) == []
     assert not server.client().list_objects_v2(Bucket=bucket).get("Contents")
 
 

@@ -135,7 +135,7 @@ def test_the_plan_finds_the_source_and_the_submission_notes_it(local_store: Stor
 
     with pytest.raises(UnknownName, match="no run 'base'"):
         planned("mine", "base")
-    assert not list(local_store.list(""))
+    assert not list(local_store.objects(""))
     record = finished(local_store)
     keep(record, {10: None})
     made = planned("mine", "base")

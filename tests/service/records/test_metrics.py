@@ -44,7 +44,7 @@ def test_rows_are_read_as_they_were_written_open_and_sealed(record: RunRecord) -
         made.add(each)
         made.flush()
     assert record.history() == rows
-    parts = list(record.store.list(record.paths.metrics_root))
+    parts = list(record.store.objects(record.paths.metrics_root))
     assert len(parts) == 3
     assert all(part.size >= SEAL_BYTES for part in parts[:-1])
     made.flush()
@@ -117,10 +117,10 @@ def test_an_attempt_goes_on_from_what_its_checkpoint_refers_to(record: RunRecord
     third.flush()
     assert steps(record) == list(range(71))
     # What does not count is gone.
-    assert {info.key for info in record.store.list(record.paths.metrics_root)} >= {
+    assert {info.key for info in record.store.objects(record.paths.metrics_root)} >= {
         key for s in again for key in s.keys(record.paths)
     }
-    assert not [info.key for info in record.store.list(record.paths.metrics_root) if "/0002" in info.key and info.key not in
+    assert not [info.key for info in record.store.objects(record.paths.metrics_root) if "/0002" in info.key and info.key not in
                 {key for s in again for key in s.keys(record.paths)}]  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def test_a_text_that_cannot_be_kept_is_refused_and_the_note_stays(submitted: Run
 def test_a_run_that_is_not_there_gets_no_note(local_store: Store) -> None:
     with pytest.raises(UnknownName, match="no run 'absent'"):
         write_note(local_store, "absent", "x")
-    assert list(local_store.list("runs/")) == []
+    assert list(local_store.objects("runs/")) == []
 
 
 def test_a_driver_that_lives_ends_or_starts_again_leaves_the_note(submitted: RunRecord) -> None:
@@ -66,7 +66,7 @@ def test_a_note_goes_with_its_run_and_is_none_of_the_next_one_of_that_id(submitt
     assert cancel_without_driver(submitted)
     assert [each.run_id for each in choose(store, ["cancelled"])] == ["fake"]
     delete(store, "fake")
-    assert list(store.list(submitted.paths.root)) == []
+    assert list(store.objects(submitted.paths.root)) == []
     assert RunRecord(store, "fake").claim(SPEC, {})
     store.write(submitted.paths.note, late)
     assert RunRecord(store, "fake").note() is None
@@ -89,7 +89,7 @@ def test_a_run_that_is_deleted_while_its_note_is_written_gets_none(submitted: Ru
     monkeypatch.setattr(RunRecord, "submission", submission)
     with pytest.raises(UnknownName, match="deleted at this moment"):
         write_note(store, "fake", "x")
-    assert list(store.list(submitted.paths.root)) == []
+    assert list(store.objects(submitted.paths.root)) == []
 
 
 def test_a_damaged_note_is_told_and_hides_no_other_run(submitted: RunRecord) -> None:

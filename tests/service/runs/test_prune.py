@@ -91,7 +91,7 @@ def test_runs_are_chosen_by_age_state_and_how_many_are_kept(store: Store, make: 
 def test_sizes_are_those_of_all_objects(store: Store, make: Make) -> None:
     record = make("one", days=1)
     (found,) = choose(store, keep_last=0)
-    sizes = [info.size for info in store.list(record.paths.root)]
+    sizes = [info.size for info in store.objects(record.paths.root)]
     assert (found.objects, found.bytes) == (len(sizes), sum(sizes)) and found.bytes > 40
     assert found.document()["bytes"] == found.bytes
 
@@ -101,10 +101,10 @@ def test_a_run_that_lives_is_never_chosen_nor_deleted(store: Store, make: Make) 
     living = make("living", "running", finished=None)
     assert Lease(living).acquire()
     assert names(store, keep_last=0) == []
-    before = {info.key for info in store.list("runs/")}
+    before = {info.key for info in store.objects("runs/")}
     with pytest.raises(InvalidInput, match="'living' lives"):
         delete(store, "living")
-    assert {info.key for info in store.list("runs/")} == before
+    assert {info.key for info in store.objects("runs/")} == before
     assert runs.show(store, "living")["state"] == "running"
 
 
@@ -136,14 +136,14 @@ def test_a_damaged_run_goes_only_when_asked_for_and_still(store: Store, make: Ma
     assert names(store, ["damaged"]) == []
     assert names(store, ["damaged"], now=later) == ["damaged"]
     delete(store, "damaged")
-    assert list(store.list("runs/")) == []
+    assert list(store.objects("runs/")) == []
 
 
 def test_deletion_leaves_nothing_and_the_id_is_free(store: Store, make: Make) -> None:
     make("one")
     make("one-more")
     delete(store, "one")
-    assert list(store.list("runs/one/")) == []
+    assert list(store.objects("runs/one/")) == []
     assert [row["id"] for row in runs.list_runs(store)] == ["one-more"]
     assert runs.show(store, "one-more")["state"] == "succeeded"
     delete(store, "one")
@@ -159,7 +159,7 @@ def test_wherever_it_is_interrupted_the_run_is_whole_or_gone(
     store: Store, make: Make, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     record = make("one", "failed")
-    whole = {info.key for info in store.list(record.paths.root)}
+    whole = {info.key for info in store.objects(record.paths.root)}
     changes = 0
 
     def counted(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -180,10 +180,10 @@ def test_wherever_it_is_interrupted_the_run_is_whole_or_gone(
     try:
         spec = store.read(record.paths.spec)
     except StoreError:
-        assert list(store.list(record.paths.root)) == []
+        assert list(store.objects(record.paths.root)) == []
         return
     if not is_deleted(spec):
-        assert whole <= {info.key for info in store.list(record.paths.root)}
+        assert whole <= {info.key for info in store.objects(record.paths.root)}
         assert runs.show(store, "one")["state"] == "failed"
         return
     # Gone for everybody, and nobody can take its id and go on from what is left.
@@ -196,7 +196,7 @@ def test_wherever_it_is_interrupted_the_run_is_whole_or_gone(
     store.delete(record.paths.lease)
     assert names(store, ["cancelled"]) == ["one"]
     delete(store, "one")
-    assert list(store.list("runs/")) == []
+    assert list(store.objects("runs/")) == []
 
 
 def test_the_same_for_many_runs(store: Store, make: Make) -> None:

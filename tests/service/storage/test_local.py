@@ -53,7 +53,7 @@ def test_a_disk_that_fails_is_an_error_in_one_sentence(
             with pytest.raises(StoreError) as caught:
                 attempt()
         one_sentence(caught, local_store.url, words)
-    assert local_store.read("a") == b"before" and [info.key for info in local_store.list("")] == ["a"]
+    assert local_store.read("a") == b"before" and [info.key for info in local_store.objects("")] == ["a"]
     assert [path.name for path in Path(local_store.url, ".delayline-tmp").iterdir() if not path.name.startswith("lock")] == []
 
 
@@ -63,7 +63,7 @@ def test_a_file_system_without_hard_links_is_named(local_store: Store, monkeypat
     with pytest.raises(StoreError) as caught:
         local_store.write("runs/a/spec.json", b"{}", if_absent=True)
     one_sentence(caught, "without hard links", "exFAT, SMB shares and gcsfuse", "choose a folder on another one")
-    assert list(local_store.list("")) == []
+    assert list(local_store.objects("")) == []
     lines = {line.name: line for line in examine([store_checks(Settings.load(store=local_store.url))], 9.0)}
     assert lines["conditional writes"].status == "failed" and "without hard links" in lines["conditional writes"].text
 
@@ -122,7 +122,7 @@ def test_a_full_disk_keeps_what_was_there(tiny_disk: Path, tmp_path: Path) -> No
         with pytest.raises(StoreError) as caught:
             attempt()
         one_sentence(caught, str(tiny_disk), "full: make room")
-    assert [(info.key, info.size) for info in store.list("")] == [("a", 6)]
+    assert [(info.key, info.size) for info in store.objects("")] == [("a", 6)]
     store.write("a", b"x" * (512 * 1024))
 
 

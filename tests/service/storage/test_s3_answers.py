@@ -78,7 +78,7 @@ def test_an_empty_answer_is_no_list_and_no_object(tmp_path: Path) -> None:
 )
 def test_what_answered_is_named(name: str, word: str) -> None:
     with serving(lambda *_: PAGES[name]) as (address, _):
-        text = str(refused(lambda: list(opened(address).list(""))))
+        text = str(refused(lambda: list(opened(address).objects(""))))
     assert word.strip("“”") in text and "abc" not in text, text
 
 
@@ -93,7 +93,7 @@ def test_a_page_of_a_load_balancer_is_waited_out(tmp_path: Path) -> None:
         return (200, {}, b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
 
     with serving(answer) as (address, _):
-        assert list(opened(address, 5.0).list("")) == []
+        assert list(opened(address, 5.0).objects("")) == []
         left = 10**6
         found = refused(lambda: opened(address).read("a"))
     assert isinstance(found, StoreUnreachable) and "502" in str(found) and "502 Bad Gateway" in str(found)
@@ -121,7 +121,7 @@ def test_answers_that_cannot_be_read_are_errors_in_one_sentence(tmp_path: Path) 
     ]
     for body in strange:
         with serving(lambda *_, body=body: (200, {}, body)) as (address, _):
-            refused(lambda address=address: list(opened(address).list("")))  # type: ignore[misc]
+            refused(lambda address=address: list(opened(address).objects("")))  # type: ignore[misc]
 
 
 def test_a_server_without_ranges_gives_the_range() -> None:
@@ -139,4 +139,4 @@ def test_a_strange_sentence_is_one_line(text: str, most: int) -> None:
 def test_a_console_of_minio_is_refused(minio: s3_servers.S3Server) -> None:
     """The browser of the tests' server is off; what its port for pages answers to S3 is refused all the same."""
     address = f"{minio.endpoint}/minio"
-    refused(lambda: list(open_store(Settings.load(store=f"s3://lab?endpoint_override={address}"), 0.3).list("")))
+    refused(lambda: list(open_store(Settings.load(store=f"s3://lab?endpoint_override={address}"), 0.3).objects("")))

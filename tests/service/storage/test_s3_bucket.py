@@ -24,7 +24,7 @@ def test_a_missing_bucket_is_to_be_created(server: s3_servers.S3Server, tmp_path
         store.check,
         lambda: store.write("a", b""),
         lambda: store.read("a"),
-        lambda: list(store.list("")),
+        lambda: list(store.objects("")),
         lambda: store.list_folders("runs/"),
         lambda: store.upload(tmp_path / "file", "a"),
         lambda: store.read_many(["a", "b"]),
@@ -163,7 +163,7 @@ def test_who_may_only_read_reads_and_learns_which_right_lacks(
     key, secret = seaweedfs.read_only
     use(seaweedfs, monkeypatch, AWS_ACCESS_KEY_ID=key, AWS_SECRET_ACCESS_KEY=secret)
     store = opened(url)
-    assert store.read("data/a") == b"content" and [info.key for info in store.list("")] == ["data/a"]
+    assert store.read("data/a") == b"content" and [info.key for info in store.objects("")] == ["data/a"]
     for attempt in (
         store.check,
         lambda: store.write("data/b", b""),
@@ -177,4 +177,4 @@ def test_who_may_only_read_reads_and_learns_which_right_lacks(
         assert not isinstance(caught.value, Conflict | NotFound | StoreUnreachable)
     with pytest.raises(StoreError, match="right to"):
         store.write("data/b", b"")
-    assert [info.key for info in store.list("")] == ["data/a"]
+    assert [info.key for info in store.objects("")] == ["data/a"]

@@ -93,6 +93,6 @@ def test_a_server_without_checksums_works_as_the_message_says(monkeypatch: pytes
         store = opened(address)
         store.write("a", b"x", if_absent=True)
         store.write_large("b", memoryview(b"x"))
-        assert [info.key for info in store.list("")] == ["a", "b"]
+        assert [info.key for info in store.objects("")] == ["a", "b"]
         # Deletes at once have a checksum by force: the server refuses, and each goes by itself.
-        assert store.delete_prefix("") == 2 and list(store.list("")) == []
+        assert store.delete_prefix("") == 2 and list(store.objects("")) == []

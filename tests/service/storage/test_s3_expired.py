@@ -114,7 +114,7 @@ ACTIONS: dict[str, Callable[[Store, Path], object]] = {
     "if_version": lambda store, _: store.write("a", b"x", if_version=str(store.version_of("a"))),
     "exists": lambda store, _: store.exists("a"),
     "absent": lambda store, _: not store.exists("none"),
-    "list": lambda store, _: len(list(store.list("many/"))) == 60,
+    "list": lambda store, _: len(list(store.objects("many/"))) == 60,
     "list_folders": lambda store, _: store.list_folders("") == ["many"],
     "delete": lambda store, _: store.delete("a") is None and not store.exists("a"),
     "delete_prefix": lambda store, _: store.delete_prefix("many/") == 60,

@@ -121,4 +121,4 @@ def test_an_outage_in_the_middle_of_many_writes_loses_nothing(own_seaweedfs: s3_
     finally:
         thread.join(120)
     assert store.read("counter") == str(written).encode()
-    assert [info.key for info in store.list("row/")] == [f"row/{number:06d}" for number in range(1, written + 1)]
+    assert [info.key for info in store.objects("row/")] == [f"row/{number:06d}" for number in range(1, written + 1)]

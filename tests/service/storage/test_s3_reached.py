@@ -93,7 +93,7 @@ def test_what_speaks_no_http_is_an_error_with_its_remedy(words: bytes, scheme: s
     with speaking(words) as host:
         for key in ("read", "list"):
             store = opened(f"{scheme}://{host}")
-            text = str(refused((lambda: store.read("a")) if key == "read" else (lambda: list(store.list("")))))  # noqa: B023
+            text = str(refused((lambda: store.read("a")) if key == "read" else (lambda: list(store.objects("")))))  # noqa: B023
             assert expected in text, text
 
 

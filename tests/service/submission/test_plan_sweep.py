@@ -35,7 +35,7 @@ def plan_for(store: Store, folder: Path, *overrides: str, text: str = SWEEP, **o
 
 def test_a_plan_writes_nothing_and_counts_the_trials(local_store: Store, tmp_path: Path) -> None:
     document = plan_for(local_store, tmp_path).document()
-    assert not list(local_store.list(""))
+    assert not list(local_store.objects(""))
     assert (document["kind"], document["points"], document["trials"]) == ("sweep", 6, 12)
     assert document["resources_per_trial"]["cpus"] == 0.01
     assert document["first_trial"]["batch"] == 16
@@ -91,7 +91,7 @@ def test_what_is_wrong_with_any_value_is_found_before_anything_starts(
     with pytest.raises((InvalidInput, UnknownName)) as raised:
         plan_for(local_store, tmp_path, *overrides)
     assert words in str(raised.value)
-    assert not list(local_store.list(""))
+    assert not list(local_store.objects(""))
 
 
 def test_the_largest_seed_may_be_the_last(local_store: Store, tmp_path: Path) -> None:

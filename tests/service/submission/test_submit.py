@@ -48,7 +48,7 @@ def first(local_store: Store, tmp_path: Path) -> Plan:
 
 def test_a_plan_writes_nothing_and_says_everything(local_store: Store, tmp_path: Path) -> None:
     document = plan_for(local_store, tmp_path, "steps=30").document()
-    assert not list(local_store.list(""))
+    assert not list(local_store.objects(""))
     assert {"id", "spec", "resources", "cluster", "store", "dataset"} <= set(document)
     assert set(TrainSpec.model_fields) == set(document["spec"])
     assert document["resources"]["cpus"] == 0.02
@@ -284,7 +284,7 @@ def test_another_spec_is_refused_with_what_differs(first: Plan, local_store: Sto
 def test_a_resumed_run_may_change_its_workers(first: Plan, local_store: Store, tmp_path: Path) -> None:
     end(local_store, "cancelled")
     changed = plan_for(local_store, tmp_path, "workers=4", "retries=9", "time_limit=2h", resume=True)
-    assert replaces_spec(changed, local_store) and not list(local_store.list(RunPaths("a-run").events_root))
+    assert replaces_spec(changed, local_store) and not list(local_store.objects(RunPaths("a-run").events_root))
     assert not replaces_spec(plan_for(local_store, tmp_path, resume=True), local_store)
     assert not replaces_spec(plan_for(local_store, tmp_path, "workers=4", run_id="another", resume=True), local_store)
     submission = submit(changed, local_store)

@@ -69,7 +69,7 @@ def test_of_a_run_that_was_deleted_nothing_is_written_any_more(submitted: RunRec
         time.sleep(0.05)
     submitted.store.delete_prefix(submitted.paths.root)
     supervisor._keep_output()
-    assert list(submitted.store.list(submitted.paths.root)) == []
+    assert list(submitted.store.objects(submitted.paths.root)) == []
     assert not list((tmp_path / "logs").iterdir())
 
 

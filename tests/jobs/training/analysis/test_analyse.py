@@ -160,7 +160,7 @@ def test_only_rank_0_writes_the_results(make_subject: Callable[..., Subject], mo
     subject = dataclasses.replace(make_subject(layers.Flatten()), rank=1)
     describe_attempt(subject, Notes())
     analyse(subject, Notes())
-    keys = {info.key for info in subject.record.store.list(subject.record.paths.root)}
+    keys = {info.key for info in subject.record.store.objects(subject.record.paths.root)}
     assert keys == {subject.record.paths.hardware(subject.label, 1)}
 
 
