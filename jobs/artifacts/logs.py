@@ -8,9 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from service.errors import (
-    StoreError,
-)
+from jobs.repeating import Repeating
+from service.errors import StoreError
 from service.storage.base import Store
 from service.storage.paths import LOG_PART
 
@@ -35,10 +34,8 @@ class LogShipper:
         self._shipped = 0
         self._first = 0
         """The first part that is kept."""
-        self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
-        self._thread.start()
+        self._looks = Repeating("logs", LOOKS * store.look_seconds, self.ship)
 
     def ship(self) -> None:
         """Copy what there is now; a store that refuses costs the log, not the run."""
@@ -62,12 +59,8 @@ class LogShipper:
 
     def close(self) -> None:
         """Copy the rest and stop."""
-        self._stop.set()
+        self._looks.stop()
         self.ship()
-
-    def _run(self) -> None:
-        while not self._stop.wait(LOOKS * self._store.look_seconds):
-            self.ship()
 
 
 def capture_output(file: Path) -> None:

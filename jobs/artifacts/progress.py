@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobs.artifacts.events import EventLog
+from jobs.repeating import Repeating
 from service.errors import DelaylineError, LeaseLost, StoreError
 from service.records.metrics import Segment
 from service.records.run_record import Document, RunRecord
@@ -36,12 +37,11 @@ class ProgressReporter:
         self._changed = {"progress"}
         self._since_rows = ROWS_TICKS
         self._credit = 1.0
+        self._has_looked = False
         self._error: DelaylineError | None = None
         self._writing = threading.Lock()
         """Held by who writes, so that no older document comes behind a newer one."""
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
-        self._thread.start()
+        self._looks = Repeating("progress", record.store.look_seconds, self._look, first=FIRST_LOOK)
 
     def update(self, **values: Any) -> None:
         """Change values of the progress document: `phase`, `epoch`, `step`, `metrics`, `examples_per_second`, …"""
@@ -89,27 +89,25 @@ class ProgressReporter:
 
     def close(self) -> None:
         """Write the rest and stop; raise the error that a write met."""
-        self._stop.set()
-        self._thread.join()
+        self._looks.stop()
+        self._looks.join()
         self.check()
         self._write({"progress", "rows", "events"})
 
-    def _run(self) -> None:
-        if self._stop.wait(FIRST_LOOK):
-            return
-        due = {"progress"}
+    def _look(self) -> bool:
+        """Write what is due; whether an error ends it."""
         try:
-            while True:
-                with self._writing:
-                    self._write(due)
-                if self._stop.wait(self._record.store.look_seconds):
-                    return
-                due = self._due()
+            with self._writing:
+                self._write(self._due())
         except (StoreError, LeaseLost) as error:
             self._error = error
+        return self._error is not None
 
     def _due(self) -> set[str]:
         """What is to be written now. A bucket is asked less than once for each look, on average: rows and events wait for their turn."""
+        if not self._has_looked:
+            self._has_looked = True
+            return {"progress"}
         if not self._record.store.counts_requests:
             return {"progress", "rows", "events"}
         self._credit = min(TICK_CREDIT, self._credit + TICK_CREDIT)

@@ -1,9 +1,9 @@
 """Keeps a lease fresh while its holder works; a holder that lost it ends at once."""
 
 import os
-import threading
 from collections.abc import Callable
 
+from jobs.repeating import Repeating
 from service.errors import DelaylineError, LeaseLost
 from service.records.lease import HEARTBEAT_SECONDS, Lease
 
@@ -20,27 +20,22 @@ class Heartbeat:
     def __init__(self, lease: Lease, say: Callable[[str], None]) -> None:
         self._lease = lease
         self._say = say
-        self._ended = threading.Event()
-        self._beating = threading.Lock()
-        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+        self._beats = Repeating("heartbeat", HEARTBEAT_SECONDS, self._beat)
 
     def release(self) -> None:
-        """Give the lease back; a heartbeat that is under way would take back what this says."""
-        with self._beating:
-            self._ended.set()
-            self._lease.release()
+        """Give the lease back, once no heartbeat is under way that would take it again."""
+        self._beats.stop()
+        self._beats.join()
+        self._lease.release()
 
     def stop(self) -> None:
         """Beat no more; the lease goes stale."""
-        self._ended.set()
+        self._beats.stop()
 
     def _beat(self) -> None:
-        while not self._ended.wait(HEARTBEAT_SECONDS):
-            try:
-                with self._beating:
-                    if not self._ended.is_set():
-                        self._lease.renew()
-            except LeaseLost as error:
-                end_process(error, self._say)
-            except DelaylineError as error:
-                self._say(f"the heartbeat could not be written: {error}")
+        try:
+            self._lease.renew()
+        except LeaseLost as error:
+            end_process(error, self._say)
+        except DelaylineError as error:
+            self._say(f"the heartbeat could not be written: {error}")

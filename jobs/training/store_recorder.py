@@ -1,5 +1,6 @@
 """What rank 0 writes to the store while a run trains: metrics, progress, events, checkpoints, TensorBoard files."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from jobs.artifacts.checkpoints import CheckpointStore, CheckpointWriter, Snapsh
 from jobs.artifacts.progress import ProgressReporter
 from jobs.artifacts.tensorboard import TensorBoardFiles
 from jobs.liveness import idle_seconds
+from jobs.repeating import Repeating
 from jobs.training.after_training import TRAINED
 from jobs.training.hooks import Hooks
 from jobs.training.intervals import Intervals
@@ -19,6 +21,7 @@ from service.records.remarks import REMARK
 from service.records.run_record import Document, RunRecord
 
 IDLE_SECONDS = 10.0
+"""Between looks at how long there was no step, by this process's own clock (assumed: as long as a person wonders)."""
 CHECKPOINT_LIMIT = 900.0
 """Seconds to wait for the last checkpoint (assumed: longer than a store may be away)."""
 
@@ -42,7 +45,7 @@ class StoreRecorder:
         checkpoints.sealed = self._reporter.metrics.reference
         self._writer = CheckpointWriter(checkpoints, self._saved)
         self._cancel = CancelWatch(record)
-        self._idle = IdleWatch(self._reporter)
+        self._idle = Repeating("idle", IDLE_SECONDS, self._tell_idle)
         self._tensorboard = TensorBoardFiles(record, attempt)
         self._row: Document | None = None
         self._waited = 0.0
@@ -143,8 +146,13 @@ class StoreRecorder:
     def close(self) -> None:
         """Write the rest."""
         self._cancel.close()
-        self._idle.close()
+        self._idle.stop()
         self._reporter.close()
+
+    def _tell_idle(self) -> None:
+        """Say for how long there was no step or anything like it, once that is worth a word: other ranks see by it that this one lives."""
+        idle = idle_seconds()
+        self._reporter.update(idle_seconds=round(idle) if idle >= IDLE_SECONDS else None)
 
     def _saved(self, snapshot: Snapshot, seconds: float) -> None:
         self._reporter.event(
@@ -154,35 +162,13 @@ class StoreRecorder:
         self._tensorboard.ship()
 
 
-class IdleWatch:
-    """Says every ten seconds for how long there was no step or anything like it, once that is worth a word.
-
-    By this process's own clock; and other ranks see by it that this one lives.
-    """
-
-    def __init__(self, reporter: ProgressReporter) -> None:
-        self._reporter = reporter
-        self._stop = threading.Event()
-        threading.Thread(target=self._run, name="idle", daemon=True).start()
-
-    def close(self) -> None:
-        """Say no more."""
-        self._stop.set()
-
-    def _run(self) -> None:
-        while not self._stop.wait(IDLE_SECONDS):
-            idle = idle_seconds()
-            self._reporter.update(idle_seconds=round(idle) if idle >= IDLE_SECONDS else None)
-
-
 class CancelWatch:
     """Looks every two seconds, in a folder more often, whether somebody asked the run to stop."""
 
     def __init__(self, record: RunRecord) -> None:
         self._record = record
         self._asked = threading.Event()
-        self._stop = threading.Event()
-        threading.Thread(target=self._run, name="cancel", daemon=True).start()
+        self._looks = Repeating("cancel", record.store.look_seconds, self._look)
 
     @property
     def asked(self) -> bool:
@@ -195,13 +181,11 @@ class CancelWatch:
 
     def close(self) -> None:
         """Look no more."""
-        self._stop.set()
+        self._looks.stop()
 
-    def _run(self) -> None:
-        while not self._stop.wait(self._record.store.look_seconds):
-            try:
-                if self._record.cancel_requested():
-                    self._asked.set()
-                    return
-            except StoreError:
-                continue  # A store that is away cannot carry a request either.
+    def _look(self) -> bool:
+        # A store that is away cannot carry a request either.
+        with contextlib.suppress(StoreError):
+            if self._record.cancel_requested():
+                self._asked.set()
+        return self._asked.is_set()

@@ -1,5 +1,6 @@
 """Two attempts of one run that both believe to be at work: progress and the model are the later one's, and the earlier one stops."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def test_its_own_thread_tells_an_attempt_that_it_is_over(record: RunRecord, monk
         for step in range(400):
             old.update(step=step)
             old.check()
-            old._stop.wait(0.02)
+            time.sleep(0.02)
     new.close()
 
 
