@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import Damaged, NotFound, StoreError
+from service.file_locks import wait_for_lock
 from service.storage.base import Store
 from service.storage.local import LocalStore
 
@@ -90,13 +91,6 @@ class NodeShare:
     def _turn(self, sha256: str) -> Iterator[None]:
         """Within it this worker is the one that fetches; raise OSError where another one takes too long."""
         with (self._folder / f"lock-{sha256[:2]}").open("ab") as file:
-            deadline = time.monotonic() + LOCK_SECONDS
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise TimeoutError(f"a neighbour has been fetching for {LOCK_SECONDS:g} s") from None
-                    time.sleep(0.05)
+            if not wait_for_lock(file, LOCK_SECONDS):
+                raise TimeoutError(f"a neighbour has been fetching for {LOCK_SECONDS:g} s")
             yield

@@ -12,8 +12,9 @@ from jobs.reports.matrix import MOST_DRAWN, draw_matrix, matrix_picture
 from jobs.reports.overfitting import Verdict, judge
 from jobs.reports.pictures import heat, png, wide
 from jobs.reports.timeline import outcome_of
-from jobs.reports.words import duration, metric, moment, percent, plural, short, size
+from jobs.reports.words import duration, metric, moment, percent, plural, short
 from service.records.run_record import Document
+from service.words import size
 
 Section = dict[str, Any]
 NOT_FINISHED = "This comes with the end of a run that succeeds: the model is then asked about the test examples."

@@ -10,8 +10,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from jobs.reports.facts import RunFacts
 from jobs.reports.svg import BAD, GOOD, INK, LINE, MUTED, PAPER, SERIES, WARN, drawing, to_svg
-from jobs.reports.words import clock, duration, plural, short
+from jobs.reports.words import duration, plural, short
 from service.records.run_record import Document
+from service.words import clock
 
 MOST_ATTEMPTS = 12
 """Drawn, the newest ones (assumed: a screen of them)."""

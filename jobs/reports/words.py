@@ -20,13 +20,6 @@ def duration(seconds: float) -> str:
     return f"{hours:,} h {minutes:02} min"
 
 
-def clock(seconds: float) -> str:
-    """Time since a beginning: `0:07`, `12:30` or `1:02:03`."""
-    minutes, rest = divmod(round(max(seconds, 0.0)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def moment(seconds: float | None) -> str:
     """A time since 1970 in UTC, for readers anywhere; a dash for none."""
     return "–" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
@@ -50,15 +43,6 @@ def figure(value: Any) -> str:
 def metric(name: str, value: Any) -> str:
     """An accuracy as a share, all else as a figure."""
     return percent(float(value)) if name.endswith("accuracy") and isinstance(value, int | float) else figure(value)
-
-
-def size(count: float) -> str:
-    """Bytes as `53 MiB`."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
 
 
 def short(text: str, most: int) -> str:

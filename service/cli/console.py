@@ -47,22 +47,6 @@ def is_live(stream: TextIO) -> bool:
     return stream.isatty() and not wants_plain_text()
 
 
-def size(count: float) -> str:
-    """`12 B`, `3 MiB` or `1.5 GiB`."""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
-
-
-def duration(seconds: float) -> str:
-    """`0:07`, `12:30` or `1:02:03`."""
-    minutes, rest = divmod(round(max(seconds, 0.0)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def idle_words(seconds: float) -> str:
     """`no step for 12 min`."""
     return f"no step for {seconds:.0f} s" if seconds < 100 else f"no step for {seconds / 60:.0f} min"

@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from service.cli.completion import dataset_names, known_dataset_names
-from service.cli.console import is_live, local_time, print_json, print_table, say, size
+from service.cli.console import is_live, local_time, print_json, print_table, say
 from service.cli.options import AsJson, StoreUrl
 from service.datasets import Feature, Manifest, find_dataset, list_datasets
 from service.errors import Damaged
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
+from service.words import size
 
 app = typer.Typer(
     rich_markup_mode=None, add_completion=False, no_args_is_help=True, help="Import, list, show and verify datasets."

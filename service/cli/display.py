@@ -4,9 +4,10 @@ import time
 from abc import ABC, abstractmethod
 from typing import Any
 
-from service.cli.console import duration, figures, idle_words, printable, say
+from service.cli.console import figures, idle_words, printable, say
 from service.records.schemas import ENDED
 from service.runs import Update
+from service.words import clock
 
 PLAIN_SECONDS = 5.0
 """Between plain lines within an epoch (assumed: a log that stays readable)."""
@@ -135,7 +136,7 @@ def _pace(progress: dict[str, Any]) -> list[str]:
     if speed := progress.get("examples_per_second"):
         words.append(f"{speed:,.0f} examples/s")
     if left := progress.get("eta_seconds"):
-        words.append(f"{duration(left)} left")
+        words.append(f"{clock(left)} left")
     if (idle := progress.get("idle_seconds") or 0) >= IDLE_SECONDS:
         words.append(idle_words(idle))
     return words

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from service import runs
-from service.cli.console import duration, figures, is_live
+from service.cli.console import figures, is_live
 from service.cli.display import Display, LiveDisplay, PlainDisplay
 from service.cli.sweep_display import LiveSweep, PlainSweep, parameters, several_bases
 from service.errors import (
@@ -29,6 +29,7 @@ from service.records.schemas import ENDED, RunState
 from service.specs.generated import CHANCE_OF_BITS, is_bits_task
 from service.storage.base import Store
 from service.submission.supervisor import Supervisor
+from service.words import clock
 
 CANCEL_SECONDS = 120.0
 """How long a cancelled run may take to save and end (assumed: more than its driver allows its workers)."""
@@ -246,7 +247,7 @@ def result_line(run: Document) -> str:
     tests += [name for name in tested if name not in tests]
     parts = [f"run {run['id']} {run['state']}"]
     if run.get("started") and run.get("finished"):
-        parts[0] += f" in {duration(run['finished'] - run['started'])}"
+        parts[0] += f" in {clock(run['finished'] - run['started'])}"
     parts += [figures(metrics, tests)] if tests else []
     if is_bits_task(run.get("spec", {}).get("task", "")) and "test_accuracy" in tests:
         parts[-1] += f"  (guesses {CHANCE_OF_BITS:.4f})"
@@ -254,7 +255,7 @@ def result_line(run: Document) -> str:
 
 
 def _sweep_line(sweep: Document) -> str:
-    took = f" in {duration(sweep['finished'] - sweep['started'])}" if sweep.get("started") and sweep.get("finished") else ""
+    took = f" in {clock(sweep['finished'] - sweep['started'])}" if sweep.get("started") and sweep.get("finished") else ""
     best = sweep.get("best")
     words = [f"sweep {sweep['id']} {sweep['state']}{took}"]
     if best:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from service.cli.completion import states as known_states
-from service.cli.console import local_time, print_json, print_table, say, size
+from service.cli.console import local_time, print_json, print_table, say
 from service.cli.options import AsJson, StoreUrl
 from service.errors import Cancelled, InvalidInput, StoreError
 from service.runs.prune import PRUNABLE, Candidate, choose, delete, old_packages, old_uploads
@@ -14,6 +14,7 @@ from service.settings import Settings
 from service.specs.quantities import parse_duration
 from service.storage import open_store
 from service.storage.base import Store, Unfinished
+from service.words import size
 
 
 def prune(

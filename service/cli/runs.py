@@ -7,7 +7,7 @@ import typer
 
 from service import runs
 from service.cli.completion import all_states, dataset_names
-from service.cli.console import duration, figures, idle_words, local_time, print_json, print_table, print_yaml, printable, say
+from service.cli.console import figures, idle_words, local_time, print_json, print_table, print_yaml, printable, say
 from service.cli.logs import follow_logs, heading
 from service.cli.options import AsJson, RunId, StoreUrl
 from service.cli.prune import prune
@@ -22,6 +22,7 @@ from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
 from service.sweeps.trials import table
+from service.words import clock
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
@@ -138,7 +139,7 @@ def _readable(document: dict[str, Any]) -> dict[str, Any]:
     shown = {name: value for name, value in document.items() if value is not None}
     shown |= {name: local_time(shown[name]) for name in ("submitted", "started", "finished") if name in shown}
     if "eta_seconds" in shown:
-        shown["eta_seconds"] = duration(shown["eta_seconds"])
+        shown["eta_seconds"] = clock(shown["eta_seconds"])
     if "idle_seconds" in shown:
         shown["idle_seconds"] = idle_words(shown["idle_seconds"])
     if "waiting" in shown:

@@ -4,8 +4,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from service.cli.console import duration, printable, say
+from service.cli.console import printable, say
 from service.cli.display import Display
+from service.words import clock
 
 PLAIN_SECONDS = 10.0
 """Between plain lines (assumed: a log that stays readable)."""
@@ -125,5 +126,5 @@ def describe(progress: dict[str, Any]) -> str:
         words.append(f"best {best['metric']} {best['mean']:.4f} ({parameters(best, several_bases(progress.get('table') or ()))})")
     left = progress.get("eta_seconds")
     if left and over != total:
-        words.append(f"about {duration(left)} left")
+        words.append(f"about {clock(left)} left")
     return "  ".join(words)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InfrastructureFailure
+from service.file_locks import wait_for_lock
 
 LOCK_SECONDS = 1800.0
 """How long to wait while another process fills the same entry (assumed: a large dataset over a slow link)."""
@@ -99,17 +100,8 @@ class Cache:
     @contextlib.contextmanager
     def _lock(self, digest: str) -> Iterator[None]:
         with (self.folder / f"{digest}.fill").open("ab") as file:
-            deadline = time.monotonic() + LOCK_SECONDS
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise InfrastructureFailure(
-                            f"Another process has been filling the cache {self.folder} for {LOCK_SECONDS:g} s."
-                        ) from None
-                    time.sleep(0.05)
+            if not wait_for_lock(file, LOCK_SECONDS):
+                raise InfrastructureFailure(f"Another process has been filling the cache {self.folder} for {LOCK_SECONDS:g} s.")
             yield
 
     def _hold(self, digest: str) -> IO[bytes]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import secrets
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from service.errors import Conflict, NotFound, StoreError, StoreUnreachable
+from service.file_locks import wait_for_lock
 from service.storage.base import ObjectInfo, Progress, Seen, Store, Unfinished, check_key, copy_hashed
 
 CHUNK = 4 * 1024**2
@@ -23,6 +23,8 @@ LEFTOVER_SECONDS = 24 * 3600.0
 """A temporary file of this age is a crashed writer's (assumed: no write takes a day)."""
 
 
+LOCK_PAUSE = 0.005
+"""Seconds between looks at a lock: who holds it moves one file (assumed)."""
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 """What systems answer where there are no hard links."""
 
@@ -263,18 +265,9 @@ class LocalStore(Store):
     def _lock(self, key: str) -> Iterator[None]:
         # A few files serve as the locks of all keys, so they need not be deleted.
         path = self._root / TEMPORARY / f"lock-{hashlib.sha256(key.encode()).hexdigest()[:2]}"
-        deadline = time.monotonic() + self._patience
         with path.open("a") as file:
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise StoreUnreachable(
-                            f"The store {self.url} was locked by another process for {self._patience:g} s."
-                        ) from None
-                    time.sleep(0.005)
+            if not wait_for_lock(file, self._patience, LOCK_PAUSE):
+                raise StoreUnreachable(f"The store {self.url} was locked by another process for {self._patience:g} s.")
             yield
 
     def _drop_empty_folders(self, folder: Path) -> None:

@@ -17,7 +17,7 @@ from jobs.reports.facts import gather
 from jobs.reports.headline import headline
 from jobs.reports.repeat import repeat_command, spec_text
 from jobs.reports.timeline import MOST_EVENTS, Stretch, event_rows, scale_of, stretches
-from jobs.reports.words import clock, duration, listed, percent, plural, size
+from jobs.reports.words import duration, listed, percent, plural
 from service import recipes
 from service.records.run_record import RunRecord
 from service.specs.train import TrainSpec
@@ -33,12 +33,10 @@ WriteRun = Callable[..., RunRecord]
         (duration(9.94), "9.9 s"),
         (duration(59.6), "1 min 00 s"),
         (duration(3599.6), "1 h 00 min"),
-        (clock(3723), "1:02:03"),
         (percent(1.0), "100%"),
         (percent(0.99999), "99.99%"),
         (percent(0.975), "97.50%"),
         (percent(0.8996), "90.0%"),
-        (size(53 * 1024**2), "53 MiB"),
         (listed(["a", "b", "c"]), "a, b and c"),
         (plural(1, "class"), "1 class"),
         (plural(1200, "class"), "1,200 classes"),

@@ -12,7 +12,7 @@ import typer
 from support.workspace import BIN
 
 from service.cli import main
-from service.cli.console import print_yaml, size
+from service.cli.console import print_yaml
 from service.cli.display import LiveDisplay, PlainDisplay
 from service.cli.follow import make_display
 from service.records.run_record import RunRecord
@@ -94,16 +94,6 @@ def test_every_command_takes_json() -> None:
     assert ("runs", "prune") in [path for path, _ in found]
     lacking = [path for path, command in found if not any("--json" in parameter.opts for parameter in command.params)]
     assert lacking == []
-
-
-def test_sizes_are_for_people() -> None:
-    assert [size(count) for count in (0, 1023, 1536, 5 * 1024**2, 3 * 1024**3 / 2)] == [
-        "0 B",
-        "1023 B",
-        "2 KiB",
-        "5 MiB",
-        "1.5 GiB",
-    ]
 
 
 def test_predict_passes_on_how_the_job_ended(delayline: Delayline, submitted: RunRecord, tmp_path: Path) -> None:
