@@ -18,6 +18,7 @@ from service.records.notes import LONGEST, with_notes, write_note
 from service.records.run_record import RunRecord
 from service.records.schemas import ENDED, RunState
 from service.runs.choice import NEWEST, STATES, check_choice, choose_rows, parse_limit, parse_since
+from service.runs.endings import lost, raise_for
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
@@ -200,7 +201,8 @@ def note(
 @app.command()
 def watch(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None:
     """Show a run's progress until its end; Ctrl-C leaves the run alone."""
-    from service.cli.follow import make_display, raise_for, result_line
+    from service.cli.follow import make_display
+    from service.cli.results import result_line
 
     opened = _open(store)
     display = make_display(run, RunRecord(opened, run).submission().get("kind", "train"))
@@ -215,7 +217,7 @@ def watch(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json(document)
     if update.state == RunState.LOST:
-        raise InfrastructureFailure(f"The run {run} was lost: nobody drives it any more; submit it again to continue.")
+        raise lost(run)
     raise_for(run, update.document)
     if not as_json:
         print(result_line(document))

@@ -10,7 +10,8 @@ import typer
 from service import recipes, runs
 from service.cli.completion import recipe_names, run_ids
 from service.cli.console import print_json, print_yaml, say
-from service.cli.follow import Interrupts, RunFollower, StoppedAtOnce, make_display, result_line
+from service.cli.follow import Interrupts, follow, make_display
+from service.cli.results import result_line
 from service.cluster import open_cluster
 from service.cluster.base import Cluster, Handle, Job
 from service.errors import DelaylineError, InvalidInput
@@ -22,6 +23,7 @@ from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
 from service.storage import open_store
 from service.storage.base import Store
+from service.submission.follower import RunFollower, StoppedAtOnce
 from service.submission.plan import Plan
 from service.submission.submit import replaces_spec, submit
 from service.submission.supervisor import Supervisor, within
@@ -142,15 +144,24 @@ def stay(planned: Plan, submission: Submission, place: Cluster, store: Store, in
     supervisor = supervise(planned, submission, place, store, handle) if handle or submission.action == "start" else None
     if submission.action != "finished":
         say(f"{planned.noun} {planned.run_id}: {planned.cluster}, store {planned.store_url}")
-        display, patience = make_display(planned.run_id, planned.kind), planned.settings.store_patience
+        display = make_display(planned.run_id, planned.kind)
 
         def take_over() -> Supervisor:
             return supervise(planned, Submission("start"), place, store)
 
+        follower = RunFollower(
+            store,
+            planned.run_id,
+            planned.noun,
+            interrupts,
+            display.note,
+            supervisor,
+            submission.earlier_end,
+            planned.settings.store_patience,
+            take_over,
+        )
         try:
-            RunFollower(
-                store, planned.run_id, display, interrupts, supervisor, submission.earlier_end, patience, take_over
-            ).stay()
+            follow(follower, display)
         except DelaylineError as error:
             if as_json:
                 _print_document(store, planned.run_id, isinstance(error, StoppedAtOnce))

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from service import runs
-from service.errors import InfrastructureFailure, NotFound, StoreUnreachable
+from service.errors import NotFound, StoreUnreachable
 from service.records.run_record import Document, RunRecord
 from service.records.schemas import ENDED, RunState
+from service.runs.endings import lost
 from service.storage.base import ObjectInfo, Store
 from service.storage.paths import RunPaths
 
@@ -45,7 +46,7 @@ def follow(store: Store, run_id: str, attempt: int | None = None, rank: int | No
             if last:
                 raise
         if update.state == RunState.LOST:
-            raise InfrastructureFailure(f"The run {run_id} was lost: nobody drives it any more; submit it again to continue.")
+            raise lost(run_id)
         if last:
             return
 

@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 
 from service import recipes
-from service.cli import follow
 from service.cluster.base import Job
 from service.cluster.local_ray import LocalRay, ProcessRequest
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
 from service.storage.base import Store
-from service.submission import supervisor
+from service.submission import follower, supervisor
 
 Delayline = Callable[..., Any]
 Drive = Callable[..., None]
@@ -128,7 +127,7 @@ def test_two_interrupts_stop_at_once(delayline: Delayline, drive: Drive, local_s
 def test_a_wish_to_stop_that_a_starting_driver_missed_is_repeated(
     delayline: Delayline, drive: Drive, local_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "REPEAT_SECONDS", 0.2)
+    monkeypatch.setattr(follower, "REPEAT_SECONDS", 0.2)
     drive("forgets")
     thread = interrupt_once(RunRecord(local_store, "fake").progress)
     done = delayline(*TRAIN)

@@ -1,6 +1,6 @@
 import pytest
 
-from service.cli.follow import result_line
+from service.cli.results import result_line
 
 
 @pytest.mark.parametrize(
