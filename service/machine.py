@@ -7,14 +7,14 @@ from pathlib import Path
 
 import psutil
 
+from service.control_groups import UNLIMITED, memory_limit, processor_limit
 from service.errors import InvalidInput
 from service.settings import visible_gpus
 from service.specs.train import Resources
 
-UNLIMITED = 1 << 60
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-_MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _GPUS = Path("/proc/driver/nvidia/gpus")
+ROOT = Path("/")
+"""Where `proc` and `sys` are; tests look at other machines' recorded trees."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ class Machine:
 def this_machine() -> Machine:
     """Count what this process may use."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Machine(cpus=min(usable, processor_limit()), gpus=_gpus(), memory=min(psutil.virtual_memory().total, memory_limit()))
+    return Machine(
+        cpus=min(usable, processor_limit(ROOT)), gpus=_gpus(), memory=min(psutil.virtual_memory().total, memory_limit(ROOT))
+    )
 
 
 def megabytes(size: int) -> str:
@@ -76,22 +78,3 @@ def _gpus() -> int:
 
 def _count(number: float, noun: str) -> str:
     return f"{number:g} {noun}" if number == 1 else f"{number:g} {noun}s"
-
-
-def processor_limit() -> int:
-    """Processors, rounded up, as Ray counts them."""
-    try:
-        quota, period = _QUOTA.read_text(encoding="ascii").split()
-        return math.ceil(int(quota) / int(period))
-    except (OSError, ValueError):
-        return UNLIMITED
-
-
-def memory_limit() -> int:
-    """Bytes of memory."""
-    for file in _MEMORY:
-        try:
-            return int(file.read_text(encoding="ascii"))
-        except (OSError, ValueError):
-            continue
-    return UNLIMITED

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import InvalidInput
+from service.installed import distribution
 
 _OURS = frozenset({"jobs", "service"})
 """Delayline's own packages."""
@@ -149,10 +150,11 @@ def _is_needed(name: str) -> bool:
             continue
         seen.add(one)
         try:
-            required = importlib.metadata.requires(one) or []
+            found = distribution(one)
         except importlib.metadata.PackageNotFoundError:
             continue
-        waiting += [_normal(re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0]) for line in required]
+        seen.add(_normal(found.name))
+        waiting += [_normal(re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0]) for line in found.requires or []]
     return bool(holders & seen)
 
 

@@ -42,7 +42,8 @@ from jobs.training.steps_per_execution import StepsPerExecution
 from jobs.training.store_recorder import StoreRecorder
 from jobs.training.training_loop import TrainingLoop
 from jobs.training.transfer import freeze_layers
-from service.machine import UNLIMITED, this_machine
+from service.control_groups import UNLIMITED
+from service.machine import this_machine
 from service.records.run_record import Document, RunRecord
 from service.specs.train import TrainSpec
 

@@ -4,7 +4,8 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
-from service.machine import UNLIMITED, this_machine
+from service.control_groups import UNLIMITED
+from service.machine import this_machine
 from service.specs.train import Resources
 
 DRIVER_CPUS = 0.01

@@ -8,8 +8,9 @@ from typing import Any
 
 import psutil
 
+from service.control_groups import UNLIMITED
 from service.errors import InvalidInput
-from service.machine import UNLIMITED, megabytes
+from service.machine import megabytes
 from service.specs.train import Resources
 
 

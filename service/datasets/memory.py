@@ -2,8 +2,8 @@
 
 import psutil
 
+from service.control_groups import memory_limit
 from service.datasets.manifest import Manifest
-from service.machine import memory_limit
 from service.specs.train import TrainSpec
 
 MEMORY_SHARE = 0.5

@@ -9,6 +9,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from service.doctor.findings import Check, Finding, failed, ok
+from service.installed import distribution
 from service.machine import this_machine
 
 DISTRIBUTION = "delayline"
@@ -37,15 +38,15 @@ def _packages() -> Finding:
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
         try:
-            here = metadata.version(requirement.name)
+            found = distribution(requirement.name)
         except metadata.PackageNotFoundError:
             wrong.append(f"{requirement.name} is missing")
             continue
-        if not requirement.specifier.contains(here, prereleases=True):
-            wrong.append(f"{requirement.name} is {here}, not {requirement.specifier}")
+        if not requirement.specifier.contains(found.version, prereleases=True):
+            wrong.append(f"{found.name} is {found.version}, not {requirement.specifier}")
         if any(specifier.operator == "==" for specifier in requirement.specifier):
             # The few whose version is exact stand for all in the one line.
-            shown.append(f"{requirement.name} {here}")
+            shown.append(f"{found.name} {found.version}")
     if wrong:
         return failed(f"{'; '.join(wrong)}: run `uv sync`, or `pip install delayline` anew.")
     return ok(", ".join(shown))

@@ -41,17 +41,13 @@ def test_refuses_more_memory_than_there_is() -> None:
     )
 
 
-def test_without_control_groups_nothing_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_QUOTA", tmp_path / "cpu.max")
-    monkeypatch.setattr(machine, "_MEMORY", (tmp_path / "memory.max",))
-    assert machine.processor_limit() == machine.memory_limit() == machine.UNLIMITED
-
-
-@pytest.mark.parametrize(("text", "processors"), [("150000 100000", 2), ("100000 100000", 1), ("max 100000", machine.UNLIMITED)])
-def test_counts_a_part_of_a_processor_as_one(text: str, processors: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "cpu.max").write_text(f"{text}\n")
-    monkeypatch.setattr(machine, "_QUOTA", tmp_path / "cpu.max")
-    assert machine.processor_limit() == processors
+def test_counts_what_the_containers_quota_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = tmp_path / "sys" / "fs" / "cgroup"
+    groups.mkdir(parents=True)
+    (groups / "cpu.max").write_text("100000 100000\n")
+    (groups / "memory.max").write_text(f"{10**9}\n")
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    assert (this_machine().cpus, this_machine().memory) == (1, 10**9)
 
 
 @pytest.mark.parametrize(("visible", "gpus"), [(None, 3), ("", 0), ("-1", 0), ("NoDevFiles", 0), ("2", 1), ("0,1,2,3", 3)])
@@ -65,17 +61,3 @@ def test_counts_the_gpus_that_cuda_shows_this_process(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert this_machine().gpus == gpus
-
-
-@pytest.mark.parametrize(
-    ("second", "first", "limit"), [("4096", None, 4096), ("max", None, machine.UNLIMITED), (None, "512", 512)]
-)
-def test_reads_the_limit_of_memory_of_either_version(
-    second: str | None, first: str | None, limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    paths = (tmp_path / "memory.max", tmp_path / "limit_in_bytes")
-    for path, text in zip(paths, (second, first), strict=True):
-        if text is not None:
-            path.write_text(f"{text}\n")
-    monkeypatch.setattr(machine, "_MEMORY", paths)
-    assert machine.memory_limit() == limit

@@ -3,11 +3,12 @@
 import platform
 import socket
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import psutil
 
+from service.installed import distribution
 from service.machine import this_machine
 from service.records.run_record import Document
 
@@ -19,7 +20,7 @@ def versions() -> Document:
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            found[package] = distribution(package).version
         except PackageNotFoundError:
             continue
     return {**found, "system": f"{platform.system()} {platform.release()} {platform.machine()}"}

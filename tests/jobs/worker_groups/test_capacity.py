@@ -19,10 +19,11 @@ MakeSpec = Callable[..., TrainSpec]
 @pytest.fixture
 def one_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A container of 1 CPU and 1 GB on a machine of 64 cores."""
-    (tmp_path / "cpu.max").write_text("100000 100000\n")
-    (tmp_path / "memory.max").write_text(f"{10**9}\n")
-    monkeypatch.setattr(machine, "_QUOTA", tmp_path / "cpu.max")
-    monkeypatch.setattr(machine, "_MEMORY", (tmp_path / "memory.max",))
+    groups = tmp_path / "sys" / "fs" / "cgroup"
+    groups.mkdir(parents=True)
+    (groups / "cpu.max").write_text("100000 100000\n")
+    (groups / "memory.max").write_text(f"{10**9}\n")
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(64)))
 
 
