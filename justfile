@@ -29,6 +29,10 @@ minio:
 benchmark NAME *ARGS:
     uv run python tests/benchmarks/{{NAME}}.py {{ARGS}}
 
+# Train a run and draw docs/report.png, the README's picture, of its report (needs Chromium)
+picture *ARGS:
+    PYTHONPATH=.:tests uv run python tests/tools/picture_report.py {{ARGS}}
+
 # Resolve all dependencies anew and pin them in pyproject.toml
 pins:
     uv run python tests/tools/refresh_pins.py

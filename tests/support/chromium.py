@@ -72,13 +72,17 @@ class Page:
     def look(self, address: str, width: int, theme: str, height: int = 900) -> None:
         """Load a page afresh in a window of that width, in the theme `light` or `dark`."""
         self.errors, self.requests, self._loaded = [], [], False
-        self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.resize(width, height)
         self.media("screen", theme)
         self._call("Page.navigate", url=address)
         deadline = time.monotonic() + SECONDS
         while not self._loaded:
             self._take(deadline)
         self.evaluate("document.fonts.ready.then(() => 0)")
+
+    def resize(self, width: int, height: int, scale: float = 1) -> None:
+        """Give the window another size; `scale` is the number of pixels for one of the page."""
+        self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=False)
 
     def media(self, kind: str, theme: str) -> None:
         """Show it as on a `screen` or in `print`."""
