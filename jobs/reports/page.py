@@ -132,7 +132,7 @@ def environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     filters: dict[str, Callable[..., Any]] = {
-        name: getattr(words, name) for name in ("duration", "moment", "percent", "figure", "metric", "plural", "listed", "clock")
+        name: getattr(words, name) for name in ("duration", "moment", "percent", "figure", "metric", "plural", "listed")
     }
     made.filters.update(filters)
     made.globals["style"] = Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8"))  # noqa: S704 - a file of the package
