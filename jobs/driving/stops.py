@@ -9,12 +9,12 @@ what `ray job stop` sends: jobs.driving.after_stop, which outlives the driver, t
 import contextlib
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable
 from types import FrameType
 
+from service.background import start_in_background
 from service.errors import Cancelled, DelaylineError, InfrastructureFailure, StoreError
 from service.records.run_record import PERSON, RunRecord
 from service.user_folder import python
@@ -148,10 +148,4 @@ def start_afterwards(record: RunRecord, asks: bool = False) -> None:
     """Start what writes the run's end when this process is gone before it did; see jobs.driving.after_stop. `asks`: whether Ray stopped the job."""
     argv = [*python("jobs.driving.after_stop"), "--run", record.run_id, "--store", record.store.url]
     with contextlib.suppress(OSError):
-        subprocess.Popen(
-            [*argv, "--driver", str(os.getpid()), "--ask-ray" if asks else "--cancelled"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        start_in_background([*argv, "--driver", str(os.getpid()), "--ask-ray" if asks else "--cancelled"])

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from service.background import outlives
 from service.cluster.base import Cluster, Handle, Job, Request
 from service.cluster.driver_jobs import argv
 from service.errors import InfrastructureFailure
@@ -76,7 +77,7 @@ class LocalRay(Cluster):
             raise InfrastructureFailure(
                 f"The driver could not be started: {error}; mend that and submit the run again."
             ) from error
-        return DriverProcess(process, Path(path))
+        return DriverProcess(outlives(process), Path(path))
 
     def check_resources(self, workers: int, worker: Resources) -> None:
         """A cluster that exists already may grow: only this machine is checked."""

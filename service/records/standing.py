@@ -1,9 +1,9 @@
 """How a run stands, told from its documents, and how it ends when no driver is there to end it."""
 
 import contextlib
-import subprocess
 import time
 
+from service.background import start_in_background
 from service.errors import Cancelled, DelaylineError, InvalidInput, LeaseLost, NotFound
 from service.records.lease import Lease, lease_is_live, lease_of
 from service.records.run_record import Document, RunRecord
@@ -96,9 +96,8 @@ def _end_without_driver(record: RunRecord, state: RunState, error: Document | No
 def _start_report(record: RunRecord) -> None:
     """Let the run's page be made, as a driver would have done; nobody waits for it."""
     argv = [*python("jobs.report"), "--run", record.run_id, "--store", record.store.url]
-    nowhere = subprocess.DEVNULL
     with contextlib.suppress(OSError):
-        subprocess.Popen(argv, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
+        start_in_background(argv)
 
 
 def cancel(store: Store, run_id: str) -> str:

@@ -1,11 +1,11 @@
 """Keeps a run's driver alive: one that was killed is started again, as often as the run may be retried."""
 
 import contextlib
-import subprocess
 import threading
 import time
 from collections.abc import Callable
 
+from service.background import start_in_background
 from service.cluster.base import Cluster, Handle, Job
 from service.errors import EXIT_CODES, Cancelled, Conflict, InfrastructureFailure, LeaseLost, StoreError, UnknownName
 from service.records.run_record import Document, RunRecord, rows_to_bytes
@@ -209,9 +209,5 @@ def within(seconds: float, action: Callable[[], object]) -> bool:
 def call_cancelled_later(record: RunRecord, handle: Handle) -> None:
     """Let a process of its own write that a person stopped the run, as soon as the store answers."""
     argv = [*python("jobs.driving.after_stop"), "--run", record.run_id, "--store", record.store.url, "--cancelled"]
-    nowhere = subprocess.DEVNULL
     with contextlib.suppress(OSError):
-        subprocess.Popen(
-            [*argv, "--driver", str(handle.pid)],
-            stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True,
-        )  # fmt: skip
+        start_in_background([*argv, "--driver", str(handle.pid)])
