@@ -27,6 +27,8 @@ class ScratchFolder(tempfile.TemporaryDirectory[str]):
             try:
                 # None: another process took it for abandoned before it was locked.
                 lock = _claim(Path(self.name))
+                if lock is None:
+                    super().cleanup()
             except OSError:
                 # Without locks: where no other process looks for abandoned ones.
                 super().cleanup()

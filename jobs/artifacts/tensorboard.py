@@ -45,6 +45,7 @@ class TensorBoardFiles:
         self._writer = EventFileWriter(self._folder.name)
         self._exchange = threading.Lock()
         """Held while an event is handed to the writer, and while another file takes its place."""
+        self._closed = False
         self._shipped: dict[str, int] = {}
         """Bytes of each file that are in the store."""
         self._last_histograms: int | None = None
@@ -116,11 +117,14 @@ class TensorBoardFiles:
 
     def _add(self, event: Any) -> None:
         with self._exchange:
-            self._writer.add_event(event)
+            if not self._closed:
+                self._writer.add_event(event)
 
     def ship(self) -> bool:
         """Copy what is new to the store, and say whether all is there; a store that refuses costs the curves, not the run."""
         with self._exchange:
+            if self._closed:
+                return False
             self._writer.flush()
             newest = max(Path(self._folder.name).iterdir(), key=lambda file: file.stat().st_mtime_ns)
             if newest.stat().st_size >= FILE_BYTES:
@@ -140,9 +144,15 @@ class TensorBoardFiles:
             return False
         return True
 
-    def close(self, metrics: Document, step: int) -> None:
+    def finish(self, metrics: Document, step: int) -> None:
         """Write the test's figures and copy what is new for the last time."""
         self.add({**{name: value for name, value in metrics.items() if name.startswith("test_")}, "step": step})
-        self._writer.close()
-        self._upload()
-        self._folder.cleanup()
+        self.ship()
+
+    def close(self) -> None:
+        """End the writer and delete its folder; what was not copied by then is lost."""
+        with self._exchange:
+            if not self._closed:
+                self._closed = True
+                self._writer.close()
+                self._folder.cleanup()

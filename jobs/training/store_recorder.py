@@ -140,13 +140,14 @@ class StoreRecorder:
 
     def ended(self, outcome: str, metrics: Document, state: LoopState) -> None:
         """Write how the attempt ended."""
-        self._tensorboard.close(metrics, state.step)
+        self._tensorboard.finish(metrics, state.step)
         self.update(phase=outcome, step=state.step, metrics=metrics, eta_seconds=0.0, timing=self._timing(state))
 
     def close(self) -> None:
         """Write the rest."""
         self._cancel.close()
         self._idle.stop()
+        self._tensorboard.close()
         self._reporter.close()
 
     def _tell_idle(self) -> None:

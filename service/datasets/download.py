@@ -77,7 +77,9 @@ def _fetch(
     except TooSlow as error:
         raise InvalidInput(f"{name} cannot be fetched (it has not come whole within {WHOLE_SECONDS:g} s): {remedy}.") from error
     except urllib.error.HTTPError as error:
-        raise InvalidInput(f"{name} answered {error.code} {error.reason}: {remedy}.") from error
+        # It holds the connection.
+        with error:
+            raise InvalidInput(f"{name} answered {error.code} {error.reason}: {remedy}.") from error
     except (OSError, http.client.HTTPException) as error:
         # A wrong address stands in the text of its error.
         reason = type(error).__name__ if isinstance(error, http.client.InvalidURL) else getattr(error, "reason", error)
@@ -120,5 +122,6 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         scheme = urllib.parse.urlsplit(newurl).scheme
         if scheme != "https" and (scheme, req.type) != ("http", "http"):
+            fp.close()
             raise urllib.error.URLError(f"it redirects from {req.type} to {shown(newurl)}, which is not safe")
         return super().redirect_request(req, fp, code, msg, headers, newurl)

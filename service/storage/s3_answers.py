@@ -1,5 +1,6 @@
 """Whether what answered is an S3 server: a web page, a redirect or JSON is never taken for an empty bucket or a missing object."""
 
+import contextlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -58,6 +59,16 @@ def _drop_namespace(response_dict: dict[str, Any], **_: Any) -> None:
 def _check(response_dict: dict[str, Any] | None, **_: Any) -> None:
     if response_dict is None:
         return
+    try:
+        _check_answer(response_dict)
+    except BotoCoreError:
+        # A stream that nobody will read holds its connection.
+        with contextlib.suppress(AttributeError):
+            response_dict["body"].close()
+        raise
+
+
+def _check_answer(response_dict: dict[str, Any]) -> None:
     name = str(response_dict["context"]["operation_name"])
     status, headers, body = int(response_dict["status_code"]), response_dict["headers"], response_dict["body"]
     content = body[:_SEEN] if isinstance(body, bytes) else b""

@@ -34,24 +34,19 @@ def test_a_folder_is_this_users_alone_and_gone_after_use(temporary: Path) -> Non
 
 def test_what_a_killed_process_left_goes_with_the_next_folder_and_what_lives_stays(temporary: Path) -> None:
     code = "import sys; from service.scratch import ScratchFolder; folder = ScratchFolder('other'); print(folder.name, flush=True); input()"
-    other = subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={"TMPDIR": str(temporary)},
-    )
-    assert other.stdin and other.stdout
-    theirs = Path(other.stdout.readline().strip())
-    Path(theirs, "inner").mkdir()
-    try:
-        with ScratchFolder("tests") as name:
-            assert folders(temporary) == {theirs, Path(name)}
-            with ScratchFolder("tests"):
-                assert {theirs, Path(name)} < folders(temporary)
-    finally:
-        other.kill()
-        other.wait()
+    pipe = subprocess.PIPE
+    environment = {"TMPDIR": str(temporary)}
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True, env=environment) as other:
+        try:
+            assert other.stdout
+            theirs = Path(other.stdout.readline().strip())
+            Path(theirs, "inner").mkdir()
+            with ScratchFolder("tests") as name:
+                assert folders(temporary) == {theirs, Path(name)}
+                with ScratchFolder("tests"):
+                    assert {theirs, Path(name)} < folders(temporary)
+        finally:
+            other.kill()
     assert theirs.exists()
     with ScratchFolder("tests") as name:
         assert folders(temporary) == {Path(name)}

@@ -107,10 +107,11 @@ class Workspace:
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start `delayline`."""
-        process = subprocess.Popen(
-            [str(BIN / "delayline"), *arguments], cwd=self.folder, env=self._environment, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=(self.folder / f"stderr-{len(self.started)}.txt").open("w"), text=True,
-        )  # fmt: skip
+        with (self.folder / f"stderr-{len(self.started)}.txt").open("w") as errors:
+            process = subprocess.Popen(
+                [str(BIN / "delayline"), *arguments], cwd=self.folder, env=self._environment, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=errors, text=True,
+            )  # fmt: skip
         self.started.append(process)
         return process
 

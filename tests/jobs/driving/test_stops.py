@@ -74,8 +74,8 @@ class Start:
 
     def clean_up(self) -> None:
         for process in self.processes:
-            process.kill()
-            process.wait()
+            with process:
+                process.kill()
 
 
 def wait_until(true: object, seconds: float = 20.0) -> None:

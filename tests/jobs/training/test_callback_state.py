@@ -378,5 +378,6 @@ def test_keras_own_log_finds_its_file_again(tmp_path: Path) -> None:
     CallbackStates([again]).begin(saved)
     again.on_epoch_end(1, {"loss": 0.5, "new": 3.0})
     again.on_train_end()
+    log.on_train_end()
     assert (tmp_path / "log.csv").read_text().split() == ["epoch,loss,val_loss", "0,1.0,NA", "1,0.5,NA"]
     assert told == []

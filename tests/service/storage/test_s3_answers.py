@@ -1,5 +1,6 @@
 """What answers but is no S3 server: a page, a redirect, JSON. Real S3 servers cannot be made to answer so."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,6 @@ PAGES: dict[str, Answer] = {
     "201 page": (201, {"content-type": "text/html"}, HTML),
     "301 https": (301, {"location": "https://s3.example.org/x?token=abc"}, HTML),
     "302 sign-in": (302, {"location": "/login?next=%2F"}, b""),
-    "303 loop": (303, {"location": "http://127.0.0.1/"}, b""),
     "307 nowhere": (307, {}, b""),
     "308 https": (308, {"location": "https://s3.example.org/"}, b""),
     "401 JSON": (401, {"content-type": "application/json"}, b'{"error":"unauthorized"}'),
@@ -43,14 +43,25 @@ PAGES: dict[str, Answer] = {
 
 @pytest.mark.parametrize("name", PAGES)
 def test_what_is_no_s3_server_is_never_an_empty_store(name: str, tmp_path: Path) -> None:
-    with serving(lambda *_: PAGES[name]) as (address, asked):
+    never_an_empty_store(PAGES[name], tmp_path)
+
+
+# urllib3 2.8.0 fails over the headers that botocore gives it (connectionpool.py, urlopen), and leaves its connection to the collector.
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+def test_neither_is_what_redirects_by_303(tmp_path: Path) -> None:
+    never_an_empty_store((303, {"location": "http://127.0.0.1/"}, b""), tmp_path)
+    gc.collect()
+
+
+def never_an_empty_store(page: Answer, tmp_path: Path) -> None:
+    with serving(lambda *_: page) as (address, asked):
         store = opened(address)
         for verb, attempt in verbs(store, tmp_path).items():
             asked.clear()
             found = refused(attempt)
             assert not isinstance(found, NotFound | Conflict | StoreUnreachable), (verb, found)
             assert f"What answers at {address} is no S3 server" in str(found), (verb, found)
-            assert str(PAGES[name][0]) in str(found), (verb, found)
+            assert str(page[0]) in str(found), (verb, found)
             # Nothing is followed, and nothing asked again that would be answered alike; many reads, last here, begin side by side.
             assert len(asked) <= 3 or verb.startswith("read_many"), (verb, asked)
 
