@@ -11,6 +11,7 @@ from service import recipes, runs
 from service.cli.completion import recipe_names, run_ids
 from service.cli.console import print_json, print_yaml, say
 from service.cli.follow import Interrupts, follow, make_display
+from service.cli.options import AsJson, InsecureToken, StoreUrl
 from service.cli.results import result_line
 from service.cluster import open_cluster
 from service.cluster.base import Cluster, Handle, Job
@@ -24,7 +25,8 @@ from service.specs.train import TrainSpec
 from service.storage import open_store
 from service.storage.base import Store
 from service.submission.follower import RunFollower, StoppedAtOnce
-from service.submission.plan import Plan
+from service.submission.plan import Plan, Request, plan
+from service.submission.plan_sweep import plan_sweep
 from service.submission.submit import replaces_spec, submit
 from service.submission.supervisor import Supervisor, within
 
@@ -35,7 +37,7 @@ Workers = Annotated[str | None, typer.Option(metavar="N", help="The number of wo
 Name = Annotated[
     str | None, typer.Option(metavar="ID", help="Its id; the same id again never trains twice.", autocompletion=run_ids)
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with what failed or was cancelled.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue what failed or was cancelled.")]
 ClusterUrl = Annotated[str | None, typer.Option(metavar="URL", help="Where to run; without it Ray on this machine.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Return as soon as it is submitted.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
@@ -50,8 +52,8 @@ SHOW_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the user typed that makes the spec of a run (`train`) or of a sweep."""
+class Typed:
+    """What the user typed that makes the request for a run (`train`) or for a sweep."""
 
     kind: str
     spec: str | None
@@ -67,14 +69,17 @@ class Request:
         words += [word for override in self.overrides for word in ("-s", override)]
         return (*words, *(("--workers", self.workers) if self.workers else ()))
 
-    def train_spec(self, store: Store, folder: Path) -> tuple[TrainSpec, str]:
-        """The spec and the stem of the run's id; a run that is resumed without a SPEC brings its own."""
+    def request(self, store: Store, folder: Path) -> Request:
+        """What that asks for; a run or a sweep that is resumed without a SPEC brings its own."""
+        spec, stem = self._sweep(store, folder) if self.kind == "sweep" else self._run(store, folder)
+        return Request(spec, stem, folder, self.name, self.resume, self.command)
+
+    def _run(self, store: Store, folder: Path) -> tuple[TrainSpec, str]:
         if (record := self._resumed(store)) is not None:
             return recipes.change(record.spec(), self.overrides, self.workers), _stem(record)
         return recipes.resolve(self.spec or recipes.DEFAULT, self.overrides, self.workers, folder)
 
-    def sweep_spec(self, store: Store, folder: Path) -> tuple[SweepSpec, str]:
-        """The spec and the stem of the sweep's id; a sweep that is resumed without a SPEC brings its own."""
+    def _sweep(self, store: Store, folder: Path) -> tuple[SweepSpec, str]:
         if (record := self._resumed(store)) is not None:
             return sweep_recipes.change(record.sweep_spec(), self.overrides, self.workers), _stem(record)
         return sweep_recipes.resolve(self.spec or sweep_recipes.DEFAULT, self.overrides, self.workers, folder)
@@ -89,8 +94,30 @@ def _stem(record: RunRecord) -> str:
     return str(record.submission().get("recipe") or "run")
 
 
+def command_for(kind: str) -> Callable[..., None]:
+    """The function of `delayline train` or `delayline sweep`, which take the same options."""
+
+    def command(
+        spec: Spec = None,
+        changes: Changes = None,
+        workers: Workers = None,
+        name: Name = None,
+        resume: Resume = False,
+        store: StoreUrl = None,
+        cluster: ClusterUrl = None,
+        insecure_token: InsecureToken = False,
+        detach: Detach = False,
+        dry_run: DryRun = False,
+        as_json: AsJson = False,
+    ) -> None:
+        typed = Typed(kind, spec, changes or [], workers, name, resume)
+        carry_out(typed, store, cluster, insecure_token, detach=detach, dry_run=dry_run, as_json=as_json)
+
+    return command
+
+
 def carry_out(
-    make: Callable[[Settings, Store, Cluster, Path], Plan],
+    typed: Typed,
     store: str | None,
     cluster: str | None,
     insecure_token: bool,
@@ -99,10 +126,11 @@ def carry_out(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Make the plan, submit it, and stay with it until its end, unless it is to be shown alone, or detached."""
+    """Plan what was typed, submit it, and stay with it until its end, unless it is to be shown alone, or detached."""
     settings = Settings.load(store=store, cluster=cluster, insecure_token=insecure_token or None)
     place, opened = open_cluster(settings), open_store(settings)
-    planned = make(settings, opened, place, Path.cwd())
+    make = plan_sweep if typed.kind == "sweep" else plan
+    planned = make(typed.request(opened, Path.cwd()), settings, opened, place)
     if dry_run:
         show_plan(planned, place, opened, detach, as_json)
         return

@@ -19,6 +19,36 @@ from service.storage.paths import RunPaths
 
 
 @dataclass(frozen=True)
+class Request:
+    """What is asked for: a run or a sweep, and how it is to be called."""
+
+    spec: TrainSpec | SweepSpec
+    stem: str
+    """Where the spec comes from, which an id that is made begins with."""
+    folder: Path
+    """The user's own, from where their modules are imported."""
+    run_id: str | None = None
+    """Without it an id is made."""
+    resume: bool = False
+    command: tuple[str, ...] = ()
+    """That asks for the same again."""
+
+    @property
+    def kind(self) -> str:
+        """`train` or `sweep`."""
+        return kind_of(self.spec)
+
+    def origin(self, dataset_version: str) -> Document:
+        """How the run is asked for, as its submission keeps it."""
+        return {
+            "recipe": self.stem,
+            "command": list(self.command),
+            "folder": str(self.folder),
+            "dataset_version": dataset_version,
+        }
+
+
+@dataclass(frozen=True)
 class Plan:
     """What will happen; made without a write to the store."""
 
@@ -81,29 +111,31 @@ def resources(spec: TrainSpec) -> Document:
     }
 
 
-def plan(
-    spec: TrainSpec,
-    settings: Settings,
-    store: Store,
-    cluster: Cluster,
-    *,
-    stem: str,
-    folder: Path,
-    run_id: str | None = None,
-    resume: bool = False,
-    command: tuple[str, ...] = (),
-) -> Plan:
-    """Check all that can be checked before anything starts; raise InvalidInput or UnknownName."""
-    identity = check_run_id(run_id) if run_id is not None else new_run_id(stem)
-    check_names(spec, folder)
+def plan(request: Request, settings: Settings, store: Store, cluster: Cluster) -> Plan:
+    """Check all of a run that can be checked before anything starts; raise InvalidInput or UnknownName."""
+    spec = request.spec
+    assert isinstance(spec, TrainSpec)
+    identity = check_run_id(request.run_id) if request.run_id is not None else new_run_id(request.stem)
+    check_names(spec, request.folder)
     if not store.exists(RunPaths(identity).spec):
         check_stopping(spec)
     dataset = check_dataset(spec, store)
     cluster.check_store(store.url)
     cluster.check_resources(spec.worker_counts[-1], spec.worker)
-    origin = {"recipe": stem, "command": list(command), "folder": str(folder), "dataset_version": dataset["version"]}
-    origin |= origin_of_weights(store, spec, identity)
+    origin = {**request.origin(dataset["version"]), **origin_of_weights(store, spec, identity)}
     first = {"init_from": origin["init_from"]} if "init_from" in origin else {}
     details = {"dataset": dataset, **first, "resources": resources(spec)}
-    where = (settings, store.url, cluster.description, folder)
-    return Plan(identity, spec, *where, resume, origin, user_modules(spec), spec.package_data, spec.retries, details)
+    return Plan(
+        run_id=identity,
+        spec=spec,
+        settings=settings,
+        store_url=store.url,
+        cluster=cluster.description,
+        folder=request.folder,
+        resume=request.resume,
+        origin=origin,
+        modules=user_modules(spec),
+        data=spec.package_data,
+        retries=spec.retries,
+        details=details,
+    )

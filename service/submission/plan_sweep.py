@@ -2,7 +2,6 @@
 
 import itertools
 from functools import partial
-from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -14,9 +13,10 @@ from service.names import trial_id
 from service.records.run_record import Document, RunRecord
 from service.settings import Settings
 from service.specs.sweep import SweepSpec
+from service.specs.train import TrainSpec
 from service.storage.base import Store
 from service.storage.paths import RunPaths
-from service.submission.plan import Plan, resources
+from service.submission.plan import Plan, Request, resources
 from service.sweeps.grouping import company_key, gathers
 from service.sweeps.points import UNBOUNDED, Points
 
@@ -26,46 +26,47 @@ MOST_TOLD = 500
 """Points of which a plan tells what trains together (assumed: each takes about a millisecond)."""
 
 
-def plan_sweep(
-    spec: SweepSpec,
-    settings: Settings,
-    store: Store,
-    cluster: Cluster,
-    *,
-    stem: str,
-    folder: Path,
-    run_id: str | None = None,
-    resume: bool = False,
-    command: tuple[str, ...] = (),
-) -> Plan:
-    """Check all that can be checked before anything starts; raise InvalidInput or UnknownName."""
-    identity = check_sweep_id(run_id) if run_id is not None else new_sweep_id(stem)
-    if resume:
+def plan_sweep(request: Request, settings: Settings, store: Store, cluster: Cluster) -> Plan:
+    """Check all of a sweep that can be checked before anything starts; raise InvalidInput or UnknownName."""
+    spec = request.spec
+    assert isinstance(spec, SweepSpec)
+    identity = check_sweep_id(request.run_id) if request.run_id is not None else new_sweep_id(request.stem)
+    if request.resume:
         spec = _in_its_order(spec, RunRecord(store, identity))
-    specs, dataset = check_sweep(spec, store, folder)
+    specs, dataset = check_sweep(spec, store, request.folder)
     for each in specs if not store.exists(RunPaths(identity).spec) else ():
         check_stopping(each)
-    points = Points(spec)
-    count = points.count
-    first = specs[0]
     cluster.check_store(store.url)
-    cluster.check_resources(first.worker_counts[-1], first.worker)
-    origin = {"recipe": stem, "command": list(command), "folder": str(folder), "dataset_version": dataset["version"]}
-    modules = tuple(dict.fromkeys(module for each in specs for module in user_modules(each)))
-    data = tuple(dict.fromkeys(pattern for each in specs for pattern in each.package_data))
-    limit = {"budget_seconds": spec.budget} if spec.budget else {}
-    bounded = count < UNBOUNDED
-    details = {
-        "trials": count * spec.seeds if bounded else None,
-        "points": count if bounded else None,
-        **limit,
+    cluster.check_resources(specs[0].worker_counts[-1], specs[0].worker)
+    return Plan(
+        run_id=identity,
+        spec=spec,
+        settings=settings,
+        store_url=store.url,
+        cluster=cluster.description,
+        folder=request.folder,
+        resume=request.resume,
+        origin=request.origin(dataset["version"]),
+        modules=tuple(dict.fromkeys(module for each in specs for module in user_modules(each))),
+        data=tuple(dict.fromkeys(pattern for each in specs for pattern in each.package_data)),
+        retries=SWEEP_RETRIES,
+        details=_details(spec, identity, specs[0], dataset),
+    )
+
+
+def _details(spec: SweepSpec, identity: str, first: TrainSpec, dataset: Document) -> Document:
+    """What is shown of the plan beside the spec; `first` is of the trial at the first corner."""
+    points = Points(spec)
+    bounded = points.count < UNBOUNDED
+    return {
+        "trials": points.count * spec.seeds if bounded else None,
+        "points": points.count if bounded else None,
+        **({"budget_seconds": spec.budget} if spec.budget else {}),
         "dataset": dataset,
         "resources_per_trial": resources(first),
-        **_companions(spec, points, identity),
+        **_groups(spec, points, identity),
         "first_trial": points.spec(points.first()).document(),
     }
-    where = (settings, store.url, cluster.description, folder)
-    return Plan(identity, spec, *where, resume, origin, modules, data, SWEEP_RETRIES, details)
 
 
 def _in_its_order(spec: SweepSpec, record: RunRecord) -> SweepSpec:
@@ -79,7 +80,7 @@ def _in_its_order(spec: SweepSpec, record: RunRecord) -> SweepSpec:
         return spec
 
 
-def _companions(sweep: SweepSpec, points: Points, identity: str) -> Document:
+def _groups(sweep: SweepSpec, points: Points, identity: str) -> Document:
     """`together`: the trials that may train together, each group by the ids that they will have; empty where that is not known before."""
     if not gathers(sweep) or sweep.search == "tpe" or points.count > MOST_TOLD:
         return {}

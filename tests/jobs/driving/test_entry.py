@@ -17,7 +17,7 @@ from service.settings import Settings
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
 from service.storage.base import Store
-from service.submission.plan import plan
+from service.submission.plan import Request, plan
 from service.submission.submit import submit
 
 BASE = {"model": "lenet5", "dataset": "digits", "epochs": 1}
@@ -57,7 +57,7 @@ def by_command(store: Store, folder: Path, *changes: str, resume: bool = False) 
     """Submit a run as `delayline train` does; the spec that its driver would get in place of the stored one."""
     spec, stem = recipes.resolve("cnn-digits", ["worker.cpus=0.01", *changes], None, folder)
     settings = Settings.load(store=store.url)
-    planned = plan(spec, settings, store, LocalRay(folder), stem=stem, folder=folder, run_id="r", resume=resume)
+    planned = plan(Request(spec, stem, folder, "r", resume), settings, store, LocalRay(folder))
     submission = submit(planned, store)
     return planned.job(submission.resume, submission.changed).spec_changes
 

@@ -17,7 +17,7 @@ from service.records.run_record import RunRecord
 from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage.base import Store
-from service.submission.plan import plan
+from service.submission.plan import Request, plan
 from service.submission.submit import submit
 
 
@@ -131,7 +131,7 @@ def test_the_plan_finds_the_source_and_the_submission_notes_it(local_store: Stor
     def planned(run_id: str, source: str) -> Any:
         place = LocalRay(tmp_path)
         settings = Settings.load(store=local_store.url)
-        return plan(spec_of(f"init_from={source}"), settings, local_store, place, stem="x", folder=tmp_path, run_id=run_id)
+        return plan(Request(spec_of(f"init_from={source}"), "x", tmp_path, run_id), settings, local_store, place)
 
     with pytest.raises(UnknownName, match="no run 'base'"):
         planned("mine", "base")

@@ -12,7 +12,7 @@ from service.records.run_record import RunRecord
 from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage.base import Store
-from service.submission.plan import Plan
+from service.submission.plan import Plan, Request
 from service.submission.plan_sweep import plan_sweep
 from service.submission.submit import submit
 from service.sweeps.points import Points
@@ -29,8 +29,8 @@ seeds: 2
 def plan_for(store: Store, folder: Path, *overrides: str, text: str = SWEEP, **options: Any) -> Plan:
     (folder / "sweep.yaml").write_text(text)
     spec, stem = recipes.resolve("sweep.yaml", list(overrides), options.pop("workers", None), folder)
-    options = {"stem": stem, "run_id": "a-sweep", **options}
-    return plan_sweep(spec, Settings.load(store=store.url), store, LocalRay(folder), folder=folder, **options)
+    request = Request(spec, **{"stem": stem, "folder": folder, "run_id": "a-sweep", **options})
+    return plan_sweep(request, Settings.load(store=store.url), store, LocalRay(folder))
 
 
 def test_a_plan_writes_nothing_and_counts_the_trials(local_store: Store, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage.base import Store
 from service.storage.paths import RunPaths
-from service.submission.plan import Plan, plan
+from service.submission.plan import Plan, Request, plan
 from service.submission.submit import replaces_spec, submit
 
 
@@ -28,8 +28,8 @@ def spec_of(*overrides: str) -> TrainSpec:
 
 def plan_for(store: Store, folder: Path, *overrides: str, **options: Any) -> Plan:
     settings = Settings.load(store=store.url)
-    options = {"stem": "cnn-digits", "run_id": "a-run", **options}
-    return plan(spec_of(*overrides), settings, store, LocalRay(folder), folder=folder, **options)
+    request = Request(spec_of(*overrides), **{"stem": "cnn-digits", "folder": folder, "run_id": "a-run", **options})
+    return plan(request, settings, store, LocalRay(folder))
 
 
 def end(store: Store, state: str, finished: float = 7.0) -> RunRecord:
