@@ -27,7 +27,9 @@ def drive(arguments: argparse.Namespace, record: RunRecord, submission: Document
     """Drive a sweep whose lease is held."""
     spec = SweepSpec.model_validate(json.loads(arguments.spec_changes) if arguments.spec_changes else submission["spec"])
     stops = driving.listen(record, settings)
-    return SweepDriver(record, spec, settings, lease, arguments.folder, say=driving.say, stops=stops).run()
+    return SweepDriver(
+        record=record, spec=spec, settings=settings, lease=lease, folder=arguments.folder, say=driving.say, stops=stops
+    ).run()
 
 
 def submit(arguments: argparse.Namespace, settings: Settings, store: Store) -> str:

@@ -31,8 +31,16 @@ def drive(arguments: argparse.Namespace, record: RunRecord, submission: Document
     """Drive a run whose lease is held."""
     spec = TrainSpec.model_validate(json.loads(arguments.spec_changes) if arguments.spec_changes else submission["spec"])
     stops = driving.listen(record, settings)
-    resumed = arguments.resume
-    return Driver(record, spec, settings, lease, arguments.folder, fresh_budget=resumed, say=driving.say, stops=stops).run()
+    return Driver(
+        record=record,
+        spec=spec,
+        settings=settings,
+        lease=lease,
+        folder=arguments.folder,
+        fresh_budget=arguments.resume,
+        say=driving.say,
+        stops=stops,
+    ).run()
 
 
 def submit(arguments: argparse.Namespace, settings: Settings, store: Store) -> str:

@@ -1,38 +1,109 @@
-"""What the drivers of runs and of sweeps have in common: they tell people and the store what happens, make the page, start anew."""
+"""What the drivers of runs and of sweeps share: their life from the lease to the final state, what they say, how they wait."""
 
 import contextlib
 import json
 import os
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar
 
 from jobs.artifacts.events import EventLog
-from jobs.driving.stops import Stops
+from jobs.driving.heartbeat import Heartbeat
+from jobs.driving.outcome import Outcome
+from jobs.driving.stops import SIGNAL, Stops
 from service.errors import InfrastructureFailure, StoreError
 from service.records.lease import Lease
 from service.records.run_record import HANDLED, Document, RunRecord, run_summary
+from service.records.schemas import ENDED
+from service.settings import Settings
+from service.specs.sweep import SweepSpec
+from service.specs.train import TrainSpec
 from service.user_folder import python
 
 LONGEST_WAIT = 5.0
 """Between looks for room (assumed: short beside what a node takes to come)."""
 
 Entered = TypeVar("Entered")
+Spec = TypeVar("Spec", bound=TrainSpec | SweepSpec)
 
 
-class BaseDriver:
-    """The part of a driver that writes; its dataclasses hold the fields."""
+@dataclass(kw_only=True)
+class BaseDriver(ABC, Generic[Spec]):
+    """One process that drives a run or a sweep under its lease."""
 
     record: RunRecord
+    spec: Spec
+    settings: Settings
     lease: Lease
     folder: str
     say: Callable[[str], None]
-    state: Document
-    stops: Stops
-    _events: EventLog | None
-    _next_event = 1
-    """What is told between attempts belongs to the next one."""
+    stops: Stops = field(default_factory=Stops)
+    """What signals have asked of this process."""
+    reports: bool = True
+    """Whether the page is made at the end; that of a trial waits until somebody asks for it."""
+    state: Document = field(init=False, default_factory=dict)
+    _events: EventLog | None = field(init=False, default=None)
+
+    noun: ClassVar[str]
+    """What is driven, in words for people."""
+    module: ClassVar[str]
+    """The entry point that drives it."""
+
+    def run(self) -> int:
+        """Drive to the end and return the exit code. The final state is in the store by then."""
+        self.record.guard = self.lease.assure
+        self._take_over()
+        heartbeat = Heartbeat(self.lease, self.say)
+        try:
+            code = self._end(self._drive())
+            heartbeat.release()
+            self.stops.ended.set()
+            if self.reports and self.state["state"] in ENDED and not self.stops.at_once.is_set():
+                self._report()
+            return code
+        finally:
+            heartbeat.stop()
+
+    @abstractmethod
+    def _take_over(self) -> None:
+        """Take the state from the driver before, if there was one; withdraw what that asked for itself."""
+
+    @abstractmethod
+    def _drive(self) -> Outcome:
+        """Do all that is left to do; the outcome is not in the store yet."""
+
+    @abstractmethod
+    def _results(self, reason: str) -> Document:
+        """What the state says beside the outcome; `reason` is the word for that."""
+
+    def _remark(self) -> str:
+        """What the event of the end says beside the outcome."""
+        return ""
+
+    def _end(self, outcome: Outcome) -> int:
+        """Write the outcome and return the exit code. What the system stopped has no end yet: any submission resumes it."""
+        interrupted = outcome.state == "cancelled" and self.stops.by_system and not self.record.person_cancelled()
+        reason = SIGNAL if interrupted else outcome.error["message"] if outcome.error else outcome.state
+        self.state |= {
+            "state": outcome.state,
+            "finished": time.time(),
+            **self._results(reason),
+            "error": outcome.error,
+            "exit_code": outcome.exit_code,
+            # A person's request that comes as the system stops this driver is the next one's.
+            **self.record.handled_cancel(self.state, *((SIGNAL,) if interrupted else ())),
+        }
+        if interrupted:
+            self.state |= {"state": "retrying", "reason": SIGNAL, "finished": None, "exit_code": None}
+            what = f"the system stopped the driver: any submission of this {self.noun} resumes it"
+            self._event("interrupted", what + self._remark())
+        else:
+            self._event("ended", f"the {self.noun} ended: {outcome.state}{self._remark()}", state=outcome.state)
+        self._save()
+        return InfrastructureFailure.exit_code if interrupted else outcome.exit_code
 
     def _event(self, event: str, message: str, **details: Any) -> None:
         self.say(message)
@@ -46,10 +117,11 @@ class BaseDriver:
         if self._events is None or self._events.attempt != number:
             self._events = EventLog(self.record, number, "driver")
 
-    def _wait_for(self, enter: Callable[[], Entered], limit: float, stopped: Callable[[], bool]) -> Entered | None:
-        """What `enter` gives, once Ray stands and there is room; None when it is `stopped` before. Raise InfrastructureFailure.
+    def _wait_for(self, enter: Callable[[], Entered], limit: float, stopped: Callable[[], bool], attempt: int) -> Entered | None:
+        """Return what `enter` gives once Ray stands and there is room; None when it is `stopped` before.
 
-        Waiting is no failure: it costs no retry, is told, and ends after `limit` seconds.
+        Waiting is no failure: it costs no retry and is an event of the attempt of this number. Raise InfrastructureFailure after
+        `limit` seconds.
         """
         began, pause, told = time.monotonic(), 0.5, ""
         while True:
@@ -68,7 +140,7 @@ class BaseDriver:
                 )
             if why != told:
                 told = why
-                self._begin_events(len(self.state["attempts"]) + self._next_event)
+                self._begin_events(attempt)
                 self.state["waiting"] = {"since": time.time(), "message": why}
                 self._event("waiting", f"waits, {limit:.0f} s at most: {why}")
                 self._save()
@@ -79,7 +151,7 @@ class BaseDriver:
         self.record.write_state(self.state)
 
     def _taken_over(self, previous: Document) -> Document:
-        """The state of a run that begins or goes on; attempts that another driver left open are ended."""
+        """The state in which a driver begins or resumes; attempts that another driver left open are ended."""
         for attempt in previous["attempts"]:
             if attempt.get("finished") is None:
                 lost = {"finished": time.time(), "seconds": seconds_of_lost(attempt, self.lease.replaced)}
@@ -117,12 +189,12 @@ class BaseDriver:
                 what = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
                 self._event("no report", f"the report could not be written ({what}); `delayline runs report` tries again")
 
-    def _replace_process(self, module: str, spec: Document) -> None:
-        """Go on in a new process in the place of this one: Ray cannot leave a cluster that died under it."""
-        arguments = ["--run", self.record.run_id, "--store", self.record.store.url, "--folder", self.folder]
-        if spec != self.record.submission()["spec"]:
-            arguments += ["--spec-changes", json.dumps(spec)]
-        os.execv(sys.executable, [*python(module), *arguments, "--lease-token", self.lease.token])
+    def _replace_process(self) -> None:
+        """Resume in a new process in the place of this one: Ray cannot leave a cluster that died under it."""
+        spec: Document = self.spec.document()
+        changes = ["--spec-changes", json.dumps(spec)] if spec != self.record.submission()["spec"] else []
+        where = ["--run", self.record.run_id, "--store", self.record.store.url, "--folder", self.folder]
+        os.execv(sys.executable, [*python(self.module), *where, *changes, "--lease-token", self.lease.token])
 
 
 def seconds_of_lost(attempt: Document, lease: Document) -> float:

@@ -1,26 +1,23 @@
-"""Drives one run: holds its lease, makes attempts until one succeeds or it is clear that none will, keeps its state."""
+"""Drives one run: makes attempts under its lease until one succeeds or it is clear that none will, keeps its state."""
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-from jobs.artifacts.events import EventLog
+from jobs.driving.attempt_end import outcome_of_attempt
 from jobs.driving.base import BaseDriver, seconds_of
-from jobs.driving.heartbeat import Heartbeat
 from jobs.driving.outcome import Outcome
 from jobs.driving.retries import failures_in_a_row, pause_after
-from jobs.driving.stops import SAVE_SECONDS, SIGNAL, Stops
+from jobs.driving.stops import SAVE_SECONDS, SIGNAL
 from jobs.training.after_training import trained_progress, was_repeated
 from jobs.worker.config import WorkerConfig
-from jobs.worker_groups.base import Attempt, Group
+from jobs.worker_groups.base import Attempt, Group, MakeGroup
 from jobs.worker_groups.ray_train import WorkerGroup
-from service.errors import InfrastructureFailure, InvalidInput, LeaseLost, StoreError, TimeLimitReached, UserFailure
+from service.errors import InfrastructureFailure, LeaseLost, StoreError, TimeLimitReached
 from service.records.cancel_requests import TIME_LIMIT
-from service.records.lease import Lease
-from service.records.run_record import Document, RunRecord, from_bytes
-from service.scratch import full_disk
-from service.settings import Settings
+from service.records.run_record import Document
 from service.specs.train import TrainSpec
 
 WATCH_SECONDS = 0.5
@@ -28,54 +25,45 @@ CANCEL_PATIENCE = 90.0
 """Seconds that a cancelled attempt may take to save and end (assumed: a slow epoch's evaluation and an upload)."""
 HUNG_LOOKS = 15
 """While it trains, rank 0 looks for a request to stop, and the driver of a bucket so much more seldom: for a rank 0 that hangs (assumed)."""
-_WORSE_FIRST = [each.kind for each in (LeaseLost, UserFailure, InvalidInput, StoreError, InfrastructureFailure)]
-"""Of the failures of several workers: what the worst one met, the others saw as a lost peer."""
 
 
-@dataclass
-class Driver(BaseDriver):
+@dataclass(kw_only=True)
+class Driver(BaseDriver[TrainSpec]):
     """One process that drives one run under its lease."""
 
-    record: RunRecord
-    spec: TrainSpec
-    settings: Settings
-    lease: Lease
-    folder: str
+    noun: ClassVar[str] = "run"
+    module: ClassVar[str] = "jobs.train"
+
     fresh_budget: bool
-    """Whether a person asked for this: retries and time begin anew. A driver that takes over a lost one continues the count, as does one
-    of a run that its sweep let pause."""
-    say: Callable[[str], None]
-    make_group: Callable[[Settings, TrainSpec], Group] | None = None
-    stops: Stops = field(default_factory=Stops)
-    """What signals have asked of this process."""
-    reports: bool = True
-    """Whether the run's page is made at its end; that of a trial waits until somebody asks for it."""
-    state: Document = field(default_factory=dict)
-    _heartbeat: Heartbeat | None = None
-    _stop_reason: str | None = None
-    _looked: dict[str, float] = field(default_factory=dict)
-    _events: EventLog | None = None
-    _began: float | None = None
+    """Whether a person asked for this: retries and time begin anew. A driver that takes over from a lost one continues the count, as
+    does one of a run that its sweep let pause."""
+    make_group: MakeGroup = WorkerGroup.of
+    watch_seconds: float = WATCH_SECONDS
+    """Between looks at an attempt that is under way."""
+    cancel_patience: float = CANCEL_PATIENCE
+    _cluster: contextlib.ExitStack = field(init=False, default_factory=contextlib.ExitStack)
+    """Leaves what the workers run on."""
+    _stop_reason: str | None = field(init=False, default=None)
+    _looked: dict[str, float] = field(init=False, default_factory=dict)
+    _began: float | None = field(init=False, default=None)
     """The newest attempt, by the monotonic clock."""
 
     def run(self) -> int:
         """Make attempts until the run ends; return the exit code. The final state is in the store by then."""
-        self._take_over()
-        self._heartbeat = Heartbeat(self.lease, self.say)
-        group = (self.make_group or WorkerGroup)(self.settings, self.spec)
-        try:
-            return self._finish(self._attempts(group))
-        finally:
-            self._heartbeat.stop()
-            if not self.stops.at_once.is_set():
-                group.disconnect()
+        with self._cluster:
+            try:
+                return super().run()
+            finally:
+                if self.stops.at_once.is_set():
+                    # The thread that takes signals ends all that there is.
+                    self._cluster.pop_all()
 
     def _take_over(self) -> None:
         def take(previous: Document) -> Document:
             first = len(previous["attempts"]) + 1 if self.fresh_budget else previous.get("first_attempt", 1)
             return {**self._taken_over(previous), "first_attempt": first}
 
-        self.record.guard, self.lease.details = self.lease.assure, self._told_to_successor
+        self.lease.details = self._told_to_successor
         self.state = self.record.take_state(take)
         # What the driver before asked for is asked for again, if it is still due.
         self.record.cancel.withdraw(TIME_LIMIT, SIGNAL)
@@ -86,6 +74,16 @@ class Driver(BaseDriver):
         if self._began is None or attempts[-1]["finished"] is not None:
             return {}
         return {"attempt": {"number": attempts[-1]["number"], "seconds": time.monotonic() - self._began}}
+
+    def _drive(self) -> Outcome:
+        outcome = self._attempts(self._cluster.enter_context(self.make_group(self.settings, self.spec)))
+        if outcome.state == "cancelled" and self._stop_reason:
+            outcome = Outcome.failed(TimeLimitReached(self._stop_reason).document())
+        if outcome.error is not None and outcome.error["kind"] != LeaseLost.kind and self._trained() is not None:
+            lost = outcome.error["message"]
+            self._event("not analysed", f"the run is trained; the report will lack its analysis, which was lost: {lost}")
+            return Outcome.succeeded()
+        return outcome
 
     def _attempts(self, group: Group) -> Outcome:
         while not self._trained_and_analysed() and (self._trained() or not self._used_up()):
@@ -107,7 +105,8 @@ class Driver(BaseDriver):
                 break
             self._pause(self._failures() - 1)
             if not group.is_alive():
-                self._start_over(group)
+                self._cluster.close()
+                self._replace_process()
         last = str(self.state["attempts"][-1]["reason"]).rstrip(".")
         if self._trained():
             return Outcome.failed(InfrastructureFailure(f"{last}, twice").document())
@@ -140,12 +139,11 @@ class Driver(BaseDriver):
     def _room(self, group: Group) -> "int | Outcome":
         """How many workers the next attempt has, once Ray stands and there is room for them; or why none begins."""
 
-        def enter() -> int:
-            group.connect()
-            return group.size()
+        def stopped() -> bool:
+            return self._stop_wanted(self._looks_now()) or self._out_of_time()
 
         try:
-            count = self._wait_for(enter, group.wait_limit, lambda: self._stop_wanted(self._looks_now()) or self._out_of_time())
+            count = self._wait_for(group.size, group.wait_limit, stopped, attempt=len(self.state["attempts"]) + 1)
         except InfrastructureFailure as error:
             return Outcome.failed(error.document())
         return Outcome.cancelled() if count is None else count
@@ -180,11 +178,6 @@ class Driver(BaseDriver):
         seconds = 0.0 if self._began is None else time.monotonic() - self._began
         return {"finished": time.time(), "seconds": seconds, "reason": reason}
 
-    def _start_over(self, group: Group) -> None:
-        """Replace this process by a new one that goes on: Ray cannot leave a cluster that died under it."""
-        group.kill()
-        self._replace_process("jobs.train", self.spec.document())
-
     def _worker_config(self, number: int, count: int, trained: Document | None) -> WorkerConfig:
         return WorkerConfig(
             run_id=self.record.run_id,
@@ -202,18 +195,18 @@ class Driver(BaseDriver):
     def _watch(self, group: Group, attempt: Attempt, number: int) -> Outcome:
         """Wait for the attempt's end; notice a request to stop, the time limit, a dead cluster."""
         deadline: float | None = None
-        while not attempt.wait(WATCH_SECONDS):
+        while not attempt.wait(self.watch_seconds):
             if self._is_due("phase", 1):
                 self._note_phase(number)
             if self.stops.at_once.is_set():
                 return Outcome.cancelled()
             if deadline is None and (self._stop_wanted(looks=self._looks_now()) or self._out_of_time()):
-                deadline = time.monotonic() + (SAVE_SECONDS if self.stops.by_system else CANCEL_PATIENCE)
+                deadline = time.monotonic() + (SAVE_SECONDS if self.stops.by_system else self.cancel_patience)
             if deadline is not None and (time.monotonic() > deadline or self.state["state"] == "starting"):
                 return Outcome.cancelled()
             if not group.is_alive():
                 return Outcome.failed(InfrastructureFailure("Ray's own processes on this machine were lost.").document())
-        return self._judge(attempt, number)
+        return outcome_of_attempt(self.record, number, attempt.error)
 
     def _is_due(self, what: str, looks: int) -> bool:
         """Whether the store is to be asked again, after so many of its usual pauses."""
@@ -264,62 +257,16 @@ class Driver(BaseDriver):
         except StoreError:
             return
 
-    def _judge(self, attempt: Attempt, number: int) -> Outcome:
-        if attempt.error is None:
-            phase = self.record.progress().get("phase")
-            return Outcome.cancelled() if phase == "cancelled" else Outcome.succeeded()
-        failures = [
-            from_bytes(self.record.store.read(info.key), info.key)
-            for info in self.record.store.objects(self.record.paths.failures_root(self.record.label(number)))
-        ]
-        if failures:
-            # What the others saw of a worker that stood still is a lost peer.
-            worst = min(failures, key=lambda failure: (_severity(failure["kind"]), not failure.get("stalled")))
-            # What never worked is a mistake in the settings, which another attempt would meet again.
-            passing = worst["kind"] == StoreError.kind and bool(worst.get("passing")) and self._newest_checkpoint() is not None
-            told = ("kind", "exit_code", "message", "rank", "traceback")
-            return Outcome.failed({name: worst[name] for name in told}, passing)
-        return Outcome.failed(InfrastructureFailure(_describe(attempt.error)).document())
-
     def _members(self, number: int) -> Document:
         progress = self.record.progress()
         return {"workers": progress["workers"]} if progress.get("attempt") == number and progress.get("workers") else {}
 
-    def _finish(self, outcome: Outcome) -> int:
+    def _results(self, reason: str) -> Document:
         progress = self.record.progress()
-        if outcome.state == "cancelled" and self._stop_reason:
-            outcome = Outcome.failed(TimeLimitReached(self._stop_reason).document())
-        if outcome.error is not None and outcome.error["kind"] != LeaseLost.kind and self._trained() is not None:
-            lost = outcome.error["message"]
-            self._event("not analysed", f"the run is trained; the report will lack its analysis, which was lost: {lost}")
-            outcome = Outcome.succeeded()
-        result, code = outcome.state, outcome.exit_code
-        interrupted = result == "cancelled" and self.stops.by_system and not self.record.person_cancelled()
-        self.state |= {
-            "state": result,
-            "finished": time.time(),
+        return {
             "metrics": progress.get("metrics", {}),
             "position": {name: progress.get(name) for name in ("epoch", "epochs", "step", "steps")},
-            "error": outcome.error,
-            "exit_code": code,
-            # A person's request that comes as the system stops this driver is the next one's.
-            **self.record.handled_cancel(self.state, *((SIGNAL,) if interrupted else ())),
         }
-        if interrupted:
-            code = InfrastructureFailure.exit_code
-            self.state |= {"state": "retrying", "reason": SIGNAL, "finished": None, "exit_code": None}
-            self._event(
-                "interrupted", "the system stopped the driver: any submission of this run goes on from its last checkpoint"
-            )
-        else:
-            self._event("ended", f"the run ended: {result}", state=result)
-        self._save()
-        if self._heartbeat is not None:
-            self._heartbeat.release()
-        self.stops.ended.set()
-        if self.reports and not interrupted and not self.stops.at_once.is_set():
-            self._report()
-        return code
 
     def _pause(self, failures: int) -> None:
         seconds = pause_after(failures)
@@ -327,20 +274,3 @@ class Driver(BaseDriver):
         self._event("retrying", f"tries again from the last checkpoint in {seconds:g} s", seconds=seconds)
         self._save()
         self.stops.wait(seconds)
-
-
-def _severity(kind: str) -> int:
-    return _WORSE_FIRST.index(kind) if kind in _WORSE_FIRST else len(_WORSE_FIRST)
-
-
-def _describe(error: BaseException) -> str:
-    """Ray's error in one sentence."""
-    failures: dict[int, BaseException] = getattr(error, "worker_failures", {})
-    if failures:
-        ranks = ", ".join(str(rank) for rank in sorted(failures))
-        text = str(next(iter(failures.values()))).strip().splitlines()
-        return f"Worker {ranks} was lost: {(text[0] if text else type(error).__name__)[:300]}"
-    if isinstance(error, OSError) and (full := full_disk(error)):
-        return full
-    text = str(getattr(error, "controller_failure", error)).strip().splitlines()
-    return f"Ray could not run the workers: {(text[0] if text else type(error).__name__)[:300]}"

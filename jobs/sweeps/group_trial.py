@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from jobs.sweeps.rendezvous import MemberGroup, Rendezvous
@@ -62,11 +63,9 @@ class GroupTrial:
         rendezvous = Rendezvous(len(runs))
 
         def drive(run: TrialRun) -> None:
-            place = MemberGroup(rendezvous)
-            try:
-                self._note(run.drive(lambda *_: place))
-            finally:
-                place.leave()
+            # Around all of it: a driver that comes to no attempt must say so, for the others wait for it.
+            with MemberGroup(rendezvous) as group:
+                self._note(run.drive(lambda *_: nullcontext(group)))
 
         drivers = [threading.Thread(target=drive, args=(run,), name=run.record.run_id, daemon=True) for run in runs]
         for driver in drivers:

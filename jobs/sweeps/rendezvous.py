@@ -1,4 +1,4 @@
-"""Where the drivers of a group's runs meet: their runs train together once each has come or is not coming."""
+"""Where the drivers of a group's runs meet: their runs train together once each has joined or declined."""
 
 import contextlib
 import threading
@@ -14,11 +14,11 @@ from service.settings import Settings
 
 
 class Rendezvous:
-    """The drivers of a group's runs meet here (torchelastic's word): their runs train together once each has joined or declined."""
+    """For so many drivers, each with a run; the word is torchelastic's."""
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, drivers: int) -> None:
         self._attempts: list[MemberAttempt] = []
-        self._awaited = places
+        self._awaited = drivers
         self._changed = threading.Condition()
         self._over = threading.Event()
         self._turn = threading.Lock()
@@ -28,21 +28,21 @@ class Rendezvous:
         with self._changed:
             attempt = MemberAttempt(config)
             self._attempts.append(attempt)
-            self._arrived()
+            self._count_one()
             return attempt
 
     def decline(self) -> None:
         """A driver has ended without joining."""
         with self._changed:
-            self._arrived()
+            self._count_one()
 
     def train(self, run: TrialRun) -> None:
-        """Wait for all, and train those that came to their ends."""
+        """Wait until each driver has joined or declined, and train those that joined to their ends."""
         with self._changed:
             self._changed.wait_for(lambda: self._awaited == 0)
         try:
             if self._attempts:
-                # Drivers arrive in any order.
+                # Drivers join in any order.
                 _train(sorted(self._attempts, key=lambda attempt: attempt.config.run_id), run.settings)
         except BaseException as error:
             for attempt in self._attempts:
@@ -58,7 +58,7 @@ class Rendezvous:
         with self._turn:
             yield
 
-    def _arrived(self) -> None:
+    def _count_one(self) -> None:
         self._awaited -= 1
         self._changed.notify_all()
 
@@ -86,7 +86,7 @@ class MemberGroup(InProcess):
         self._attempt = self._rendezvous.join(config)
         return self._attempt
 
-    def leave(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """The driver has ended."""
         if self._attempt is None:
             self._rendezvous.decline()

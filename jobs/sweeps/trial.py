@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from queue import Empty, Queue
 from typing import Any
 
@@ -12,8 +13,10 @@ from jobs.sweeps.trial_order import TrialOrder
 from jobs.sweeps.trial_run import EVALUATION, LOOK_SECONDS, MUTATION, OVER, STEP, TAKEN
 from jobs.training.hooks import Hooks
 from jobs.worker_groups.base import Group
+from jobs.worker_groups.capacity import DRIVER_CPUS
 from jobs.worker_groups.in_process import InProcess
-from jobs.worker_groups.joined import JoinedGroup
+from jobs.worker_groups.joined import JoinedCluster
+from jobs.worker_groups.ray_train import WorkerGroup
 from service.errors import DelaylineError, StoreError
 from service.records.cancel_requests import SWEEP
 from service.records.run_record import Document
@@ -147,9 +150,7 @@ class Trial:
             self._spec = self._record.spec()
         self._has_taken.set()
 
-    def _group(self, settings: Settings, spec: TrainSpec) -> Group:
+    def _group(self, settings: Settings, spec: TrainSpec) -> AbstractContextManager[Group]:
         if not self._order.distributed:
             return InProcess(Hooks(self._should_continue))
-        group = JoinedGroup(settings, spec)
-        group.local = self._order.local
-        return group
+        return WorkerGroup(JoinedCluster(settings, self._order.local), spec, spared_cpus=DRIVER_CPUS)

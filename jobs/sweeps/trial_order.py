@@ -30,7 +30,7 @@ class TrialOrder:
     distributed: bool
     local: bool
     environment: Mapping[str, str]
-    companions: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     """The runs that train together with this one."""
 
     def enter_environment(self) -> None:
@@ -38,7 +38,7 @@ class TrialOrder:
         os.environ.update(self.environment)
 
     def runs(self) -> list[TrialRun]:
-        """This trial's run and its companions', by the settings of this process."""
+        """This trial's run and those that train together with it, by the settings of this process."""
         settings = Settings.load(store=self.store)
         store = open_store(settings, patience=settings.store_patience)
-        return [TrialRun(RunRecord(store, run_id), self.sweep, settings, self.folder) for run_id in (self.id, *self.companions)]
+        return [TrialRun(RunRecord(store, run_id), self.sweep, settings, self.folder) for run_id in (self.id, *self.others)]

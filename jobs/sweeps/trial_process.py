@@ -36,7 +36,7 @@ class TrialProcess(tune.Trainable):
         Not before: Tune gives a trial whose process is slow to start to one that is free sooner, and ends the slow one.
         """
         if self._trial is None:
-            self._trial = GroupTrial(self._order.runs()) if self._order.companions else Trial(self._order)
+            self._trial = GroupTrial(self._order.runs()) if self._order.others else Trial(self._order)
             self._reports = self._trial.reports()
         return next(self._reports)
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 from ray.tune.search import Searcher
@@ -14,6 +14,16 @@ from service.specs.sweep import SweepSpec
 
 ENDLESS = 2**31
 """Evaluations."""
+
+
+class Trials(Members, Protocol):
+    """The trials as the sweep's driver hands them out."""
+
+    def take(self) -> Mapping[str, Any] | None:
+        """The order of the next trial; None once no more begin."""
+
+    def ended(self, run_id: str, result: Document | None) -> None:
+        """Take a trial's end: its last result, or None where its process was lost too often."""
 
 
 def make_scheduler(sweep: SweepSpec, members: Members, parallel: int) -> TrialScheduler:

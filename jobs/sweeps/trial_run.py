@@ -5,14 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from jobs.driving.driver import Driver
-from jobs.worker_groups.base import Group
+from jobs.worker_groups.base import MakeGroup
 from service.errors import DelaylineError, InfrastructureFailure
 from service.records.cancel_requests import SWEEP
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
 from service.records.schemas import ENDED
 from service.settings import Settings
-from service.specs.train import TrainSpec
 from service.sweeps.trials import was_lost
 
 EVALUATION = "evaluation"
@@ -48,9 +47,7 @@ class TrialRun:
         # Tune holds a trial or two ready: one that had not begun when the sweep was stopped does not begin.
         return not RunRecord(self.record.store, self.sweep).cancel_requested()
 
-    def drive(
-        self, make_group: Callable[[Settings, TrainSpec], Group], prepare: Callable[[], None] = lambda: None
-    ) -> DelaylineError | None:
+    def drive(self, make_group: MakeGroup, prepare: Callable[[], None] = lambda: None) -> DelaylineError | None:
         """Drive the run to its end if it is due, after `prepare` under its lease; return what kept it from being driven."""
         try:
             if self.is_due:
@@ -60,7 +57,7 @@ class TrialRun:
             return error
         return None
 
-    def _drive(self, lease: Lease, make_group: Callable[[Settings, TrainSpec], Group], prepare: Callable[[], None]) -> None:
+    def _drive(self, lease: Lease, make_group: MakeGroup, prepare: Callable[[], None]) -> None:
         self.record.guard = lease.assure
         try:
             # What the sweep asked of an earlier process; what it wants now it asks for again and again.
@@ -73,9 +70,16 @@ class TrialRun:
         state = self.record.state()["state"]
         anew = state == "failed" or (state == "cancelled" and not self._paused())
         Driver(
-            self.record, self.record.spec(), self.settings, lease, self.folder,
-            fresh_budget=anew, say=say, make_group=make_group, reports=False,
-        ).run()  # fmt: skip
+            record=self.record,
+            spec=self.record.spec(),
+            settings=self.settings,
+            lease=lease,
+            folder=self.folder,
+            fresh_budget=anew,
+            say=say,
+            make_group=make_group,
+            reports=False,
+        ).run()
 
     def _paused(self) -> bool:
         """Whether it was the sweep that stopped the run, which goes on now."""

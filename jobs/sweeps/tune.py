@@ -2,21 +2,19 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.worker_groups.capacity import DRIVER_CPUS, local_node, nodes_of_cluster, room_for
-from jobs.worker_groups.ray_cluster import RAY_ENVIRONMENT, join_cluster, own_sigterm
+from jobs.worker_groups.capacity import DRIVER_CPUS, room_for
+from jobs.worker_groups.ray_cluster import PREPARED_MODULES, RayCluster
 from service.errors import DelaylineError, InfrastructureFailure, InvalidInput
-from service.records.run_record import Document
-from service.settings import Settings
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
 
 if TYPE_CHECKING:
-    from jobs.sweeps.population import Members
+    from jobs.sweeps.trial_queue import Trials
 
 MOST_LOSSES = 1000
 """Processes of one trial that may be lost: its own driver counts which losses were failures, and ends it (assumed: more than any
@@ -49,28 +47,28 @@ class Capacity:
     limit: int | None
 
 
-def connect(settings: Settings, sweep: SweepSpec, trial: TrainSpec) -> Capacity:
-    """Start or join Ray and count what fits; raise InfrastructureFailure when not even one trial does.
+def connect(cluster: RayCluster, sweep: SweepSpec, trial: TrainSpec) -> Capacity:
+    """Start or join the cluster and count what fits; raise InfrastructureFailure when not even one trial does.
 
     A trial of one worker is its own process. The process of a distributed one only waits for its workers: it takes 0.01 CPU,
     which its workers leave free, so that as many trials fit as there is room for their workers and none waits for ever.
     """
-    for name, value in {**RAY_ENVIRONMENT, **_TUNE_ENVIRONMENT}.items():
+    for name, value in _TUNE_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    local = settings.ray_address in (None, "local")
-    workers = trial.worker_counts[0]
-    if not local:
-        with own_sigterm():
-            join_cluster(settings)
-    fit = side_by_side(trial, [local_node()] if local else nodes_of_cluster())
+    local, workers = cluster.local, trial.worker_counts[0]
+    if not local and not cluster.is_connected:
+        cluster.connect(0)
+    fit = side_by_side(trial, cluster.nodes())
     if fit < 1:
         raise InfrastructureFailure(
             f"A trial of {trial.worker_counts[-1]} workers of {trial.worker.cpus:g} CPUs and {trial.worker.gpus:g} GPUs does not fit "
-            f"on the cluster as it is now: use smaller trials, or go on with --resume when there is more room."
+            f"on the cluster as it is now: use smaller trials, or resume with --resume when there is more room."
         )
     parallel = min(fit, sweep.parallel or fit)
-    if local:
-        _start_here(settings, parallel, parallel * workers if workers > 1 else 0)
+    if local and not cluster.is_connected:
+        # Its CPUs are counted in processes: the real cores were counted before.
+        processes = parallel + (parallel * workers if workers > 1 else 0)
+        cluster.connect(processes, (*PREPARED_MODULES, "jobs.sweeps.trial"))
     by_resources = trial.workers == (1, 1) and (local or parallel == fit)
     if sweep.scheduler.name == "pbt" and not by_resources:
         raise InvalidInput(
@@ -86,16 +84,6 @@ def side_by_side(trial: TrainSpec, nodes: Sequence[Mapping[str, float]]) -> int:
     return sum(room_for(node, trial.worker) for node in nodes) // trial.worker_counts[-1]
 
 
-def _start_here(settings: Settings, parallel: int, workers: int) -> None:
-    """A Ray cluster on this machine, whose CPUs are counted in processes: the real cores were counted before."""
-    from jobs.worker_groups.lean_ray import start_local_ray
-    from jobs.worker_groups.ray_cluster import OBJECT_STORE_BYTES, PREPARED_MODULES
-
-    with own_sigterm():
-        modules = (*PREPARED_MODULES, "jobs.sweeps.trial")
-        start_local_ray(parallel + workers, OBJECT_STORE_BYTES, modules, ray_tmpdir=settings.ray_tmpdir)
-
-
 def _resources(trial: TrainSpec, local: bool) -> dict[str, float]:
     if trial.workers != (1, 1):
         return {"CPU": DRIVER_CPUS}
@@ -105,40 +93,21 @@ def _resources(trial: TrainSpec, local: bool) -> dict[str, float]:
     return {name: value for name, value in wanted.items() if value}
 
 
-def disconnect() -> None:
-    """Leave the cluster; a local one ends."""
-    import ray
-
-    if ray.is_initialized():
-        ray.shutdown()
-
-
-def run_trials(
-    sweep: SweepSpec,
-    trial: TrainSpec,
-    capacity: Capacity,
-    take: Callable[[], Mapping[str, Any] | None],
-    ended: Callable[[str, Document | None], None],
-    members: "Members",
-    folder: Path,
-) -> None:
-    """Let Ray Tune run the trials that `take` gives until there is none; raise InfrastructureFailure.
-
-    `members`: the trials, for a scheduler that changes them.
-    """
+def run_trials(sweep: SweepSpec, first: TrainSpec, capacity: Capacity, trials: "Trials", folder: Path) -> None:
+    """Let Ray Tune run the trials until there is none left; raise InfrastructureFailure. `folder`: for Tune's own files."""
     from ray import tune
 
     from jobs.sweeps.trial_process import TrialProcess
     from jobs.sweeps.trial_queue import TrialQueue, make_scheduler
-    from jobs.worker_groups.tune_insides import trials_in_prepared_processes, without_secrets
+    from jobs.worker_groups.tune_insides import trials_in_prepared_processes, without_analysis, without_secrets
 
     tuner = tune.Tuner(
         tune.with_resources(TrialProcess, tune.PlacementGroupFactory([capacity.resources])),
         tune_config=tune.TuneConfig(
             metric=sweep.metric,
             mode=sweep.mode,
-            search_alg=TrialQueue(take, ended, pauses=sweep.scheduler.name == "pbt"),
-            scheduler=make_scheduler(sweep, members, capacity.parallel),
+            search_alg=TrialQueue(trials.take, trials.ended, pauses=sweep.scheduler.name == "pbt"),
+            scheduler=make_scheduler(sweep, trials, capacity.parallel),
             num_samples=-1,
             max_concurrent_trials=capacity.limit,
             reuse_actors=True,
@@ -151,7 +120,7 @@ def run_trials(
         ),
     )
     try:
-        with _quiet(), trials_in_prepared_processes() if capacity.local else without_secrets():
+        with _quiet(), without_analysis(), trials_in_prepared_processes() if capacity.local else without_secrets():
             tuner.fit()
     except DelaylineError:
         raise

@@ -1,8 +1,12 @@
-"""Where the workers of a run come from: the seam of the driver, and a worker in the driver's own process."""
+"""Where the workers of a run come from: the seam between a driver and its workers."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from jobs.worker.config import WorkerConfig
+from service.settings import Settings
+from service.specs.train import TrainSpec
 
 
 class Attempt(Protocol):
@@ -15,16 +19,13 @@ class Attempt(Protocol):
 
 
 class Group(Protocol):
-    """Where the workers of a run come from."""
+    """The workers of one run, attempt after attempt."""
 
     wait_limit: float
-    """Seconds for which `connect` and `size` are tried again: Ray may be slow to start, and room may come."""
-
-    def connect(self) -> None:
-        """Be ready to start workers; raise InfrastructureFailure."""
+    """Seconds for which `size` is tried again: Ray may be slow to start, and room may come."""
 
     def size(self) -> int:
-        """How many workers there can be now; raise InfrastructureFailure for too few."""
+        """Return how many workers there can be now, and be ready to start them; raise InfrastructureFailure for too few."""
 
     def start(self, config: WorkerConfig) -> Attempt:
         """Start the workers of an attempt."""
@@ -32,8 +33,6 @@ class Group(Protocol):
     def is_alive(self) -> bool:
         """Whether workers can still be started."""
 
-    def kill(self) -> None:
-        """End what does not answer any more."""
 
-    def disconnect(self) -> None:
-        """Leave."""
+MakeGroup = Callable[[Settings, TrainSpec], AbstractContextManager[Group]]
+"""Makes the group of a run; at the end of its block what it runs on is left."""

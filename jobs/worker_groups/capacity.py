@@ -1,17 +1,16 @@
 """How many workers fit: the nodes of a cluster, and what each of them has."""
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.control_groups import UNLIMITED
+from service.errors import InfrastructureFailure
 from service.machine import this_machine
-from service.specs.train import Resources
+from service.specs.train import Resources, TrainSpec
 
 DRIVER_CPUS = 0.01
 """Of the process that waits for a distributed trial's workers: Ray takes no less, and 1 by itself (its issue 54305)."""
-
-
 NODE_SECONDS = 2.0
 """For a node to accept a connection (assumed: within one data centre it takes milliseconds)."""
 
@@ -43,3 +42,18 @@ def room_for(node: Mapping[str, float], worker: Resources) -> int:
     if worker.gpus:
         room = min(room, int(node.get("GPU", 0.0) // worker.gpus))
     return min(room, int(node.get("memory", UNLIMITED) // worker.memory)) if worker.memory else room
+
+
+def fitting_workers(spec: TrainSpec, nodes: Sequence[Mapping[str, float]]) -> int:
+    """How many workers these nodes hold, of the numbers that the spec allows; raise InfrastructureFailure where they hold too few."""
+    each = spec.worker
+    room = sum(room_for(node, each) for node in nodes)
+    for count in spec.worker_counts:
+        if count <= room:
+            return count
+    cpus, gpus = (sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
+    memory = f", {each.memory // 10**6}MB" if each.memory else ""
+    raise InfrastructureFailure(
+        f"The cluster holds {cpus:g} CPUs and {gpus:g} GPUs on {len(nodes)} nodes, room for {room} workers "
+        f"of {each.cpus:g} CPUs{memory} and {each.gpus:g} GPUs; the run needs at least {spec.workers[0]}."
+    )

@@ -1,6 +1,7 @@
 """One worker in a thread of this process, which has imported TensorFlow."""
 
 import threading
+from typing import Self
 
 from jobs.training.hooks import NO_HOOKS, Hooks
 from jobs.worker.config import WorkerConfig
@@ -16,8 +17,11 @@ class InProcess:
     def __init__(self, hooks: Hooks = NO_HOOKS) -> None:
         self._hooks = hooks
 
-    def connect(self) -> None:
-        """There is nothing to start."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """There is nothing to leave."""
 
     def size(self) -> int:
         """Always one."""
@@ -30,12 +34,6 @@ class InProcess:
     def is_alive(self) -> bool:
         """As long as anybody can ask."""
         return True
-
-    def kill(self) -> None:
-        """There is nobody else to end."""
-
-    def disconnect(self) -> None:
-        """There is nothing to leave."""
 
 
 class InProcessAttempt:

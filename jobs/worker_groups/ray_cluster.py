@@ -1,15 +1,19 @@
-"""Ray itself as a run needs it: its environment, starting, joining, and ending what is left of it."""
+"""Ray itself as a run needs it: its environment, starting, joining, leaving, and ending what is left of it."""
 
 import contextlib
+import logging
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import psutil
 
+from jobs.worker_groups.capacity import local_node, nodes_of_cluster
 from jobs.worker_groups.patched import patched
+from service.errors import DelaylineError, InfrastructureFailure
 from service.settings import Settings
 
 OBJECT_STORE_BYTES = 80 * 1024**2
@@ -47,12 +51,83 @@ RAY_ENVIRONMENT = {
 }
 
 
-def join_cluster(settings: Settings) -> None:
-    """Join the cluster that the settings name, unless this process belongs to one."""
-    import ray
+LOCAL_WAIT = 300.0
+"""Seconds for Ray to start on this machine, where no room will come (assumed: ten times what a busy machine takes)."""
 
-    if not ray.is_initialized():
-        ray.init(address=settings.ray_address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+
+class RayCluster:
+    """The Ray that a driver uses: one of its own on this machine, or one that exists. Leaving its block leaves it; one of its own ends.
+
+    `local`: Ray's processes are this process's own. `wait_limit`: seconds for which it is tried again to connect and to find room.
+    """
+
+    def __init__(self, settings: Settings, local: bool) -> None:
+        self.settings = settings
+        self.local = local
+        self.wait_limit = min(settings.wait_limit, LOCAL_WAIT) if local else settings.wait_limit
+
+    @classmethod
+    def of(cls, settings: Settings) -> "RayCluster":
+        """The one that RAY_ADDRESS names, else one of this process's own."""
+        return cls(settings, settings.ray_address in (None, "local"))
+
+    def __enter__(self) -> "RayCluster":
+        for name, value in RAY_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if "ray" not in sys.modules:
+            return
+        import ray
+
+        if not self.is_alive():
+            # Ray would wait for a cluster that died.
+            kill_local_ray()
+        elif ray.is_initialized():
+            ray.shutdown()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether this process belongs to the cluster."""
+        import ray
+
+        return bool(ray.is_initialized())
+
+    def connect(self, cpus: int, modules: Sequence[str] = PREPARED_MODULES, helpers: int = 0) -> None:
+        """Start or join the cluster; raise InfrastructureFailure.
+
+        One of this process's own has `cpus`, a waiting worker for each, which imports `modules`; see `start_local_ray` for `helpers`.
+        """
+        import ray
+
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        try:
+            with own_sigterm():
+                if self.local:
+                    from jobs.worker_groups.lean_ray import start_local_ray
+
+                    start_local_ray(cpus, OBJECT_STORE_BYTES, tuple(modules), helpers, self.settings.ray_tmpdir)
+                else:
+                    address = self.settings.ray_address
+                    ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+        except DelaylineError:
+            raise
+        except Exception as error:  # Ray raises bare ones too, as for a node that does not start in time.
+            if self.local:
+                # What did start would stay beside the next try.
+                kill_local_ray()
+            raise InfrastructureFailure(f"Ray did not start or could not be joined: {error}") from error
+
+    def nodes(self) -> list[dict[str, float]]:
+        """What each node has for workers. Of one of this process's own the real machine: Ray counts processes there."""
+        return [local_node()] if self.local else nodes_of_cluster()
+
+    def is_alive(self) -> bool:
+        """Whether the processes of a cluster of this process's own still run; True for another, whose loss Ray reports."""
+        import ray
+
+        return not self.local or not ray.is_initialized() or local_ray_lives()
 
 
 def in_ray_job() -> bool:

@@ -1,25 +1,15 @@
-"""Ray Train's TensorflowTrainer, one attempt at a time: starts Ray where there is none, forms the group, tells how it ended."""
+"""Ray Train's TensorflowTrainer, one attempt at a time: starts the workers on the driver's cluster and keeps what ended them."""
 
 import contextlib
-import logging
-import os
 import threading
 from dataclasses import asdict
 
 from jobs.worker.config import WorkerConfig
 from jobs.worker.process import train_worker
-from jobs.worker_groups.capacity import DRIVER_CPUS, local_node, nodes_of_cluster, room_for
-from jobs.worker_groups.ray_cluster import (
-    OBJECT_STORE_BYTES,
-    PREPARED_MODULES,
-    RAY_ENVIRONMENT,
-    join_cluster,
-    kill_local_ray,
-    local_ray_lives,
-    own_sigterm,
-)
+from jobs.worker_groups.capacity import DRIVER_CPUS, fitting_workers
+from jobs.worker_groups.ray_cluster import RayCluster
 from service.datasets import find_dataset, is_streamed
-from service.errors import DelaylineError, InfrastructureFailure
+from service.errors import DelaylineError
 from service.scratch import ScratchFolder
 from service.settings import Settings
 from service.specs.train import TrainSpec
@@ -30,112 +20,70 @@ READERS_A_WORKER = 2
 RAY_DATA_ACTORS = 2
 """Ray Data's own, for statistics and for scaling."""
 
-LOCAL_WAIT = 300.0
-"""For Ray to start on this machine, where no room will come (assumed: ten times what a busy machine takes)."""
-
 
 class WorkerGroup:
-    """The Ray cluster that a driver uses: one of its own on this machine, or one that exists."""
+    """The workers of one run on a Ray cluster, which is entered and left with the group.
 
-    spared_cpus = 0.0
+    `spared_cpus`: of each worker's CPUs so much is left to the process that waits for them.
+    """
 
-    def __init__(self, settings: Settings, spec: TrainSpec) -> None:
-        for name, value in RAY_ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        self._settings = settings
+    def __init__(self, cluster: RayCluster, spec: TrainSpec, spared_cpus: float = 0.0) -> None:
+        self.wait_limit = cluster.wait_limit
+        self._cluster = cluster
         self._spec = spec
-        self.local = settings.ray_address in (None, "local")
-        self.wait_limit = min(settings.wait_limit, LOCAL_WAIT) if self.local else settings.wait_limit
+        self._spared_cpus = spared_cpus
 
-    def connect(self) -> None:
-        """Start or join the cluster; raise InfrastructureFailure."""
-        import ray
+    @classmethod
+    def of(cls, settings: Settings, spec: TrainSpec) -> "WorkerGroup":
+        """On the cluster that the settings name, or one of this process's own."""
+        return cls(RayCluster.of(settings), spec)
 
-        if ray.is_initialized():
-            return
-        logging.getLogger("ray").setLevel(logging.ERROR)
-        try:
-            with own_sigterm():
-                self._join()
-        except DelaylineError:
-            raise
-        except Exception as error:  # Ray raises bare ones too, as for a node that does not start in time.
-            if self.local:
-                # What did start would stay beside the next try.
-                kill_local_ray()
-            raise InfrastructureFailure(f"Ray did not start or could not be joined: {error}") from error
+    def __enter__(self) -> "WorkerGroup":
+        self._cluster.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._cluster.__exit__(*error)
+
+    def size(self) -> int:
+        """Connect to the cluster and return how many workers it holds now, of the numbers that the spec allows.
+
+        Raise InfrastructureFailure where Ray does not start or there is no room.
+        """
+        if not self._cluster.is_connected:
+            self._connect(self._spec.worker_counts[0])
+        return fitting_workers(self._spec, self._cluster.nodes())
+
+    def start(self, config: WorkerConfig) -> "RayAttempt":
+        """Start the workers of one attempt in a thread."""
+        return RayAttempt(self._spec, config, self._cluster.local, self._spared_cpus)
+
+    def is_alive(self) -> bool:
+        """Whether the cluster is."""
+        return self._cluster.is_alive()
+
+    def _connect(self, count: int) -> None:
+        if self._cluster.local and self._streams():
+            # Ray Data's processes would each import what only a worker needs.
+            self._cluster.connect(count, (), helpers=READERS_A_WORKER * count + RAY_DATA_ACTORS)
+        else:
+            self._cluster.connect(count)
 
     def _streams(self) -> bool:
-        """Whether Ray Data will have processes of its own beside the workers: each would import what is prepared."""
+        """Whether Ray Data will have processes of its own beside the workers."""
         if self._spec.input == "memory":
             return False
         with contextlib.suppress(DelaylineError):
-            manifest = find_dataset(open_store(self._settings), self._spec.dataset, self._spec.dataset_params)
+            store = open_store(self._cluster.settings)
+            manifest = find_dataset(store, self._spec.dataset, self._spec.dataset_params)
             return is_streamed(self._spec, manifest, self._spec.worker_counts[0])
         return False
 
-    def _join(self) -> None:
 
-        if self.local:
-            from jobs.worker_groups.lean_ray import start_local_ray
-
-            count = self._spec.worker_counts[0]
-            if self._streams():
-                start_local_ray(
-                    count,
-                    OBJECT_STORE_BYTES,
-                    (),
-                    helpers=READERS_A_WORKER * count + RAY_DATA_ACTORS,
-                    ray_tmpdir=self._settings.ray_tmpdir,
-                )
-            else:
-                start_local_ray(count, OBJECT_STORE_BYTES, PREPARED_MODULES, ray_tmpdir=self._settings.ray_tmpdir)
-        else:
-            join_cluster(self._settings)
-
-    def size(self) -> int:
-        """How many workers the cluster holds now, of those that the spec allows; raise InfrastructureFailure for none."""
-        each = self._spec.worker
-        nodes = [local_node()] if self.local else nodes_of_cluster()
-        room = sum(room_for(node, each) for node in nodes)
-        for count in self._spec.worker_counts:
-            if count <= room:
-                return count
-        cpus, gpus = (sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
-        memory = f", {each.memory // 10**6}MB" if each.memory else ""
-        raise InfrastructureFailure(
-            f"The cluster holds {cpus:g} CPUs and {gpus:g} GPUs on {len(nodes)} nodes, room for {room} workers "
-            f"of {each.cpus:g} CPUs{memory} and {each.gpus:g} GPUs; the run needs at least {self._spec.workers[0]}."
-        )
-
-    def start(self, config: WorkerConfig) -> "Attempt":
-        """Start the workers of one attempt in a thread."""
-        return Attempt(self._spec, config, self.local, self.spared_cpus)
-
-    def is_alive(self) -> bool:
-        """Whether the processes of a local cluster still run; True for a cluster elsewhere, whose loss Ray reports."""
-        import ray
-
-        if not self.local or not ray.is_initialized():
-            return True
-        return local_ray_lives()
-
-    def kill(self) -> None:
-        """End what is left of a local cluster that died."""
-        kill_local_ray()
-
-    def disconnect(self) -> None:
-        """Leave the cluster; a local one ends."""
-        import ray
-
-        if ray.is_initialized():
-            ray.shutdown()
-
-
-class Attempt:
+class RayAttempt:
     """Ray Train's `fit` in a thread; `error` is what it raised."""
 
-    def __init__(self, spec: TrainSpec, config: WorkerConfig, local: bool, spared_cpus: float = 0.0) -> None:
+    def __init__(self, spec: TrainSpec, config: WorkerConfig, local: bool, spared_cpus: float) -> None:
         self._spec = spec
         self._spared_cpus = spared_cpus
         self._local = local
@@ -158,7 +106,7 @@ class Attempt:
             self._done.set()
 
 
-def fit(spec: TrainSpec, config: WorkerConfig, local: bool, spared_cpus: float = 0.0) -> None:
+def fit(spec: TrainSpec, config: WorkerConfig, local: bool, spared_cpus: float) -> None:
     """Run the workers of one attempt to their end; raise what Ray Train raises.
 
     `spared_cpus`: of each worker's CPUs so much is left to the process that waits for them.

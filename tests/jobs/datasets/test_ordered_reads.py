@@ -39,8 +39,8 @@ def part(number):
 
 store = open_store(Settings.load(store=str(FOLDER / "store")))
 manifest = make_dataset(store, "d", [300, 200, 250])
-group = WorkerGroup(Settings.load(store=str(FOLDER / "store")), spec("stream"))
-group.connect()
+group = WorkerGroup.of(Settings.load(store=str(FOLDER / "store")), spec("stream")).__enter__()
+group.size()
 import ray
 
 
@@ -74,7 +74,7 @@ try:
 except Damaged as error:
     found["damaged"] = str(error)
 print(json.dumps(found), flush=True)
-group.disconnect()
+group.__exit__()
 """
 
 

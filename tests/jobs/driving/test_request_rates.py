@@ -10,9 +10,8 @@ import pytest
 
 from jobs.artifacts.checkpoints import CheckpointStore
 from jobs.artifacts.logs import LogShipper
-from jobs.driving import driver as driver_module
 from jobs.driving import heartbeat
-from jobs.driving.driver import Driver
+from jobs.driving.driver import WATCH_SECONDS, Driver
 from jobs.training.hooks import Hooks
 from jobs.training.store_recorder import StoreRecorder
 from service.records.lease import Lease
@@ -76,7 +75,10 @@ class Trains:
     def wait(self, seconds: float) -> bool:
         return self.over.wait(seconds)
 
-    def connect(self) -> None: ...
+    def __enter__(self) -> "Trains":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
 
     def size(self) -> int:
         return 1
@@ -84,13 +86,8 @@ class Trains:
     def is_alive(self) -> bool:
         return True
 
-    def kill(self) -> None: ...
-
-    def disconnect(self) -> None: ...
-
 
 def test_a_steady_run_makes_at_most_one_request_and_a_fifth_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver_module, "WATCH_SECONDS", 0.5 / FASTER)
     monkeypatch.setattr(heartbeat, "HEARTBEAT_SECONDS", 10.0 / FASTER)
     store, spec = Bucket(tmp_path / "store"), TrainSpec(model="cnn", dataset="digits", epochs=1)
     record = RunRecord(store, "a-run")
@@ -98,7 +95,18 @@ def test_a_steady_run_makes_at_most_one_request_and_a_fifth_a_second(tmp_path: P
     lease, group = Lease(record), Trains()
     assert lease.acquire()
     settings = Settings.load(store=str(tmp_path / "store"))
-    made = Driver(record, spec, settings, lease, "", False, lambda line: None, make_group=lambda *_: group, reports=False)
+    made = Driver(
+        record=record,
+        spec=spec,
+        settings=settings,
+        lease=lease,
+        folder="",
+        fresh_budget=False,
+        say=lambda line: None,
+        make_group=lambda *_: group,
+        reports=False,
+        watch_seconds=WATCH_SECONDS / FASTER,
+    )
     driving = threading.Thread(target=made.run)
     driving.start()
     assert group.begun.wait(20)

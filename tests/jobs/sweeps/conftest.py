@@ -19,14 +19,11 @@ from service.storage.base import Store
 def sweep(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     """Drives the sweep `s`, each trial as `act` says; returns the exit code."""
     monkeypatch.setattr(sweep_driver, "connect", lambda *_: Capacity(1, {"CPU": 1.0}, True, None))
-    monkeypatch.setattr(sweep_driver, "disconnect", lambda: None)
-    monkeypatch.setattr(sweep_driver, "local_ray_lives", lambda: True)
-    monkeypatch.setattr(SweepDriver, "_report", lambda self: None)
 
     def drive(act: Act, spec: SweepSpec = SPEC) -> int:
-        def run_trials(sweep: Any, first: Any, capacity: Any, take: Any, ended: Any, members: Any, folder: Any) -> None:
-            while (order := take()) is not None:
-                ended(order["id"], act(RunRecord(local_store, order["id"]), order))
+        def run_trials(sweep: Any, first: Any, capacity: Any, trials: Any, folder: Any) -> None:
+            while (order := trials.take()) is not None:
+                trials.ended(order["id"], act(RunRecord(local_store, order["id"]), order))
 
         monkeypatch.setattr(sweep_driver, "run_trials", run_trials)
         record = RunRecord(local_store, "s")
@@ -34,7 +31,15 @@ def sweep(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> Sweep:
         lease = Lease(record)
         assert lease.acquire()
         try:
-            return SweepDriver(record, spec, Settings.load(store=local_store.url), lease, "/somewhere", lambda _: None).run()
+            return SweepDriver(
+                record=record,
+                spec=spec,
+                settings=Settings.load(store=local_store.url),
+                lease=lease,
+                folder="/somewhere",
+                say=lambda _: None,
+                reports=False,
+            ).run()
         finally:
             lease.release()
 

@@ -35,7 +35,7 @@ def learn_all(store: Store, handed: list[list[str]]) -> Act:
     """Let all trials of an order learn; note which were handed out together."""
 
     def act(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
-        ids = [order["id"], *order["companions"]]
+        ids = [order["id"], *order["others"]]
         handed.append(ids)
         for run_id in ids:
             learns(RunRecord(store, run_id), order)
@@ -83,7 +83,7 @@ def test_what_remains_of_a_group_is_handed_out_together_again(sweep: Sweep, loca
 def test_a_request_to_stop_reaches_all_of_a_group(sweep: Sweep, local_store: Store) -> None:
     def waits(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
         RunRecord(local_store, "s").request_cancel()
-        runs = [RunRecord(local_store, run_id) for run_id in (order["id"], *order["companions"])]
+        runs = [RunRecord(local_store, run_id) for run_id in (order["id"], *order["others"])]
         limit = time.monotonic() + 20
         while not all(run.cancel_requested() for run in runs) and time.monotonic() < limit:
             time.sleep(0.05)

@@ -1,6 +1,8 @@
 """What Ray Tune makes trials' processes of; tests/integration/test_sweeps.py runs it whole."""
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -56,3 +58,31 @@ def test_so_many_trials_fit_as_processors_gpus_and_memory_allow(
 ) -> None:
     spec = make_spec(workers=workers, worker=worker)
     assert side_by_side(spec, [{"CPU": 8.0, "GPU": 2.0, "memory": 10e9}]) == trials
+
+
+WITHOUT_A_FOLDER = """
+import os, tempfile
+import ray
+from ray import tune
+from jobs.worker_groups.tune_insides import without_analysis
+
+class Once(tune.Trainable):
+    def step(self):
+        return {"value": 1, "done": True}
+
+ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+home, files = tempfile.mkdtemp(), tempfile.mkdtemp()
+os.chdir(home)
+os.rmdir(home)
+config = tune.TuneConfig(metric="value", mode="max", num_samples=2)
+with without_analysis():
+    tune.Tuner(Once, tune_config=config, run_config=tune.RunConfig(storage_path=files, verbose=0)).fit()
+print("ended")
+"""
+
+
+@pytest.mark.slow
+def test_tune_comes_to_its_end_where_the_drivers_folder_is_gone() -> None:
+    """As on a cluster whose nodes lie on one machine: each deletes a job's folder to make it anew."""
+    done = subprocess.run([sys.executable, "-c", WITHOUT_A_FOLDER], capture_output=True, text=True, timeout=300)
+    assert done.stdout.splitlines()[-1:] == ["ended"], done.stderr

@@ -1,5 +1,6 @@
 """What is put in the place of Ray's insides is there, and takes what it took: another Ray fails here, not in a run."""
 
+import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -52,6 +53,7 @@ def test_the_values_that_are_replaced_are_there() -> None:
     assert inspect.isclass(worker_group.SynchronizationActor) or hasattr(worker_group.SynchronizationActor, "remote")
     assert hasattr(JobConfig(), "_py_driver_sys_path")
     assert TrainController.worker_group_cls is worker_group.WorkerGroup
+    assert inspect.isclass(importlib.import_module("ray.tune.tune").ExperimentAnalysis)
 
 
 def test_another_value_stands_for_a_while_and_a_name_that_is_gone_is_told() -> None:

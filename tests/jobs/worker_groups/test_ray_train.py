@@ -1,83 +1,54 @@
-"""What surrounds Ray; tests/integration runs it whole."""
+"""The workers of a run on a cluster that notes what it is asked for; tests/integration has the real one."""
 
-import os
-import signal
-import subprocess
-import sys
-from typing import Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-import psutil
 import pytest
+from support.datasets_in_a_store import make_dataset
 
-from jobs.worker_groups.ray_cluster import kill_local_ray, local_ray_lives, own_sigterm
+from jobs.worker_groups.ray_cluster import PREPARED_MODULES, RayCluster
+from jobs.worker_groups.ray_train import RAY_DATA_ACTORS, READERS_A_WORKER, WorkerGroup
+from service.settings import Settings
+from service.specs.train import TrainSpec
+from service.storage import open_store
 
-
-@pytest.mark.parametrize("module", ["jobs.train", "jobs.sweep"])
-def test_a_driver_does_not_import_ray_before_rays_environment_is_set(module: str) -> None:
-    # Ray reads most of RAY_ENVIRONMENT when it is imported: under `uv run` it would else make an environment for each process.
-    code = f"import sys, {module}; print('ray' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
-    assert done.stdout.strip() == "False"
-
-
-def test_starting_ray_leaves_the_drivers_handler_of_sigterm_in_its_place() -> None:
-    """Also while it starts: Ray's own ends the process at once, and nothing is saved."""
-    import ray._private.utils
-
-    heard: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
-    try:
-        with own_sigterm():
-            ray._private.utils.set_sigterm_handler(lambda *_: sys.exit(1))
-            os.kill(os.getpid(), signal.SIGTERM)
-            # As Ray's library does, without Python.
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        os.kill(os.getpid(), signal.SIGTERM)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert heard == [signal.SIGTERM] * 2
+MakeSpec = Callable[..., TrainSpec]
 
 
-class Child:
-    """A process as psutil shows it, which is gone at the look `ends`."""
+class Cluster(RayCluster):
+    """Has two nodes of 2 CPUs once it is connected."""
 
-    def __init__(self, name: str, status: str = psutil.STATUS_SLEEPING, ends: int = 99) -> None:
-        self._name, self._status, self._left = name, status, ends
-        self.killed = False
+    asked: tuple[int, Sequence[str], int] | None = None
 
-    def name(self) -> str:
-        return self._looked(self._name)
+    @property
+    def is_connected(self) -> bool:
+        return self.asked is not None
 
-    def status(self) -> str:
-        return self._looked(self._status)
+    def connect(self, cpus: int, modules: Sequence[str] = PREPARED_MODULES, helpers: int = 0) -> None:
+        assert not self.is_connected
+        self.asked = (cpus, modules, helpers)
 
-    def kill(self) -> None:
-        self._looked("")
-        self.killed = True
-
-    def _looked(self, answer: str) -> str:
-        self._left -= 1
-        if self._left < 1:
-            raise psutil.NoSuchProcess(1, self._name)
-        return answer
+    def nodes(self) -> list[dict[str, float]]:
+        return [{"CPU": 2.0}, {"CPU": 2.0}]
 
 
 @pytest.fixture
-def children(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    found: list[Any] = []
-    monkeypatch.setattr(psutil.Process, "children", lambda self, recursive: found)
-    return found
+def cluster(tmp_path: Path) -> Cluster:
+    return Cluster(Settings.load(store=str(tmp_path / "store")), local=True)
 
 
-@pytest.mark.parametrize("ends", [1, 2, 3])
-def test_a_process_that_ends_while_it_is_looked_at_says_nothing_of_ray(children: list[Any], ends: int) -> None:
-    children += [Child("raylet"), Child("uname", ends=ends), Child("gcs_server")]
-    assert local_ray_lives()
-    kill_local_ray()
-    assert [child.killed for child in children] == [True, False, True]
+def test_a_group_connects_once_and_then_counts(cluster: Cluster, make_spec: MakeSpec) -> None:
+    group = WorkerGroup(cluster, make_spec(workers="1-8", worker={"cpus": 1}, input="memory"))
+    assert [group.size(), group.size()] == [4, 4]
+    assert cluster.asked == (8, PREPARED_MODULES, 0)
 
 
-@pytest.mark.parametrize("lost", [[], [Child("raylet", psutil.STATUS_ZOMBIE)], [Child("raylet", ends=1)], [Child("ray::IDLE")]])
-def test_ray_is_lost_without_either_of_its_servers(children: list[Any], lost: list[Any]) -> None:
-    children += [Child("gcs_server"), *lost]
-    assert not local_ray_lives()
+@pytest.mark.parametrize("local", [True, False])
+def test_processes_of_ray_data_on_this_machine_do_not_import_what_workers_do(
+    cluster: Cluster, make_spec: MakeSpec, local: bool
+) -> None:
+    cluster.local = local
+    make_dataset(open_store(cluster.settings), "d", [30, 20])
+    WorkerGroup(cluster, make_spec(dataset="d", workers=2, worker={"cpus": 1}, input="stream")).size()
+    helpers = 2 * READERS_A_WORKER + RAY_DATA_ACTORS
+    assert cluster.asked == ((2, (), helpers) if local else (2, PREPARED_MODULES, 0))
