@@ -24,7 +24,8 @@ WIDTH = 1100
 SHARPNESS = 1.5
 """Pixels of the picture for one of the page."""
 COLOURS = 128
-MISTAKES = 10
+"""Of the palette."""
+MISTAKES = 8
 # The page's own parts, moved: what stands above the sections, the curves, and beside the confusion matrix mistakes and first layer.
 ARRANGE = """
 (() => {
@@ -45,7 +46,7 @@ ARRANGE = """
   layer.style.gridTemplateColumns = '1fr 1fr';
   layer.style.gap = '24px';
   [...mistakes.children].slice(MISTAKES).forEach(item => item.remove());
-  layer.append(titled('First layer', filters), titled('… of an example', activations));
+  layer.append(titled('First-layer filters', filters), titled('What they see', activations));
   beside.append(titled('Most confident mistakes', mistakes), layer);
   beside.style.display = 'grid';
   beside.style.gap = '28px';
@@ -53,6 +54,8 @@ ARRANGE = """
   main.replaceChildren(curves, below);
   find('nav').remove();
   find('footer')?.remove();
+  // A scroll bar would take its width from the page; a frame sets it off from a white one.
+  document.documentElement.style.overflow = 'hidden';
   document.documentElement.style.boxShadow = 'inset 0 0 0 1px var(--line)';
   curves.style.margin = '22px 0 18px';
   document.body.style.paddingBottom = '28px';
@@ -104,7 +107,6 @@ def drawn(page: Path, scratch: Path) -> Image.Image:
     with chromium.browser(binary, scratch / "profile") as tab:
         tab.look(page.as_uri(), WIDTH, "light")
         height = tab.evaluate(ARRANGE.replace("MISTAKES", str(MISTAKES)))
-        # As high as what is in it, the window has no scroll bar.
         tab.resize(WIDTH, height, SHARPNESS)
         tab.screenshot(scratch / "picture.png")
     return Image.open(io.BytesIO((scratch / "picture.png").read_bytes()))
