@@ -10,7 +10,7 @@ import psutil
 from service.control_groups import UNLIMITED, memory_limit, processor_limit
 from service.errors import InvalidInput
 from service.settings import visible_gpus
-from service.specs.train import Resources
+from service.specs.parts import Resources
 
 _GPUS = Path("/proc/driver/nvidia/gpus")
 ROOT = Path("/")

@@ -18,7 +18,7 @@ from service.records.first_weights import find_weights
 from service.records.run_record import RunRecord
 from service.runs.log_follower import follow
 from service.settings import Settings
-from service.specs.train import CheckpointPolicy
+from service.specs.parts import CheckpointPolicy
 from service.storage import open_store
 from service.storage.base import Store
 from service.storage.paths import number_of

@@ -18,7 +18,7 @@ from service.errors import Damaged, InfrastructureFailure, NotFound
 from service.records.checkpoint_index import MANIFEST, CheckpointIndex, Kept
 from service.records.metrics import Segment, read_sealed
 from service.records.run_record import Document, RunRecord, from_bytes, rows_from_bytes, rows_to_bytes, to_bytes
-from service.specs.train import CheckpointPolicy
+from service.specs.parts import CheckpointPolicy
 from service.storage.base import Store
 
 HISTORY = "history.jsonl"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InvalidInput
-from service.specs.train import Named
+from service.specs.parts import Named
 
 Images = NDArray[np.uint8]
 Uniforms = NDArray[np.float64]

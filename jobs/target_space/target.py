@@ -30,7 +30,7 @@ from jobs.target_space.layers import TargetLayer, TargetSimpleRNN, target_layer
 from jobs.target_space.solve import solve
 from jobs.target_space.space import PullBack
 from service.errors import InvalidInput
-from service.specs.train import SpaceSpec
+from service.specs.parts import SpaceSpec
 
 _STREAM = 2**63 + 2
 """The second key word of Philox for initial targets, beside those of jobs.training.batches."""

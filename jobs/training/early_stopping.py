@@ -2,7 +2,7 @@
 
 from service.records.run_record import Document
 from service.specs.metric_names import higher_is_better
-from service.specs.train import EarlyStopping
+from service.specs.parts import EarlyStopping
 
 DEFAULT = EarlyStopping(metric="val_loss")
 

@@ -9,7 +9,8 @@ from keras.optimizers import schedules
 
 from service.errors import InvalidInput
 from service.specs.choices import canonical_optimizer
-from service.specs.train import Named, TrainSpec
+from service.specs.parts import Named
+from service.specs.train import TrainSpec
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 _NO_OPTIMIZERS = {"Optimizer", "LossScaleOptimizer"}

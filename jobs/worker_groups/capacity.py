@@ -7,7 +7,8 @@ from typing import Any
 from service.control_groups import UNLIMITED
 from service.errors import InfrastructureFailure
 from service.machine import this_machine
-from service.specs.train import Resources, TrainSpec
+from service.specs.parts import Resources
+from service.specs.train import TrainSpec
 
 DRIVER_CPUS = 0.01
 """Of the process that waits for a distributed trial's workers: Ray takes no less, and 1 by itself (its issue 54305)."""

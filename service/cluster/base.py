@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from service.specs.train import Resources
+from service.specs.parts import Resources
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from service.machine import this_machine
 from service.ray_folder import default_ray_folder, short_ray_folder
 from service.records.user_package import is_package
 from service.settings import process_environment
-from service.specs.train import Resources
+from service.specs.parts import Resources
 
 OUTPUT_BYTES = 64 * 1024
 """Of a driver's output that much of the end is shown (assumed: a few screens)."""

@@ -11,7 +11,7 @@ import psutil
 from service.control_groups import UNLIMITED
 from service.errors import InvalidInput
 from service.machine import megabytes
-from service.specs.train import Resources
+from service.specs.parts import Resources
 
 
 @dataclass(frozen=True)

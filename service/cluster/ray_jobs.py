@@ -18,7 +18,7 @@ from service.cluster.ray_states import LIVING, outcome_of
 from service.errors import ClusterUnreachable, DelaylineError, InfrastructureFailure, InvalidInput
 from service.records import user_package
 from service.settings import Settings
-from service.specs.train import Resources
+from service.specs.parts import Resources
 from service.storage import open_store
 from service.storage.location import S3Location, parse_location
 

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from service.specs.expressions import Expression
+from service.specs.parts import CheckpointPolicy, Evaluation, Frozen
 from service.specs.quantities import Duration, PositiveInt, Workers
 from service.specs.tags import Tags
-from service.specs.train import SEEDS_END, CheckpointPolicy, Evaluation, Frozen
+from service.specs.train import SEEDS_END
 
 MOST_VALUES = 10_000
 FIXED = ("workers", "worker", "retries", "time_limit", "init_from", "tags")

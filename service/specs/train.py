@@ -4,7 +4,7 @@ import math
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from service.errors import InvalidInput
 from service.names import check_dataset_reference, check_run_id
@@ -19,21 +19,15 @@ from service.specs.choices import (
 )
 from service.specs.expressions import flat, worked_out
 from service.specs.generated import check_generated
-from service.specs.quantities import Duration, Fraction, Patterns, PositiveInt, Size, StallLimit, Workers
+from service.specs.parts import CheckpointPolicy, EarlyStopping, Evaluation, Frozen, Named, Resources, SpaceSpec
+from service.specs.quantities import Duration, Fraction, Patterns, PositiveInt, StallLimit, Workers
 from service.specs.tags import Tags
 
 IMPORT_REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*\Z")
 REGISTERED_NAME = re.compile(r"[a-z0-9]([-_a-z0-9]*[a-z0-9])?\Z")
 
-MOST_PATIENCE = 10**6
 SEEDS_END = 2**31
 """Seeds are below."""
-
-
-class Frozen(BaseModel):
-    """Immutable; unknown keys, NaN and infinity are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 WEIGHT_FILES = (".keras", ".safetensors")
@@ -55,128 +49,16 @@ def _class_weights(value: Any) -> Any:
     return {str(name): float(weight) for name, weight in value.items()}
 
 
-class Resources(Frozen):
-    """What each worker takes."""
-
-    cpus: Annotated[float, Field(gt=0, le=4096)] = 1
-    """Cores; TensorFlow uses as many threads, at least one."""
-    gpus: Annotated[float, Field(ge=0, le=1)] = 0
-    """GPUs; one worker is one MWMS replica and holds one at most. A part, such as 0.25, shares one with other runs and trials."""
-    memory: Size | None = None
-    """Bytes, or as 800MB or 4GiB: what a worker may count on. A cluster keeps it free for the worker, and data larger than
-    half of it is streamed. Without it a worker has its share of what is free on its node when it starts."""
-
-
-class SpaceSpec(Frozen):
-    """What the optimizer changes: the weights, or targets that the weights are solved from (Fairbank et al., JMLR 23(8), 2022)."""
-
-    name: Literal["weight", "target"] = "weight"
-    ridge: Annotated[float, Field(gt=0, le=10**6)] = 0.001
-    """λ of the solves: larger ones make them steadier and the weights smaller."""
-    cascade: Literal["scu", "ocu"] = "scu"
-    """What the next layer's solve sees: `scu` what the solved weights give, `ocu` the targets as if they were met. A recurrent
-    layer's own solve is always optimistic."""
-    realisation: PositiveInt = 100
-    """The targets are for so many examples: the first training examples in stored order."""
-    realisation_length: PositiveInt | None = None
-    """Use only so many steps of their sequences."""
-    initial: Literal["random", "weights"] = "random"
-    """First targets: drawn, then projected onto what can be met; or the sums that the model's first weights give."""
-    target_std: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    """The standard deviation of the targets that are drawn."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _by_name(cls, values: Any) -> Any:
-        return {"name": values} if isinstance(values, str) else values
-
-    @model_validator(mode="after")
-    def _keys_of_target_space(self) -> Self:
-        if self.name == "weight" and (given := sorted(self.model_fields_set - {"name"})):
-            raise ValueError(f"space.{given[0]} is a key of target space: write space: {{name: target, {given[0]}: …}}")
-        return self
-
-    @model_serializer
-    def _short(self) -> Any:
-        """`weight` alone, for weights have no keys."""
-        return self.name if self.name == "weight" else {name: getattr(self, name) for name in type(self).model_fields}
-
-
-class Evaluation(Frozen):
-    """When and on what to evaluate while training."""
-
-    every_epochs: PositiveInt = 1
-    validation: Fraction = 0.1
-    """The share of the training split that is held out; a dataset's own `validation` split, where it has one, is judged instead
-    unless this is 0. The test split is used once, at the end."""
-
-
-class CheckpointPolicy(Frozen):
-    """When to save and what to keep; `every_steps` replaces `every_epochs`."""
-
-    every_epochs: PositiveInt | None = None
-    every_steps: PositiveInt | None = None
-    keep_last: PositiveInt = 2
-    keep_best: Annotated[int, Field(ge=0, le=1000)] = 1
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("every_epochs") is None and values.get("every_steps") is None:
-            return {**values, "every_epochs": 1}
-        return values
-
-    @model_validator(mode="after")
-    def _one_interval(self) -> Self:
-        if self.every_epochs is not None and self.every_steps is not None:
-            raise ValueError("give every_epochs or every_steps, not both")
-        return self
-
-
-class EarlyStopping(Frozen):
-    """Stop when `metric` has not improved by `min_delta` for `patience` evaluations, or is better than `goal` twice running."""
-
-    metric: str = "val_loss"
-    mode: Literal["auto", "min", "max"] = "auto"
-    """auto: min for a loss and what is no metric, max for an accuracy and the metrics of `metrics`."""
-    patience: Annotated[int, Field(ge=0, le=MOST_PATIENCE)] = 3
-    """Without end where a goal is given and this is not."""
-    min_delta: Annotated[float, Field(ge=0)] = 0.0
-    goal: float | None = None
-    restore_best: bool = False
-    """End with the weights of the best evaluation, which is saved whenever checkpoints are due; needs `keep_best` of at least 1."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _wait_for_the_goal(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("goal") is not None and values.get("patience") is None:
-            return {**values, "patience": MOST_PATIENCE}
-        return values
-
-
-class Named(BaseModel):
-    """Something of Keras by name with its arguments beside it: `{name: adam, learning_rate: 0.001}`."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
-
-    name: Annotated[str, Field(min_length=1, max_length=200)]
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """All keys but the name."""
-        return dict(self.model_extra or {})
-
-
 class TrainSpec(Frozen):
     """One training of one model on one dataset."""
 
     model: Annotated[str, Field(max_length=300)]
     """A registered name, or `my_package.nets:build`."""
-    model_params: dict[str, Any] = {}
+    model_params: dict[str, Any] = Field({})
     """Here and in `optimizer`, `{expression: "0.3 / dataset_params.delay"}` is a number by other keys of the spec."""
     dataset: Annotated[str, Field(max_length=120)]
     """`name` or `name@version`."""
-    dataset_params: dict[str, Any] = {}
+    dataset_params: dict[str, Any] = Field({})
     """Of a generated dataset: `{delay: 20, variant: recall}` for bits; see service.specs.generated."""
     training_examples: PositiveInt | None = None
     """Learn from so many examples of the training split, drawn by the seed in the classes' proportions; the validation

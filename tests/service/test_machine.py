@@ -5,7 +5,7 @@ import pytest
 from service import machine
 from service.errors import InvalidInput
 from service.machine import Machine, this_machine
-from service.specs.train import Resources
+from service.specs.parts import Resources
 
 
 def test_counts_at_least_one_processor() -> None:

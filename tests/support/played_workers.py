@@ -8,7 +8,7 @@ from jobs.artifacts.checkpoints import CheckpointStore, Snapshot
 from jobs.driving.stops import Stops
 from jobs.worker.config import WorkerConfig
 from service.records.run_record import RunRecord
-from service.specs.train import CheckpointPolicy
+from service.specs.parts import CheckpointPolicy
 from service.storage.json_documents import to_bytes
 from service.storage.local import LocalStore
 

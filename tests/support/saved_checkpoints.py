@@ -7,7 +7,7 @@ import numpy as np
 from jobs.artifacts.checkpoints import CheckpointStore, Snapshot
 from service.records.checkpoint_index import MANIFEST
 from service.records.run_record import RunRecord
-from service.specs.train import CheckpointPolicy
+from service.specs.parts import CheckpointPolicy
 from service.storage.base import Store
 from service.storage.paths import RunPaths
 

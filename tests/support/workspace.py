@@ -19,7 +19,7 @@ from jobs.artifacts.checkpoints import CheckpointStore
 from service import runs
 from service.records.run_record import RunRecord
 from service.settings import Settings
-from service.specs.train import CheckpointPolicy
+from service.specs.parts import CheckpointPolicy
 from service.storage import open_store
 from service.storage.base import Store
 

@@ -15,7 +15,8 @@ from service.errors import LeaseLost, NotFound, StoreError
 from service.records.checkpoint_index import MANIFEST
 from service.records.run_record import RunRecord
 from service.settings import Settings
-from service.specs.train import CheckpointPolicy, TrainSpec
+from service.specs.parts import CheckpointPolicy
+from service.specs.train import TrainSpec
 from service.storage import open_store
 from service.storage.base import Store
 from service.storage.local import LocalStore

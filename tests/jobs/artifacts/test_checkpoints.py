@@ -13,7 +13,7 @@ from support.saved_checkpoints import FILES, PATHS, checkpoints, flip, never, pa
 from jobs.artifacts.checkpoints import jsonable
 from service.errors import LeaseLost, NotFound, StoreError
 from service.records.checkpoint_index import MANIFEST
-from service.specs.train import CheckpointPolicy
+from service.specs.parts import CheckpointPolicy
 from service.storage.base import Store
 
 ARRAYS = st.sampled_from(["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?"]).flatmap(

@@ -9,7 +9,7 @@ from support.saved_checkpoints import FILES, checkpoints, flip, never, path_of, 
 
 from service.errors import Damaged, StoreError
 from service.records.checkpoint_index import MANIFEST
-from service.specs.train import CheckpointPolicy
+from service.specs.parts import CheckpointPolicy
 from service.storage.base import Store
 from service.storage.json_documents import from_bytes, to_bytes
 

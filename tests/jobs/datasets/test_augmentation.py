@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from jobs.datasets.augmentation import Augmenter, make_augmenter, uniforms
 from service.errors import InvalidInput
-from service.specs.train import Named
+from service.specs.parts import Named
 
 ALL = ("flip", "shift", "cutout")
 IMAGES = np.random.default_rng(0).integers(1, 256, (40, 9, 7, 3), np.uint8)

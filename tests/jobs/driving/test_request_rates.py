@@ -17,7 +17,8 @@ from jobs.training.store_recorder import StoreRecorder
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
 from service.settings import Settings
-from service.specs.train import CheckpointPolicy, TrainSpec
+from service.specs.parts import CheckpointPolicy
+from service.specs.train import TrainSpec
 from service.storage.local import LocalStore
 
 FASTER = 40.0

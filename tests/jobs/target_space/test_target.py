@@ -14,7 +14,7 @@ from jobs.target_space.solve import solve
 from jobs.target_space.target import TargetSpace
 from service.errors import InvalidInput
 from service.registry import models
-from service.specs.train import SpaceSpec
+from service.specs.parts import SpaceSpec
 
 Build = Callable[[], keras.Model]
 

@@ -23,7 +23,8 @@ from jobs.training.callback_state import CallbackStates
 from jobs.training.callbacks import make_callbacks
 from service.errors import UserFailure
 from service.records.run_record import RunRecord
-from service.specs.train import CheckpointPolicy, TrainSpec
+from service.specs.parts import CheckpointPolicy
+from service.specs.train import TrainSpec
 from service.storage.local import LocalStore
 
 

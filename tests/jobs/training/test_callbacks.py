@@ -11,7 +11,8 @@ import pytest
 from jobs.training.callbacks import make_callbacks, observes_batches
 from service.errors import InvalidInput, UserFailure
 from service.specs import choices as vocabulary
-from service.specs.train import Named, TrainSpec
+from service.specs.parts import Named
+from service.specs.train import TrainSpec
 
 MakeSpec = Callable[..., TrainSpec]
 

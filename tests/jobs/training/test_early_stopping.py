@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.training.early_stopping import is_new_best, score_of, stop_reason
-from service.specs.train import EarlyStopping
+from service.specs.parts import EarlyStopping
 
 # Small whole numbers tie often.
 VALUES = st.none() | st.integers(-3, 3).map(float) | st.floats(-100, 100)

@@ -12,7 +12,8 @@ from jobs.training.optimizers import make_optimizer
 from service.checks.arguments import check_arguments
 from service.checks.keras_arguments import CALLBACK_ARGUMENTS, OPTIMIZER_ARGUMENTS, SCHEDULE_ARGUMENTS
 from service.errors import InvalidInput
-from service.specs.train import Named, TrainSpec
+from service.specs.parts import Named
+from service.specs.train import TrainSpec
 
 MakeSpec = Callable[..., TrainSpec]
 VALUES: tuple[Any, ...] = (True, -1, 0, 1, 2, 0.5, 1.5, "some", [1], [], None)

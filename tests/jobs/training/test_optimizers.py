@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from jobs.training.optimizers import make_optimizer, make_schedule, set_precision
 from service.errors import InvalidInput
 from service.specs import choices as vocabulary
-from service.specs.train import Named, TrainSpec
+from service.specs.parts import Named
+from service.specs.train import TrainSpec
 
 MakeSpec = Callable[..., TrainSpec]
 

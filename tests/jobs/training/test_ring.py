@@ -27,7 +27,8 @@ from jobs.training.ring import form_ring
 from jobs.target_space.target import TargetSpace
 from jobs.tasks.registry import task_for
 from jobs.training.variables import assign_variables, copy_model, copy_variables, draw_differently
-from service.specs.train import SpaceSpec, TrainSpec
+from service.specs.parts import SpaceSpec
+from service.specs.train import TrainSpec
 
 target = SpaceSpec(name="target")
 rank, workers, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])

@@ -15,7 +15,8 @@ from jobs.training.state import LoopState
 from jobs.training.store_recorder import StoreRecorder
 from service.errors import LeaseLost
 from service.records.run_record import RunRecord
-from service.specs.train import CheckpointPolicy, TrainSpec
+from service.specs.parts import CheckpointPolicy
+from service.specs.train import TrainSpec
 from service.storage.base import Store
 from service.storage.local import LocalStore
 

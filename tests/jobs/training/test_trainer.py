@@ -30,7 +30,8 @@ from service.datasets.importer import import_dataset
 from service.records.first_weights import find_weights
 from service.records.run_record import RunRecord
 from service.settings import Settings
-from service.specs.train import CheckpointPolicy, TrainSpec
+from service.specs.parts import CheckpointPolicy
+from service.specs.train import TrainSpec
 from service.storage.base import Store
 
 RUN: dict[str, Any] = {

@@ -22,7 +22,8 @@ from jobs.training.variables import copy_model, copy_variables
 from service.errors import BadData, Damaged, DelaylineError, InvalidInput
 from service.records.first_weights import FirstWeights
 from service.records.run_record import RunRecord
-from service.specs.train import CheckpointPolicy, TrainSpec
+from service.specs.parts import CheckpointPolicy
+from service.specs.train import TrainSpec
 from service.storage.local import LocalStore
 
 TEN = tuple("0123456789")

@@ -15,7 +15,8 @@ from jobs.worker import process as worker
 from jobs.worker_groups.in_process import InProcess
 from service.records.run_record import RunRecord
 from service.settings import Settings
-from service.specs.train import CheckpointPolicy, TrainSpec
+from service.specs.parts import CheckpointPolicy
+from service.specs.train import TrainSpec
 from service.storage.base import Store
 
 RUN: dict[str, Any] = {

@@ -15,7 +15,7 @@ from service.cluster.local_ray import DriverProcess, LocalRay
 from service.cluster.ray_jobs import RayJobRequest
 from service.errors import InfrastructureFailure, InvalidInput
 from service.settings import Settings
-from service.specs.train import Resources
+from service.specs.parts import Resources
 
 Start = Callable[[str], DriverProcess]
 

@@ -3,7 +3,7 @@ import pytest
 
 from service.cluster.nodes import Node, all_here, check_room, is_loopback
 from service.errors import InvalidInput
-from service.specs.train import Resources
+from service.specs.parts import Resources
 
 GB = 10**9
 TWO = [Node("10.0.0.1", 4, 1, 4 * GB), Node("10.0.0.2", 2, 0, 2 * GB)]

@@ -21,7 +21,7 @@ from service.cluster.ray_jobs import RayJobHandle, RayJobs, number_of, submissio
 from service.errors import ClusterUnreachable, Damaged, InfrastructureFailure, InvalidInput
 from service.records import user_package
 from service.settings import Settings
-from service.specs.train import Resources
+from service.specs.parts import Resources
 from service.storage import open_store
 
 HERE = {"node_ip": "127.0.0.1", "resources_total": {"CPU": 2.0}}

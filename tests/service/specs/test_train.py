@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from service.errors import InvalidInput
+from service.specs.parts import Resources
 from service.specs.quantities import parse_duration, parse_workers
-from service.specs.train import Resources, TrainSpec
+from service.specs.train import TrainSpec
 
 
 def make(**changes: Any) -> TrainSpec:
