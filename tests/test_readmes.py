@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from support.readmes import ROOT, Page, commands_with_options, pages, problems
+from support.readmes import ROOT, Page, pages, problems
+from support.typed_commands import commands_with_options
 
 from service import recipes
 from service.settings import Settings
@@ -103,6 +104,8 @@ WRONG = {
     "[below](#blow)": "there is no heading #blow",
     "```yaml\nmodel: cnn\ndataset: digits\nepocks: 3\n```": "epocks",
     "```yaml\nbase: cnn-digits\nspace: {batch: {grd: [1]}}\nseeds: 1\n```": "grd",
+    "```console\n$ uv run delayline train\n10:03:56 went on after the checkpoint at step 1335\n```": "nothing prints this",
+    "```console\n$ uv run delayline train\nError: The spec is no good: use another.\n```": "spec is no good: use another.: nothing",
     "```python\ndef build(:\n```": "is no Python",
 }
 

@@ -23,7 +23,7 @@ WIDTH = 1100
 """Of the page: GitHub shows the picture at about 880 pixels, where its text of 16 has 13."""
 SHARPNESS = 1.5
 """Pixels of the picture for one of the page."""
-COLOURS = 128
+COLOURS = 255
 """Of the palette."""
 MISTAKES = 8
 # The page's own parts, moved: what stands above the sections, the curves, and beside the confusion matrix mistakes and first layer.
