@@ -1,11 +1,9 @@
 """A store in a directory of this machine, or of a file system that all machines share."""
 
 import contextlib
-import errno
 import hashlib
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -13,8 +11,19 @@ from pathlib import Path
 from service.errors import Conflict, NotFound, StoreError, StoreUnreachable
 from service.file_locks import wait_for_lock
 from service.storage.base import ObjectInfo, Progress, Seen, Store, Unfinished, check_key, copy_hashed
+from service.storage.local_files import (
+    CHUNK,
+    copy_file,
+    drop_empty_folders,
+    explain,
+    link,
+    make_folder,
+    sync_folder,
+    version_at,
+    version_of_status,
+    write_all,
+)
 
-CHUNK = 4 * 1024**2
 TEMPORARY = ".delayline-tmp"
 """A folder at the store's root: half-written files are nowhere else."""
 CLOCK = "lock-clock"
@@ -25,8 +34,6 @@ LEFTOVER_SECONDS = 24 * 3600.0
 
 LOCK_PAUSE = 0.005
 """Seconds between looks at a lock: who holds it moves one file (assumed)."""
-_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
-"""What systems answer where there are no hard links."""
 
 
 class LocalStore(Store):
@@ -47,14 +54,14 @@ class LocalStore(Store):
 
     def read_versioned(self, key: str) -> tuple[bytes, str]:
         with self._errors(key), self._path(key).open("rb") as file:
-            return file.read(), _version(os.fstat(file.fileno()))
+            return file.read(), version_of_status(os.fstat(file.fileno()))
 
     def read_aged(self, key: str) -> Seen:
         with self._errors(key), self._path(key).open("rb") as file:
             now = self.now()
             # A file that is open is never written to: what is read is of this status, whatever stands at the key by now.
             status = os.fstat(file.fileno())
-            return Seen(file.read(), _version(status), max(0.0, now - status.st_mtime))
+            return Seen(file.read(), version_of_status(status), max(0.0, now - status.st_mtime))
 
     def now(self) -> float:
         # The file system's own clock: that of its server where machines share it. What was just touched shows it.
@@ -93,7 +100,7 @@ class LocalStore(Store):
     def version_of(self, key: str) -> str | None:
         try:
             with self._errors(key), self._path(key).open("rb") as file:
-                return _version(os.fstat(file.fileno()))
+                return version_of_status(os.fstat(file.fileno()))
         except NotFound:
             return None
 
@@ -104,7 +111,7 @@ class LocalStore(Store):
             with temporary.open("wb", buffering=0) as file:
                 for chunk in (piece[first : first + CHUNK] for piece in pieces for first in range(0, len(piece), CHUNK)):
                     digest.update(chunk)
-                    _write_all(file.fileno(), chunk)
+                    write_all(file.fileno(), chunk)
                 if file.tell() != size:
                     raise ValueError(f"{key}: {file.tell()} bytes instead of {size}")
                 os.fsync(file.fileno())
@@ -122,7 +129,7 @@ class LocalStore(Store):
     ) -> str:
         path = self._path(key)
         with self._errors(key), self._temporary() as temporary:
-            digest = _copy(source, temporary, progress)
+            digest = copy_file(source, temporary, progress)
             self._place(temporary, path, key, if_absent, if_version)
             return digest
 
@@ -130,7 +137,7 @@ class LocalStore(Store):
         partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
         try:
             with self._errors(key):
-                digest = _copy(self._path(key), partial, progress)
+                digest = copy_file(self._path(key), partial, progress)
                 partial.replace(target)
                 return digest
         finally:
@@ -154,7 +161,7 @@ class LocalStore(Store):
         path = self._path(key)
         with contextlib.suppress(NotFound), self._errors(key):
             path.unlink()
-            self._drop_empty_folders(path.parent)
+            drop_empty_folders(path.parent, self._root)
 
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
@@ -198,9 +205,9 @@ class LocalStore(Store):
         """Move a finished file to its key, if the condition holds; return its version."""
         for _ in range(20):
             try:
-                _make_folder(path.parent)
+                make_folder(path.parent)
                 version = self._move(temporary, path, key, if_absent, if_version)
-                _sync_folder(path.parent)
+                sync_folder(path.parent)
                 return version
             except FileNotFoundError:
                 # Another process deleted the last object beside this one, and the folder with it.
@@ -210,26 +217,16 @@ class LocalStore(Store):
         )
 
     def _move(self, temporary: Path, path: Path, key: str, if_absent: bool, if_version: str | None) -> str:
-        version = _version_at(temporary)
+        version = version_at(temporary)
         if if_absent:
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
-                raise Conflict(f"The object {key!r} exists already in {self.url}.") from None
-            except OSError as error:
-                if error.errno in _NO_LINKS:
-                    raise StoreError(
-                        f"The store {self.url} is on a file system without hard links ({error.strerror}), as exFAT, SMB shares and gcsfuse "
-                        "are: by one a run is claimed for one process alone; choose a folder on another one, or a bucket with --store s3://."
-                    ) from error
-                raise
+            link(temporary, path, key, self.url)
             return version
         # A compare-and-swap needs every writer of the key to hold the lock, the unconditional ones too.
         with self._lock(key):
             if if_version is not None:
                 current = None
                 with contextlib.suppress(FileNotFoundError):
-                    current = _version_at(path)
+                    current = version_at(path)
                 if current != if_version:
                     raise Conflict(f"The object {key!r} in {self.url} was changed by another process.")
             temporary.replace(path)
@@ -270,12 +267,6 @@ class LocalStore(Store):
                 raise StoreUnreachable(f"The store {self.url} was locked by another process for {self._patience:g} s.")
             yield
 
-    def _drop_empty_folders(self, folder: Path) -> None:
-        with contextlib.suppress(OSError):
-            while folder != self._root:
-                folder.rmdir()
-                folder = folder.parent
-
     @contextlib.contextmanager
     def _errors(self, key: str) -> Iterator[None]:
         try:
@@ -291,7 +282,7 @@ class LocalStore(Store):
                 f"The store {self.url} refuses access ({error.strerror}): give this user the right to read and write there."
             ) from error
         except OSError as error:
-            raise StoreError(_explain(error, self.url)) from error
+            raise StoreError(explain(error, self.url)) from error
 
 
 def leave_as_before(folder: Path) -> Callable[[], None]:
@@ -307,64 +298,3 @@ def leave_as_before(folder: Path) -> Callable[[], None]:
                 path.rmdir()
 
     return restore
-
-
-def _explain(error: OSError, url: str) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"The store {url} is full: make room there, or choose another one with --store."
-    if error.errno == errno.EROFS:
-        return f"The store {url} is on a read-only file system: choose another one with --store."
-    return f"The store {url} failed ({error.strerror or error}): mend it, or choose another one with --store."
-
-
-def _version(status: os.stat_result) -> str:
-    # A file is never changed in place: a new one has another inode or, where that is used again, another time.
-    return f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}"
-
-
-def _write_all(descriptor: int, data: memoryview) -> None:
-    """Write all of it: one call may write less."""
-    while len(data):
-        data = data[os.write(descriptor, data) :]
-
-
-def _version_at(path: Path) -> str:
-    """Of the file that stands there now: opening it asks a file server, where a status may be one that is remembered."""
-    with path.open("rb") as file:
-        return _version(os.fstat(file.fileno()))
-
-
-def _make_folder(folder: Path) -> None:
-    """Make it and those above it, each of which outlives a power failure by then."""
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for each in missing:
-        _sync_folder(each.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Put a folder's names on the disk: without that a file that is safe may have none after a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # Some file systems keep their folders in order by themselves, and say that there is nothing to be done.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def _copy(source: Path, target: Path, progress: Progress | None) -> str:
-    """Copy a file, flushed to the disk, and return its sha256."""
-    digest = hashlib.sha256()
-    with source.open("rb") as reader, target.open("wb") as writer:
-        while chunk := reader.read(CHUNK):
-            digest.update(chunk)
-            writer.write(chunk)
-            if progress is not None:
-                progress(len(chunk))
-        writer.flush()
-        os.fsync(writer.fileno())
-    shutil.copymode(source, target)
-    return digest.hexdigest()

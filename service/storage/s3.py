@@ -5,24 +5,23 @@ import hashlib
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
-
-from botocore import UNSIGNED
-from botocore.exceptions import ClientError
+from typing import Any, TypeVar
 
 from service.errors import Conflict, NotFound, StoreError
 from service.storage.base import ObjectInfo, Progress, Seen, Store, Unfinished, copy_hashed
 from service.storage.location import S3Location
 from service.storage.s3_bucket import THREADS, Bucket
+from service.storage.s3_clock import age_of, server_time
 from service.storage.s3_deletes import delete_keys
 from service.storage.s3_errors import RangeBeyondEnd, has_no_words
+from service.storage.s3_listing import pages
 from service.storage.s3_transfers import PART, SINGLE, download_ranges, parts_of_file, parts_of_stream, send_parts
 from service.storage.s3_uploads import abort_upload, unfinished_uploads
 
 STREAM_AHEAD = 4
 """Parts of a stream on their way at a time (assumed: 80 MiB of memory, half of a link's rate or more)."""
+Result = TypeVar("Result")
 MANY = 50
 """Reads at once from which a connection of their own pays (assumed)."""
 
@@ -39,30 +38,15 @@ class S3Store(Store):
         return self.read_versioned(key)[0]
 
     def read_versioned(self, key: str) -> tuple[bytes, str]:
-        return self._get(key)[:2]
+        return self._get(key, _whole)[:2]
 
     def read_aged(self, key: str) -> Seen:
-        data, version, headers = self._get(key)
-        return Seen(data, version, self._age(headers))
+        data, version, headers = self._get(key, _whole)
+        return Seen(data, version, age_of(headers, self.url))
 
-    def _get(self, key: str) -> tuple[bytes, str, Mapping[str, str]]:
-        def get() -> tuple[bytes, str, Mapping[str, str]]:
-            answer = self._bucket.client.get_object(**self._bucket.at(key))
-            return answer["Body"].read(), str(answer["ETag"]), answer["ResponseMetadata"]["HTTPHeaders"]
-
-        return self._bucket.call(get, key)
-
-    def _age(self, headers: Mapping[str, str]) -> float:
-        """By one answer's own times, both of which are cut to whole seconds: the true age is at most a second less."""
-        try:
-            answered, written = (parsedate_to_datetime(headers[name]) for name in ("date", "last-modified"))
-            # Of a header that came twice the time is of no zone, and no difference to another.
-            return max(0.0, (answered - written).total_seconds() - 1.0)
-        except (KeyError, ValueError, TypeError) as error:
-            raise StoreError(
-                f"The store {self.url} does not say its time: what stands between this machine and the S3 server must leave the "
-                "headers Date and Last-Modified in its answers."
-            ) from error
+    def _get(self, key: str, take: Callable[[Any], Result], **options: str) -> Result:
+        """What `take` makes of an object's answer; asked again from the start where the server's answer breaks off."""
+        return self._bucket.call(lambda: take(self._bucket.client.get_object(**self._bucket.at(key), **options)), key)
 
     def now(self) -> float:
         told = self.server_time()
@@ -74,14 +58,13 @@ class S3Store(Store):
         if length <= 0:
             return b""
 
-        def get() -> bytes:
-            answer = self._bucket.client.get_object(**self._bucket.at(key), Range=f"bytes={start}-{start + length - 1}")
+        def part(answer: Any) -> bytes:
             data = bytes(answer["Body"].read())
             # A server that does not know ranges gives the whole object.
             return data if answer["ResponseMetadata"]["HTTPStatusCode"] == 206 else data[start : start + length]
 
         try:
-            return self._bucket.call(get, key)
+            return self._get(key, part, Range=f"bytes={start}-{start + length - 1}")
         except RangeBeyondEnd:
             return b""
 
@@ -111,7 +94,7 @@ class S3Store(Store):
 
     def write_large(self, key: str, data: memoryview) -> None:
         signed = self._bucket.signed()
-        # Whatever it answers but success is boto3's to meet.
+        # On any other answer than success fall back to boto3, which says what is wrong.
         if signed is None or not signed.write(self._bucket.at(key)["Key"], data):
             self.write(key, bytes(data))
 
@@ -119,15 +102,14 @@ class S3Store(Store):
         if len(target) > SINGLE:
             return self._ranges_into(key, target)
 
-        def get() -> str:
-            answer = self._bucket.client.get_object(**self._bucket.at(key))
+        def copy(answer: Any) -> str:
             with contextlib.closing(answer["Body"]) as body:
                 self._check_size(key, int(answer["ContentLength"]), target)
                 return copy_hashed(body, target)
 
         signed = self._bucket.signed()
         found = None if signed is None else signed.read_into(self._bucket.at(key)["Key"], target)
-        return self._bucket.call(get, key) if found is None else found
+        return self._get(key, copy) if found is None else found
 
     def _ranges_into(self, key: str, target: memoryview) -> str:
         size, version = self._head(key)
@@ -234,12 +216,12 @@ class S3Store(Store):
             partial.unlink(missing_ok=True)
 
     def objects(self, prefix: str) -> Iterator[ObjectInfo]:
-        for page in self._pages(prefix):
+        for page in pages(self._bucket, prefix):
             for item in page.get("Contents", []):
                 yield ObjectInfo(item["Key"][len(self._bucket.prefix) :], item["Size"], item["LastModified"].timestamp())
 
     def list_folders(self, prefix: str) -> list[str]:
-        found = (item["Prefix"] for page in self._pages(prefix, Delimiter="/") for item in page.get("CommonPrefixes", []))
+        found = (item["Prefix"] for page in pages(self._bucket, prefix, Delimiter="/") for item in page.get("CommonPrefixes", []))
         return sorted({name[len(self._bucket.prefix) + len(prefix) :].rstrip("/") for name in found})
 
     def delete(self, key: str) -> None:
@@ -250,19 +232,7 @@ class S3Store(Store):
         return delete_keys(self._bucket, [info.key for info in self.objects(prefix)])
 
     def server_time(self) -> float | None:
-        client = self._bucket.make_client(signature_version=UNSIGNED)
-
-        def look() -> dict[str, Any]:
-            try:
-                answer = client.list_objects_v2(Bucket=self._location.bucket, MaxKeys=1)
-            except ClientError as error:
-                answer = error.response
-            return dict(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}))
-
-        try:
-            return parsedate_to_datetime(self._bucket.call(look, "")["date"]).timestamp()
-        except (KeyError, ValueError, TypeError):
-            return None
+        return server_time(self._bucket)
 
     def unfinished(self, keys: Iterable[str] = ()) -> list[Unfinished]:
         return unfinished_uploads(self._bucket, keys)
@@ -282,7 +252,7 @@ class S3Store(Store):
 
     def read_many_aged(self, keys: list[str]) -> dict[str, Seen]:
         answers = self._get_many(keys).items()
-        return {key: Seen(data, version, self._age(headers)) for key, (data, version, headers) in answers}
+        return {key: Seen(data, version, age_of(headers, self.url)) for key, (data, version, headers) in answers}
 
     def _get_many(self, keys: list[str]) -> dict[str, tuple[bytes, str, Mapping[str, str]]]:
         fast = self._bucket.signed() if len(keys) > MANY else None
@@ -292,7 +262,7 @@ class S3Store(Store):
             if answer is not None:
                 return answer.data, answer.headers.get("etag", ""), answer.headers
             try:
-                return self._get(key)
+                return self._get(key, _whole)
             except NotFound:
                 return None
 
@@ -305,35 +275,21 @@ class S3Store(Store):
             # The answer to HEAD has no body: it does not tell a missing bucket from a missing object, nor what is refused.
             if not has_no_words(error):
                 raise
-            answer = self._bucket.call(lambda: self._bucket.client.get_object(**self._bucket.at(key)), key)
-            answer["Body"].close()
+            answer = self._get(key, _closed)
         return int(answer["ContentLength"]), str(answer["ETag"])
-
-    def _pages(self, prefix: str, **options: str) -> Iterator[dict[str, Any]]:
-        token: dict[str, str] = {}
-        while True:
-
-            def page(token: dict[str, str] = token) -> Any:
-                arguments = {"Bucket": self._location.bucket, "Prefix": self._bucket.prefix + prefix, **options, **token}
-                answer = self._bucket.client.list_objects_v2(**arguments)
-                # A KeyError here is told as an answer that cannot be read.
-                for item in answer.get("Contents", []):
-                    _ = item["Key"], item["Size"], item["LastModified"]
-                return answer
-
-            answer = self._bucket.call(page, prefix)
-            yield answer
-            if not answer.get("IsTruncated"):
-                return
-            following = answer.get("NextContinuationToken")
-            if not following or token == {"ContinuationToken": following}:
-                raise StoreError(
-                    f"The store {self.url} lists a part of {prefix!r} and does not say how the list goes on: use a server that knows "
-                    "ListObjectsV2."
-                )
-            token = {"ContinuationToken": following}
 
 
 def _condition(if_absent: bool, if_version: str | None) -> dict[str, str]:
     """The arguments of a request that writes under a condition."""
     return {"IfNoneMatch": "*"} if if_absent else {"IfMatch": if_version} if if_version is not None else {}
+
+
+def _whole(answer: Any) -> tuple[bytes, str, Mapping[str, str]]:
+    """An object's bytes, its version, and the headers of the answer."""
+    return answer["Body"].read(), str(answer["ETag"]), answer["ResponseMetadata"]["HTTPHeaders"]
+
+
+def _closed(answer: Any) -> Any:
+    """The answer, whose body nobody reads."""
+    answer["Body"].close()
+    return answer

@@ -117,6 +117,17 @@ def said(error: ClientError) -> str:
 
 def translate(error: ClientError, key: str, location: S3Location, patience: float) -> StoreError:
     """The error of Delayline that says what the server refused, and how to mend it."""
+    for look in (_of_object, _of_request, _of_server):
+        if (found := look(error, key, location)) is not None:
+            return found
+    code, status, url = _code(error), _status(error), location.url
+    if status >= 500 or code in _RETRIED_CODES:
+        return StoreUnreachable(f"The store {url} failed for {patience:g} s ({said(error)}): see the server's log.")
+    return StoreError(f"The store {url} refused a request for {key!r} ({said(error)}): see what the server's documentation says.")
+
+
+def _of_object(error: ClientError, key: str, location: S3Location) -> StoreError | None:
+    """The object or its bucket: it is missing, or another one is there."""
     code, status, url = _code(error), _status(error), location.url
     if code in _CONFLICTS or status == 412:
         return Conflict(f"The object {key!r} in {url} exists or was changed by another process.")
@@ -128,6 +139,12 @@ def translate(error: ClientError, key: str, location: S3Location, patience: floa
         return RangeBeyondEnd()
     if code == "NoSuchUpload" or code in _MISSING or status == 404:
         return NotFound(f"There is no object {key!r} in {url}.")
+    return None
+
+
+def _of_request(error: ClientError, key: str, location: S3Location) -> StoreError | None:
+    """How it was asked: region, clock, credentials, headers, size."""
+    code, status, url = _code(error), _status(error), location.url
     if code in _WRONG_REGION or names_region(error) or status in (301, 302, 307, 308):
         region = _region(error)
         setting = f"set AWS_REGION={region}" if region else "set AWS_REGION to its region"
@@ -147,6 +164,12 @@ def translate(error: ClientError, key: str, location: S3Location, patience: floa
             f"The object {key!r} is too large for the store {url} ({said(error)}): raise the server's limit for one "
             "request, or make the object smaller."
         )
+    return None
+
+
+def _of_server(error: ClientError, key: str, location: S3Location) -> StoreError | None:
+    """What the server cannot do, or these credentials may not."""
+    code, status, url = _code(error), _status(error), location.url
     if code in _FULL or status == 507:
         return StoreError(f"The store {url} is full ({said(error)}): make room there, or choose another one with --store.")
     if code.startswith("KMS.") or re.search(r"\bkms\b", said(error), re.IGNORECASE):
@@ -164,9 +187,7 @@ def translate(error: ClientError, key: str, location: S3Location, patience: floa
         return StoreError(
             f"What answers for {url} does not do what a store needs ({said(error)}): see whether the endpoint is that of an S3 server."
         )
-    if status >= 500 or code in _RETRIED_CODES:
-        return StoreUnreachable(f"The store {url} failed for {patience:g} s ({said(error)}): see the server's log.")
-    return StoreError(f"The store {url} refused a request for {key!r} ({said(error)}): see what the server's documentation says.")
+    return None
 
 
 def _code(error: ClientError) -> str:
