@@ -36,6 +36,8 @@ _SENT = ("store_patience", "ring_timeout", "wait_limit")
 """The settings that a user may give for a run on a cluster; the others are the cluster's own."""
 SUPERVISED = "delayline_supervised"
 """What the metadata of a supervisor's job hold, beside `delayline_run`."""
+_SUPERVISOR_OF_OLDER = re.compile(r"\s-m\s+service\.(cluster|submission)\.detached\s")
+"""What such a job runs as versions before that entry submitted it."""
 
 Document = dict[str, Any]
 
@@ -159,9 +161,7 @@ class RayJobs(Cluster):
 
     def _handle(self, run_id: str, number: int, document: Document) -> "RayJobHandle":
         self._last_number[run_id] = number
-        # Of a submission of an older version this is not known: its log has a few lines of Ray's own.
-        quiet = SUPERVISED in (document.get("metadata") or {})
-        return RayJobHandle(self._api, run_id, document["submission_id"], quiet)
+        return RayJobHandle(self._api, run_id, document["submission_id"], quiet=is_supervisor(document))
 
     def _store_there(self, job: Job) -> str:
         """The store as the nodes reach it: an endpoint on this machine's own loopback is none of theirs."""
@@ -181,6 +181,12 @@ def number_of(run_id: str, identity: str) -> int:
     """The number in a submission's id; 0 when it is not this run's."""
     match = re.fullmatch(rf"delayline-{re.escape(run_id)}-([1-9][0-9]{{0,8}})", identity)
     return int(match[1]) if match else 0
+
+
+def is_supervisor(submission: Document) -> bool:
+    """Whether a job is a supervisor, by its metadata or, of an older version, which wrote none, by what it runs."""
+    entrypoint = str(submission.get("entrypoint") or "")
+    return SUPERVISED in (submission.get("metadata") or {}) or _SUPERVISOR_OF_OLDER.search(entrypoint) is not None
 
 
 def variables(given: Mapping[str, str]) -> dict[str, str]:

@@ -290,6 +290,19 @@ def test_a_job_that_is_stopped_ends_and_what_it_printed_is_kept(tmp_path: Path) 
     assert supervisor.output() == ""
 
 
+@pytest.mark.parametrize("module", ["service.cluster.detached", "service.submission.detached"])
+def test_a_supervisor_that_an_older_version_submitted_is_told_by_what_it_runs(module: str) -> None:
+    """Such jobs say nothing of it in their metadata; a driver's output is shown, a supervisor's few lines are Ray's own."""
+    dashboard = Dashboard()
+    kept = {"status": "RUNNING", "metadata": {"delayline_run": "a-run"}}
+    words = f"--run a-run --store 's3://bucket/c d' --folder {module}"
+    for number, started in ((1, module), (2, "jobs.train")):
+        name = submission_id("a-run", number)
+        dashboard.kept = {name: {**kept, "submission_id": name, "entrypoint": f"exec python -m {started} {words}"}}
+        handle = RayJobs(dashboard, settings()).find("a-run")
+        assert handle and handle.output() == ("" if started == module else f"the log of {name}")
+
+
 def test_a_folder_of_this_machine_is_no_store_for_other_nodes(tmp_path: Path) -> None:
     near, far = Dashboard(HERE), Dashboard(HERE, ELSEWHERE)
     RayJobs(near, settings(store="./store")).check_store("/home/me/store")
