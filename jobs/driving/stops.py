@@ -14,10 +14,9 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from service.background import start_in_background
 from service.errors import Cancelled, DelaylineError, InfrastructureFailure, StoreError
 from service.records.run_record import PERSON, RunRecord
-from service.user_folder import python
+from service.records.standing import start_after_stop
 
 SIGNAL = "signal"
 """Why a run stopped that the system stopped; who asked its workers to."""
@@ -101,7 +100,7 @@ class SignalWatch:
             self._terminated = time.monotonic()
             self._later(self._end_in_time)
             if self._in_job:
-                start_afterwards(self._record, asks=True)
+                start_after_stop(self._record, os.getpid(), ask_ray=True)
         self._later(self._ask)
         self._tell(
             "the system stops this process: the run is saved and can be gone on with"
@@ -137,15 +136,8 @@ class SignalWatch:
         by_system = self.stops.by_system
         self._tell(f"The run {self._record.run_id} was stopped at once; continue it with --resume.")
         self.stops.ended.wait(AT_ONCE_SECONDS)
-        # First: it ends all children, and afterwards would be one of them.
+        # First: it ends all children, and what is started next would be one of them.
         self._leave()
         if not by_system:
-            start_afterwards(self._record)
+            start_after_stop(self._record, os.getpid())
         os._exit((InfrastructureFailure if by_system else Cancelled).exit_code)
-
-
-def start_afterwards(record: RunRecord, asks: bool = False) -> None:
-    """Start what writes the run's end when this process is gone before it did; see jobs.driving.after_stop. `asks`: whether Ray stopped the job."""
-    argv = [*python("jobs.driving.after_stop"), "--run", record.run_id, "--store", record.store.url]
-    with contextlib.suppress(OSError):
-        start_in_background([*argv, "--driver", str(os.getpid()), "--ask-ray" if asks else "--cancelled"])

@@ -62,6 +62,17 @@ def fail_without_driver(record: RunRecord, error: DelaylineError) -> bool:
     return _end_without_driver(record, RunState.FAILED, error.document(), error.exit_code)
 
 
+def start_after_stop(record: RunRecord, driver: int, ask_ray: bool = False) -> None:
+    """Let a process of its own write the end of a run whose driver may be gone before it does, as soon as the store answers.
+
+    `driver`: its process, whose end is waited for; 0 for one of another machine. `ask_ray`: whether a person stopped the run is for
+    Ray to say; without it one has.
+    """
+    argv = [*python("jobs.driving.after_stop"), "--run", record.run_id, "--store", record.store.url, "--driver", str(driver)]
+    with contextlib.suppress(OSError):
+        start_in_background([*argv, "--ask-ray" if ask_ray else "--cancelled"])
+
+
 def _end_without_driver(record: RunRecord, state: RunState, error: Document | None, exit_code: int) -> bool:
     lease = Lease(record)
     if not lease.acquire():

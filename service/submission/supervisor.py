@@ -5,13 +5,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from service.background import start_in_background
 from service.cluster.base import Cluster, Handle, Job
 from service.errors import EXIT_CODES, Cancelled, Conflict, InfrastructureFailure, LeaseLost, StoreError, UnknownName
 from service.records.run_record import Document, RunRecord, rows_to_bytes
 from service.records.schemas import ENDED
-from service.records.standing import cancel_without_driver, fail_without_driver, was_interrupted
-from service.user_folder import python
+from service.records.standing import cancel_without_driver, fail_without_driver, start_after_stop, was_interrupted
 
 PAUSE_SECONDS = 1.0
 """Between a driver's death and the next one's start, for its workers to notice (assumed)."""
@@ -82,7 +80,7 @@ class Supervisor:
             within(STOP_SECONDS, self._handle.stop)
             self._exit_code = Cancelled.exit_code
             if not within(STORE_SECONDS, self._note_stop):
-                call_cancelled_later(self._record, self._handle)
+                start_after_stop(self._record, self._handle.pid)
 
     def _note_stop(self) -> None:
         self._keep_output()
@@ -204,10 +202,3 @@ def within(seconds: float, action: Callable[[], object]) -> bool:
 
     threading.Thread(target=act, name="within", daemon=True).start()
     return done.wait(seconds)
-
-
-def call_cancelled_later(record: RunRecord, handle: Handle) -> None:
-    """Let a process of its own write that a person stopped the run, as soon as the store answers."""
-    argv = [*python("jobs.driving.after_stop"), "--run", record.run_id, "--store", record.store.url, "--cancelled"]
-    with contextlib.suppress(OSError):
-        start_in_background([*argv, "--driver", str(handle.pid)])

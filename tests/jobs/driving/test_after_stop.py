@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.driving import after_stop as afterwards
+from jobs.driving import after_stop
+from service.records import standing
 from service.records.lease import Lease, process_start
 from service.records.run_record import Document, RunRecord
 from service.specs.train import TrainSpec
@@ -82,7 +83,7 @@ def test_a_run_that_nobody_asked_to_stop_or_that_has_ended_is_left_alone(
         record.request_cancel()
     driver.kill()
     driver.wait()
-    afterwards.main(["--run", "a-run", "--store", record.store.url, "--driver", str(driver.pid)])
+    after_stop.main(["--run", "a-run", "--store", record.store.url, "--driver", str(driver.pid)])
     assert record.state()["state"] == left["state"]
 
 
@@ -91,6 +92,22 @@ def test_a_run_that_somebody_else_drives_meanwhile_is_left_to_them(record: RunRe
     driver.kill()
     driver.wait()
     assert Lease(record).acquire()
-    assert afterwards.main(["--run", "a-run", "--store", record.store.url, "--driver", str(driver.pid)]) == 1
+    assert after_stop.main(["--run", "a-run", "--store", record.store.url, "--driver", str(driver.pid)]) == 1
     assert record.state()["state"] == "running"
     assert record.lease()["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize(("ask_ray", "state"), [(False, "cancelled"), (True, "running")])
+def test_what_a_driver_or_a_supervisor_starts_is_this_command(
+    record: RunRecord, driver: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch, ask_ray: bool, state: str
+) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(standing, "start_in_background", started.append)
+    monkeypatch.setattr(after_stop, "job_was_stopped", lambda: False)
+    standing.start_after_stop(record, driver.pid, ask_ray)
+    driver.kill()
+    driver.wait()
+    ((_, *words),) = started
+    assert words[:3] == ["-P", "-m", "jobs.driving.after_stop"]
+    assert after_stop.main(words[3:]) == 0
+    assert record.state()["state"] == state
