@@ -10,7 +10,7 @@ from service.names import trial_id
 from service.records.run_record import Document, RunRecord
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
-from service.sweeps.grouping import company_key
+from service.sweeps.grouping import group_key
 from service.sweeps.points import MOST_POINTS, UNBOUNDED, Params, Point, Points
 from service.sweeps.trials import BUDGET, OVER, trial_rows, value_of, was_lost
 
@@ -94,23 +94,23 @@ class TrialTable:
         Points are proposed until there are enough, or for TPE, which learns from each, none.
         """
         first = self.take()
-        key = None if first is None or most < 2 else self._company_key(first)
+        key = None if first is None or most < 2 else self._group_key(first)
         if first is None or key is None:
             return [] if first is None else [first]
         group, passed = [first], 0
         while len(group) < most and passed <= most:
             if passed == len(self.waiting) and (self._spec.search == "tpe" or not self._propose()):
                 break
-            if self._company_key(self.waiting[passed]) == key:
+            if self._group_key(self.waiting[passed]) == key:
                 group.append(self.waiting.pop(passed))
             else:
                 passed += 1
         return group
 
-    def _company_key(self, trial: Document) -> str | None:
+    def _group_key(self, trial: Document) -> str | None:
         """See service.sweeps.grouping."""
         if trial["id"] not in self._keys:
-            self._keys[trial["id"]] = company_key(self._points.spec(_point(trial), int(trial["seed"])))
+            self._keys[trial["id"]] = group_key(self._points.spec(_point(trial), int(trial["seed"])))
         return self._keys[trial["id"]]
 
     def find(self, run_id: str) -> Document:

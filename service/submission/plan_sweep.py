@@ -17,7 +17,7 @@ from service.specs.train import TrainSpec
 from service.storage.base import Store
 from service.storage.paths import RunPaths
 from service.submission.plan import Plan, Request, resources
-from service.sweeps.grouping import company_key, gathers
+from service.sweeps.grouping import gathers, group_key
 from service.sweeps.points import UNBOUNDED, Points
 
 SWEEP_RETRIES = 20
@@ -88,7 +88,7 @@ def _groups(sweep: SweepSpec, points: Points, identity: str) -> Document:
     ids = map(partial(trial_id, identity), itertools.count())
     for number in range(points.count):
         try:
-            key = company_key(points.spec(points.point(number)))
+            key = group_key(points.spec(points.point(number)))
         except InvalidInput:
             # Drawn values that make no trial together: the sweep leaves them out.
             continue

@@ -37,7 +37,7 @@ def gathers(sweep: SweepSpec) -> bool:
     return sweep.together == "auto" and sweep.scheduler.name == "none" and sweep.workers == (1, 1)
 
 
-def company_key(spec: TrainSpec) -> str | None:
+def group_key(spec: TrainSpec) -> str | None:
     """Equal for trials that may train together; None for one that trains apart."""
     if not (_is_plain(spec) and _is_small(spec) and _is_elementwise(spec)):
         return None

@@ -3,7 +3,7 @@
 usage: uv run python tests/benchmarks/together.py [--recipe NAME] [--key KEY] [--values NUMBER…] [--seeds 8] [--set KEY=VALUE]…
 The sweep has four rates or values of another key, each with so many seeds, a delay of 20 steps, and the recipe's epochs.
 Measured is from the first trial's start to the last one's end, with all that a run writes; `together` as it comes, with a
-company for each core, and in one process alone. The sweeps run one after another.
+group for each core, and in one process alone. The sweeps run one after another.
 """
 
 import argparse

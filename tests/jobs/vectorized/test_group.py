@@ -199,7 +199,7 @@ def test_a_run_that_was_stopped_is_gone_on_with_together_or_apart(make_run: Make
         assert member.record.state()["state"] == "succeeded"
 
 
-def test_runs_at_different_steps_train_in_companies_of_equal_step(make_run: Make) -> None:
+def test_runs_at_different_steps_train_in_groups_of_equal_step(make_run: Make) -> None:
     members = [make_run(f"member-{number}", seed=number) for number in range(3)]
     assert members[0].drive(lambda *_: InProcess()) is None
     train_group(*members)

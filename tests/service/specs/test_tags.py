@@ -5,7 +5,7 @@ import pytest
 from service.specs.sweep import SweepSpec
 from service.specs.tags import kept_tags, without_tags
 from service.specs.train import TrainSpec
-from service.sweeps.grouping import company_key
+from service.sweeps.grouping import group_key
 
 RUN = {"model": "dense", "dataset": "digits", "epochs": 1}
 SWEEP = {"base": [{"name": "a", "values": RUN}], "space": {"batch": {"grid": [32, 64]}}}
@@ -30,9 +30,9 @@ def test_tags_of_a_sweeps_bases_are_no_part_of_what_it_is() -> None:
 
 def test_trials_train_together_whatever_their_tags() -> None:
     small = {**RUN, "model": "elman", "dataset": "bits", "dataset_params": {"delay": 3}, "task": "bit-memory"}
-    key = company_key(TrainSpec.model_validate(small))
+    key = group_key(TrainSpec.model_validate(small))
     assert key is not None
-    assert company_key(TrainSpec.model_validate({**small, "tags": ["x"]})) == key
+    assert group_key(TrainSpec.model_validate({**small, "tags": ["x"]})) == key
 
 
 @pytest.mark.parametrize(

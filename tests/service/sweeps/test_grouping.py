@@ -7,7 +7,7 @@ import pytest
 from service.specs.choices import OPTIMIZERS as ALL_OPTIMIZERS
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
-from service.sweeps.grouping import OPTIMIZERS, company_key, gathers
+from service.sweeps.grouping import OPTIMIZERS, gathers, group_key
 
 BITS: dict[str, Any] = {"dataset": "bits", "task": "bit-memory"}
 RUN: dict[str, Any] = {
@@ -20,7 +20,7 @@ RUN: dict[str, Any] = {
 
 
 def key(**changes: Any) -> str | None:
-    return company_key(TrainSpec.model_validate({**RUN, **changes}))
+    return group_key(TrainSpec.model_validate({**RUN, **changes}))
 
 
 @pytest.mark.parametrize(
