@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from jobs.driving import entry as driving
+from jobs.log_lines import say_aside
 from jobs.sweeps.driver import SweepDriver
 from service.checks.sweep import check_sweep, check_sweep_id, new_sweep_id
 from service.checks.train import check_stopping
@@ -28,7 +29,7 @@ def drive(arguments: argparse.Namespace, record: RunRecord, submission: Document
     spec = SweepSpec.model_validate(json.loads(arguments.spec_changes) if arguments.spec_changes else submission["spec"])
     stops = driving.listen(record, settings)
     return SweepDriver(
-        record=record, spec=spec, settings=settings, lease=lease, folder=arguments.folder, say=driving.say, stops=stops
+        record=record, spec=spec, settings=settings, lease=lease, folder=arguments.folder, say=say_aside, stops=stops
     ).run()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jobs.driving import entry as driving
 from jobs.driving.driver import Driver
+from jobs.log_lines import say_aside
 from service.checks.train import check_dataset, check_names, check_stopping
 from service.names import check_run_id, new_run_id
 from service.recipes import DEFAULT, resolve
@@ -38,7 +39,7 @@ def drive(arguments: argparse.Namespace, record: RunRecord, submission: Document
         lease=lease,
         folder=arguments.folder,
         fresh_budget=arguments.resume,
-        say=driving.say,
+        say=say_aside,
         stops=stops,
     ).run()
 

@@ -4,7 +4,6 @@ import contextlib
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,8 +74,3 @@ def capture_output(file: Path) -> None:
     # Ray replaces the Python streams with ones of its own; these go to the file as well, line by line.
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
-
-
-def say(message: str) -> None:
-    """A line of the worker's log."""
-    print(f"{time.strftime('%H:%M:%S')} {message}", flush=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jobs.command_line import add_trust_folder
 from jobs.driving.stops import SignalWatch, Stops
+from jobs.log_lines import say_aside
 from jobs.worker_groups.ray_cluster import in_ray_job, kill_local_ray
 from service.errors import DelaylineError
 from service.machine import this_machine
@@ -39,7 +40,7 @@ def main(parser: argparse.ArgumentParser, argv: list[str], submit: Submit, drive
     try:
         return take_and_drive(arguments, submit, drive)
     except DelaylineError as error:
-        say(f"Error: {error}")
+        say_aside(f"Error: {error}")
         if arguments.debug:
             traceback.print_exc()
         return error.exit_code
@@ -86,7 +87,7 @@ def take_and_drive(arguments: argparse.Namespace, submit: Submit, drive: Drive) 
         state = record.state()
         if state["state"] != told:
             told = state["state"]
-            say(f"{noun} {run_id} is driven by another process; it is {told}")
+            say_aside(f"{noun} {run_id} is driven by another process; it is {told}")
         time.sleep(ATTACH_SECONDS)
     try:
         state = record.state()
@@ -131,10 +132,10 @@ def claim(
 
     submission = claims.claim(record, spec, origin, resume=arguments.resume, goes_further=goes_further)
     if submission.remark:
-        say(submission.remark)
+        say_aside(submission.remark)
     if submission.changed:
         arguments.spec_changes = json.dumps(spec.document())
-    say(f"{claims.NOUNS[arguments.kind]} {record.run_id}")
+    say_aside(f"{claims.NOUNS[arguments.kind]} {record.run_id}")
     return record.run_id
 
 
@@ -147,9 +148,9 @@ def check_machine(settings: Settings, spec: TrainSpec) -> None:
 def report_end(run_id: str, noun: str, state: Document, resume: bool) -> int:
     """Say how a run ended that is over already, and return the exit code that it ended with."""
     if state["state"] != "succeeded" and not resume:
-        say(claims.how_to_resume(run_id, noun, state["state"]))
+        say_aside(claims.how_to_resume(run_id, noun, state["state"]))
     else:
-        say(f"{noun} {run_id} {state['state']}: {json.dumps(state.get('metrics', {}))}")
+        say_aside(f"{noun} {run_id} {state['state']}: {json.dumps(state.get('metrics', {}))}")
     return int(state.get("exit_code", 0))
 
 
@@ -160,9 +161,4 @@ def listen(record: RunRecord, settings: Settings) -> Stops:
         if settings.ray_address in (None, "local"):
             kill_local_ray()
 
-    return SignalWatch(record, say, leave, in_ray_job()).listen()
-
-
-def say(message: str) -> None:
-    """A line for people, on standard error."""
-    print(f"{time.strftime('%H:%M:%S')} {message}", file=sys.stderr, flush=True)
+    return SignalWatch(record, say_aside, leave, in_ray_job()).listen()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from jobs.driving.driver import Driver
+from jobs.log_lines import say
 from jobs.worker_groups.base import MakeGroup
 from service.errors import DelaylineError, InfrastructureFailure
 from service.records.cancel_requests import SWEEP
@@ -96,8 +97,3 @@ class TrialRun:
                 )
             time.sleep(LOOK_SECONDS)
         return lease
-
-
-def say(message: str) -> None:
-    """A line of the process's log."""
-    print(f"{time.strftime('%H:%M:%S')} {message}", flush=True)

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import socket
-import time
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,6 +12,7 @@ import keras
 from jobs.artifacts.checkpoints import CheckpointStore
 from jobs.artifacts.logs import LOG, LogShipper
 from jobs.artifacts.tensors import Tensors
+from jobs.log_lines import timed
 from jobs.models.registry import make_model
 from jobs.target_space.make import make_space
 from jobs.target_space.space import Space
@@ -167,7 +167,7 @@ class Member:
     def end(self) -> None:
         """Write the rest; the run's driver goes on."""
         self._ending.close()
-        self.log.tell(f"{time.strftime('%H:%M:%S')} done")
+        self.log.tell(timed("done"))
         self._leave(None)
 
     def fail(self, error: BaseException) -> None:

@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Callable
 
-from jobs.artifacts.logs import say
+from jobs.log_lines import say
 from service.errors import (
     CredentialsRefused,
     DelaylineError,

@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jobs.artifacts.logs import LOG, LogShipper, capture_output, say
+from jobs.artifacts.logs import LOG, LogShipper, capture_output
 from jobs.liveness import watched_for_stalls
+from jobs.log_lines import say
 from jobs.training.hooks import NO_HOOKS, Hooks
 from jobs.worker.cleanup import delete_generated_sources
 from jobs.worker.config import WorkerConfig, fence_of
