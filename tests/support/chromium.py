@@ -4,6 +4,7 @@ import base64
 import contextlib
 import json
 import os
+import select
 import shutil
 import subprocess
 import time
@@ -59,7 +60,6 @@ class Page:
 
     def __init__(self, to_browser: int, from_browser: int) -> None:
         self._out, self._in = to_browser, from_browser
-        os.set_blocking(from_browser, False)
         self._buffer, self._id, self._session = b"", 0, ""
         self.errors: list[str] = []
         self.requests: list[str] = []
@@ -118,13 +118,11 @@ class Page:
     def _take(self, deadline: float) -> dict[str, Any]:
         """The next message; events are noted."""
         while b"\0" not in self._buffer:
-            assert time.monotonic() < deadline, "Chromium does not answer"
-            try:
-                data = os.read(self._in, 1 << 20)
-                assert data, "Chromium has ended"
-                self._buffer += data
-            except BlockingIOError:
-                time.sleep(0.01)
+            readable, _, _ = select.select([self._in], [], [], max(0.0, deadline - time.monotonic()))
+            assert readable, "Chromium does not answer"
+            data = os.read(self._in, 1 << 20)
+            assert data, "Chromium has ended"
+            self._buffer += data
         raw, _, self._buffer = self._buffer.partition(b"\0")
         message: dict[str, Any] = json.loads(raw)
         self._note(message.get("method"), message.get("params", {}))

@@ -79,8 +79,9 @@ def test_every_page_in_both_themes_narrow_and_wide(write_run: WriteRun, tmp_path
     for name, file in pages(write_run, tmp_path).items():
         for width in (400, 1400):
             papers = set()
+            browser.look(file.as_uri(), width, "light")
             for theme in ("light", "dark"):
-                browser.look(file.as_uri(), width, theme)
+                browser.media("screen", theme)
                 where = f"{name} at {width} in {theme}"
                 assert browser.errors == [], where
                 assert browser.requests == [file.as_uri()], where
@@ -96,7 +97,8 @@ def test_every_page_in_both_themes_narrow_and_wide(write_run: WriteRun, tmp_path
 def test_it_prints_on_white_paper_without_cutting_anything_off(
     write_run: WriteRun, tmp_path: Path, browser: chromium.Page
 ) -> None:
-    file = pages(write_run, tmp_path)["run"]
+    file = tmp_path / "run.html"
+    file.write_text(report(write_run("a-run")))
     browser.look(file.as_uri(), 794, "dark")
     browser.media("print", "dark")
     assert browser.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(255, 255, 255)"
