@@ -13,8 +13,8 @@ test-slow *ARGS:
 
 # Lint and format
 lint:
-    uv run ruff check --fix service jobs tests
-    uv run ruff format service jobs tests
+    uv run ruff check --fix service jobs k8s tests
+    uv run ruff format service jobs k8s tests
 
 # Types and import contracts
 check:

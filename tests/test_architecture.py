@@ -20,8 +20,8 @@ BIN = Path(sys.executable).parent
 @pytest.mark.parametrize(
     "command",
     [
-        ["ruff", "check", "service", "jobs", "tests"],
-        ["ruff", "format", "--check", "service", "jobs", "tests"],
+        ["ruff", "check", "service", "jobs", "k8s", "tests"],
+        ["ruff", "format", "--check", "service", "jobs", "k8s", "tests"],
         ["mypy"],
         ["lint-imports"],
     ],

@@ -122,7 +122,7 @@ def is_there(page: Page, code: str) -> bool:
 @cache
 def folder(name: str) -> bool:
     """Whether a folder of the repository has that name."""
-    tops = [ROOT / top for top in ("service", "jobs", "tests", "docs", ".ci")]
+    tops = [ROOT / top for top in ("service", "jobs", "k8s", "tests", "docs", ".ci")]
     return any(path.is_dir() for top in tops for path in [top, *top.rglob(name)] if path.name == name.rstrip("/"))
 
 

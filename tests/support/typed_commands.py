@@ -22,7 +22,7 @@ from service.errors import DelaylineError
 
 ROOT = Path(__file__).parents[2]
 _ASSIGNMENT = re.compile(r"[A-Z_0-9]+=")
-_TOOLS = {"pip", "uv", "pytest", "jq", "ray", "tensorboard", "chromium", "apt-get"}
+_TOOLS = {"pip", "uv", "pytest", "jq", "ray", "tensorboard", "chromium", "apt-get", "docker", "ctr"}
 """Programs of others, whose options are theirs to check."""
 
 
@@ -33,6 +33,8 @@ def wrong_in_line(line: str, whole: bool) -> Iterator[str]:
         if word not in ("&&", "||", "|", ";", "--", ">"):
             command.append(word)
             continue
+        if command[:1] == ["sudo"]:
+            del command[0]
         if command[:1] == ["export"] and any(map(_ASSIGNMENT.match, command)):
             del command[0]
         command = list(itertools.dropwhile(_ASSIGNMENT.match, command))
