@@ -1,4 +1,4 @@
-"""A store that the first format's last commit wrote is read, listed, shown, and gone on with."""
+"""A store that the first format's last commit wrote is read, listed, shown, and resumed."""
 
 import json
 import os
@@ -134,7 +134,7 @@ def test_the_next_attempt_takes_its_checkpoints_and_rows_over(store: Store) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "resume"), [("killed", False), ("stopped", True)])
-def test_it_is_gone_on_with_to_its_end(folder: Path, store: Store, name: str, resume: bool, tmp_path: Path) -> None:
+def test_it_is_resumed_to_its_end(folder: Path, store: Store, name: str, resume: bool, tmp_path: Path) -> None:
     before = RunRecord(store, name).history()
     command = [sys.executable, "-m", "jobs.train", "--run", name, "--store", str(folder), *(["--resume"] if resume else [])]
     environment = {

@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def train_on(best: Any, store: str, epochs: int) -> Any:
-    """The document of a run that goes on from a trial's weights, with its values."""
+    """The document of a run that starts from a trial's weights, with its values."""
     values = {**best["spec"], "init_from": best["id"], "epochs": epochs, "worker": {"cpus": 2}}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "on.yaml"

@@ -1,4 +1,4 @@
-"""A run on a Ray cluster of two nodes goes on with one worker when a node is lost."""
+"""A run on a Ray cluster of two nodes continues with one worker when a node is lost."""
 
 from collections.abc import Iterator
 

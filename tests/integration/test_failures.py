@@ -42,7 +42,7 @@ MISTAKES = {
 """By module: its source, and what is said of it."""
 
 
-def test_mistakes_in_the_users_models_are_noted_and_their_sweep_goes_on(workspace: Workspace) -> None:
+def test_mistakes_in_the_users_models_are_noted_and_their_sweep_continues(workspace: Workspace) -> None:
     """Each is a trial, which is a run."""
     for name, (source, _) in MISTAKES.items():
         (workspace.folder / f"{name}.py").write_text(source)

@@ -69,7 +69,7 @@ def ray(workspace: Workspace, cluster: RayCluster, *arguments: str) -> Done:
 
 
 def jobs(cluster: RayCluster) -> dict[str, Any]:
-    """What the Jobs API tells of each submission."""
+    """What the Jobs API gives of each submission."""
     request = urllib.request.Request(f"{cluster.url}/api/jobs/", headers={"Authorization": f"Bearer {cluster.token}"})
     with urllib.request.urlopen(request, timeout=20) as answer:
         return {job["submission_id"]: job for job in json.load(answer)}
@@ -166,7 +166,7 @@ def test_doctor_looks_at_the_cluster(bucket: Workspace, cluster: RayCluster) -> 
     assert "does not accept this token" in wrong.out
 
 
-def test_a_sweep_of_the_ray_cli_is_gone_on_with_by_the_command(bucket: Workspace, cluster: RayCluster) -> None:
+def test_a_sweep_of_the_ray_cli_is_resumed_by_the_command(bucket: Workspace, cluster: RayCluster) -> None:
     (bucket.folder / "sweep.yaml").write_text(SWEEP)
     arguments = ("sweep.yaml", "-s", "base.steps=40", "--name", "wide")
     command = ("python", "-m", "jobs.sweep", *arguments, "--store", bucket.store_url)

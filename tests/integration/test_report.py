@@ -1,4 +1,4 @@
-"""The page that whole runs leave: of two workers that succeed, of a run that goes on and then fails."""
+"""The page of whole runs: of two workers that succeed, of a run that resumes and then fails."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def test_a_run_by_two_workers_leaves_its_page(calm: Workspace, browser: chromium
     assert made.sub("", target.read_text()) == made.sub("", page)
 
 
-def test_a_run_that_goes_on_and_fails(workspace: Workspace) -> None:
+def test_a_run_that_resumes_and_fails(workspace: Workspace) -> None:
     (workspace.folder / "nets.py").write_text((workspace.folder / "nets.py").read_text() + FAILS)
     callbacks = 'callbacks=[{name: "nets:Slow"}, {name: "nets:Fails"}]'
     process = workspace.start(

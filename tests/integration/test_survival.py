@@ -73,7 +73,7 @@ def test_kills_change_nothing_nor_does_a_damaged_checkpoint(workspace: Workspace
     assert names == {checkpoint["step"] for checkpoint in done.document["checkpoints"]}
 
 
-def test_an_interrupt_saves_and_resume_goes_on(workspace: Workspace, calm: Workspace) -> None:
+def test_an_interrupt_saves_and_resume_continues(workspace: Workspace, calm: Workspace) -> None:
     process = workspace.start("train", "run.yaml", "--name", "stopped", "--json")
     workspace.wait_for_step("stopped", 40)
     process.send_signal(signal.SIGINT)

@@ -17,7 +17,7 @@ def put(workspace: Workspace, text: str) -> None:
     (workspace.folder / "sweep.yaml").write_text(text)
 
 
-def test_asha_stops_trials_which_can_be_gone_on_with_alone(workspace: Workspace) -> None:
+def test_asha_stops_trials_which_can_be_resumed_alone(workspace: Workspace) -> None:
     text = """
 base: run.yaml
 space: {optimizer.learning_rate.initial: {grid: [0.01, 0.003, 0.001, 1.0e-7, 1.0e-8, 1.0e-9]}}

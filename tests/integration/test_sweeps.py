@@ -1,4 +1,4 @@
-"""Whole sweeps on a real Ray: killed, cancelled and gone on with they end like the sweep `calm`, which was left alone."""
+"""Whole sweeps on a real Ray: killed, cancelled and resumed they end like the sweep `calm`, which nobody disturbed."""
 
 import os
 import signal
@@ -93,7 +93,7 @@ def test_kills_change_nothing(workspace: Workspace, calm_sweep: Workspace) -> No
         assert steps == sorted(set(steps))
 
 
-def test_ctrl_c_saves_the_trials_and_resume_goes_on_with_and_without_the_command(
+def test_ctrl_c_saves_the_trials_and_they_resume_with_and_without_the_command(
     workspace: Workspace, calm_sweep: Workspace
 ) -> None:
     write(workspace, SWEEP)
@@ -125,7 +125,7 @@ def test_ctrl_c_saves_the_trials_and_resume_goes_on_with_and_without_the_command
     assert Path(workspace.store_url, "runs", "stopped", "report.html").exists()
 
 
-def test_a_sweep_that_the_system_stops_saves_and_is_gone_on_with(workspace: Workspace, calm_sweep: Workspace) -> None:
+def test_a_sweep_that_the_system_stops_saves_and_is_resumed(workspace: Workspace, calm_sweep: Workspace) -> None:
     """By itself where its driver alone is stopped, and by the same command where all is."""
     write(workspace, SWEEP)
     command = ("sweep", "sweep.yaml", *CHANGES, "--name", "drained", "--json")

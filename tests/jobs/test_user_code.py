@@ -1,4 +1,4 @@
-"""A user's own model: found, called, checked, and their own lines told from all others."""
+"""A user's own model: found, called, checked, and their own lines kept apart from all others."""
 
 import inspect
 import json
@@ -130,7 +130,7 @@ def test_a_function_that_raises_shows_the_users_own_lines_alone(build: Build) ->
     assert "call_build" not in own
 
 
-def test_a_function_that_takes_other_arguments_is_told_how_it_is_called(build: Build) -> None:
+def test_a_function_that_takes_other_arguments_is_an_error_that_says_how_it_is_called(build: Build) -> None:
     with pytest.raises(UserFailure, match=r"it is called as build\(input_shape, classes, width=…\)"):
         build("def build(shape, classes): ...", width=3)
 

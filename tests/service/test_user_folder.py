@@ -43,7 +43,7 @@ def test_a_module_is_looked_for_here_alone_unless_the_stored_folder_is_trusted(s
 
 
 @pytest.mark.parametrize("folder", [None, "", 3, "/nowhere", ".", "a\nb"])
-def test_a_folder_that_is_none_is_told_in_one_sentence(folders: tuple[Path, Path], folder: object) -> None:
+def test_a_folder_that_is_none_is_an_error_in_one_sentence(folders: tuple[Path, Path], folder: object) -> None:
     for trusted in (False, True):
         with pytest.raises(InvalidInput, match="is not found in") as caught:
             folder_of_modules("a-run", {"folder": folder, "spec": SPECS[0]}, trusted)
@@ -88,7 +88,7 @@ def test_what_else_lies_in_a_folder_is_nobodys_but_the_users(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["jobs", "service", "numpy", "keras", "tensorflow", "ray", "yaml", "random", "types"])
-def test_a_users_module_with_the_name_of_one_that_is_needed_is_told(name: str, tmp_path: Path) -> None:
+def test_a_users_module_with_the_name_of_one_that_is_needed_is_an_error(name: str, tmp_path: Path) -> None:
     (tmp_path / f"{name}.py").write_text("")
     (tmp_path / "nets.py").write_text(f"from {name} import helper\n")
     asked = [["nets.deep", name]] if name in sys.stdlib_module_names else [["nets"], [f"{name}.nets"]]

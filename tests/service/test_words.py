@@ -1,7 +1,7 @@
 from service.words import clock, size
 
 
-def test_sizes_are_told_by_the_unit_that_fits() -> None:
+def test_sizes_have_the_unit_that_fits() -> None:
     counts = (0, 1023, 1536, 5 * 1024**2, 3 * 1024**3 / 2, 2 * 1024**4)
     assert [size(count) for count in counts] == ["0 B", "1023 B", "2 KiB", "5 MiB", "1.5 GiB", "2.0 TiB"]
 

@@ -80,7 +80,7 @@ class RayCluster:
 
     @property
     def _environment(self) -> dict[str, str]:
-        """This process's environment without what would tell the cluster of the tests' own."""
+        """This process's environment without what would show the cluster of the tests' own."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DELAYLINE_", "AWS_", "RAY_"))}
         path = f"{BIN}{os.pathsep}{inherited.get('PATH', '')}"
         return {**inherited, "PATH": path, "RAY_USAGE_STATS_ENABLED": "0", **self.access}

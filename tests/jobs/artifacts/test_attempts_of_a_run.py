@@ -39,7 +39,7 @@ def record(store: Store) -> RunRecord:
 
 @pytest.fixture
 def reporter(record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], ProgressReporter]:
-    """Makes the reporter of an attempt in a process of its own; it writes when it is told to."""
+    """Makes the reporter of an attempt in a process of its own; it writes when it is asked to."""
     monkeypatch.setattr(progress, "FIRST_LOOK", 1000.0)
     return lambda attempt: ProgressReporter(RunRecord(record.store, "a-run", record.nonce), attempt, {"phase": "training"})
 
@@ -63,7 +63,7 @@ def test_an_attempt_that_is_over_writes_no_progress(record: RunRecord, reporter:
     assert record.progress()["step"] == 13
 
 
-def test_its_own_thread_tells_an_attempt_that_it_is_over(record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_own_thread_shows_an_attempt_that_it_is_over(record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(record.store), "look_seconds", 0.02)
     old = ProgressReporter(record, 1, {})
     new = ProgressReporter(RunRecord(record.store, "a-run"), 2, {})

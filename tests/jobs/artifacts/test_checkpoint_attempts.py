@@ -87,7 +87,7 @@ def test_an_attempt_that_is_over_takes_nothing_away(record: RunRecord) -> None:
     assert newest(record) == (30, 2)
 
 
-def test_a_checkpoint_that_was_completed_and_not_noted_is_gone_on_from(
+def test_a_checkpoint_that_was_completed_and_not_noted_is_resumed_from(
     record: RunRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = attempt(record, 1)
@@ -113,7 +113,7 @@ def test_a_checkpoint_that_was_completed_and_not_noted_is_gone_on_from(
 
 
 def test_a_successor_between_the_manifest_and_the_index_has_the_run(record: RunRecord) -> None:
-    """The old attempt stands still between the two writes of a save; the new one takes over, saves, and the old one goes on."""
+    """The old attempt stands still between the two writes of a save; the new one takes over, saves, and the old one continues."""
     old, new = attempt(record, 1), attempt(record, 2)
     old.adopt(0)
     old.save(snapshot(10, 1))
@@ -195,7 +195,7 @@ def test_an_index_that_a_zombie_left_is_replaced(record: RunRecord) -> None:
     assert newest(again) == (5, 7)
 
 
-def test_a_store_of_the_first_format_is_gone_on_from(store: Store) -> None:
+def test_a_store_of_the_first_format_is_resumed_from(store: Store) -> None:
     record = RunRecord(store, "old")
     made = CheckpointStore(record, CheckpointPolicy(every_steps=1, keep_last=9), "0001")
     for step in (10, 20, 30):

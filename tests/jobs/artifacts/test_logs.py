@@ -43,7 +43,7 @@ def record(tmp_path: Path) -> RunRecord:
 
 
 def shipper(record: RunRecord, file: Path, monkeypatch: pytest.MonkeyPatch) -> LogShipper:
-    """One that ships when it is told to."""
+    """One that ships when it is asked to."""
     monkeypatch.setattr(LocalStore, "look_seconds", 1000.0)
     return LogShipper(record.store, partial(record.paths.log, record.label(1), 0), file)
 
@@ -115,7 +115,7 @@ def test_of_a_very_long_log_the_end_is_kept_and_the_rest_is_said(
     assert rest.skipped and rest.text.endswith("the end\n")
 
 
-def test_another_process_goes_on_with_the_same_log(record: RunRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_process_continues_the_same_log(record: RunRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The watchdog copies the log of a worker that hangs."""
     file = tmp_path / "log"
     file.write_bytes(b"x" * (LOG_PART + 10) + b"\n")

@@ -68,7 +68,7 @@ def test_a_worker_alone_on_its_node_keeps_nothing(store: Store, downloads: list[
 
 
 @pytest.mark.parametrize("neighbours", [1, 2])
-def test_what_is_damaged_or_missing_is_told_as_such_and_not_kept(store: Store, tmp_path: Path, neighbours: int) -> None:
+def test_what_is_damaged_or_missing_is_an_error_and_not_kept(store: Store, tmp_path: Path, neighbours: int) -> None:
     share = NodeShare(tmp_path, neighbours)
     for size, sha256 in ((len(DATA), SHA256[::-1]), (len(DATA) + 1, SHA256), (len(DATA) - 1, SHA256)):
         with pytest.raises(Damaged, match=r"file differs|300000 bytes instead"):

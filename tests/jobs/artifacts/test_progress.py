@@ -57,7 +57,7 @@ def test_writers_and_attempts_have_files_of_their_own_and_are_read_by_time(recor
     assert [row["message"] for row in record.events()] == ["0", "1", "2", "3"]
 
 
-def test_what_a_reporter_was_told_is_there_once_it_is_closed(record: RunRecord) -> None:
+def test_what_a_reporter_was_given_is_there_once_it_is_closed(record: RunRecord) -> None:
     reporter = ProgressReporter(record, 3, {"phase": "starting", "workers": []})
     reporter.restart([{"step": 1}])
     reporter.update(step=5, metrics={"loss": 0.5})
@@ -76,7 +76,7 @@ def test_what_a_reporter_was_told_is_there_once_it_is_closed(record: RunRecord) 
     assert [row["event"] for row in record.events()] == ["resumed"]
 
 
-def test_it_is_written_while_the_run_goes_on_without_being_asked(record: RunRecord, quick: None) -> None:
+def test_it_is_written_while_the_run_trains_without_being_asked(record: RunRecord, quick: None) -> None:
     reporter = ProgressReporter(record, 1, {})
     reporter.update(step=7)
     reporter.add_row({"step": 7})
@@ -85,7 +85,7 @@ def test_it_is_written_while_the_run_goes_on_without_being_asked(record: RunReco
     reporter.close()
 
 
-def test_who_works_is_told_before_the_first_look(record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_workers_are_written_before_the_first_look(record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LocalStore, "look_seconds", 600.0)
     reporter = ProgressReporter(record, 1, {"phase": "starting", "workers": [{"rank": 0, "host": "h", "pid": 1}]})
     until(lambda: record.progress().get("workers") == [{"rank": 0, "host": "h", "pid": 1}])
@@ -123,7 +123,7 @@ def test_rows_that_are_changed_later_do_not_change_what_was_given(record: RunRec
     reporter.close()
 
 
-def test_a_store_that_refuses_is_told_to_the_caller_and_does_not_end_the_process(
+def test_a_store_that_refuses_is_the_callers_error_and_does_not_end_the_process(
     record: RunRecord, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any, **__: Any) -> str:
@@ -145,7 +145,7 @@ def test_a_store_that_refuses_is_told_to_the_caller_and_does_not_end_the_process
         reporter.close()
 
 
-def test_a_close_tells_of_a_last_write_that_was_refused(record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_close_raises_the_error_of_a_last_write_that_was_refused(record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "FIRST_LOOK", 0.9)
     reporter = ProgressReporter(record, 1, {})
 

@@ -185,7 +185,7 @@ def test_any_nested_value_comes_back_with_its_types_and_every_bit(value: Any) ->
 @pytest.mark.parametrize(
     "kind", [np.random.MT19937, np.random.PCG64, np.random.PCG64DXSM, np.random.Philox, np.random.SFC64], ids=lambda k: k.__name__
 )
-def test_random_generators_go_on_where_they_were(kind: Any) -> None:
+def test_random_generators_continue_where_they_were(kind: Any) -> None:
     generator = np.random.Generator(kind(5))
     generator.normal(size=7)
     generator.integers(3, dtype=np.int8)
@@ -287,7 +287,7 @@ def unkept() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", unkept())
-def test_what_cannot_be_kept_is_told_and_leaves_nothing_behind(name: str) -> None:
+def test_what_cannot_be_kept_is_reported_and_nothing_of_it_stays(name: str) -> None:
     value = unkept()[name]
     encoder = Encoder()
     shared = [1]
@@ -300,7 +300,7 @@ def test_what_cannot_be_kept_is_told_and_leaves_nothing_behind(name: str) -> Non
     assert decoder.decode(encoder.encode([[3], shared])) == [[3], [1]]
 
 
-def test_what_can_no_longer_be_made_is_told_and_the_next_value_is_right() -> None:
+def test_what_can_no_longer_be_made_is_reported_and_the_next_value_is_right() -> None:
     encoder = Encoder()
     shared = [1]
     gone, kept = encoder.encode([Record("x"), shared]), encoder.encode([shared, [2]])

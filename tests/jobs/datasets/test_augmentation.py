@@ -103,7 +103,7 @@ def test_a_shift_takes_a_window_of_the_mirrored_image_at_most_pixels_away(pixels
 
 
 def test_every_step_of_a_shift_occurs_about_equally_often() -> None:
-    # Each pixel holds its own column, so that the middle one tells the step.
+    # Each pixel holds its own column, so that the middle one shows the step.
     images = np.broadcast_to(np.arange(21, dtype=np.uint8)[None, None, :, None], (5000, 3, 21, 1))
     moved = augmenter(change("shift", pixels=2)).apply(images, 0, np.arange(5000))
     steps, counts = np.unique(moved[:, 1, 10, 0].astype(int) - 10, return_counts=True)

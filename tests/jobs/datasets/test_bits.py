@@ -97,7 +97,7 @@ def chunks(arrays: Arrays, plan: BatchPlan, first: int, counts: list[int]) -> li
 
 
 @pytest.mark.parametrize("fresh", [False, True])
-def test_a_run_that_goes_on_elsewhere_sees_what_it_would_have_seen(tmp_path: Path, fresh: bool) -> None:
+def test_a_run_that_resumes_elsewhere_sees_what_it_would_have_seen(tmp_path: Path, fresh: bool) -> None:
     arrays = load(tmp_path, fresh=fresh)
     plan = BatchPlan(np.arange(2, 30), 8, 3)
     assert plan.steps_per_epoch == 3

@@ -128,7 +128,7 @@ def test_the_first_signal_asks_the_workers_and_says_whose_wish_it_is(
     assert process.stdout.readline() == f"{by}\n"
 
 
-def test_the_systems_signal_told_twice_is_one(start: Start, record: RunRecord) -> None:
+def test_the_systems_signal_sent_twice_is_one(start: Start, record: RunRecord) -> None:
     process = start(record.store.url, "waits")
     for _ in range(3):
         process.send_signal(signal.SIGTERM)

@@ -68,7 +68,7 @@ CHAIN = {"model": "simple-rnn", "model_params": {"start": "chain"}}
         ({"init_from": "another"}, False),
     ],
 )
-def test_a_chain_that_was_used_is_told_apart_from_what_was_learnt(write_run: WriteRun, keys: dict[str, Any], used: bool) -> None:
+def test_a_chain_that_was_used_is_shown_apart_from_what_was_learnt(write_run: WriteRun, keys: dict[str, Any], used: bool) -> None:
     assert ("given, not learnt" in report(remembered(write_run, **CHAIN, **keys))) == used
 
 

@@ -41,7 +41,7 @@ def test_other_endings(training: list[float], validation: list[float], words: st
     assert words in verdict.sentence
 
 
-def test_without_a_validation_split_it_cannot_be_told() -> None:
+def test_without_a_validation_split_it_cannot_be_judged() -> None:
     assert "no validation split" in judge([{"epoch": 1, "step": 1, "loss": 1.0}]).sentence
 
 

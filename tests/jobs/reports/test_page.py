@@ -93,7 +93,7 @@ def test_many_classes(write_run: WriteRun, earlier: bool) -> None:
 
 @pytest.mark.parametrize("count", [201, 10_000])
 def test_of_very_many_classes_the_most_confused_are_drawn(write_run: WriteRun, count: int) -> None:
-    """Here those of which the numbers end in 7 are taken for their neighbours, twice as often as others."""
+    """Here those of which the numbers end in 7 are predicted to be their neighbours, twice as often as others."""
     record = write_run(classes=[f"class {n}" for n in range(count)], examples=300)
     key = record.paths.results(record.label(2))
     found = from_bytes(record.store.read(key), key)

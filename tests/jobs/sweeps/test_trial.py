@@ -1,4 +1,4 @@
-"""What Tune is told of a trial."""
+"""What Tune is given of a trial."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from service.storage.base import Store
 SPEC = TrainSpec.model_validate({"model": "dense", "dataset": "digits", "epochs": 9})
 
 
-def test_rows_that_a_run_gives_up_are_not_told(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_a_run_gives_up_are_not_reported(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     record = RunRecord(local_store, "s-0001")
     record.claim(SPEC, {"sweep": "s"})
     record.write_history([{"epoch": epoch, "step": 10 * epoch, "val_loss": 1 / epoch} for epoch in range(1, 5)])
@@ -63,7 +63,7 @@ def test_a_process_that_is_ended_before_its_first_step_has_not_begun_the_run(loc
 
 
 @pytest.mark.parametrize(("state", "end"), [("cancelled", 3), ("succeeded", 4)])
-def test_a_trial_that_is_over_is_told_again_and_not_driven(
+def test_a_trial_that_is_over_is_reported_again_and_not_driven(
     local_store: Store, monkeypatch: pytest.MonkeyPatch, state: str, end: int
 ) -> None:
     record = RunRecord(local_store, "s-0003")

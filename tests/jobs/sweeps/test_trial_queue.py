@@ -13,7 +13,7 @@ from service.specs.sweep import SweepSpec
 NOBODY: Any = None
 
 
-def test_the_queue_hands_out_orders_and_hears_of_their_ends() -> None:
+def test_the_queue_hands_out_orders_and_takes_their_ends() -> None:
     orders = iter([{"id": "s-0000"}, {"id": "s-0001"}])
     heard: list[tuple[str, Any]] = []
     queue = TrialQueue(lambda: next(orders, None), lambda *told: heard.append(told))
@@ -84,7 +84,7 @@ def row(evaluation: int, value: float) -> dict[str, Any]:
     return {EVALUATION: evaluation, "val_accuracy": value, "training_iteration": evaluation}
 
 
-def test_asha_lets_the_best_go_on_however_many_epochs_others_have() -> None:
+def test_asha_lets_the_best_continue_however_many_epochs_others_have() -> None:
     scheduler = made("asha")
     short, long = (SimpleNamespace(trial_id=name, is_finished=lambda: False) for name in ("short", "long"))
     for trial in (short, long):
@@ -93,7 +93,7 @@ def test_asha_lets_the_best_go_on_however_many_epochs_others_have() -> None:
     assert [scheduler.on_trial_result(None, long, row(evaluation, 0.9)) for evaluation in range(1, 200)] == ["CONTINUE"] * 199
 
 
-def test_median_counts_an_evaluation_once_though_a_trial_tells_it_again() -> None:
+def test_median_counts_an_evaluation_once_though_a_trial_reports_it_again() -> None:
     scheduler = made("median")
 
     class Trial:

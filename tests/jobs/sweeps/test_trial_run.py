@@ -36,7 +36,7 @@ def driven(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         ("failed", True, []),
     ],
 )
-def test_a_trial_that_a_person_stopped_begins_anew_and_one_that_paused_goes_on(
+def test_a_trial_that_a_person_stopped_begins_anew_and_one_that_paused_resumes(
     state: str, pauses: bool, fresh: list[bool], local_store: Store, make_spec: Any, driven: list[bool], tmp_path: Path
 ) -> None:
     record, sweep = RunRecord(local_store, "a-sweep-0001"), RunRecord(local_store, "a-sweep")

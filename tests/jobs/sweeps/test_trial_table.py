@@ -53,7 +53,7 @@ def test_values_that_make_no_spec_give_way_to_those_of_the_other_trial(record: R
     assert second["params"] == first["params"]
 
 
-def test_a_new_driver_goes_on_with_the_newest_values_and_repeats_no_trial_that_ended(record: RunRecord) -> None:
+def test_a_new_driver_resumes_with_the_newest_values_and_repeats_no_trial_that_ended(record: RunRecord) -> None:
     trial_table, first, second = begun(record)
     trial_table.mutate(second, first, 40, {**first["params"], "label_smoothing": 0.15})
     RunRecord(record.store, first["id"]).write_state({"state": "succeeded", "attempts": [], "metrics": {"val_accuracy": 0.5}})

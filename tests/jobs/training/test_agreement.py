@@ -120,7 +120,7 @@ class Ranks:
         ([[], [], []], []),
     ],
 )
-def test_all_workers_are_told_the_same_of_numbers_that_differ(numbers: list[list[int]], alike: list[bool]) -> None:
+def test_all_workers_find_the_same_numbers_to_differ(numbers: list[list[int]], alike: list[bool]) -> None:
     for own in numbers:
         assert Replica.alike(Ranks(numbers), own) == alike  # type: ignore[arg-type]
 

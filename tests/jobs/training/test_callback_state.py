@@ -41,7 +41,7 @@ def snapshot_of(states: CallbackStates) -> Snapshot:
 
 
 def resumed(before: keras.callbacks.Callback, after: keras.callbacks.Callback) -> list[str]:
-    """Put the state of one callback into another one; return what was told."""
+    """Put the state of one callback into another one; return what was reported."""
     told: list[str] = []
     model_of(after)
     CallbackStates([after], lambda event, message, **details: told.append(message)).begin(snapshot_of(CallbackStates([before])))
@@ -140,7 +140,7 @@ class Rich(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("cut", [1, 4])
-def test_a_callback_with_arrays_sets_queues_and_generators_goes_on_bit_for_bit(cut: int) -> None:
+def test_a_callback_with_arrays_sets_queues_and_generators_is_restored_bit_for_bit(cut: int) -> None:
     def run(callback: keras.callbacks.Callback, first: int, last: int) -> None:
         for epoch in range(first, last):
             callback.on_epoch_end(epoch, {"loss": 1 / (epoch + 1)})
@@ -251,7 +251,7 @@ def test_a_users_method_that_fails_is_their_failure() -> None:
         resumed(Own(), Forgets())
 
 
-def test_what_cannot_be_kept_is_told_once_with_its_name_type_and_remedy() -> None:
+def test_what_cannot_be_kept_is_reported_once_with_its_name_type_and_remedy() -> None:
     def make() -> keras.callbacks.Callback:
         callback = keras.callbacks.Callback()
         callback.tool, callback.rows, callback.kept, callback.lines = object(), [1, Window(2)], 5, itertools.count()
@@ -281,7 +281,7 @@ def test_what_cannot_be_kept_is_told_once_with_its_name_type_and_remedy() -> Non
     assert again.kept == 5
 
 
-def test_what_get_state_returns_and_cannot_be_kept_is_told() -> None:
+def test_what_get_state_returns_and_cannot_be_kept_is_reported() -> None:
     class Returns(Own):
         def get_state(self) -> Any:
             return {"window": self.window}
@@ -295,7 +295,7 @@ def test_what_get_state_returns_and_cannot_be_kept_is_told() -> None:
     assert resumed(Returns(), Own()) == []
 
 
-def test_what_can_no_longer_be_put_back_is_told() -> None:
+def test_what_can_no_longer_be_put_back_is_reported() -> None:
     before, after = keras.callbacks.Callback(), keras.callbacks.Callback()
     before.window, before.count = Stateful(1), 7
     model_of(before)

@@ -117,7 +117,9 @@ def started(make: Callable[[], keras.callbacks.Callback]) -> keras.callbacks.Cal
 
 
 @pytest.mark.parametrize(("monitor", "values"), [("val_loss", [3.0, 2.0, 1.0]), ("val_accuracy", [0.1, 0.2, 0.3])])
-def test_what_improves_is_told_from_the_metrics_name(make_spec: MakeSpec, monitor: str, values: list[float]) -> None:
+def test_the_direction_of_an_improvement_follows_from_the_metrics_name(
+    make_spec: MakeSpec, monitor: str, values: list[float]
+) -> None:
     entry = {"name": "EarlyStopping", "monitor": monitor, "patience": 0}
     for rows, stops in ((values, False), (values[::-1], True)):
         callback = started(lambda: make_callbacks(make_spec(callbacks=[entry]), None)[0])

@@ -54,7 +54,7 @@ def test_sums_over_any_parts_come_to_what_keras_finds_of_all(seed: int, classes:
 def test_classes_without_examples_do_not_count() -> None:
     labels, random = np.arange(30) % 2, np.random.default_rng(0)
     logits = random.standard_normal((30, 2)) + np.eye(2)[labels]
-    # Two more classes that no example is of, and that none is taken for.
+    # Two more classes that no example is of, and that none is predicted to be.
     more = np.concatenate([logits, np.full((30, 2), -60.0)], axis=1)
     two, four = ExtraMetrics(("macro_f1", "auc"), 2), ExtraMetrics(("macro_f1", "auc"), 4)
     found = four.results(total(four, labels, more, np.ones(30)))

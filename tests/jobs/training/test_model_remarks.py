@@ -100,7 +100,7 @@ SOFTMAXES: dict[str, Make] = {
 
 @pytest.mark.parametrize("form", SOFTMAXES)
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
-def test_a_last_softmax_is_told_in_whatever_form(
+def test_a_last_softmax_is_reported_in_whatever_form(
     make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch, form: str, precision: str
 ) -> None:
     keras.mixed_precision.set_dtype_policy(precision)
@@ -141,7 +141,7 @@ def test_other_activations_with_bounds_are_named(
         assert f"cannot fall below {float(loss):.4f}" in said
 
 
-def test_a_sigmoid_over_bits_is_told_what_it_does(make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sigmoid_over_bits_is_reported_with_what_it_does(make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = make_spec(
         model="remarked_nets:build", dataset="bits", dataset_params={"delay": 2, "variant": "recall"}, task="bit-memory"
     )

@@ -77,7 +77,7 @@ SCALING: dict[str, Callable[[], keras.Model]] = {
 
 
 @pytest.mark.parametrize("form", SCALING)
-def test_a_scaling_of_its_own_is_told_with_the_remedy(make_spec: MakeSpec, form: str) -> None:
+def test_a_scaling_of_its_own_is_reported_with_the_remedy(make_spec: MakeSpec, form: str) -> None:
     spec = make_spec(model="nets:build")
     (said,) = say(spec, SCALING[form](), PICTURE)
     assert "begins with a scaling of its own" in said and "image as 0 to 1 already" in said and "-s scale=false" in said

@@ -292,7 +292,7 @@ def test_forward_gives_what_the_model_gives_without_training(make_replica: MakeR
     assert everything(replica) == before
 
 
-def test_calls_that_build_the_training_function_are_told_from_others(make_replica: MakeReplica, make_spec: MakeSpec) -> None:
+def test_calls_that_build_the_training_function_are_known_from_others(make_replica: MakeReplica, make_spec: MakeSpec) -> None:
     replica = make_replica(make_spec(), dense)
     assert replica.traces == 0
     train(replica, [2])

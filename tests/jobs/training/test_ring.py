@@ -1,4 +1,4 @@
-"""Two real workers on this machine, without Ray: they train as one, draw differently and go on bit for bit."""
+"""Two real workers on this machine, without Ray: they train as one, draw differently and resume bit for bit."""
 
 import json
 import os
@@ -106,7 +106,7 @@ out["resumed"] = copies(resumed)[0]
 
 
 @pytest.mark.slow
-def test_two_workers_train_as_one_draw_differently_and_go_on_bit_for_bit(tmp_path: Path) -> None:
+def test_two_workers_train_as_one_draw_differently_and_resume_bit_for_bit(tmp_path: Path) -> None:
     (alone,) = work(tmp_path, 1, WORKER)
     lead, other = work(tmp_path, 2, WORKER)
 

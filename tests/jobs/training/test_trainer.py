@@ -106,7 +106,7 @@ def assert_ends_with_best(record: RunRecord) -> int:
     return int(best["step"])
 
 
-def test_the_best_is_kept_though_no_checkpoint_was_due_and_its_metrics_are_told(make_run: Make, tmp_path: Path) -> None:
+def test_the_best_is_kept_though_no_checkpoint_was_due_and_its_metrics_are_reported(make_run: Make, tmp_path: Path) -> None:
     record = trained(make_run("best", **BEST))
     step = assert_ends_with_best(record)
     assert step % 4
@@ -204,7 +204,7 @@ def test_examples_are_weighted_by_class_and_column_and_the_model_gets_no_weights
     assert weights_of(record, tmp_path)[0].shape == (6, 6)
 
 
-def test_what_is_said_of_a_users_model_is_told_once_by_the_run_and_its_page(
+def test_what_is_said_of_a_users_model_stands_once_in_the_run_and_its_page(
     make_run: Make, user_folder: Path, tmp_path: Path
 ) -> None:
     source = "import keras\ndef build(shape, classes):\n    layers = [keras.layers.Flatten(), keras.layers.Dense(classes, 'softmax')]\n"

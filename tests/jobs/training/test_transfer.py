@@ -77,7 +77,7 @@ def begin(store: LocalStore, model: keras.Model, weights: FirstWeights, *freeze:
 def test_a_model_that_starts_from_itself_gives_the_same_outputs(store: LocalStore, tmp_path: Path, form: str) -> None:
     source = stirred(rich())
     weights = keep(store, source, form, tmp_path)
-    # Keras goes on counting: no layer of this one has the name that it has there.
+    # Keras continues its counting: no layer of this one has the name that it has there.
     target = rich()
     streams = [v.numpy().tolist() for v in target.variables if v.path.endswith("seed_generator_state")]
     start = begin(store, target, weights)

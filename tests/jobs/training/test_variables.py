@@ -50,7 +50,7 @@ def alike(first: list[np.ndarray], second: list[np.ndarray]) -> bool:
 
 
 @pytest.mark.parametrize("noise", [False, True])
-def test_what_was_copied_comes_back_bit_for_bit_and_draws_go_on(noise: bool) -> None:
+def test_what_was_copied_comes_back_bit_for_bit_and_draws_continue(noise: bool) -> None:
     made = model(noise=noise)
     draw_differently(made, 0)
     draws(made)
@@ -160,7 +160,7 @@ def test_weights_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize("rank", [0, 1, 2])
-def test_a_rank_that_goes_on_from_rank_0s_copy_draws_as_if_it_had_not_stopped(rank: int) -> None:
+def test_a_rank_that_resumes_from_rank_0s_copy_draws_as_if_it_had_not_stopped(rank: int) -> None:
     made = as_rank(rank)
     draws(made)
     wanted = draws(made)

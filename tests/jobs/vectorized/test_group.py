@@ -129,7 +129,7 @@ def test_members_in_target_space_have_each_their_own_ridge_and_targets(make_run:
             assert_alike(member, apart)
 
 
-def test_who_fails_or_ends_early_leaves_and_the_others_go_on(make_run: Make) -> None:
+def test_a_member_that_fails_or_ends_early_stops_and_the_others_continue(make_run: Make) -> None:
     quick = {
         "model": "simple-rnn",
         "model_params": {"units": 4, "activation": "relu"},
@@ -176,7 +176,7 @@ def test_an_evaluation_that_is_no_number_is_the_failure_of_its_run_alone(make_ru
 
 
 @pytest.mark.slow
-def test_a_run_that_was_stopped_is_gone_on_with_together_or_apart(make_run: Make) -> None:
+def test_a_run_that_was_stopped_resumes_together_or_apart(make_run: Make) -> None:
     keys = [{"seed": seed, "steps": 400, "checkpoint": {"every_steps": 10}} for seed in (1, 2, 3)]
     members = [make_run(f"member-{number}", **each) for number, each in enumerate(keys)]
     group = GroupTrial(members)

@@ -35,7 +35,7 @@ def test_workers_and_trials_are_as_many_as_a_containers_quota_allows(make_spec: 
 
 
 @pytest.mark.usefixtures("one_core")
-def test_a_run_that_needs_more_than_the_quota_is_told_what_there_is(make_spec: MakeSpec) -> None:
+def test_a_run_that_needs_more_than_the_quota_is_refused_with_what_there_is(make_spec: MakeSpec) -> None:
     with pytest.raises(InfrastructureFailure, match="holds 1 CPUs and 0 GPUs on 1 nodes, room for 1 workers"):
         fitting_workers(make_spec(workers=2, worker={"cpus": 1}), [local_node()])
 

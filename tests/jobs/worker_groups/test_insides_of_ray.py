@@ -56,7 +56,7 @@ def test_the_values_that_are_replaced_are_there() -> None:
     assert inspect.isclass(importlib.import_module("ray.tune.tune").ExperimentAnalysis)
 
 
-def test_another_value_stands_for_a_while_and_a_name_that_is_gone_is_told() -> None:
+def test_another_value_stands_for_a_while_and_a_name_that_is_gone_is_an_error() -> None:
     class Owner:
         name = "before"
 

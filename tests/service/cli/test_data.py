@@ -120,7 +120,7 @@ def test_the_remedy_for_a_flipped_byte_works(delayline: Delayline, imported: Any
 
 
 @pytest.mark.parametrize("command", ["show", "verify"])
-def test_unknown_names_are_told_with_those_that_are_there(delayline: Delayline, imported: Any, command: str) -> None:
+def test_unknown_names_are_errors_with_those_that_are_there(delayline: Delayline, imported: Any, command: str) -> None:
     told(delayline("data", command, "smal"), 2, "'smal'", "bits, digits, small", "delayline data import")
     told(delayline("data", command, "small@0000"), 2, "'0000'", imported["version"])
     told(delayline("data", command, "../small"), 2, "'../small'", "lower-case")
@@ -139,7 +139,7 @@ def test_unknown_names_are_told_with_those_that_are_there(delayline: Delayline, 
         (("mine", "--from", "gopher://host/x", "--format", "npz"), ("gopher", "http://")),
     ],
 )
-def test_what_is_asked_wrongly_is_told(
+def test_what_is_asked_wrongly_is_an_error(
     delayline: Delayline, small: str, local_store: Store, arguments: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
     given = [small if argument == "SMALL" else argument for argument in arguments]
@@ -167,16 +167,16 @@ def test_a_pickle_that_runs_commands_runs_none(delayline: Delayline, tmp_path: P
 
 
 @pytest.mark.parametrize("command", [("list",), ("show", "small"), ("verify", "small")])
-def test_a_store_that_refuses_is_told(delayline: Delayline, tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_a_store_that_refuses_is_an_error(delayline: Delayline, tmp_path: Path, command: tuple[str, ...]) -> None:
     told(delayline("data", *command, "--store", "s3://bucket?endpoint_override=localhost:9000"), 2, "localhost:9000", "http://")
     told(delayline("data", *command, "--store", "s3://key:topsecret@bucket"), 2, "AWS_SECRET_ACCESS_KEY")
 
 
-def test_a_store_that_is_a_file_is_told(delayline: Delayline, tmp_path: Path, small: str) -> None:
+def test_a_store_that_is_a_file_is_an_error(delayline: Delayline, tmp_path: Path, small: str) -> None:
     told(delayline("data", "import", "mine", "--from", small, "--format", "npz", "--store", small), 5, small, "another folder")
 
 
-def test_a_missing_bucket_is_told(delayline: Delayline, seaweedfs: Any, small: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_bucket_is_an_error(delayline: Delayline, seaweedfs: Any, small: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in seaweedfs.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DELAYLINE_STORE", "s3://no-such-bucket")
@@ -196,7 +196,7 @@ def test_a_bucket_holds_datasets_as_a_folder_does(
     assert [entry["name"] for entry in delayline("data", "list", "--json").document] == ["bits", "digits", "small"]
 
 
-def test_a_damaged_manifest_is_told(delayline: Delayline, imported: Any, local_store: Store) -> None:
+def test_a_damaged_manifest_is_an_error(delayline: Delayline, imported: Any, local_store: Store) -> None:
     local_store.write(f"datasets/small/{imported['version']}/manifest.json", b'{"format": 1}')
     for command in (("list",), ("show", "small"), ("verify", "small")):
         told(delayline("data", *command), 5, f"datasets/small/{imported['version']}/manifest.json", "import the dataset again")

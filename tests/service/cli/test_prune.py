@@ -30,7 +30,7 @@ def three(local_store: Store) -> Store:
         record = RunRecord(local_store, name)
         assert record.claim(TrainSpec(model="cnn", dataset="digits", epochs=1), {})
         record.write_state({"state": state, "attempts": [], "error": None, "finished": None if state == "running" else 1e9})
-        # It ended as long ago as the store says, whatever its driver's clock told.
+        # It ended as long ago as the store says, whatever its driver's clock said.
         os.utime(Path(local_store.url, record.paths.state), (1e9, 1e9))
         record.store.write(record.paths.model, bytes(3 * 1024**2))
     assert Lease(RunRecord(local_store, "living")).acquire()

@@ -38,7 +38,7 @@ def test_lists_runs(delayline: Delayline, submitted: RunRecord) -> None:
 
 
 def test_lists_the_newest_that_are_asked_for(delayline: Delayline, local_store: Store) -> None:
-    """People are told how many more there are; scripts get all, or as many as they ask for."""
+    """People see how many more there are; scripts get all, or as many as they ask for."""
     for number in range(53):
         record = RunRecord(local_store, f"run-{number:02d}")
         assert record.claim(TrainSpec(model="dense" if number else "cnn", dataset="digits", epochs=1), {})

@@ -11,7 +11,7 @@ from service.storage.base import Store
 SWEEP = ("sweep", "sweep-digits", "-s", "base.worker.cpus=0.01")
 
 
-def test_a_dry_run_tells_the_trials(delayline: Callable[..., Done], local_store: Store) -> None:
+def test_a_dry_run_lists_the_trials(delayline: Callable[..., Done], local_store: Store) -> None:
     done = delayline(*SWEEP, "--dry-run", "--json")
     assert done.code == 0, done.err
     document = json.loads(done.out)
@@ -43,7 +43,7 @@ def test_bad_input_is_one_sentence(
     assert not list(local_store.objects(""))
 
 
-def test_a_line_tells_how_far_the_sweep_is() -> None:
+def test_a_line_shows_how_far_the_sweep_is() -> None:
     best: dict[str, Any] = {"metric": "val_loss", "mean": 0.25, "params": {"optimizer.learning_rate": 0.00123456, "batch": 8}}
     progress = {"trials": {"succeeded": 3, "running": 2, "stopped": 1}, "total": 8, "best": best, "eta_seconds": 40.0}
     assert describe(progress).startswith("4 of 8 trials: 2 running, 1 stopped, 3 succeeded")

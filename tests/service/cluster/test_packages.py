@@ -53,7 +53,7 @@ def test_data_that_is_asked_for_travels_too(tmp_path: Path, patterns: list[str],
 
 
 @pytest.mark.parametrize("pattern", ["mine/none.txt", "mine", "none/*", "mine/**.txt"])
-def test_a_pattern_that_names_no_file_is_told(tmp_path: Path, pattern: str) -> None:
+def test_a_pattern_that_names_no_file_is_an_error(tmp_path: Path, pattern: str) -> None:
     write(tmp_path, "mine/__init__.py", "mine/words.csv")
     with pytest.raises(InvalidInput, match=r"package_data has '") as caught:
         collect(["mine"], tmp_path, [pattern])

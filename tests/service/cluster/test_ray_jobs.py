@@ -208,7 +208,7 @@ def test_ids_of_others(identity: str) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 9, 10, 12345])
-def test_an_id_tells_its_number(number: int) -> None:
+def test_an_id_holds_its_number(number: int) -> None:
     assert number_of("a-run", submission_id("a-run", number)) == number
     assert number_of("run", submission_id("a-run", number)) == 0
 
@@ -291,7 +291,7 @@ def test_a_job_that_is_stopped_ends_and_what_it_printed_is_kept(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("module", ["service.cluster.detached", "service.submission.detached"])
-def test_a_supervisor_that_an_older_version_submitted_is_told_by_what_it_runs(module: str) -> None:
+def test_a_supervisor_that_an_older_version_submitted_is_known_by_what_it_runs(module: str) -> None:
     """Such jobs say nothing of it in their metadata; a driver's output is shown, a supervisor's few lines are Ray's own."""
     dashboard = Dashboard()
     kept = {"status": "RUNNING", "metadata": {"delayline_run": "a-run"}}

@@ -254,14 +254,14 @@ def test_what_crashed_fills_left_is_cleaned_up(folder: Path) -> None:
     assert not left.exists()
 
 
-def test_a_folder_that_cannot_be_one_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_one_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(InfrastructureFailure, match="DELAYLINE_CACHE") as caught:
         Cache(tmp_path / "file" / "cache", PLENTY).columns("d", filler(1))
     assert isinstance(caught.value, DelaylineError) and "\n" not in str(caught.value)
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(folder: Path) -> None:
+def test_a_full_disk_is_an_error_and_leaves_nothing(folder: Path) -> None:
     def fails(target: Path) -> None:
         (target / "a.npy").write_bytes(b"half")
         raise OSError(28, "No space left on device")

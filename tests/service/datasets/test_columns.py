@@ -128,7 +128,7 @@ TABLE = pa.table({"a": [1.0, 2.0], "b": [3, 4], "city": ["Ulm", "Bonn"], "target
         ({"label": "target"}, BadData, "the column city holds texts .*: make a 0 or 1 for each text by --one-hot city"),
     ],
 )
-def test_a_choice_that_is_none_is_told_with_the_remedy(
+def test_a_choice_that_is_none_is_an_error_with_the_remedy(
     tmp_path: Path, choices: Columns, error: type[DelaylineError], words: str
 ) -> None:
     with pytest.raises(error, match=words) as caught:

@@ -106,7 +106,7 @@ def test_a_dataset_is_imported_from_an_address(site: Site, local_store: Store, t
 
 
 @pytest.mark.parametrize(("how", "code"), [("404", "404"), ("500", "500"), ("403", "403")])
-def test_an_answer_that_is_none_is_told(site: Site, local_store: Store, how: str, code: str) -> None:
+def test_an_answer_that_is_none_is_an_error(site: Site, local_store: Store, how: str, code: str) -> None:
     site.files["a.npz"], site.behave["a.npz"] = b"x", how
     with pytest.raises(InvalidInput, match=code) as caught:
         import_dataset(local_store, "mine", f"{site.url}/a.npz", "npz")
@@ -142,7 +142,7 @@ def test_a_server_that_falls_silent_is_given_up(site: Site, tmp_path: Path, monk
     assert time.monotonic() - began < 3
 
 
-def test_a_server_that_is_not_there_is_told(local_store: Store) -> None:
+def test_a_server_that_is_not_there_is_an_error(local_store: Store) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/a.npz"

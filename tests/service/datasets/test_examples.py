@@ -30,7 +30,7 @@ def save(path: Path, pixels: Any, mode: str | None = None) -> Path:
     return path
 
 
-def test_the_one_name_of_an_array_is_told_once(tmp_path: Path) -> None:
+def test_the_one_name_of_an_array_is_reported_once(tmp_path: Path) -> None:
     np.savez(tmp_path / "bad.npz", x_train=np.zeros((1, 2)))
     with pytest.raises(BadData, match="no array 'x': it has x_train"):
         read_examples(tmp_path / "bad.npz", (Feature("x", "float32", (2,)),))

@@ -210,7 +210,7 @@ def test_an_unknown_name_needs_a_format(refused: Refused, small: str) -> None:
     refused(Path(small), None, 2, "'mine'", "mnist", "--format", "parquet", name="mine")
 
 
-def test_an_unknown_format_is_told(refused: Refused, small: str) -> None:
+def test_an_unknown_format_is_an_error(refused: Refused, small: str) -> None:
     refused(Path(small), "tfrecord", 2, "'tfrecord'", "cifar, csv, idx, images, npz, parquet")
 
 
@@ -235,7 +235,7 @@ def test_a_source_that_is_not_there_is_refused(local_store: Store, source: str) 
     assert len(str(caught.value)) < 400
 
 
-def test_a_folder_that_may_not_be_read_is_told_in_one_sentence(
+def test_a_folder_that_may_not_be_read_is_an_error_in_one_sentence(
     refused: Refused, small: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forbid(*_: Any, **__: Any) -> None:
@@ -262,7 +262,7 @@ def test_nothing_is_left_in_the_temporary_folder(
     assert not list(scratch.glob("*/*"))
 
 
-def test_progress_is_told_in_bytes(local_store: Store, small: str) -> None:
+def test_progress_is_reported_in_bytes(local_store: Store, small: str) -> None:
     told: list[tuple[str, int, int]] = []
     import_dataset(local_store, "small", small, "npz", lambda *what: told.append(what))
     assert [phase for phase, _, _ in told] == ["reading", "writing", "writing"]

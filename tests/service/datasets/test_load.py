@@ -86,7 +86,7 @@ def test_a_flipped_byte_is_found(local_store: Store, sharded: Manifest, cache: C
     assert len(load_split(local_store, sharded, "test", cache)["x"]) == 5, "the other split is whole"
 
 
-def test_every_damaged_shard_is_told(local_store: Store, sharded: Manifest) -> None:
+def test_every_damaged_shard_is_an_error(local_store: Store, sharded: Manifest) -> None:
     flip(local_store, sharded.shards[0].key)
     local_store.write(sharded.shards[1].key, b"")
     local_store.delete(sharded.shards[8].key)

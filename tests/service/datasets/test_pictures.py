@@ -85,7 +85,7 @@ def test_damaged_exif_is_passed_over_as_viewers_do() -> None:
     assert see(data).pixels.shape == (4, 6, 3)
 
 
-def test_exif_behind_the_pixels_of_a_png_is_heard() -> None:
+def test_exif_behind_the_pixels_of_a_png_counts() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     stored = np.arange(24, dtype=np.uint8).reshape(4, 6)
@@ -247,6 +247,6 @@ def test_damaged_pictures_are_seen_or_refused(data: st.DataObject) -> None:
         assert str(error)
 
 
-def test_unknown_tiffs_are_told_how_to_write_them() -> None:
+def test_unknown_tiffs_are_errors_that_say_how_to_write_them() -> None:
     with pytest.raises(Refused, match="a kind that is not read: write it with 8 bits a channel, or as PNG"):
         see(tiff(t259=65000))

@@ -1,4 +1,4 @@
-"""Shards: what is encoded is decoded, for any type and shape; what is damaged is told."""
+"""Shards: what is encoded is decoded, for any type and shape; what is damaged is an error."""
 
 import math
 from pathlib import Path

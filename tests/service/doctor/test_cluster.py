@@ -73,17 +73,17 @@ def test_a_cluster_is_well(dashboard: Any) -> None:
     assert lines["resources"].text == "1 node, 3 of 4 CPUs free, 1 of 1 GPUs free"
 
 
-def test_without_the_nodes_use_their_whole_is_told(dashboard: Any) -> None:
+def test_without_the_nodes_use_their_whole_is_reported(dashboard: Any) -> None:
     dashboard.answers["/nodes?view=summary"]["data"]["nodeLogicalResources"] = {}
     assert lines_of(dashboard.url)["resources"].text == "1 node, 4 CPUs in all, 1 GPUs in all"
 
 
-def test_a_cluster_without_living_nodes_is_told(dashboard: Any) -> None:
+def test_a_cluster_without_living_nodes_is_reported(dashboard: Any) -> None:
     dashboard.answers["/nodes?view=summary"]["data"]["summary"] = [{"raylet": {"state": "DEAD"}}]
     assert lines_of(dashboard.url)["resources"].status == "failed"
 
 
-def test_another_version_of_ray_is_told(dashboard: Any) -> None:
+def test_another_version_of_ray_is_reported(dashboard: Any) -> None:
     dashboard.answers["/api/version"]["ray_version"] = "2.9.0"
     line = lines_of(dashboard.url)["Ray"]
     assert line.status == "failed" and "2.9.0" in line.text and metadata.version("ray") in line.text
@@ -126,18 +126,18 @@ def test_the_token_is_asked_for_refused_and_accepted(dashboard: Any, monkeypatch
         ("http://127.0.0.1:{closed}", "refuses the connection"),
     ],
 )
-def test_a_wrong_address_is_told(address: str, words: str) -> None:
+def test_a_wrong_address_is_reported(address: str, words: str) -> None:
     lines = lines_of(address.replace("{closed}", str(s3_servers.free_ports(1)[0])))
     assert lines["cluster"].status == "failed" and words in lines["cluster"].text
     assert {line.status for line in list(lines.values())[1:]} == {"not checked"}
 
 
-def test_tls_where_there_is_none_is_told(dashboard: Any) -> None:
+def test_tls_where_there_is_none_is_reported(dashboard: Any) -> None:
     line = lines_of(dashboard.url.replace("http://", "https://"))["cluster"]
     assert line.status == "failed" and "write http:// instead of https://" in line.text
 
 
-def test_another_server_is_told(dashboard: Any) -> None:
+def test_another_server_is_reported(dashboard: Any) -> None:
     dashboard.answers["/api/version"] = {"something": "else"}
     assert "is no Ray dashboard" in lines_of(dashboard.url)["cluster"].text
 

@@ -51,7 +51,7 @@ def test_this_machine_has_what_the_tests_need() -> None:
     assert "tensorflow 2." in lines["packages"].text
 
 
-def test_a_package_of_another_version_and_a_missing_one_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_of_another_version_and_a_missing_one_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = ["numpy==0.1", "no-such-package-here", 'absent-extra; extra == "gpu"', "pytest"]
     monkeypatch.setattr("service.doctor.machine.metadata.requires", lambda _: wanted)
     line = examine([machine_checks()], 9)[1]

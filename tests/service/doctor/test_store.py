@@ -73,7 +73,7 @@ def test_a_bucket_is_well_and_nothing_is_left(server: s3_servers.S3Server) -> No
     assert not server.client().list_objects_v2(Bucket=bucket).get("Contents")
 
 
-def test_a_missing_bucket_is_to_be_created_and_told_once(server: s3_servers.S3Server) -> None:
+def test_a_missing_bucket_is_to_be_created_and_reported_once(server: s3_servers.S3Server) -> None:
     lines = lines_of("s3://no-such-bucket")
     assert lines["endpoint"].status == lines["clock"].status == "ok"
     assert "no bucket 'no-such-bucket'" in lines["list"].text and "create it" in lines["list"].text
@@ -101,7 +101,7 @@ def test_missing_credentials_are_asked_for_and_the_endpoint_is_looked_at_all_the
     assert lines["list"].status == "failed" and "no credentials" in lines["list"].text
 
 
-def test_who_may_only_read_is_told_what_is_missing(server: s3_servers.S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_may_only_read_learns_which_right_is_missing(server: s3_servers.S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket = server.bucket()
     assert server.read_only
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.read_only[0])
@@ -142,13 +142,13 @@ def test_an_endpoint_without_a_scheme_is_refused_with_the_remedy(
     assert {lines[name].status for name in NAMES[1:]} == {"not checked"}
 
 
-def test_tls_where_there_is_none_is_told(server: s3_servers.S3Server) -> None:
+def test_tls_where_there_is_none_is_reported(server: s3_servers.S3Server) -> None:
     endpoint = server.endpoint.replace("http://", "https://")
     lines = lines_of(f"s3://bucket?endpoint_override={endpoint}")
     assert lines["endpoint"].status == "failed" and "write http:// instead of https://" in lines["endpoint"].text
 
 
-def test_a_closed_port_is_told_in_time(server: s3_servers.S3Server) -> None:
+def test_a_closed_port_is_reported_in_time(server: s3_servers.S3Server) -> None:
     (port,) = s3_servers.free_ports(1)
     lines = lines_of(f"s3://bucket?endpoint_override=http://127.0.0.1:{port}")
     assert lines["endpoint"].status == "failed" and f"127.0.0.1:{port}" in lines["endpoint"].text
@@ -187,7 +187,7 @@ def late_server(server: s3_servers.S3Server) -> Iterator[str]:
         running.shutdown()
 
 
-def test_a_clock_that_is_wrong_is_told_with_the_direction(late_server: str) -> None:
+def test_a_clock_that_is_wrong_is_reported_with_the_direction(late_server: str) -> None:
     lines = lines_of(f"s3://bucket?endpoint_override={late_server}")
     assert lines["clock"].status == "failed"
     assert re.search(r"clock is 3,60\d s behind the server", lines["clock"].text) and SKEW_SECONDS < 3600

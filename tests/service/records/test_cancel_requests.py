@@ -45,7 +45,7 @@ def test_a_request_that_comes_as_a_driver_takes_over_stands(make_record: Callabl
     assert second.cancel_requested()
 
 
-def test_who_lets_a_run_go_on_withdraws_what_they_saw_and_nothing_newer(make_record: Callable[[], RunRecord]) -> None:
+def test_who_resumes_a_run_withdraws_the_request_that_they_saw_and_nothing_newer(make_record: Callable[[], RunRecord]) -> None:
     person = make_record()
     person.request_cancel()
     seen = person.cancel.standing()["id"]

@@ -1,4 +1,4 @@
-"""Where a run's first weights come from, told before anything starts."""
+"""Where a run's first weights come from, resolved before anything starts."""
 
 import struct
 from pathlib import Path

@@ -33,7 +33,7 @@ SPEC = TrainSpec(model="cnn", dataset="digits", epochs=1)
 
 
 class World:
-    """The store's clock, by which alone the age of an object is told."""
+    """The store's clock, by which alone the age of an object is measured."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -190,7 +190,7 @@ class TwoDrivers(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1))
     def is_stopped_between_two_writes(self, which: int) -> None:
-        """And goes on once the other one has taken over."""
+        """And continues once the other one has taken over."""
         self.world.now += LEASE_SECONDS + 1.0
         for _ in range(3):
             self.goes_on(1 - which)
@@ -335,7 +335,7 @@ while True:
 
 
 def stop_between_writes(pid: int, folder: Path) -> None:
-    """Stop a process where it holds no lock of a folder: one that does keeps all others out until it goes on."""
+    """Stop a process where it holds no lock of a folder: one that does keeps all others out until it continues."""
     for _ in range(200):
         os.kill(pid, signal.SIGSTOP)
         while psutil.Process(pid).status() != psutil.STATUS_STOPPED:

@@ -1,4 +1,4 @@
-"""One driver at a time holds a lease, whose age is told by the store's clock and by no machine's."""
+"""One driver at a time holds a lease, whose age is measured by the store's clock and by no machine's."""
 
 import json
 import os
@@ -202,7 +202,7 @@ def test_a_lease_of_the_first_format_is_understood(record: RunRecord) -> None:
     assert is_live(record), "a lease that another machine renewed just now, whatever its clock says"
 
 
-def test_a_machine_of_the_same_name_is_told_apart(record: RunRecord) -> None:
+def test_a_machine_of_the_same_name_is_known_apart(record: RunRecord) -> None:
     assert Lease(record).acquire()
     change_lease(record, pid=2**22 + 1, boot=f"not {boot_id()}")
     assert is_live(record), "its process is not here, but its heartbeat is fresh"

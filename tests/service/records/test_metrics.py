@@ -86,7 +86,7 @@ def test_a_sealed_part_is_never_written_again(record: RunRecord, monkeypatch: py
     assert len(sealed) > 5
 
 
-def test_an_attempt_goes_on_from_what_its_checkpoint_refers_to(record: RunRecord) -> None:
+def test_an_attempt_resumes_from_what_its_checkpoint_refers_to(record: RunRecord) -> None:
     first, rows = ledger(record, 1), [row(step, size=900) for step in range(60)]
     for each in rows:
         first.add(each)
@@ -170,7 +170,7 @@ def test_a_part_that_is_missing_or_changed_is_said(record: RunRecord) -> None:
         record.history()
 
 
-def test_rows_of_the_first_format_are_read_and_gone_on_with(record: RunRecord) -> None:
+def test_rows_of_the_first_format_are_read_and_continued(record: RunRecord) -> None:
     rows = [row(step) for step in range(5)]
     record.store.write(record.paths.metrics, rows_to_bytes(rows))
     assert record.history() == rows
@@ -201,7 +201,7 @@ ACTIONS = st.lists(
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(actions=ACTIONS)
-def test_in_any_order_a_run_goes_on_from_its_checkpoint_alone(tmp_path_factory: pytest.TempPathFactory, actions: Any) -> None:
+def test_in_any_order_a_run_resumes_from_its_checkpoint_alone(tmp_path_factory: pytest.TempPathFactory, actions: Any) -> None:
     record = RunRecord(LocalStore(tmp_path_factory.mktemp("store")), "a-run")
     record.claim(SPEC, {})
     ledgers = [ledger(record, number + 1) for number in range(3)]
@@ -237,5 +237,5 @@ def test_in_any_order_a_run_goes_on_from_its_checkpoint_alone(tmp_path_factory: 
         if owner >= 0 and what == "flush" and number == owner:
             assert record.history() == rows[owner]
     if owner >= 0:
-        # Whatever the others did meanwhile, the checkpoint can still be gone on from.
+        # Whatever the others did meanwhile, the checkpoint can still be resumed from.
         assert read_sealed(record.store, record.paths, saved[0]) == saved[1][: sum(each.rows for each in saved[0])]

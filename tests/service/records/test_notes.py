@@ -92,7 +92,7 @@ def test_a_run_that_is_deleted_while_its_note_is_written_gets_none(submitted: Ru
     assert list(store.objects(submitted.paths.root)) == []
 
 
-def test_a_damaged_note_is_told_and_hides_no_other_run(submitted: RunRecord) -> None:
+def test_a_damaged_note_is_reported_and_hides_no_other_run(submitted: RunRecord) -> None:
     store = submitted.store
     assert RunRecord(store, "good").claim(SPEC, {})
     write_note(store, "good", "fine")

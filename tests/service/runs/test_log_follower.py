@@ -62,7 +62,7 @@ def test_lines_come_as_they_are_shipped_whole_and_once(driven: RunRecord) -> Non
     assert [lines.text for lines in found] == ["one\ntwo\n", "three\n", "last, not ended"]
 
 
-def test_it_may_begin_before_there_is_a_log_and_goes_on_across_attempts(driven: RunRecord) -> None:
+def test_it_may_begin_before_there_is_a_log_and_continues_across_attempts(driven: RunRecord) -> None:
     found = told(
         driven,
         [
@@ -103,7 +103,7 @@ def test_one_rank_may_be_chosen(driven: RunRecord) -> None:
     assert [lines.rank for lines in follow(driven.store, "fake")] == [None, 0, 1]
 
 
-def test_a_log_of_which_the_store_keeps_the_end_goes_on_where_it_was(driven: RunRecord) -> None:
+def test_a_log_of_which_the_store_keeps_the_end_continues_where_it_was(driven: RunRecord) -> None:
     write_state(driven, "running", ATTEMPT)
     lines = [f"line {number:05d}\n" for number in range(400)]
     found = told(

@@ -186,7 +186,7 @@ def test_wherever_it_is_interrupted_the_run_is_whole_or_gone(
         assert whole <= {info.key for info in store.objects(record.paths.root)}
         assert runs.show(store, "one")["state"] == "failed"
         return
-    # Gone for everybody, and nobody can take its id and go on from what is left.
+    # Gone for everybody, and nobody can take its id and resume from what is left.
     with pytest.raises(UnknownName, match="deleted"):
         runs.show(store, "one")
     assert not record.claim(SPEC, {})

@@ -126,7 +126,7 @@ def test_an_update_that_wants_nothing_writes_nothing(store: Store) -> None:
     assert document.update(lambda found: None) == {} and not store.exists(KEY)
 
 
-def test_an_update_that_always_comes_second_is_told(local_store: Store) -> None:
+def test_an_update_that_always_comes_second_is_an_error(local_store: Store) -> None:
     def change(found: Document) -> Document:
         SharedDocument(local_store, KEY).update(lambda found: {"count": found.get("count", 0) + 1})
         return {"count": -1}

@@ -42,7 +42,7 @@ def test_a_plan_writes_nothing_and_counts_the_trials(local_store: Store, tmp_pat
     json.dumps(document, allow_nan=False)
 
 
-def test_a_plan_tells_which_trials_train_together(local_store: Store, tmp_path: Path) -> None:
+def test_a_plan_names_the_trials_that_train_together(local_store: Store, tmp_path: Path) -> None:
     assert plan_for(local_store, tmp_path).document()["together"] == []
     text = """
 base: {recipe: bit-memory-rnn, worker: {cpus: 0.01}}
@@ -121,7 +121,7 @@ def test_the_same_sweep_again_is_the_same_and_another_space_is_refused_with_what
 
 
 @pytest.mark.parametrize(("begun", "more"), [(["trials=4"], "trials=12"), ([], "trials=4")])
-def test_a_sweep_that_is_gone_on_with_keeps_its_order(begun: list[str], more: str, local_store: Store, tmp_path: Path) -> None:
+def test_a_sweep_that_is_resumed_keeps_its_order(begun: list[str], more: str, local_store: Store, tmp_path: Path) -> None:
     first = plan_for(local_store, tmp_path, *begun)
     submit(first, local_store)
     record = RunRecord(local_store, "a-sweep")

@@ -171,7 +171,7 @@ def test_deaths_with_a_new_checkpoint_between_them_are_not_counted_together(
     assert wait(supervise(submitted, job_of(*["killed"] * 4, "succeeds"), tmp_path, retries=1)) == 0
 
 
-def test_an_earlier_end_is_not_taken_for_the_end_of_a_resumed_run(submitted: RunRecord, job_of: JobOf, tmp_path: Path) -> None:
+def test_an_earlier_end_is_not_that_of_a_resumed_run(submitted: RunRecord, job_of: JobOf, tmp_path: Path) -> None:
     attempts = [{"number": 1, "started": 1.0, "finished": 2.0, "reason": "failed"}]
     submitted.write_state({"state": "failed", "attempts": attempts, "error": None, "finished": 2.0, "exit_code": 4})
     asked: list[bool] = []

@@ -54,7 +54,7 @@ def test_a_part_of_a_grid_has_no_point_twice_and_is_the_same_again(first: int, s
     st.booleans(),
     st.booleans(),
 )
-def test_other_trials_go_on_with_the_same_sequence(
+def test_other_trials_continue_the_same_sequence(
     first: int, second: int, trials: list[int | None], drawn: bool, random: bool
 ) -> None:
     space: dict[str, Any] = {"batch": {"grid": list(range(1, first + 1))}, "epochs": {"grid": list(range(1, second + 1))}}
@@ -177,7 +177,7 @@ def test_fewer_trials_than_a_point_has_seeds_are_refused() -> None:
     assert points({"batch": {"grid": [8, 16]}}, trials=5, seeds=3).count == 1
 
 
-def test_draws_alone_go_on_until_the_budget_ends_without_a_word_of_the_search() -> None:
+def test_draws_alone_continue_until_the_budget_ends_without_a_word_of_the_search() -> None:
     assert points(RATE, budget="30m").count == UNBOUNDED
     assert points(RATE, budget="30m", trials=7).count == 7
     with pytest.raises(InvalidInput, match="A space without a grid draws points without end: give trials: 40, or a budget"):

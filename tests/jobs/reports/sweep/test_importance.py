@@ -118,7 +118,7 @@ def test_without_any_noise_all_is_explained() -> None:
         ((1, 1), 9, None, "No parameter took two values"),
     ],
 )
-def test_what_cannot_be_told(sizes: tuple[int, int], repeats: int, values: list[float] | None, words: str) -> None:
+def test_what_cannot_be_estimated(sizes: tuple[int, int], repeats: int, values: list[float] | None, words: str) -> None:
     varied, rows = grid(*sizes, repeats=repeats)
     found = importance(varied, rows, values or [float(index) for index in range(len(rows))])
     assert found.shares == []

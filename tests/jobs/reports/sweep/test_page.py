@@ -64,7 +64,7 @@ def test_the_page_of_a_sweep_holds_what_it_promises(store: LocalStore) -> None:
     assert ">chance</text>" in report(RunRecord(store, "a-sweep"))
 
 
-def test_a_trial_that_reached_its_goal_is_told_from_one_that_learned_no_more(store: LocalStore) -> None:
+def test_a_trial_that_reached_its_goal_is_shown_apart_from_one_that_learned_no_more(store: LocalStore) -> None:
     policy = {"metric": "val_accuracy", "goal": 0.7, "patience": 3}
     (base, *_) = DELAYS["base"]
     longer = {**base, "values": {**base["values"], "epochs": 9, "early_stopping": policy}}
@@ -104,7 +104,7 @@ def test_the_table_has_the_best_first_and_says_why_others_ended(store: LocalStor
 
 
 @pytest.mark.parametrize("best", ["chain", "orthogonal"])
-def test_a_chain_that_is_the_best_is_told_apart_from_what_was_learnt(store: LocalStore, best: str) -> None:
+def test_a_chain_that_is_the_best_is_shown_apart_from_what_was_learnt(store: LocalStore, best: str) -> None:
     values = {"model": "simple-rnn", "dataset": "bits", "task": "bit-memory", "epochs": 4, "batch": 20}
     starts = {"model_params.start": {"grid": ["chain", "orthogonal"]}}
     spec = {"base": [{"name": "rnn", "values": values}], "space": starts}

@@ -139,7 +139,7 @@ def test_whatever_fails_is_an_event_and_no_error(make_subject: Callable[..., Sub
 def test_a_model_that_does_not_answer_is_left_behind(
     make_subject: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where another worker has gone on: its part of a sum never comes."""
+    """As where another worker has continued: its part of a sum never comes."""
     subject, notes, over = make_subject(layers.Flatten()), Notes(), threading.Event()
 
     def waits(_: Any) -> Any:

@@ -117,7 +117,7 @@ def test_models_within_models_and_layers_without_a_shape() -> None:
     assert rows[-1]["parameters"] == 8
 
 
-def test_a_users_own_class_is_not_taken_for_keras() -> None:
+def test_a_users_own_class_is_not_reported_as_keras() -> None:
     class Dense(layers.Dense):
         def build(self, shape: Any) -> None:
             super().build(shape)

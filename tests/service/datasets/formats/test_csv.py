@@ -96,7 +96,7 @@ def test_missing_values_are_counted(tmp_path: Path, refused: Refused, empty: byt
         (b"a,label\n", "empty"),
     ],
 )
-def test_what_is_no_table_is_told(tmp_path: Path, refused: Refused, content: bytes, words: str) -> None:
+def test_what_is_no_table_is_an_error(tmp_path: Path, refused: Refused, content: bytes, words: str) -> None:
     refused(write(tmp_path / "c", content), "csv", 3, words)
 
 

@@ -184,7 +184,7 @@ def test_a_bomb_in_a_second_gzip_member_is_refused(idx_folder: Path, refused: Re
     refused(idx_folder, "idx", 3, TRAIN)
 
 
-def test_unequal_numbers_of_images_and_labels_are_told(
+def test_unequal_numbers_of_images_and_labels_are_errors(
     idx_folder: Path, refused: Refused, idx_bytes: Callable[[NDArray[Any]], bytes]
 ) -> None:
     (idx_folder / "train-labels-idx1-ubyte").write_bytes(idx_bytes(np.zeros(29, np.uint8)))

@@ -77,24 +77,24 @@ def test_python_objects_are_refused(tmp_path: Path, npz_arrays: Arrays, refused:
 
 
 @pytest.mark.parametrize("name", ["x_train", "y_train", "x_test", "y_test"])
-def test_a_missing_array_is_told(tmp_path: Path, npz_arrays: Arrays, refused: Refused, name: str) -> None:
+def test_a_missing_array_is_an_error(tmp_path: Path, npz_arrays: Arrays, refused: Refused, name: str) -> None:
     del npz_arrays[name]
     np.savez(tmp_path / "a.npz", **npz_arrays)
     refused(tmp_path / "a.npz", "npz", 3, "a.npz", name, "x_train")
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_a_missing_split_is_told(tmp_path: Path, npz_arrays: Arrays, refused: Refused, split: str) -> None:
+def test_a_missing_split_is_an_error(tmp_path: Path, npz_arrays: Arrays, refused: Refused, split: str) -> None:
     np.savez(tmp_path / "a.npz", **{name: array for name, array in npz_arrays.items() if not name.endswith(split)})
     refused(tmp_path / "a.npz", "npz", 3, f"no {split} split", "give both")
 
 
-def test_an_archive_of_nothing_known_is_told(tmp_path: Path, refused: Refused) -> None:
+def test_an_archive_of_nothing_known_is_an_error(tmp_path: Path, refused: Refused) -> None:
     np.savez(tmp_path / "a.npz", data=np.zeros(3))
     refused(tmp_path / "a.npz", "npz", 3, "no train split")
 
 
-def test_unequal_lengths_are_told(tmp_path: Path, npz_arrays: Arrays, refused: Refused) -> None:
+def test_unequal_lengths_are_errors(tmp_path: Path, npz_arrays: Arrays, refused: Refused) -> None:
     np.savez(tmp_path / "a.npz", **{**npz_arrays, "y_train": npz_arrays["y_train"][:-1]})
     refused(tmp_path / "a.npz", "npz", 3, "a.npz", "12 of 'x'", "11 labels")
 
@@ -150,7 +150,7 @@ def test_names_of_features_that_would_clash_are_refused(tmp_path: Path, npz_arra
     refused(tmp_path / "a.npz", "npz", 3, name)
 
 
-def test_a_feature_of_one_split_alone_is_told(tmp_path: Path, npz_arrays: Arrays, refused: Refused) -> None:
+def test_a_feature_of_one_split_alone_is_an_error(tmp_path: Path, npz_arrays: Arrays, refused: Refused) -> None:
     np.savez(tmp_path / "a.npz", **npz_arrays, more_test=np.zeros(5))
     refused(tmp_path / "a.npz", "npz", 3, "more")
 
@@ -301,7 +301,7 @@ def test_validation_arrays_are_the_validation_split(tmp_path: Path, npz_arrays: 
     assert list(raw.splits) == ["train", "test"] and "x_validation" in raw.notes[0]
 
 
-def test_names_that_mean_nothing_are_told_with_those_that_are_wanted(
+def test_names_that_mean_nothing_are_errors_with_those_that_are_wanted(
     tmp_path: Path, npz_arrays: Arrays, refused: Refused
 ) -> None:
     np.savez(tmp_path / "a.npz", npz_arrays["x_train"], npz_arrays["y_train"])

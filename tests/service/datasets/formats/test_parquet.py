@@ -162,12 +162,12 @@ def test_what_is_no_parquet_file_is_named(folder: Path, refused: Refused) -> Non
     refused(folder, "parquet", 3, "train.parquet", "170 bytes")
 
 
-def test_a_missing_label_column_is_told(tmp_path: Path, refused: Refused) -> None:
+def test_a_missing_label_column_is_an_error(tmp_path: Path, refused: Refused) -> None:
     refused(write(tmp_path / "p", {"a": [1.0], "target": [0]}), "parquet", 3, "train.parquet", "no column label", "a, target")
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_a_missing_split_is_told(folder: Path, refused: Refused, split: str) -> None:
+def test_a_missing_split_is_an_error(folder: Path, refused: Refused, split: str) -> None:
     (folder / f"{split}.parquet").unlink()
     refused(folder, "parquet", 2, f"{split}.parquet")
 
@@ -225,13 +225,13 @@ def test_no_rows_are_no_examples(tmp_path: Path, refused: Refused) -> None:
 
 
 @pytest.mark.parametrize("change", [{"b": [0.5, 1, 2]}, {"c": [1, 2, 3]}])
-def test_columns_of_test_that_differ_are_told(folder: Path, refused: Refused, change: dict[str, Any]) -> None:
+def test_columns_of_test_that_differ_are_errors(folder: Path, refused: Refused, change: dict[str, Any]) -> None:
     table = pa.table({"a": [[1.0], [2.0], [3.0]], "b": [4, 5, 6], "label": [0, 1, 0], **change})
     pq.write_table(table, folder / "test.parquet")
     refused(folder, "parquet", 3, "train")
 
 
-def test_files_of_one_split_with_other_columns_are_told(folder: Path, refused: Refused) -> None:
+def test_files_of_one_split_with_other_columns_are_errors(folder: Path, refused: Refused) -> None:
     (folder / "train.parquet").rename(folder / "train-0.parquet")
     pq.write_table(pa.table({"a": [1.0], "label": [0]}), folder / "train-1.parquet")
     refused(folder, "parquet", 3, "train-1.parquet: it has no column b, which train-0.parquet has")
@@ -262,7 +262,7 @@ def refused_in_little_memory(folder: Path) -> str:
     return message
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is measured as Linux tells it")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is measured by Linux")
 @pytest.mark.parametrize(("side", "struct"), [(9000, False), (12_000, True), (30_000, False)])
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(
     tmp_path: Path, flat_png: Callable[..., bytes], side: int, struct: bool
@@ -285,7 +285,7 @@ def long_lists(rows: int, length: int) -> pa.Table:
     return pa.table({"v": pa.FixedSizeListArray.from_arrays(np.zeros(rows * length, np.uint8), length), "label": [0] * rows})
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is measured as Linux tells it")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is measured by Linux")
 @pytest.mark.parametrize("what", ["a text again and again", "a long text again and again", "numbers", "lists", "pictures"])
 def test_a_small_file_of_much_is_refused_in_little_memory(tmp_path: Path, flat_png: Callable[..., bytes], what: str) -> None:
     made = {
