@@ -1,7 +1,8 @@
 """Draw docs/report.png, the README's picture: train a recipe, open its report in Chromium, lay parts of it side by side: `just picture`.
 
-usage: just picture [--data FOLDER] [--recipe NAME] [-s KEY=VALUE]…
-FOLDER holds the original files of the recipe's dataset; without it they are fetched.
+usage: just picture [--data FOLDER] [--recipe NAME] [-s KEY=VALUE]… | --page FILE
+FOLDER holds the original files of the recipe's dataset; without it they are fetched. FILE is a report that is there already, of a run of
+pictures. The picture in the repository is of cnn-cifar10 with `-s epochs=5 -s workers=2`.
 """
 
 import argparse
