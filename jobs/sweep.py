@@ -12,7 +12,8 @@ from service.checks.sweep import check_sweep, check_sweep_id, new_sweep_id
 from service.checks.train import check_stopping
 from service.recipes import sweeps
 from service.records.lease import Lease
-from service.records.run_record import Document, RunRecord
+from service.records.run_record import RunRecord
+from service.records.schemas import Origin, SubmissionDocument
 from service.settings import Settings
 from service.specs.sweep import SweepSpec
 from service.storage.base import Store
@@ -24,9 +25,11 @@ def main(argv: list[str]) -> int:
     return driving.main(parser, argv, submit, drive)
 
 
-def drive(arguments: argparse.Namespace, record: RunRecord, submission: Document, settings: Settings, lease: Lease) -> int:
+def drive(
+    arguments: argparse.Namespace, record: RunRecord, submission: SubmissionDocument, settings: Settings, lease: Lease
+) -> int:
     """Drive a sweep whose lease is held."""
-    spec = SweepSpec.model_validate(json.loads(arguments.spec_changes) if arguments.spec_changes else submission["spec"])
+    spec = SweepSpec.model_validate(json.loads(arguments.spec_changes) if arguments.spec_changes else submission.spec)
     stops = driving.listen(record, settings)
     return SweepDriver(
         record=record, spec=spec, settings=settings, lease=lease, folder=arguments.folder, say=say_aside, stops=stops
@@ -40,13 +43,13 @@ def submit(arguments: argparse.Namespace, settings: Settings, store: Store) -> s
     return driving.claim(arguments, record, spec, stem, lambda: check(record, spec, settings))
 
 
-def check(record: RunRecord, spec: SweepSpec, settings: Settings) -> Document:
+def check(record: RunRecord, spec: SweepSpec, settings: Settings) -> Origin:
     """Check a sweep that is new as the plan of `delayline sweep` does; return what is known of its origin."""
     specs, dataset = check_sweep(spec, record.store, Path.cwd())
     for each in specs:
         check_stopping(each)
     driving.check_machine(settings, specs[0])
-    return {"dataset_version": dataset["version"]}
+    return Origin(dataset_version=dataset["version"])
 
 
 if __name__ == "__main__":

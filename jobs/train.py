@@ -17,7 +17,8 @@ from service.names import check_run_id, new_run_id
 from service.recipes import DEFAULT, resolve
 from service.records.first_weights import origin_of_weights
 from service.records.lease import Lease
-from service.records.run_record import Document, RunRecord
+from service.records.run_record import RunRecord
+from service.records.schemas import Origin, SubmissionDocument
 from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage.base import Store
@@ -28,9 +29,11 @@ def main(argv: list[str]) -> int:
     return driving.main(driving.parser("train", DEFAULT), argv, submit, drive)
 
 
-def drive(arguments: argparse.Namespace, record: RunRecord, submission: Document, settings: Settings, lease: Lease) -> int:
+def drive(
+    arguments: argparse.Namespace, record: RunRecord, submission: SubmissionDocument, settings: Settings, lease: Lease
+) -> int:
     """Drive a run whose lease is held."""
-    spec = TrainSpec.model_validate(json.loads(arguments.spec_changes) if arguments.spec_changes else submission["spec"])
+    spec = TrainSpec.model_validate(json.loads(arguments.spec_changes) if arguments.spec_changes else submission.spec)
     stops = driving.listen(record, settings)
     return Driver(
         record=record,
@@ -51,13 +54,15 @@ def submit(arguments: argparse.Namespace, settings: Settings, store: Store) -> s
     return driving.claim(arguments, record, spec, stem, lambda: check(record, spec, settings))
 
 
-def check(record: RunRecord, spec: TrainSpec, settings: Settings) -> Document:
+def check(record: RunRecord, spec: TrainSpec, settings: Settings) -> Origin:
     """Check a run that is new as the plan of `delayline train` does; return what is known of its origin."""
     check_names(spec, Path.cwd())
     check_stopping(spec)
     version = check_dataset(spec, record.store)["version"]
     driving.check_machine(settings, spec)
-    return {"dataset_version": version, **origin_of_weights(record.store, spec, record.run_id)}
+    weights = origin_of_weights(record.store, spec, record.run_id)
+    origin = Origin(dataset_version=version)
+    return origin if weights is None else origin.changed(init_from=weights)
 
 
 if __name__ == "__main__":

@@ -162,21 +162,21 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def folder_of_modules(run_id: str, submission: Mapping[str, Any], trusted: bool = False) -> str:
-    """The folder to import a run's own modules from: the current one, or where `trusted` the one of its submission.
+def folder_of_modules(run_id: str, spec: Mapping[str, Any], stored: str | None, trusted: bool = False) -> str:
+    """The folder to import a run's own modules from: the current one, or where `trusted` the `stored` one of its submission.
 
     Raise InvalidInput where a module that the run names is not there, or is one such as `os`.
     """
-    stored, here = submission.get("folder"), Path.cwd()
-    folder = Path(stored) if trusted and isinstance(stored, str) and stored else here
-    for module in dict.fromkeys(_modules(submission.get("spec"))):
+    here = Path.cwd()
+    folder = Path(stored) if trusted and stored else here
+    for module in dict.fromkeys(_modules(spec)):
         if _is_pythons_own(module):
             raise InvalidInput(
                 f"The run {run_id!r} names a function of Python's own module {module[:80]!r}, which makes no models: do not trust it."
             )
         if module_exists(module, folder):
             continue
-        if folder == here and isinstance(stored, str) and Path(stored) != here:
+        if folder == here and stored is not None and Path(stored) != here:
             remedy = (
                 f"start the command in the folder that holds it, or add --trust-folder to import it from {stored[:200]!r}, "
                 "where the run was submitted as the store says"

@@ -16,7 +16,6 @@ import time
 import psutil
 
 from service.records.run_record import RunRecord
-from service.records.schemas import ENDED
 from service.records.standing import cancel_without_driver
 from service.settings import Settings
 from service.storage import open_store
@@ -44,7 +43,7 @@ def main(argv: list[str]) -> int:
     settings = Settings.load(store=options.store)
     record = RunRecord(open_store(settings, patience=settings.store_patience), options.run)
     if options.cancelled or record.person_cancelled() or (options.ask_ray and job_was_stopped()):
-        return 0 if cancel_without_driver(record) or record.state()["state"] in ENDED else 1
+        return 0 if cancel_without_driver(record) or record.state().is_ended else 1
     return 0
 
 

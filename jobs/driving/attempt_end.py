@@ -3,6 +3,8 @@
 from jobs.driving.outcome import Outcome
 from service.errors import InfrastructureFailure, InvalidInput, LeaseLost, StoreError, UserFailure
 from service.records.run_record import RunRecord, from_bytes
+from service.records.schemas import Failure, RunState
+from service.records.stored_document import fitted
 from service.scratch import full_disk
 
 _WORSE_FIRST = [each.kind for each in (LeaseLost, UserFailure, InvalidInput, StoreError, InfrastructureFailure)]
@@ -15,21 +17,21 @@ def outcome_of_attempt(record: RunRecord, number: int, error: BaseException | No
     """The outcome of the attempt of this number, which is over; `error` is what its group says of it. Raise StoreError."""
     if error is None:
         phase = record.progress().get("phase")
-        return Outcome.cancelled() if phase == "cancelled" else Outcome.succeeded()
+        return Outcome.cancelled() if phase == RunState.CANCELLED else Outcome.succeeded()
     failures = [
-        from_bytes(record.store.read(info.key), info.key)
+        fitted(Failure, from_bytes(record.store.read(info.key), info.key), info.key)
         for info in record.store.objects(record.paths.failures_root(record.label(number)))
     ]
     if not failures:
-        return Outcome.failed(InfrastructureFailure(describe(error)).document())
+        return Outcome.failed(InfrastructureFailure(describe(error)))
     # What the others saw of a worker that stood still is a lost peer.
-    worst = min(failures, key=lambda failure: (_severity(failure["kind"]), not failure.get("stalled")))
+    worst = min(failures, key=lambda failure: (_severity(failure.kind), not failure.stalled))
     # What never worked is a mistake in the settings, which another attempt would meet again.
-    passing = worst["kind"] == StoreError.kind and bool(worst.get("passing")) and bool(record.checkpoints())
-    return Outcome.failed({name: worst[name] for name in _KEPT}, passing)
+    passing = worst.kind == StoreError.kind and worst.passing and bool(record.checkpoints())
+    return Outcome.failed(Failure.model_validate({name: getattr(worst, name) for name in _KEPT}), passing)
 
 
-def _severity(kind: str) -> int:
+def _severity(kind: str | None) -> int:
     return _WORSE_FIRST.index(kind) if kind in _WORSE_FIRST else len(_WORSE_FIRST)
 
 

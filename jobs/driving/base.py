@@ -13,11 +13,11 @@ from typing import Any, ClassVar, Generic, TypeVar
 from jobs.artifacts.events import EventLog
 from jobs.driving.heartbeat import Heartbeat
 from jobs.driving.outcome import Outcome
-from jobs.driving.stops import SIGNAL, Stops
+from jobs.driving.stops import Stops
 from service.errors import InfrastructureFailure, StoreError
 from service.records.lease import Lease
-from service.records.run_record import HANDLED, Document, RunRecord, run_summary
-from service.records.schemas import ENDED
+from service.records.run_record import Document, RunRecord, queued, run_summary
+from service.records.schemas import SIGNAL, Attempt, RunState, StateDocument, Waiting
 from service.settings import Settings
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
@@ -44,7 +44,7 @@ class BaseDriver(ABC, Generic[Spec]):
     """What signals have asked of this process."""
     reports: bool = True
     """Whether the page is made at the end; that of a trial waits until somebody asks for it."""
-    state: Document = field(init=False, default_factory=dict)
+    state: StateDocument = field(init=False, default_factory=queued)
     _events: EventLog | None = field(init=False, default=None)
 
     noun: ClassVar[str]
@@ -61,7 +61,7 @@ class BaseDriver(ABC, Generic[Spec]):
             code = self._end(self._drive())
             heartbeat.release()
             self.stops.ended.set()
-            if self.reports and self.state["state"] in ENDED and not self.stops.at_once.is_set():
+            if self.reports and self.state.is_ended and not self.stops.at_once.is_set():
                 self._report()
             return code
         finally:
@@ -76,8 +76,8 @@ class BaseDriver(ABC, Generic[Spec]):
         """Do all that is left to do; the outcome is not in the store yet."""
 
     @abstractmethod
-    def _results(self, reason: str) -> Document:
-        """What the state says beside the outcome; `reason` is the word for that."""
+    def _with_results(self, state: StateDocument, reason: str) -> StateDocument:
+        """The state with what it says beside the outcome; `reason` is the word for that."""
 
     def _remark(self) -> str:
         """What the event of the end says beside the outcome."""
@@ -85,19 +85,15 @@ class BaseDriver(ABC, Generic[Spec]):
 
     def _end(self, outcome: Outcome) -> int:
         """Write the outcome and return the exit code. What the system stopped has no end yet: any submission resumes it."""
-        interrupted = outcome.state == "cancelled" and self.stops.by_system and not self.record.person_cancelled()
-        reason = SIGNAL if interrupted else outcome.error["message"] if outcome.error else outcome.state
-        self.state |= {
-            "state": outcome.state,
-            "finished": time.time(),
-            **self._results(reason),
-            "error": outcome.error,
-            "exit_code": outcome.exit_code,
-            # A person's request that comes as the system stops this driver is the next one's.
-            **self.record.handled_cancel(self.state, *((SIGNAL,) if interrupted else ())),
-        }
+        interrupted = outcome.state == RunState.CANCELLED and self.stops.by_system and not self.record.person_cancelled()
+        reason = SIGNAL if interrupted else outcome.error.message if outcome.error else outcome.state
+        ended = self._with_results(self.state, reason).changed(
+            state=outcome.state, finished=time.time(), error=outcome.error, exit_code=outcome.exit_code
+        )
+        # A person's request that comes as the system stops this driver is the next one's.
+        self.state = self.record.with_handled_cancel(ended, *((SIGNAL,) if interrupted else ()))
         if interrupted:
-            self.state |= {"state": "retrying", "reason": SIGNAL, "finished": None, "exit_code": None}
+            self.state = self.state.changed(state=RunState.RETRYING, reason=SIGNAL, finished=None, exit_code=None)
             what = f"the system stopped the driver: any submission of this {self.noun} resumes it"
             self._event("interrupted", what + self._remark())
         else:
@@ -130,7 +126,8 @@ class BaseDriver(ABC, Generic[Spec]):
             except InfrastructureFailure as error:
                 why, waited = str(error), time.monotonic() - began
             else:
-                self.state.pop("waiting", None)
+                if self.state.waiting is not None:
+                    self.state = self.state.without("waiting")
                 return entered
             if stopped():
                 return None
@@ -141,7 +138,7 @@ class BaseDriver(ABC, Generic[Spec]):
             if why != told:
                 told = why
                 self._begin_events(attempt)
-                self.state["waiting"] = {"since": time.time(), "message": why}
+                self.state = self.state.changed(waiting=Waiting(since=time.time(), message=why))
                 self._event("waiting", f"waits, {limit:.0f} s at most: {why}")
                 self._save()
             self.stops.wait(min(pause, max(0.0, limit - waited)))
@@ -150,24 +147,28 @@ class BaseDriver(ABC, Generic[Spec]):
     def _save(self) -> None:
         self.record.write_state(self.state)
 
-    def _taken_over(self, previous: Document) -> Document:
+    def _taken_over(self, previous: StateDocument) -> StateDocument:
         """The state in which a driver begins or resumes; attempts that another driver left open are ended."""
-        for attempt in previous["attempts"]:
-            if attempt.get("finished") is None:
-                lost = {"finished": time.time(), "seconds": seconds_of_lost(attempt, self.lease.replaced)}
-                attempt |= {**lost, "reason": "the driver was lost"}
-                attempt |= {**self._members(attempt["number"]), "saved": self._newest_checkpoint()}
-        handled = {HANDLED: previous[HANDLED]} if HANDLED in previous else {}
-        return {
-            **handled,
-            "state": "starting",
-            "attempts": previous["attempts"],
-            "started": previous.get("started") or time.time(),
-            "finished": None,
-            "metrics": {},
-            "error": None,
-            "summary": run_summary(self.record.submission()),
-        }
+        state = StateDocument(
+            state=RunState.STARTING,
+            attempts=tuple(self._lost(each) if each.finished is None else each for each in previous.attempts),
+            started=previous.started or time.time(),
+            finished=None,
+            metrics={},
+            error=None,
+            summary=run_summary(self.record.submission()),
+        )
+        return state if previous.handled_cancel is None else state.changed(handled_cancel=previous.handled_cancel)
+
+    def _lost(self, attempt: Attempt) -> Attempt:
+        """An attempt as it ended when its driver was lost."""
+        return attempt.changed(
+            finished=time.time(),
+            seconds=seconds_of_lost(attempt, self.lease.replaced),
+            reason="the driver was lost",
+            **self._members(attempt.number),
+            saved=self._newest_checkpoint(),
+        )
 
     def _newest_checkpoint(self) -> int | None:
         """The step of the newest checkpoint in the store."""
@@ -192,22 +193,22 @@ class BaseDriver(ABC, Generic[Spec]):
     def _replace_process(self) -> None:
         """Resume in a new process in the place of this one: Ray cannot leave a cluster that died under it."""
         spec: Document = self.spec.document()
-        changes = ["--spec-changes", json.dumps(spec)] if spec != self.record.submission()["spec"] else []
+        changes = ["--spec-changes", json.dumps(spec)] if spec != self.record.submission().spec else []
         where = ["--run", self.record.run_id, "--store", self.record.store.url, "--folder", self.folder]
         os.execv(sys.executable, [*python(self.module), *where, *changes, "--lease-token", self.lease.token])
 
 
-def seconds_of_lost(attempt: Document, lease: Document) -> float:
+def seconds_of_lost(attempt: Attempt, lease: Document) -> float:
     """For how long an attempt of a driver that was lost ran, as far as its lease says it; each by one machine's own clock."""
     told = lease.get("attempt") or {}
-    if told.get("number") == attempt["number"]:
+    if told.get("number") == attempt.number:
         return float(told["seconds"])
     # In the first format a lease and an attempt have times by their driver's clock.
-    return max(0.0, float(lease.get("heartbeat") or 0.0) - float(attempt["started"])) if "beat" not in lease else 0.0
+    return max(0.0, float(lease.get("heartbeat") or 0.0) - attempt.started) if "beat" not in lease else 0.0
 
 
-def seconds_of(attempt: Document) -> float:
+def seconds_of(attempt: Attempt) -> float:
     """For how long an attempt that is over ran; by its driver's wall clock in the first format."""
-    if "seconds" in attempt:
-        return float(attempt["seconds"])
-    return float(attempt["finished"] or attempt["started"]) - float(attempt["started"])
+    if attempt.seconds is not None:
+        return attempt.seconds
+    return (attempt.finished or attempt.started) - attempt.started

@@ -10,14 +10,16 @@ from jobs.driving.attempt_end import outcome_of_attempt
 from jobs.driving.base import BaseDriver, seconds_of
 from jobs.driving.outcome import Outcome
 from jobs.driving.retries import failures_in_a_row, pause_after
-from jobs.driving.stops import SAVE_SECONDS, SIGNAL
+from jobs.driving.stops import SAVE_SECONDS
 from jobs.training.after_training import trained_progress, was_repeated
 from jobs.worker.config import WorkerConfig
-from jobs.worker_groups.base import Attempt, Group, MakeGroup
+from jobs.worker_groups.base import Attempt as UnderWay
+from jobs.worker_groups.base import Group, MakeGroup
 from jobs.worker_groups.ray_train import WorkerGroup
 from service.errors import InfrastructureFailure, LeaseLost, StoreError, TimeLimitReached
 from service.records.cancel_requests import TIME_LIMIT
 from service.records.run_record import Document
+from service.records.schemas import SIGNAL, Attempt, RunState, StateDocument
 from service.specs.train import TrainSpec
 
 WATCH_SECONDS = 0.5
@@ -59,9 +61,9 @@ class Driver(BaseDriver[TrainSpec]):
                     self._cluster.pop_all()
 
     def _take_over(self) -> None:
-        def take(previous: Document) -> Document:
-            first = len(previous["attempts"]) + 1 if self.fresh_budget else previous.get("first_attempt", 1)
-            return {**self._taken_over(previous), "first_attempt": first}
+        def take(previous: StateDocument) -> StateDocument:
+            first = len(previous.attempts) + 1 if self.fresh_budget else previous.first_attempt
+            return self._taken_over(previous).changed(first_attempt=first)
 
         self.lease.details = self._told_to_successor
         self.state = self.record.take_state(take)
@@ -70,17 +72,17 @@ class Driver(BaseDriver[TrainSpec]):
 
     def _told_to_successor(self) -> Document:
         """In the lease: how long the attempt under way has run."""
-        attempts = self.state.get("attempts") or [{"finished": 0.0}]
-        if self._began is None or attempts[-1]["finished"] is not None:
+        attempts = self.state.attempts
+        if self._began is None or not attempts or attempts[-1].finished is not None:
             return {}
-        return {"attempt": {"number": attempts[-1]["number"], "seconds": time.monotonic() - self._began}}
+        return {"attempt": {"number": attempts[-1].number, "seconds": time.monotonic() - self._began}}
 
     def _drive(self) -> Outcome:
         outcome = self._attempts(self._cluster.enter_context(self.make_group(self.settings, self.spec)))
-        if outcome.state == "cancelled" and self._stop_reason:
-            outcome = Outcome.failed(TimeLimitReached(self._stop_reason).document())
-        if outcome.error is not None and outcome.error["kind"] != LeaseLost.kind and self._trained() is not None:
-            lost = outcome.error["message"]
+        if outcome.state == RunState.CANCELLED and self._stop_reason:
+            outcome = Outcome.failed(TimeLimitReached(self._stop_reason))
+        if outcome.error is not None and outcome.error.kind != LeaseLost.kind and self._trained() is not None:
+            lost = outcome.error.message
             self._event("not analysed", f"the run is trained; the report will lack its analysis, which was lost: {lost}")
             return Outcome.succeeded()
         return outcome
@@ -94,7 +96,7 @@ class Driver(BaseDriver[TrainSpec]):
             if isinstance(room, Outcome):
                 return room
             outcome = self._attempt(group, room)
-            trained = outcome.error is not None and outcome.error["kind"] != LeaseLost.kind and self._trained() is not None
+            trained = outcome.error is not None and outcome.error.kind != LeaseLost.kind and self._trained() is not None
             if not outcome.retryable and not trained:
                 return outcome
             if self._trained_and_analysed():
@@ -107,10 +109,10 @@ class Driver(BaseDriver[TrainSpec]):
             if not group.is_alive():
                 self._cluster.close()
                 self._replace_process()
-        last = str(self.state["attempts"][-1]["reason"]).rstrip(".")
+        last = str(self.state.attempts[-1].reason).rstrip(".")
         if self._trained():
-            return Outcome.failed(InfrastructureFailure(f"{last}, twice").document())
-        return Outcome.failed(InfrastructureFailure(f"{last}. The {self.spec.retries} retries are used up.").document())
+            return Outcome.failed(InfrastructureFailure(f"{last}, twice"))
+        return Outcome.failed(InfrastructureFailure(f"{last}. The {self.spec.retries} retries are used up."))
 
     def _trained(self) -> Document | None:
         """What the workers said when the training was done, if only the analysis is left to do."""
@@ -121,17 +123,14 @@ class Driver(BaseDriver[TrainSpec]):
 
     def _trained_and_analysed(self) -> bool:
         """Whether the analysis was repeated alone too: then the run ends without."""
-        return (
-            was_repeated(self._counted()) and self.state["attempts"][-1]["finished"] is not None and self._trained() is not None
-        )
+        return was_repeated(self._counted()) and self.state.attempts[-1].finished is not None and self._trained() is not None
 
     def _failures(self) -> int:
-        return failures_in_a_row(self.state["attempts"], int(self.state["first_attempt"]))
+        return failures_in_a_row(self.state.attempts, self.state.first_attempt)
 
-    def _counted(self) -> list[Document]:
+    def _counted(self) -> tuple[Attempt, ...]:
         """The attempts since a person last asked for the run."""
-        counted: list[Document] = self.state["attempts"][int(self.state["first_attempt"]) - 1 :]
-        return counted
+        return self.state.attempts[self.state.first_attempt - 1 :]
 
     def _used_up(self) -> bool:
         return self._failures() > self.spec.retries
@@ -143,21 +142,19 @@ class Driver(BaseDriver[TrainSpec]):
             return self._stop_wanted(self._looks_now()) or self._out_of_time()
 
         try:
-            count = self._wait_for(group.size, group.wait_limit, stopped, attempt=len(self.state["attempts"]) + 1)
+            count = self._wait_for(group.size, group.wait_limit, stopped, attempt=len(self.state.attempts) + 1)
         except InfrastructureFailure as error:
-            return Outcome.failed(error.document())
+            return Outcome.failed(error)
         return Outcome.cancelled() if count is None else count
 
     def _attempt(self, group: Group, count: int) -> Outcome:
-        number = len(self.state["attempts"]) + 1
-        attempt: Document = {"number": number, "workers": [], "started": time.time(), "finished": None, "reason": None}
-        trained = self._trained()
+        number, trained = len(self.state.attempts) + 1, self._trained()
+        attempt = Attempt(number=number, workers=(), started=time.time(), finished=None, reason=None)
         if trained is not None:
-            attempt["analysis"] = True
+            attempt = attempt.changed(analysis=True)
         self._begin_events(number)
         self._began = time.monotonic()
-        self.state["attempts"].append(attempt)
-        self.state["attempt"] = number
+        self.state = self.state.changed(attempts=(*self.state.attempts, attempt), attempt=number)
         self._save()
         self._event("attempt", f"attempt {number} starts {count} worker{'s' * (count != 1)}", attempt=number, workers=count)
         try:
@@ -165,18 +162,22 @@ class Driver(BaseDriver[TrainSpec]):
         except LeaseLost:
             raise
         except InfrastructureFailure as error:
-            outcome = Outcome.failed(error.document())
-        reason = outcome.error["message"] if outcome.error else outcome.state
-        attempt |= self._end_of_attempt(SIGNAL if reason == "cancelled" and self.stops.by_system else reason)
-        attempt |= {**self._members(number), "saved": self._newest_checkpoint()}
+            outcome = Outcome.failed(error)
+        self._end_attempt(number, outcome)
         if outcome.error:
-            self._event("attempt failed", f"attempt {number} failed: {outcome.error['message']}", kind=outcome.error["kind"])
+            self._event("attempt failed", f"attempt {number} failed: {outcome.error.message}", kind=outcome.error.kind)
         self._save()
         return outcome
 
-    def _end_of_attempt(self, reason: str) -> Document:
-        seconds = 0.0 if self._began is None else time.monotonic() - self._began
-        return {"finished": time.time(), "seconds": seconds, "reason": reason}
+    def _end_attempt(self, number: int, outcome: Outcome) -> None:
+        by_system = outcome.state == RunState.CANCELLED and self.stops.by_system
+        self.state = self.state.with_newest_attempt(
+            finished=time.time(),
+            seconds=0.0 if self._began is None else time.monotonic() - self._began,
+            reason=SIGNAL if by_system else outcome.error.message if outcome.error else outcome.state,
+            **self._members(number),
+            saved=self._newest_checkpoint(),
+        )
 
     def _worker_config(self, number: int, count: int, trained: Document | None) -> WorkerConfig:
         return WorkerConfig(
@@ -192,7 +193,7 @@ class Driver(BaseDriver[TrainSpec]):
             trained=trained,
         )
 
-    def _watch(self, group: Group, attempt: Attempt, number: int) -> Outcome:
+    def _watch(self, group: Group, attempt: UnderWay, number: int) -> Outcome:
         """Wait for the attempt's end; notice a request to stop, the time limit, a dead cluster."""
         deadline: float | None = None
         while not attempt.wait(self.watch_seconds):
@@ -202,10 +203,10 @@ class Driver(BaseDriver[TrainSpec]):
                 return Outcome.cancelled()
             if deadline is None and (self._stop_wanted(looks=self._looks_now()) or self._out_of_time()):
                 deadline = time.monotonic() + (SAVE_SECONDS if self.stops.by_system else self.cancel_patience)
-            if deadline is not None and (time.monotonic() > deadline or self.state["state"] == "starting"):
+            if deadline is not None and (time.monotonic() > deadline or self.state.state == RunState.STARTING):
                 return Outcome.cancelled()
             if not group.is_alive():
-                return Outcome.failed(InfrastructureFailure("Ray's own processes on this machine were lost.").document())
+                return Outcome.failed(InfrastructureFailure("Ray's own processes on this machine were lost."))
         return outcome_of_attempt(self.record, number, attempt.error)
 
     def _is_due(self, what: str, looks: int) -> bool:
@@ -217,7 +218,7 @@ class Driver(BaseDriver[TrainSpec]):
         return True
 
     def _looks_now(self) -> bool:
-        seldom = self.state["state"] == "running" and self.record.store.counts_requests
+        seldom = self.state.state == RunState.RUNNING and self.record.store.counts_requests
         return self._is_due("cancel", HUNG_LOOKS if seldom else 1)
 
     def _stop_wanted(self, looks: bool = True) -> bool:
@@ -236,8 +237,8 @@ class Driver(BaseDriver[TrainSpec]):
         if limit is None:
             return False
         counted = self._counted()
-        used = sum(seconds_of(each) for each in counted if each["finished"] is not None)
-        if counted and counted[-1]["finished"] is None:
+        used = sum(seconds_of(each) for each in counted if each.finished is not None)
+        if counted and counted[-1].finished is None:
             used += time.monotonic() - (self._began or time.monotonic())
         if used < limit:
             return False
@@ -246,13 +247,12 @@ class Driver(BaseDriver[TrainSpec]):
         return True
 
     def _note_phase(self, number: int) -> None:
-        if self.state["state"] == "running":
+        if self.state.state == RunState.RUNNING:
             return
         try:
             progress = self.record.progress()
             if progress.get("attempt") == number and progress.get("phase") not in (None, "starting"):
-                self.state["state"] = "running"
-                self.state["attempts"][-1] |= self._members(number)
+                self.state = self.state.changed(state=RunState.RUNNING).with_newest_attempt(**self._members(number))
                 self._save()
         except StoreError:
             return
@@ -261,16 +261,16 @@ class Driver(BaseDriver[TrainSpec]):
         progress = self.record.progress()
         return {"workers": progress["workers"]} if progress.get("attempt") == number and progress.get("workers") else {}
 
-    def _results(self, reason: str) -> Document:
+    def _with_results(self, state: StateDocument, reason: str) -> StateDocument:
         progress = self.record.progress()
-        return {
-            "metrics": progress.get("metrics", {}),
-            "position": {name: progress.get(name) for name in ("epoch", "epochs", "step", "steps")},
-        }
+        return state.changed(
+            metrics=progress.get("metrics", {}),
+            position={name: progress.get(name) for name in ("epoch", "epochs", "step", "steps")},
+        )
 
     def _pause(self, failures: int) -> None:
         seconds = pause_after(failures)
-        self.state["state"] = "retrying"
+        self.state = self.state.changed(state=RunState.RETRYING)
         self._event("retrying", f"tries again from the last checkpoint in {seconds:g} s", seconds=seconds)
         self._save()
         self.stops.wait(seconds)

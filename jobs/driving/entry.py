@@ -17,8 +17,8 @@ from service.machine import this_machine
 from service.records import claim as claims
 from service.records import user_package
 from service.records.lease import Lease
-from service.records.run_record import Document, RunRecord
-from service.records.schemas import ENDED
+from service.records.run_record import RunRecord
+from service.records.schemas import Origin, RunState, StateDocument, SubmissionDocument
 from service.settings import Settings
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
@@ -30,7 +30,7 @@ from service.user_folder import folder_of_modules, put_last
 ATTACH_SECONDS = 1.0
 
 Submit = Callable[[argparse.Namespace, Settings, Store], str]
-Drive = Callable[[argparse.Namespace, RunRecord, Document, Settings, Lease], int]
+Drive = Callable[[argparse.Namespace, RunRecord, SubmissionDocument, Settings, Lease], int]
 
 
 def main(parser: argparse.ArgumentParser, argv: list[str], submit: Submit, drive: Drive) -> int:
@@ -82,16 +82,16 @@ def take_and_drive(arguments: argparse.Namespace, submit: Submit, drive: Drive) 
     claims.check_kind(run_id, submission, arguments.kind, "--run")
     noun = claims.NOUNS[arguments.kind]
     lease = Lease(record, token=arguments.lease_token) if arguments.lease_token else Lease(record)
-    told = ""
+    told: str = ""
     while not lease.acquire():
         state = record.state()
-        if state["state"] != told:
-            told = state["state"]
+        if state.state != told:
+            told = state.state
             say_aside(f"{noun} {run_id} is driven by another process; it is {told}")
         time.sleep(ATTACH_SECONDS)
     try:
         state = record.state()
-        over = state["state"] in ENDED and not (arguments.resume and _goes_on(arguments, record, submission, state))
+        over = state.is_ended and not (arguments.resume and _goes_on(arguments, record, submission, state))
         arguments.folder = arguments.folder or ("" if over else _folder(arguments, record, submission))
         if not over:
             user_package.check(store, arguments.folder)
@@ -104,31 +104,33 @@ def take_and_drive(arguments: argparse.Namespace, submit: Submit, drive: Drive) 
     return drive(arguments, record, submission, settings, lease)
 
 
-def _folder(arguments: argparse.Namespace, record: RunRecord, submission: Document) -> str:
+def _folder(arguments: argparse.Namespace, record: RunRecord, submission: SubmissionDocument) -> str:
     """Where the run's own modules are imported from; raise InvalidInput where that is another folder than it was submitted in."""
     here = str(Path.cwd())
-    return here if submission.get("folder") == here else folder_of_modules(record.run_id, submission, arguments.trust_folder)
+    if submission.folder == here:
+        return here
+    return folder_of_modules(record.run_id, submission.spec, submission.folder, arguments.trust_folder)
 
 
-def _goes_on(arguments: argparse.Namespace, record: RunRecord, submission: Document, state: Document) -> bool:
+def _goes_on(arguments: argparse.Namespace, record: RunRecord, submission: SubmissionDocument, state: StateDocument) -> bool:
     """Whether there is more to do for a run that has ended: it failed or was cancelled, or it is a sweep that goes further."""
-    if state["state"] != "succeeded" or submission.get("kind") != "sweep":
-        return bool(state["state"] != "succeeded")
-    values = json.loads(arguments.spec_changes) if arguments.spec_changes else submission["spec"]
+    if state.state != RunState.SUCCEEDED or not submission.is_sweep:
+        return state.state != RunState.SUCCEEDED
+    values = json.loads(arguments.spec_changes) if arguments.spec_changes else submission.spec
     return goes_further(record, SweepSpec.model_validate(values))
 
 
 def claim(
-    arguments: argparse.Namespace, record: RunRecord, spec: TrainSpec | SweepSpec, stem: str, check: Callable[[], Document]
+    arguments: argparse.Namespace, record: RunRecord, spec: TrainSpec | SweepSpec, stem: str, check: Callable[[], Origin]
 ) -> str:
     """Claim an id for a spec as `delayline` does, or find the run that has this id and spec; return the id.
 
     `check` looks at what is new before it is claimed: it raises InvalidInput, or gives what is known of the run's origin.
     """
 
-    def origin() -> Document:
-        command = ["python", "-m", f"jobs.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
-        return {"recipe": stem, "command": command, "folder": str(Path.cwd()), **check()}
+    def origin() -> Origin:
+        command = ("python", "-m", f"jobs.{Path(sys.argv[0]).stem}", *sys.argv[1:])
+        return check().changed(recipe=stem, command=command, folder=str(Path.cwd()))
 
     submission = claims.claim(record, spec, origin, resume=arguments.resume, goes_further=goes_further)
     if submission.remark:
@@ -145,13 +147,13 @@ def check_machine(settings: Settings, spec: TrainSpec) -> None:
         this_machine().check(spec.worker_counts[-1], spec.worker)
 
 
-def report_end(run_id: str, noun: str, state: Document, resume: bool) -> int:
+def report_end(run_id: str, noun: str, state: StateDocument, resume: bool) -> int:
     """Say how a run ended that is over already, and return the exit code that it ended with."""
-    if state["state"] != "succeeded" and not resume:
-        say_aside(claims.how_to_resume(run_id, noun, state["state"]))
+    if state.state != RunState.SUCCEEDED and not resume:
+        say_aside(claims.how_to_resume(run_id, noun, state.state))
     else:
-        say_aside(f"{noun} {run_id} {state['state']}: {json.dumps(state.get('metrics', {}))}")
-    return int(state.get("exit_code", 0))
+        say_aside(f"{noun} {run_id} {state.state}: {json.dumps(state.metrics)}")
+    return state.exit_code or 0
 
 
 def listen(record: RunRecord, settings: Settings) -> Stops:

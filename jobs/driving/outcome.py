@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass
 
-from service.errors import Cancelled, InfrastructureFailure
-from service.records.run_record import Document
+from service.errors import Cancelled, DelaylineError, InfrastructureFailure
+from service.records.schemas import Failure, RunState
 
 
 @dataclass(frozen=True)
 class Outcome:
     """Made by `succeeded()`, `cancelled()` or `failed(error)`; `state` is the word for it in a run's documents."""
 
-    state: str
-    error: Document | None = None
+    state: RunState
+    error: Failure | None = None
     """Of a failure alone."""
     passing: bool = False
     """Whether what the store refused may be otherwise at the next attempt."""
@@ -19,26 +19,26 @@ class Outcome:
     @classmethod
     def succeeded(cls) -> "Outcome":
         """All was done."""
-        return cls("succeeded")
+        return cls(RunState.SUCCEEDED)
 
     @classmethod
     def cancelled(cls) -> "Outcome":
         """A person, the system or a limit stopped it."""
-        return cls("cancelled")
+        return cls(RunState.CANCELLED)
 
     @classmethod
-    def failed(cls, error: Document, passing: bool = False) -> "Outcome":
-        """`error`: the document of a DelaylineError, or what a worker left of one in the store."""
-        return cls("failed", error, passing)
+    def failed(cls, error: DelaylineError | Failure, passing: bool = False) -> "Outcome":
+        """`error`: what this process met, or what a worker left of its own in the store."""
+        return cls(RunState.FAILED, error if isinstance(error, Failure) else Failure.of(error), passing)
 
     @property
     def exit_code(self) -> int:
         """Of the driver that ends by it."""
         if self.error is not None:
-            return int(self.error["exit_code"])
-        return Cancelled.exit_code if self.state == "cancelled" else 0
+            return InfrastructureFailure.exit_code if self.error.exit_code is None else self.error.exit_code
+        return Cancelled.exit_code if self.state == RunState.CANCELLED else 0
 
     @property
     def retryable(self) -> bool:
         """Whether another attempt may end otherwise."""
-        return self.error is not None and (self.error["kind"] == InfrastructureFailure.kind or self.passing)
+        return self.error is not None and (self.error.kind == InfrastructureFailure.kind or self.passing)

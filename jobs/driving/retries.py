@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from service.records.run_record import Document
+from service.records.schemas import SIGNAL, Attempt, RunState
 
 LONGEST_PAUSE = 30.0
 """Seconds between two attempts at most (assumed: what a node takes to restart)."""
-_NO_FAILURES = frozenset({"cancelled", "signal"})
+_NO_FAILURES = frozenset({RunState.CANCELLED, SIGNAL})
 """Why an attempt ended that somebody ended on purpose."""
 
 
-def failures_in_a_row(attempts: Sequence[Document], first: int) -> int:
+def failures_in_a_row(attempts: Sequence[Attempt], first: int) -> int:
     """How many of the attempts from number `first` on have failed since one saved a checkpoint beyond all before it.
 
     `saved` is the newest checkpoint's step at an attempt's end: a run that loses a node every few thousand steps gets on, and one
@@ -18,9 +18,9 @@ def failures_in_a_row(attempts: Sequence[Document], first: int) -> int:
     """
     count, newest = 0, 0
     for attempt in attempts:
-        if (attempt.get("saved") or 0) > newest:
-            count, newest = 0, int(attempt["saved"])
-        if attempt["number"] >= first and attempt["reason"] not in _NO_FAILURES:
+        if (attempt.saved or 0) > newest:
+            count, newest = 0, attempt.saved or 0
+        if attempt.number >= first and attempt.reason not in _NO_FAILURES:
             count += 1
     return count
 

@@ -16,10 +16,9 @@ from types import FrameType
 
 from service.errors import Cancelled, DelaylineError, InfrastructureFailure, StoreError
 from service.records.run_record import PERSON, RunRecord
+from service.records.schemas import SIGNAL
 from service.records.standing import start_after_stop
 
-SIGNAL = "signal"
-"""Why a run stopped that the system stopped; who asked its workers to."""
 SAVE_SECONDS = 18.0
 """For a run that the system stops to save (derived: of the 30 s that are the shortest common grace some are the end's own)."""
 SYSTEM_SECONDS = 25.0

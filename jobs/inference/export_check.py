@@ -93,12 +93,13 @@ class Examiner:
 
     def _check_record(self) -> None:
         """On the whole split the model must also give what the run noted at its end."""
-        noted = self._run.state.get("metrics") or {}
+        noted = self._run.state.metrics
         for name, value in self.metrics.items():
             allowed = max(1.5 / self.examples, TOLERANCE)
-            if self.examples == self.total and name in noted and abs(value - float(noted[name])) > allowed:
+            ended = noted.get(name)
+            if self.examples == self.total and isinstance(ended, int | float) and abs(value - ended) > allowed:
                 raise Damaged(
-                    f"The model in the store gives {name} {value:.4f}, but the run ended with {float(noted[name]):.4f}: "
+                    f"The model in the store gives {name} {value:.4f}, but the run ended with {ended:.4f}: "
                     "its model or its dataset was changed since; restore them, or export with --no-check."
                 )
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from jobs.datasets.load import find_run_dataset
 from service.datasets import Manifest
 from service.errors import BadData, Damaged, InvalidInput, NotFound, UserFailure
-from service.records.run_record import Document, RunRecord
+from service.records.run_record import RunRecord
+from service.records.schemas import RunState, StateDocument, SubmissionDocument
 from service.specs.train import TrainSpec
 from service.user_folder import folder_of_modules
 
@@ -23,20 +24,20 @@ class FinishedRun:
     """A run that succeeded, as its documents say it. Nothing here imports TensorFlow before a model is loaded."""
 
     record: RunRecord
-    submission: Document
-    state: Document
+    submission: SubmissionDocument
+    state: StateDocument
     folder: str
     """Where a user's own module is found."""
 
     @cached_property
     def spec(self) -> TrainSpec:
         """The run's spec."""
-        return TrainSpec.model_validate(self.submission["spec"])
+        return TrainSpec.model_validate(self.submission.spec)
 
     @cached_property
     def dataset(self) -> Manifest:
         """The dataset, in the version that the run was trained on, with the features that the model gets."""
-        found = find_run_dataset(self.spec, self.record.store, self.submission.get("dataset_version"))
+        found = find_run_dataset(self.spec, self.record.store, self.submission.dataset_version)
         return found.inputs(self.spec.sample_weight, self.spec.scale)
 
     def model(self, scratch: Path) -> "keras.Model":
@@ -129,6 +130,7 @@ def finished_run(record: RunRecord, purpose: str, trust_folder: bool = False) ->
     A user's own module must be in the current folder, or where `trust_folder` in the one that the store names.
     """
     submission, state = record.submission(), record.state()
-    if state["state"] != "succeeded":
-        raise InvalidInput(f"The run {record.run_id!r} is {state['state']}: only a run that succeeded has a model {purpose}.")
-    return FinishedRun(record, submission, state, folder_of_modules(record.run_id, submission, trust_folder))
+    if state.state != RunState.SUCCEEDED:
+        raise InvalidInput(f"The run {record.run_id!r} is {state.state}: only a run that succeeded has a model {purpose}.")
+    folder = folder_of_modules(record.run_id, submission.spec, submission.folder, trust_folder)
+    return FinishedRun(record, submission, state, folder)

@@ -75,7 +75,7 @@ def _parts(facts: RunFacts, timing: Document, compute: float, reduced: float, bu
 def _wall(facts: RunFacts) -> float:
     """The seconds of all attempts."""
     now = float(facts.progress.get("time") or facts.made)
-    return sum(max(0.0, float(attempt.get("finished") or now) - float(attempt["started"])) for attempt in facts.attempts)
+    return sum(max(0.0, (attempt.finished or now) - attempt.started) for attempt in facts.attempts)
 
 
 def draw_breakdown(breakdown: Breakdown) -> Markup:

@@ -95,8 +95,8 @@ _RESULTS: tuple[tuple[str, Callable[[RunFacts], Any], Callable[[Any], str], Any]
 
 
 def _took(run: RunFacts) -> float | None:
-    started, finished = run.state.get("started"), run.state.get("finished")
-    return float(finished) - float(started) if started and finished else None
+    started, finished = run.state.started, run.state.finished
+    return finished - started if started and finished else None
 
 
 def _speed(run: RunFacts) -> float | None:
@@ -129,7 +129,7 @@ def results(runs: list[RunFacts]) -> tuple[list[tuple[str, list[str]]], dict[str
 
 def differences(runs: list[RunFacts]) -> list[tuple[str, list[str]]]:
     """The keys of the specs, dotted, whose values are not the same in all runs, and the version of the data."""
-    flat = [{**_flat("", run.spec), "dataset version": run.submission.get("dataset_version")} for run in runs]
+    flat = [{**_flat("", run.spec), "dataset version": run.submission.dataset_version} for run in runs]
     keys = list(dict.fromkeys(key for spec in flat for key in spec))
     rows = []
     for key in keys:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from jobs.artifacts.tensors import tensors_from_bytes
 from service.errors import Damaged, NotFound
 from service.records.run_record import Document, RunRecord, from_bytes
-from service.records.schemas import ENDED
+from service.records.schemas import Attempt, ProgressDocument, RunState, StateDocument, SubmissionDocument
 from service.records.standing import standing_of
 from service.storage.paths import MODEL_FACTS, PICTURES, RESULTS, hardware_name
 
@@ -20,9 +20,9 @@ class RunFacts:
 
     run_id: str
     store: str
-    submission: Document
-    state: Document
-    standing: str
+    submission: SubmissionDocument
+    state: StateDocument
+    standing: RunState
     """The run's state as a reader sees it."""
     progress: Document
     history: list[Document]
@@ -41,25 +41,21 @@ class RunFacts:
 
     @property
     def spec(self) -> Document:
-        return dict(self.submission["spec"])
+        return dict(self.submission.spec)
 
     @property
     def ended(self) -> bool:
-        return self.state["state"] in ENDED
+        return self.state.is_ended
 
     @property
-    def attempts(self) -> list[Document]:
+    def attempts(self) -> tuple[Attempt, ...]:
         """The attempts; the current one's workers are known to rank 0 before the driver notes them."""
-        attempts = [{"workers": [], **attempt} for attempt in self.state["attempts"]]
-        for attempt in attempts:
-            if not attempt["workers"] and attempt["number"] == self.progress.get("attempt"):
-                attempt["workers"] = self.progress.get("workers") or []
-        return attempts
+        return self.state.attempts_with(ProgressDocument.model_validate(self.progress))
 
     @property
     def metrics(self) -> Document:
         """The result's, or the newest."""
-        return dict((self.state.get("metrics") if self.ended else None) or self.progress.get("metrics") or {})
+        return dict((self.state.metrics if self.ended else None) or self.progress.get("metrics") or {})
 
     @property
     def step(self) -> int:
@@ -76,14 +72,14 @@ class RunFacts:
     def workers(self) -> int:
         """How many trained it last."""
         for attempt in reversed(self.attempts):
-            if attempt["workers"]:
-                return len(attempt["workers"])
+            if attempt.workers:
+                return len(attempt.workers)
         return len(self.machines)
 
 
 def is_sweep(record: RunRecord) -> bool:
     """Whether the record is that of a sweep; raise UnknownName."""
-    return bool(record.submission().get("kind") == "sweep")
+    return record.submission().is_sweep
 
 
 def gather(record: RunRecord) -> RunFacts:
@@ -106,7 +102,7 @@ def gather(record: RunRecord) -> RunFacts:
     )
     machines = [_optional(record, analysis.get(hardware_name(rank))) for rank in range(min(facts.workers, 64))]
     # What a run said of its test split before it was resumed and changed is not its result.
-    results = _optional(record, analysis.get(RESULTS)) if state["state"] == "succeeded" else {}
+    results = _optional(record, analysis.get(RESULTS)) if state.state == RunState.SUCCEEDED else {}
     pictures = _pictures(record, analysis.get(PICTURES)) if results else {}
     return RunFacts(**{**vars(facts), "results": results, "pictures": pictures, "machines": [m for m in machines if m]})
 
@@ -132,17 +128,16 @@ def _pictures(record: RunRecord, key: str | None) -> dict[str, NDArray[np.uint8]
         ) from error
 
 
-def manifest(record: RunRecord, submission: Document) -> Document:
+def manifest(record: RunRecord, submission: SubmissionDocument) -> Document:
     """What is known of the dataset's version that a run was trained on."""
     from service.datasets import find_dataset
     from service.errors import DelaylineError
 
-    reference, version = str(submission["spec"]["dataset"]), submission.get("dataset_version")
     try:
-        pinned = reference if "@" in reference or version is None else f"{reference}@{version}"
-        document = find_dataset(record.store, pinned, submission["spec"].get("dataset_params")).document()
+        document = find_dataset(record.store, submission.dataset, submission.dataset_params).document()
     except DelaylineError:
-        return {"name": reference.partition("@")[0], "version": version or reference.partition("@")[2] or "unknown"}
+        name, _, version = submission.dataset.partition("@")
+        return {"name": name, "version": version or "unknown"}
     return {
         name: document[name] for name in ("name", "version", "features", "classes", "splits", "source", "imported", "embedded")
     } | {"bytes": sum(int(shard["bytes"]) for shard in document["shards"])}

@@ -2,23 +2,24 @@
 
 from jobs.reports.facts import RunFacts
 from jobs.reports.words import duration, figure, percent, plural
+from service.records.schemas import RunState
 
 
 def headline(facts: RunFacts) -> str:
     """How the run ended or stands, with its figure, in one sentence."""
     state, metrics = facts.standing, facts.metrics
     name = facts.spec.get("dataset", "").partition("@")[0]
-    if state == "succeeded":
+    if state == RunState.SUCCEEDED:
         return f"{_result(facts, name)} after {_length(facts)}."
     best = _latest(metrics)
     where = f"step {facts.step:,} of {facts.progress['steps']:,}" if facts.progress.get("steps") else f"step {facts.step:,}"
     sofar = f" ({best})" if best else ""
-    if state == "failed":
-        reason = str((facts.state.get("error") or {}).get("message") or "for a reason that it could not write down")
+    if state == RunState.FAILED:
+        reason = (facts.state.error and facts.state.error.message) or "for a reason that it could not write down"
         return f"Failed at {where}{sofar}: {reason.rstrip('.')}."
-    if state == "cancelled":
+    if state == RunState.CANCELLED:
         return f"Cancelled at {where}{sofar}; `delayline train --resume --name {facts.run_id}` goes on."
-    if state == "lost":
+    if state == RunState.LOST:
         return f"Lost at {where}{sofar}: nobody drives it any more; submit it again, and it goes on from its last checkpoint."
     return f"{state.capitalize()}: {where}{sofar}." if facts.step else f"{state.capitalize()}: the first step is not done yet."
 
@@ -41,8 +42,8 @@ def _length(facts: RunFacts) -> str:
     epochs = int(facts.progress.get("epoch") or 0)
     parts = [plural(epochs, "epoch")] if epochs else []
     parts += [plural(facts.step, "step")]
-    started, finished = facts.state.get("started"), facts.state.get("finished")
-    took = f" in {duration(float(finished) - float(started))}" if started and finished else ""
+    started, finished = facts.state.started, facts.state.finished
+    took = f" in {duration(finished - started)}" if started and finished else ""
     by = f" by {plural(facts.workers, 'worker')}" if facts.workers else ""
     return f"{', '.join(parts)}{took}{by}"
 

@@ -66,8 +66,8 @@ def _render(facts: RunFacts) -> str:
             spec=spec_text(facts),
             repeat=repeat_command(facts),
             submitted=submitted_command(facts),
-            submitted_at=facts.submission.get("submitted"),
-            folder=facts.submission.get("folder"),
+            submitted_at=facts.submission.submitted,
+            folder=facts.submission.folder,
             error=failure(facts),
             remarks=remarks_among(facts.events),
             missing=sections.why_missing(facts),
@@ -77,11 +77,10 @@ def _render(facts: RunFacts) -> str:
 
 def failure(facts: RunFacts) -> Document | None:
     """What the run failed by: `kind`, `message` and the end of the `traceback`."""
-    error = facts.state.get("error")
-    if not error:
+    error = facts.state.error
+    if error is None:
         return None
-    kind, message = str(error.get("kind") or "unknown"), str(error.get("message") or "")
-    return {"kind": kind, "message": message, "traceback": str(error.get("traceback") or "")[-MOST_OF_A_STACK:]}
+    return {"kind": error.kind or "unknown", "message": error.message, "traceback": error.traceback[-MOST_OF_A_STACK:]}
 
 
 def tiles(facts: RunFacts) -> list[tuple[str, str]]:
@@ -119,7 +118,7 @@ def speed(facts: RunFacts) -> Markup | None:
 
 def run_rates(facts: RunFacts, unit: int | None) -> list[tuple[float, float]]:
     """Examples a second of a run's rows."""
-    return rates(facts.history, int(facts.spec["batch"]), unit, [float(attempt["started"]) for attempt in facts.attempts])
+    return rates(facts.history, int(facts.spec["batch"]), unit, [attempt.started for attempt in facts.attempts])
 
 
 def environment() -> jinja2.Environment:

@@ -26,13 +26,13 @@ def spec_text(facts: RunFacts) -> str:
 
 def pinned_dataset(facts: RunFacts) -> str:
     """`name@version`; only the name for one that ships with Delayline."""
-    dataset, version = str(facts.spec["dataset"]), facts.submission.get("dataset_version")
+    dataset, version = str(facts.spec["dataset"]), facts.submission.dataset_version
     return dataset if "@" in dataset or not version or facts.data.get("embedded") else f"{dataset}@{version}"
 
 
 def repeat_command(facts: RunFacts) -> str:
     """By the recipe and the keys that differ from it, where that gives the very spec; else by the file of `spec_text`."""
-    name = str(facts.submission.get("recipe"))
+    name = str(facts.submission.recipe)
     wanted = {**facts.spec, "dataset": pinned_dataset(facts)}
     changes = _changes(name, wanted) if name in recipes.names() else None
     words = [f"{facts.run_id}.yaml"] if changes is None else [name, *(word for change in changes for word in ("-s", change))]
@@ -72,4 +72,4 @@ def _written(value: Any) -> str:
 
 def submitted_command(facts: RunFacts) -> str:
     """What the run was submitted with."""
-    return shlex.join(str(word) for word in facts.submission.get("command") or [])
+    return shlex.join(facts.submission.command or ())

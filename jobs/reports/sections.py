@@ -1,5 +1,6 @@
 """The parts of a run's page, each as what the template shows: figures, tables, sentences."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from jobs.reports.pictures import heat, png, wide
 from jobs.reports.timeline import outcome_of
 from jobs.reports.words import duration, metric, moment, percent, plural, short
 from service.records.run_record import Document
+from service.records.schemas import RunState, Worker
 from service.words import size
 
 Section = dict[str, Any]
@@ -76,7 +78,7 @@ def _curve(facts: RunFacts, name: str, unit: int | None, verdict: Verdict) -> Ma
 
 def why_missing(facts: RunFacts) -> str:
     """Why a section that needs the trained model is left out."""
-    if facts.standing != "succeeded":
+    if facts.standing != RunState.SUCCEEDED:
         return NOT_FINISHED
     left = [str(event["message"]) for event in facts.events if event.get("event") == "left out of the analysis"]
     return f"It was left out: {'; '.join(dict.fromkeys(left))}." if left and facts.results else NOT_MADE
@@ -247,19 +249,19 @@ def attempts(facts: RunFacts) -> list[Document]:
     """The attempts as a table shows them."""
     return [
         {
-            "number": attempt["number"],
-            "started": moment(attempt["started"]),
-            "took": duration(attempt["finished"] - attempt["started"]) if attempt.get("finished") else "–",
-            "workers": _members(attempt["workers"]) or "–",
+            "number": attempt.number,
+            "started": moment(attempt.started),
+            "took": duration(attempt.finished - attempt.started) if attempt.finished else "–",
+            "workers": _members(attempt.workers) or "–",
             "outcome": outcome_of(attempt, facts),
-            "reason": str(attempt.get("reason") or outcome_of(attempt, facts)),
+            "reason": attempt.reason or outcome_of(attempt, facts),
         }
         for attempt in facts.attempts
     ]
 
 
-def _members(workers: list[Document], most: int = 8) -> str:
-    named = [f"{worker.get('host', '?')} (process {worker.get('pid', '?')})" for worker in workers[:most]]
+def _members(workers: Sequence[Worker], most: int = 8) -> str:
+    named = [f"{worker.host} (process {worker.pid})" for worker in workers[:most]]
     more = f" and {len(workers) - most} more" if len(workers) > most else ""
     return ", ".join(named) + more
 
@@ -267,14 +269,14 @@ def _members(workers: list[Document], most: int = 8) -> str:
 def machines(facts: RunFacts) -> list[Document]:
     """The workers of the last attempt and what each runs on."""
     found = {machine["rank"]: machine for machine in facts.machines}
-    members = facts.attempts[-1]["workers"] if facts.attempts else []
+    members = facts.attempts[-1].workers if facts.attempts else ()
     rows = []
-    for member in members or list(found.values()):
-        machine = found.get(member.get("rank"), {})
+    for rank, host in [(member.rank, member.host) for member in members] or [(rank, "") for rank in found]:
+        machine = found.get(rank, {})
         rows.append(
             {
-                "rank": member.get("rank"),
-                "host": member.get("host") or machine.get("host") or "unknown",
+                "rank": rank,
+                "host": host or machine.get("host") or "unknown",
                 "processor": machine.get("processor", "unknown"),
                 "cores": f"{machine['cpus']:g} of {machine['cores']}" if machine else "–",
                 "memory": size(machine["memory"]) if machine else "–",

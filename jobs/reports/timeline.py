@@ -12,6 +12,7 @@ from jobs.reports.facts import RunFacts
 from jobs.reports.svg import BAD, GOOD, INK, LINE, MUTED, PAPER, SERIES, WARN, drawing, to_svg
 from jobs.reports.words import duration, plural, short
 from service.records.run_record import Document
+from service.records.schemas import Attempt, RunState
 from service.words import clock
 
 MOST_ATTEMPTS = 12
@@ -32,7 +33,7 @@ class Stretch:
     begin: float
     end: float
     trained: float | None
-    outcome: str
+    outcome: RunState
     label: str
     checkpoints: list[float]
 
@@ -49,12 +50,12 @@ class Scale:
         return float(np.interp(seconds, self.real, self.drawn))
 
 
-def outcome_of(attempt: Document, facts: RunFacts) -> str:
+def outcome_of(attempt: Attempt, facts: RunFacts) -> RunState:
     """`succeeded`, `cancelled`, `failed` or, while it goes on, `running`."""
-    reason = attempt.get("reason")
-    if attempt.get("finished") is None:
-        return "lost" if facts.standing == "lost" else "running"
-    return str(reason) if reason in ("succeeded", "cancelled") else "failed"
+    reason = attempt.reason
+    if attempt.finished is None:
+        return RunState.LOST if facts.standing == RunState.LOST else RunState.RUNNING
+    return RunState(reason) if reason in (RunState.SUCCEEDED, RunState.CANCELLED) else RunState.FAILED
 
 
 def stretches(facts: RunFacts) -> list[Stretch]:
@@ -62,18 +63,18 @@ def stretches(facts: RunFacts) -> list[Stretch]:
     attempts = facts.attempts
     if not attempts:
         return []
-    start = float(attempts[0]["started"])
+    start = attempts[0].started
     found = []
     for attempt in attempts[-MOST_ATTEMPTS:]:
-        own = [row for row in facts.events if row.get("attempt") == attempt["number"]]
-        begin = float(attempt["started"])
-        end = float(attempt.get("finished") or max([facts.progress.get("time", begin), *(row["time"] for row in own)]))
+        own = [row for row in facts.events if row.get("attempt") == attempt.number]
+        begin = attempt.started
+        end = float(attempt.finished or max([facts.progress.get("time", begin), *(row["time"] for row in own)]))
         trained = next((float(row["time"]) - start for row in own if row.get("event") == "training"), None)
         outcome = outcome_of(attempt, facts)
-        workers = plural(len(attempt["workers"]), "worker") if attempt["workers"] else "no workers"
-        label = f"attempt {attempt['number']}: {workers}, {duration(end - begin)}, {outcome}"
+        workers = plural(len(attempt.workers), "worker") if attempt.workers else "no workers"
+        label = f"attempt {attempt.number}: {workers}, {duration(end - begin)}, {outcome}"
         saved = [float(row["time"]) - start for row in own if row.get("event") == "checkpoint"]
-        found.append(Stretch(attempt["number"], begin - start, max(end, begin) - start, trained, outcome, label, saved))
+        found.append(Stretch(attempt.number, begin - start, max(end, begin) - start, trained, outcome, label, saved))
     return found
 
 
@@ -114,7 +115,9 @@ def draw_timeline(facts: RunFacts) -> Markup | None:
 
 
 def _draw_row(axes: Axes, scale: Scale, row: Stretch, place: int) -> None:
-    colour = {"succeeded": GOOD, "failed": BAD, "cancelled": WARN, "lost": BAD}.get(row.outcome, SERIES[0])
+    colour = {RunState.SUCCEEDED: GOOD, RunState.FAILED: BAD, RunState.CANCELLED: WARN, RunState.LOST: BAD}.get(
+        row.outcome, SERIES[0]
+    )
     begin, end = scale(row.begin), scale(row.end)
     trained = end if row.trained is None else scale(row.trained)
     axes.barh(place, trained - begin, left=begin, height=0.34, color=colour, alpha=0.35, linewidth=0)
@@ -149,7 +152,7 @@ def _label_times(axes: Axes, scale: Scale, rows: list[Stretch]) -> None:
 def event_rows(facts: RunFacts) -> tuple[list[Document], int]:
     """The events for a table, checkpoints in a row as one; `time` since the start; and how many were left out."""
     events = facts.events
-    start = float(facts.attempts[0]["started"]) if facts.attempts else (float(events[0]["time"]) if events else 0.0)
+    start = facts.attempts[0].started if facts.attempts else (float(events[0]["time"]) if events else 0.0)
     rows = []
     for saved, group in itertools.groupby(events, key=lambda row: row.get("event") == "checkpoint"):
         found = list(group)

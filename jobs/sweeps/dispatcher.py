@@ -11,6 +11,7 @@ from jobs.sweeps.trial_table import TrialTable
 from service.errors import StoreError
 from service.records.cancel_requests import SWEEP
 from service.records.run_record import Document, RunRecord
+from service.records.schemas import RunState
 from service.settings import Settings
 from service.specs.sweep import SweepSpec
 from service.sweeps.trials import BUDGET, OVER, trial_rows, value_of
@@ -132,7 +133,7 @@ class TrialDispatcher:
     def _under_way(self) -> list[RunRecord]:
         """The runs that processes have and that are not over: those of a group end one by one."""
         runs = [RunRecord(self._record.store, run_id) for run_id in sorted(self._handed_out)]
-        return [run for run in runs if run.state()["state"] not in OVER]
+        return [run for run in runs if run.state().state not in OVER]
 
     def _order(self, trial: Document, others: Sequence[str] = ()) -> Document:
         order = TrialOrder(
@@ -163,7 +164,7 @@ class TrialDispatcher:
         shown = f"{self._spec.metric} {value:.4f}" if isinstance(value, float) else self._spec.metric
         why = f"{policy.name}: after {result.get('evaluation')} evaluations {shown} was not among the best"
         self.table.note_value(trial, value)
-        if "stopped" not in trial and record.state()["state"] not in ("succeeded", "failed"):
+        if "stopped" not in trial and record.state().state not in (RunState.SUCCEEDED, RunState.FAILED):
             self.table.note_stop([trial], {"by": policy.name, "evaluation": result.get("evaluation"), "message": why})
             with contextlib.suppress(StoreError):
                 record.request_cancel(SWEEP)

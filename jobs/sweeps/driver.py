@@ -10,7 +10,6 @@ from typing import ClassVar
 from jobs.artifacts.events import EventLog
 from jobs.driving.base import BaseDriver
 from jobs.driving.outcome import Outcome
-from jobs.driving.stops import SIGNAL
 from jobs.sweeps.dispatcher import CANCELLED, TrialDispatcher
 from jobs.sweeps.progress import SweepProgress
 from jobs.sweeps.tune import Capacity, connect, run_trials
@@ -18,6 +17,7 @@ from jobs.sweeps.watch import SweepWatch
 from jobs.worker_groups.ray_cluster import RayCluster, kill_local_ray
 from service.errors import DelaylineError, InfrastructureFailure, LeaseLost, StoreError, UserFailure
 from service.records.run_record import Document
+from service.records.schemas import SIGNAL, Attempt, Failure, RunState, StateDocument
 from service.scratch import ScratchFolder
 from service.specs.sweep import SweepSpec
 from service.sweeps.grouping import MOST_MEMBERS, gathers
@@ -37,24 +37,23 @@ class SweepDriver(BaseDriver[SweepSpec]):
     """A row for each trial, once Tune has ended."""
 
     def _take_over(self) -> None:
-        def take(previous: Document) -> Document:
-            number = len(previous["attempts"]) + 1
+        def take(previous: StateDocument) -> StateDocument:
+            number, state = len(previous.attempts) + 1, self._taken_over(previous)
             # A driver that was killed has written its time into its progress alone.
-            used = max(float(each.get("used_seconds") or 0.0) for each in (previous, self.record.progress()))
-            state = {**self._taken_over(previous), "attempt": number, "used_seconds": used}
-            attempt = {"number": number, "workers": [], "started": time.time(), "finished": None, "reason": None}
-            return {**state, "attempts": [*state["attempts"], attempt]}
+            used = max(previous.used_seconds or 0.0, float(self.record.progress().get("used_seconds") or 0.0))
+            attempt = Attempt(number=number, workers=(), started=time.time(), finished=None, reason=None)
+            return state.changed(attempts=(*state.attempts, attempt), attempt=number, used_seconds=used)
 
         self.state = self.record.take_state(take)
-        self._events = EventLog(self.record, self.state["attempt"], "driver")
+        attempt, used = len(self.state.attempts), self.state.used_seconds or 0.0
+        self._events = EventLog(self.record, attempt, "driver")
         # A budget that is still used up is seen again.
         self.record.cancel.withdraw(BUDGET, SIGNAL)
         self._dispatcher = TrialDispatcher(self.record, self.spec, self.settings, self.folder, self._event)
-        used = float(self.state["used_seconds"])
-        self._progress = SweepProgress(self.record, self.spec, self._dispatcher, self.state["attempt"], used)
+        self._progress = SweepProgress(self.record, self.spec, self._dispatcher, attempt, used)
 
     def _drive(self) -> Outcome:
-        error: Document | None = None
+        error: DelaylineError | None = None
         try:
             # The trials' processes are gone when their ends are read.
             with RayCluster.of(self.settings) as cluster:
@@ -62,7 +61,7 @@ class SweepDriver(BaseDriver[SweepSpec]):
         except LeaseLost:
             raise
         except DelaylineError as failure:
-            error = failure.document()
+            error = failure
         self._rows = self._progress.write()
         return self._outcome(error)
 
@@ -71,14 +70,14 @@ class SweepDriver(BaseDriver[SweepSpec]):
         self._recall()
         first = self._dispatcher.table.first()
         capacity = self._wait_for(
-            lambda: connect(cluster, self.spec, first), cluster.wait_limit, self._stop_wanted, self.state["attempt"]
+            lambda: connect(cluster, self.spec, first), cluster.wait_limit, self._stop_wanted, len(self.state.attempts)
         )
         if capacity is None:
             self._dispatcher.stopped_by = CANCELLED
             return
         self._dispatcher.share = self._share_of(capacity)
         self._event("running", f"{capacity.parallel} trials run side by side", parallel=capacity.parallel)
-        self.state["state"] = "running"
+        self.state = self.state.changed(state=RunState.RUNNING)
         self._save()
         with self._watch(cluster), ScratchFolder("tune") as scratch:
             run_trials(self.spec, first, capacity, self._dispatcher, Path(scratch))
@@ -86,7 +85,7 @@ class SweepDriver(BaseDriver[SweepSpec]):
     def _recall(self) -> None:
         """Take up what earlier drivers of this sweep began."""
         budget, trials = self.spec.budget, self._dispatcher.table
-        over = trials.recall(has_time=budget is None or self.state["used_seconds"] < budget)
+        over = trials.recall(has_time=budget is None or self._progress.used_seconds < budget)
         if known := len(trials.trials):
             self._event("resumed", f"resumes {known - over} of {known} trials; {over} are over", trials=known)
 
@@ -114,15 +113,15 @@ class SweepDriver(BaseDriver[SweepSpec]):
         """Resume in a new process in the place of this one, from the watch's thread: Tune does not notice that its cluster died."""
         with contextlib.suppress(StoreError):
             self._event("restarted", "Ray's own processes on this machine were lost: the sweep's driver starts again")
-            self.state["used_seconds"] = self._progress.used_seconds
-            self.state["attempts"][-1] |= {"finished": time.time(), "reason": "Ray was lost"}
+            self.state = self.state.changed(used_seconds=self._progress.used_seconds)
+            self.state = self.state.with_newest_attempt(finished=time.time(), reason="Ray was lost")
             self._save()
         kill_local_ray()
         self._replace_process()
 
-    def _outcome(self, error: Document | None) -> Outcome:
+    def _outcome(self, error: DelaylineError | None) -> Outcome:
         """How the sweep ended, by the rows of its trials and the error that ended Tune, if one did."""
-        unended = [row for row in self._rows if row["state"] not in OVER and row["state"] != "cancelled"]
+        unended = [row for row in self._rows if row["state"] not in (*OVER, RunState.CANCELLED)]
         if self._dispatcher.stopped_by is None and unended and self._stop_wanted():
             # No trial begins once that is asked for: Tune may come to its end before the watch has seen it.
             self._dispatcher.stopped_by = CANCELLED
@@ -132,14 +131,14 @@ class SweepDriver(BaseDriver[SweepSpec]):
             return Outcome.failed(error)
         if unended:
             which = f"{len(unended)} of {len(self._rows)} trials did not end, {unended[0]['id']} among them"
-            return Outcome.failed(InfrastructureFailure(f"{which}: see its log, and resume with --resume.").document())
-        if self._rows and all(row["state"] == "failed" for row in self._rows):
+            return Outcome.failed(InfrastructureFailure(f"{which}: see its log, and resume with --resume."))
+        if self._rows and all(row["state"] == RunState.FAILED for row in self._rows):
             return Outcome.failed(_all_failed(self._rows))
         return Outcome.succeeded()
 
-    def _results(self, reason: str) -> Document:
-        self.state["attempts"][-1] |= {"finished": time.time(), "reason": reason}
-        return {"metrics": self._progress.metrics(self._rows), "used_seconds": self._progress.used_seconds}
+    def _with_results(self, state: StateDocument, reason: str) -> StateDocument:
+        ended = state.with_newest_attempt(finished=time.time(), reason=reason)
+        return ended.changed(metrics=self._progress.metrics(self._rows), used_seconds=self._progress.used_seconds)
 
     def _remark(self) -> str:
         counts = ", ".join(f"{count} {name}" for name, count in sorted(counts_of(self._rows).items())) or "no trials"
@@ -149,10 +148,10 @@ class SweepDriver(BaseDriver[SweepSpec]):
         return f" ({counts})"
 
 
-def _all_failed(rows: list[Document]) -> Document:
+def _all_failed(rows: list[Document]) -> Failure:
     """The error of a sweep all of whose trials failed: what is not their own fault is worth another try, as the exit code says."""
     first = min(rows, key=lambda row: (row["error"] or {}).get("kind", UserFailure.kind) == UserFailure.kind)
     reason = first["error"] or {}
     which = "the first" if first is rows[0] else first["id"]
     error = UserFailure(f"All {len(rows)} trials failed, {which} by: {reason.get('message')}")
-    return {**error.document(), **{name: reason[name] for name in ("kind", "exit_code") if reason.get(name)}}
+    return Failure.of(error).changed(**{name: reason[name] for name in ("kind", "exit_code") if reason.get(name)})

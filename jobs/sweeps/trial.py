@@ -20,6 +20,7 @@ from jobs.worker_groups.ray_train import WorkerGroup
 from service.errors import DelaylineError, StoreError
 from service.records.cancel_requests import SWEEP
 from service.records.run_record import Document
+from service.records.schemas import RunState
 from service.settings import Settings
 from service.specs.train import TrainSpec
 
@@ -56,10 +57,10 @@ class Trial:
         if self._error is not None:
             raise self._error
         state = self._record.state()
-        value = state.get("metrics", {}).get(self._order.metric)
-        found = {} if value is None or state["state"] == "failed" else {self._order.metric: value}
+        value = state.metrics.get(self._order.metric)
+        found = {} if value is None or state.state == RunState.FAILED else {self._order.metric: value}
         # One that was stopped has not come as far as another evaluation.
-        end = number + (state["state"] != "cancelled")
+        end = number + (state.state != RunState.CANCELLED)
         yield {**found, EVALUATION: end, OVER: True, **self._taken, "done": True}
 
     def stop(self) -> None:

@@ -11,9 +11,8 @@ from service.errors import DelaylineError, InfrastructureFailure
 from service.records.cancel_requests import SWEEP
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
-from service.records.schemas import ENDED
+from service.records.schemas import RunState
 from service.settings import Settings
-from service.sweeps.trials import was_lost
 
 EVALUATION = "evaluation"
 """The key of Tune's results that counts a trial's evaluations, by which schedulers go."""
@@ -43,7 +42,7 @@ class TrialRun:
     def is_due(self) -> bool:
         """Whether there is something to do: the run is not over, or was lost, and its sweep is not stopped."""
         state = self.record.state()
-        if state["state"] in ENDED and state["state"] != "cancelled" and not was_lost(state):
+        if state.is_ended and state.state != RunState.CANCELLED and not state.was_lost:
             return False
         # Tune holds a trial or two ready: one that had not begun when the sweep was stopped does not begin.
         return not RunRecord(self.record.store, self.sweep).cancel_requested()
@@ -68,8 +67,8 @@ class TrialRun:
             lease.release()
             raise
         # A process that lets a run pause may be about to end it until it gives the lease back.
-        state = self.record.state()["state"]
-        anew = state == "failed" or (state == "cancelled" and not self._paused())
+        state = self.record.state().state
+        anew = state == RunState.FAILED or (state == RunState.CANCELLED and not self._paused())
         Driver(
             record=self.record,
             spec=self.record.spec(),

@@ -8,6 +8,7 @@ from jobs.sweeps.search import Proposer
 from service.errors import InvalidInput
 from service.names import trial_id
 from service.records.run_record import Document, RunRecord
+from service.records.schemas import Origin
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
 from service.sweeps.grouping import group_key
@@ -234,7 +235,7 @@ class TrialTable:
         self.trials.append(trial)
         return trial
 
-    def _claim(self, run: RunRecord, spec: TrainSpec, origin: Document) -> None:
+    def _claim(self, run: RunRecord, spec: TrainSpec, origin: Origin) -> None:
         """Make the trial's run; one that a driver claimed which was killed before it noted the trial gets this spec.
 
         Raise InvalidInput where the id belongs to a run of its own.
@@ -242,20 +243,26 @@ class TrialTable:
         if run.claim(spec, origin):
             return
         submission = run.submission()
-        if submission.get("sweep") != self._record.run_id:
+        if submission.sweep != self._record.run_id:
             raise InvalidInput(
                 f"The id {run.run_id!r} of the next trial belongs to a run that is no trial of this sweep: "
                 f"sweep under another --name, or delete that run."
             )
-        if submission["spec"] != spec.document():
+        if submission.spec != spec.document():
             run.replace_spec(spec, origin)
 
-    def _origin(self, trial: Document, spec: TrainSpec) -> Document:
+    def _origin(self, trial: Document, spec: TrainSpec) -> Origin:
         submission = self._record.submission()
-        kept = {name: submission.get(name) for name in ("recipe", "command", "folder")}
+        origin = Origin(
+            recipe=submission.recipe,
+            command=submission.command,
+            folder=submission.folder,
+            sweep=self._record.run_id,
+            point=trial["point"],
+            params=trial["params"],
+        )
         same_data = spec.dataset == str(self._spec.base[0].values.get("dataset"))
-        versions = {"dataset_version": submission.get("dataset_version")} if same_data else {}
-        return {**kept, **versions, "sweep": self._record.run_id, "point": trial["point"], "params": trial["params"]}
+        return origin.changed(dataset_version=submission.dataset_version) if same_data else origin
 
 
 def _point(trial: Document) -> Point:

@@ -3,23 +3,24 @@
 from collections.abc import Sequence
 
 from service.records.run_record import Document
+from service.records.schemas import Attempt
 
 TRAINED = "trained"
 """The phase in which test metrics and model are in the store, and the analysis is made."""
 _OWN = ("attempt", "time", "workers", "nonce", "format", "revision")
 
 
-def trained_progress(progress: Document, attempts: Sequence[Document]) -> Document | None:
+def trained_progress(progress: Document, attempts: Sequence[Attempt]) -> Document | None:
     """What the progress document said when the training was done, if that was in the newest of `attempts` that trained.
 
     `attempts`: those that count; a person who asks for a run again has it tested and analysed anew.
     """
-    training = [int(attempt["number"]) for attempt in attempts if not attempt.get("analysis")]
+    training = [attempt.number for attempt in attempts if not attempt.analysis]
     if progress.get("phase") != TRAINED or not training or int(progress.get("attempt", 0)) < training[-1]:
         return None
     return {name: value for name, value in progress.items() if name not in _OWN}
 
 
-def was_repeated(attempts: Sequence[Document]) -> bool:
+def was_repeated(attempts: Sequence[Attempt]) -> bool:
     """Whether the newest attempt was one for the analysis alone."""
-    return bool(attempts and attempts[-1].get("analysis"))
+    return bool(attempts) and attempts[-1].analysis

@@ -40,7 +40,7 @@ class WorkerConfig:
             workers=self.workers,
             attempt=self.attempt,
             folder=folder,
-            dataset_version=record.submission().get("dataset_version"),
+            dataset_version=record.submission().dataset_version,
             ring_timeout=settings.ring_timeout,
             cache=settings.cache,
             cache_bytes=settings.cache_bytes,

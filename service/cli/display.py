@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from service.cli.console import figures, idle_words, printable, say
-from service.records.schemas import ENDED
+from service.records.schemas import RunState
 from service.runs import Update
 from service.words import clock
 
@@ -24,7 +24,7 @@ class Display(ABC):
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
-        self._state = ""
+        self._state: RunState | None = None
         self._problem: str | None = None
         self._summary = ""
 
@@ -35,7 +35,7 @@ class Display(ABC):
             self.note(f"The store does not answer; waiting: {update.problem}" if update.problem else "The store answers again.")
         if update.state != self._state:
             self._state = update.state
-            if update.state not in ENDED:
+            if not update.is_ended:
                 self.note(f"{self.noun} {self._run_id} is {update.state}")
         summary = str(update.progress.get("model_summary") or "")
         if summary and summary != self._summary:

@@ -30,4 +30,4 @@ def follow_logs(store: Store, run: str, attempt: int | None, rank: int | None, a
     if as_json:
         print_json([{"attempt": number, "rank": worker, "text": text} for (number, worker), text in texts.items()])
     else:
-        say(f"run {run} is {RunRecord(store, run).state()['state']}")
+        say(f"run {run} is {RunRecord(store, run).state().state}")

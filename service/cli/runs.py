@@ -16,7 +16,7 @@ from service.cli.sweep_display import cells, several_bases
 from service.errors import InfrastructureFailure
 from service.records.notes import LONGEST, with_notes, write_note
 from service.records.run_record import RunRecord
-from service.records.schemas import ENDED, RunState
+from service.records.schemas import RunState
 from service.runs.choice import NEWEST, STATES, check_choice, choose_rows, parse_limit, parse_since
 from service.runs.endings import lost, raise_for
 from service.settings import Settings
@@ -205,7 +205,7 @@ def watch(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None:
     from service.cli.results import result_line
 
     opened = _open(store)
-    display = make_display(run, RunRecord(opened, run).submission().get("kind", "train"))
+    display = make_display(run, RunRecord(opened, run).submission().kind)
     try:
         for update in runs.watch(opened, run):
             display.show(update)
@@ -271,7 +271,7 @@ def cancel(
 def _wait_for_end(store: Store, run: str, limit: float) -> None:
     deadline = time.monotonic() + limit
     for update in runs.watch(store, run):
-        if update.state in ENDED:
+        if update.is_ended:
             return
         if time.monotonic() > deadline:
             where = f"`delayline runs show {run}` says how it stands"

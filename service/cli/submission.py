@@ -91,7 +91,7 @@ class Typed:
 
 
 def _stem(record: RunRecord) -> str:
-    return str(record.submission().get("recipe") or "run")
+    return record.submission().recipe or "run"
 
 
 def command_for(kind: str) -> Callable[..., None]:

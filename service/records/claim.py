@@ -8,7 +8,7 @@ from service.errors import InvalidInput
 from service.records.differences import differing
 from service.records.lease import lease_is_live, lease_of
 from service.records.run_record import Document, RunRecord, as_of_today, rows_to_bytes
-from service.records.schemas import ENDED, RunState
+from service.records.schemas import Origin, RunState, StateDocument, SubmissionDocument
 from service.records.standing import standing_of
 from service.specs.sweep import SweepSpec
 from service.specs.tags import kept_tags, without_tags
@@ -49,17 +49,16 @@ def kind_of(spec: TrainSpec | SweepSpec) -> str:
     return "sweep" if isinstance(spec, SweepSpec) else "train"
 
 
-def check_kind(run_id: str, submission: Document, wanted: str, option: str = "--name") -> None:
+def check_kind(run_id: str, submission: SubmissionDocument, wanted: str, option: str = "--name") -> None:
     """Raise InvalidInput where the id is a sweep's and a run is `wanted`, or the other way about."""
-    kind = str(submission.get("kind", "train"))
-    if kind != wanted:
-        raise InvalidInput(f"{run_id!r} is a {NOUNS[kind]}, not a {NOUNS[wanted]}: give another {option}.")
+    if submission.kind != wanted:
+        raise InvalidInput(f"{run_id!r} is a {NOUNS[submission.kind]}, not a {NOUNS[wanted]}: give another {option}.")
 
 
 def claim(
     record: RunRecord,
     spec: TrainSpec | SweepSpec,
-    origin: Callable[[], Document],
+    origin: Callable[[], Origin],
     *,
     resume: bool,
     goes_further: GoesFurther,
@@ -91,7 +90,7 @@ def replaces_spec(record: RunRecord, spec: TrainSpec | SweepSpec, resume: bool) 
     return bool(differing(without_tags(_comparable(record, spec)), without_tags(spec.document())))
 
 
-def how_to_resume(run_id: str, noun: str, state: str) -> str:
+def how_to_resume(run_id: str, noun: str, state: RunState) -> str:
     """The sentence for a run that failed or was cancelled, and that nobody said to resume."""
     how = "failed" if state == RunState.FAILED else "was cancelled"
     return f"The {noun} {run_id!r} {how}: add --resume to continue from its last checkpoint, or give another --name."
@@ -101,7 +100,7 @@ def _comparable(record: RunRecord, spec: TrainSpec | SweepSpec) -> Document:
     """The stored spec with the keys of today; raise InvalidInput where it is of another kind than this one."""
     submission = record.submission()
     check_kind(record.run_id, submission, kind_of(spec))
-    return as_of_today(submission["spec"], type(spec))
+    return as_of_today(submission.spec, type(spec))
 
 
 def _repeat(
@@ -110,22 +109,22 @@ def _repeat(
     # Read first: a request that comes later is not one of those that ended the run before.
     asked = record.cancel.standing().get("id")
     state = record.state()
-    if state["state"] == RunState.SUCCEEDED and not (resume and isinstance(spec, SweepSpec) and goes_further(record, spec)):
+    if state.state == RunState.SUCCEEDED and not (resume and isinstance(spec, SweepSpec) and goes_further(record, spec)):
         return Submission("finished")
-    ended = state["state"] in ENDED
+    ended = state.is_ended
     if not ended and (lease_is_live(lease_of(record)) or standing_of(record, state) == RunState.QUEUED):
         return Submission("attach")
     if ended and not resume:
-        return Submission("ended", earlier_end=state.get("finished"))
+        return Submission("ended", earlier_end=state.finished)
     if asked:
         record.cancel.withdraw(request=asked)
     if changes:
         _note_changes(record, state, changes)
-    return Submission("start", resume=resume, changed=bool(changes), earlier_end=state.get("finished") if ended else None)
+    return Submission("start", resume=resume, changed=bool(changes), earlier_end=state.finished if ended else None)
 
 
-def _note_changes(record: RunRecord, state: Document, changes: list[str]) -> None:
-    attempt = int(state.get("attempt", 0))
+def _note_changes(record: RunRecord, state: StateDocument, changes: list[str]) -> None:
+    attempt = state.attempt or 0
     message = f"submitted again with changes ({'; '.join(changes)})"
     row = {"time": time.time(), "attempt": attempt, "event": "changed", "message": message}
     record.store.write(record.paths.events(record.label(attempt), f"submit-{time.time_ns()}"), rows_to_bytes([row]))

@@ -18,7 +18,8 @@ import psutil
 
 from service.errors import Conflict, InvalidInput, LeaseLost, NotFound
 from service.records.run_record import RunRecord
-from service.records.schemas import LeaseDocument, fitted
+from service.records.schemas import LeaseDocument
+from service.records.stored_document import fitted
 from service.storage.base import Seen
 from service.storage.json_documents import Document, from_bytes, to_bytes
 

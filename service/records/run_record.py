@@ -4,9 +4,10 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from service.errors import Conflict, InvalidInput, LeaseLost, NotFound, UnknownName
 from service.records.cancel_requests import HANDLED, PERSON, CancelRequests
@@ -16,15 +17,15 @@ from service.records.schemas import (
     Bases,
     Event,
     LeaseDocument,
+    Origin,
     ProgressDocument,
     RunState,
     StateDocument,
-    StoredDocument,
     SubmissionDocument,
     Summary,
     TrialsDocument,
-    fitted,
 )
+from service.records.stored_document import StoredDocument, fitted
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
 from service.storage.base import Store
@@ -47,8 +48,11 @@ __all__ = [
     "to_bytes",
 ]
 
-QUEUED: Document = {"state": RunState.QUEUED.value, "error": None}
-"""The state of a run for which no driver wrote any."""
+
+@cache
+def queued() -> StateDocument:
+    """The state of a run for which no driver wrote any."""
+    return StateDocument(state=RunState.QUEUED, attempts=(), error=None)
 
 
 class RunRecord:
@@ -71,7 +75,7 @@ class RunRecord:
         self.cancel = CancelRequests(
             lambda: self.shared(self.paths.cancel),
             lambda: self._optional(self.paths.cancel),
-            lambda: self.state().get(HANDLED),
+            lambda: self.state().handled_cancel,
         )
 
     def shared(self, key: str) -> SharedDocument:
@@ -92,31 +96,29 @@ class RunRecord:
         """The attempt's part of its keys."""
         return attempt_label(attempt, self.nonce)
 
-    def claim(self, spec: TrainSpec | SweepSpec, origin: Document) -> bool:
-        """Write spec.json if no run and no sweep has this id yet; return whether it was written.
-
-        `origin` says how the run was submitted: `recipe`, `command`, `folder`.
-        """
+    def claim(self, spec: TrainSpec | SweepSpec, origin: Origin | None = None) -> bool:
+        """Write spec.json if no run and no sweep has this id yet; return whether it was written."""
         nonce = new_nonce()
         self.guard()
+        submission = _submission(spec, origin or Origin()).changed(nonce=nonce)
         try:
-            self.store.write(self.paths.spec, to_bytes(_submission(spec, {**origin, "nonce": nonce})), if_absent=True)
+            self.store.write(self.paths.spec, to_bytes(submission.document()), if_absent=True)
         except Conflict:
             return False
         self._nonce = nonce
         return True
 
-    def replace_spec(self, spec: TrainSpec | SweepSpec, origin: Document) -> None:
+    def replace_spec(self, spec: TrainSpec | SweepSpec, origin: Origin) -> None:
         """Write spec.json anew, for a run that nobody drives; raise LeaseLost where it is deleted."""
 
         def change(found: Document) -> Document:
             if not found or found.get("kind") == "deleted":
                 raise LeaseLost(f"The run {self.run_id} was deleted from the store; its driver stops.")
-            return _submission(spec, origin)
+            return _submission(spec, origin).document()
 
         self.shared(self.paths.spec).update(change)
 
-    def submission(self) -> Document:
+    def submission(self) -> SubmissionDocument:
         """The spec.json document; raise UnknownName when there is no such run."""
         try:
             data = self.store.read(self.paths.spec)
@@ -128,27 +130,26 @@ class RunRecord:
             raise UnknownName(
                 f"The run {self.run_id!r} is deleted, but not to the end yet: `delayline runs prune` deletes the rest; take another id until then."
             )
-        document = from_bytes(data, self.paths.spec)
-        fitted(SubmissionDocument, document, self.paths.spec)
+        submission = fitted(SubmissionDocument, from_bytes(data, self.paths.spec), self.paths.spec)
         if self._nonce is None:
-            self._nonce = str(document.get("nonce", ""))
-        return document
+            self._nonce = submission.nonce
+        return submission
 
     def spec(self) -> TrainSpec:
         """The run's spec; raise InvalidInput for a sweep."""
         submission = self.submission()
-        if submission.get("kind") == "sweep":
+        if submission.is_sweep:
             raise InvalidInput(
                 f"{self.run_id!r} is a sweep, not a run: `delayline runs show {self.run_id}` names its trials, each a run."
             )
-        return TrainSpec.model_validate(submission["spec"])
+        return TrainSpec.model_validate(submission.spec)
 
     def sweep_spec(self) -> SweepSpec:
         """The sweep's spec; raise InvalidInput for a run."""
         submission = self.submission()
-        if submission.get("kind") != "sweep":
+        if not submission.is_sweep:
             raise InvalidInput(f"{self.run_id!r} is a run, not a sweep: `delayline runs list` shows of what kind each is.")
-        return SweepSpec.model_validate(submission["spec"])
+        return SweepSpec.model_validate(submission.spec)
 
     def trials(self) -> list[Document]:
         """A sweep's trials so far, in the order of their begin: `id`, `point`, `base`, `seed`, `params`."""
@@ -159,7 +160,7 @@ class RunRecord:
         """Replace the list of trials."""
         self._write(self.paths.trials, {"trials": trials})
 
-    def _optional(self, key: str, kind: type[StoredDocument] = StoredDocument) -> Document:
+    def _optional(self, key: str, kind: type[StoredDocument] | None = None) -> Document:
         """The document, empty where there is none; raise Damaged where it is not of its kind."""
         try:
             document = from_bytes(self.store.read(key), key)
@@ -168,7 +169,8 @@ class RunRecord:
         # What a process of a deleted run wrote late carries that run's nonce.
         if "nonce" in document and document["nonce"] != self.nonce:
             return {}
-        fitted(kind, document, key)
+        if kind is not None:
+            fitted(kind, document, key)
         return document
 
     def _write(self, key: str, document: Document) -> None:
@@ -177,15 +179,21 @@ class RunRecord:
             shared.read()
         shared.write(document)
 
-    def take_state(self, change: Callable[[Document], Document | None]) -> Document:
+    def take_state(self, change: Callable[[StateDocument], StateDocument | None]) -> StateDocument:
         """Replace the driver's document by what `change` makes of it (None: nothing), as who drives the run from now on; return that."""
+        taken = queued()
 
         def changed(found: Document) -> Document | None:
-            if found:
-                fitted(StateDocument, found, self.paths.state)
-            return change(found or dict(QUEUED, attempts=[]))
+            nonlocal taken
+            taken = fitted(StateDocument, found, self.paths.state) if found else queued()
+            wanted = change(taken)
+            if wanted is None:
+                return None
+            taken = wanted
+            return wanted.document()
 
-        return self.shared(self.paths.state).update(changed)
+        self.shared(self.paths.state).update(changed)
+        return taken
 
     def take_trials(self) -> list[Document]:
         """A sweep's trials so far, for whoever writes them from now on."""
@@ -194,13 +202,14 @@ class RunRecord:
         found: list[Document] = document.get("trials", [])
         return found
 
-    def state(self) -> Document:
+    def state(self) -> StateDocument:
         """The driver's document; one in state `queued` before a driver wrote any."""
-        return {"attempts": [], **(self._optional(self.paths.state, StateDocument) or QUEUED)}
+        document = self._optional(self.paths.state)
+        return fitted(StateDocument, document, self.paths.state) if document else queued()
 
-    def write_state(self, document: Document) -> None:
+    def write_state(self, state: StateDocument) -> None:
         """Replace the driver's document."""
-        self._write(self.paths.state, document)
+        self._write(self.paths.state, state.document())
 
     def note(self) -> str | None:
         """A person's note on the run; see service.records.notes."""
@@ -270,7 +279,7 @@ class RunRecord:
     def check_claim(self) -> None:
         """Raise LeaseLost when the run was deleted, also where its id is another run's by now."""
         try:
-            found = RunRecord(self.store, self.run_id).submission().get("nonce", "")
+            found = RunRecord(self.store, self.run_id).submission().nonce
         except UnknownName:
             found = None
         if self.nonce and found != self.nonce:
@@ -284,11 +293,12 @@ class RunRecord:
         """Whether somebody asked the run to stop."""
         return bool(self.cancel.standing())
 
-    def handled_cancel(self, state: Document, *reasons: str) -> Document:
-        """What the state of a run that ends now says of the request to stop that stands, if it is one of these reasons or none are given."""
+    def with_handled_cancel(self, state: StateDocument, *reasons: str) -> StateDocument:
+        """The state of a run that ends now, with the request to stop that stands, if it is one of these reasons or none are given."""
         standing = self.cancel.standing()
-        request = standing["id"] if standing and (not reasons or standing["reason"] in reasons) else state.get(HANDLED)
-        return {HANDLED: request} if request else {}
+        if not standing or (reasons and standing["reason"] not in reasons):
+            return state
+        return state.changed(handled_cancel=standing["id"])
 
     def person_cancelled(self) -> bool:
         """Whether it was a person who asked, and not a sweep whose budget was used up."""
@@ -306,9 +316,11 @@ def _events(data: bytes, key: str) -> list[Document]:
     return rows
 
 
-def _submission(spec: TrainSpec | SweepSpec, origin: Document) -> Document:
+def _submission(spec: TrainSpec | SweepSpec, origin: Origin) -> SubmissionDocument:
     kind = "sweep" if isinstance(spec, SweepSpec) else "train"
-    return {"kind": kind, "spec": spec.document(), "submitted": time.time(), **origin}
+    known = {name: getattr(origin, name) for name in origin.model_fields_set}
+    # Of a run that is submitted anew its first submission may stand there.
+    return SubmissionDocument.model_validate({"submitted": time.time(), **known, "kind": kind, "spec": spec.document()})
 
 
 def deletion_mark() -> bytes:
@@ -324,25 +336,21 @@ def is_deleted(spec: bytes | None) -> bool:
         return False
 
 
-def run_summary(submission: Document, key: str = "spec.json") -> Document:
-    """What a list of runs shows of a submission: `kind`, `model`, `dataset`, `workers`, `submitted`, `tags`.
-
-    Raise Damaged, which names the `key`, where there is no such spec in it.
-    """
-    spec, kind = submission["spec"], submission.get("kind", "train")
+def run_summary(submission: SubmissionDocument, key: str = "spec.json") -> Summary:
+    """What a list of runs shows of a submission; raise Damaged, which names the `key`, where there is no such spec in it."""
+    spec = submission.spec
     shown = {name: spec.get(name) for name in ("model", "dataset", "workers")}
-    if kind == "sweep":
+    if submission.is_sweep:
         bases = [each.values for each in fitted(Bases, spec, key).base]
         shown |= {name: ", ".join(dict.fromkeys(str(base.get(name)) for base in bases)) for name in ("model", "dataset")}
-    trial = {"sweep": submission["sweep"]} if "sweep" in submission else {}
-    summary = {"kind": kind, **shown, "submitted": submission.get("submitted"), "tags": spec.get("tags") or [], **trial}
-    fitted(Summary, summary, key)
-    return summary
+    trial = {"sweep": submission.sweep} if submission.sweep is not None else {}
+    summary = {"kind": submission.kind, **shown, "submitted": submission.submitted, "tags": spec.get("tags") or [], **trial}
+    return fitted(Summary, summary, key)
 
 
-def as_of_today(stored: Document, kind: type[TrainSpec | SweepSpec]) -> Document:
+def as_of_today(stored: Mapping[str, JsonValue], kind: type[TrainSpec | SweepSpec]) -> Document:
     """A stored spec with the keys that this version added, at their defaults."""
     try:
         return kind.model_validate(stored).document()
     except ValidationError:
-        return stored
+        return dict(stored)

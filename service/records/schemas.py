@@ -1,11 +1,12 @@
 """What the documents of a run hold."""
 
 from enum import StrEnum
-from typing import Any, Literal, TypeVar
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue
 
-from service.errors import Damaged
+from service.errors import LOST, DelaylineError
+from service.records.stored_document import StoredDocument
 
 Kind = Literal["train", "sweep"]
 
@@ -49,20 +50,11 @@ ENDED: frozenset[str] = frozenset(state for state in RunState if state.is_ended)
 """The states in which a run has ended, for a state that stands as text in a document."""
 
 
+SIGNAL = "signal"
+"""Why a run stopped that the system stopped; who asked its workers to."""
 Metrics = dict[str, JsonValue]
 Workers = int | str | tuple[int, ...]
 """A number of workers, or a range."""
-
-
-class StoredDocument(BaseModel):
-    """A document of the store. Keys that a newer version writes are kept; what an older one lacked has a default."""
-
-    # Built at the first use: a command that reads no such document does not wait for it.
-    model_config = ConfigDict(frozen=True, extra="allow", defer_build=True)
-
-    def document(self) -> dict[str, Any]:
-        """What was read, as JSON has it, the unknown keys included, and nothing that was not there."""
-        return self.model_dump(mode="json", exclude_unset=True)
 
 
 class Failure(StoredDocument):
@@ -78,6 +70,11 @@ class Failure(StoredDocument):
     stalled: bool = False
     passing: bool = False
     """Of a refusal of the store that may be otherwise at the next attempt."""
+
+    @classmethod
+    def of(cls, error: DelaylineError) -> Self:
+        """What a run's state holds of the error that ended it."""
+        return cls.model_validate(error.document())
 
 
 class Worker(StoredDocument):
@@ -142,7 +139,7 @@ class StateDocument(StoredDocument):
     """The first attempt since a person last asked for the run."""
     started: float | None = None
     finished: float | None = None
-    metrics: Metrics = {}
+    metrics: Metrics = Field(default_factory=dict)
     position: Position | None = None
     error: Failure | None = None
     exit_code: int | None = None
@@ -153,23 +150,92 @@ class StateDocument(StoredDocument):
     used_seconds: float | None = None
     """Of a sweep: how much of its budget is used up."""
 
+    @property
+    def is_ended(self) -> bool:
+        """Whether no driver continues the run unless a person asks for it."""
+        return self.state.is_ended
 
-class SubmissionDocument(StoredDocument):
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether the system stopped the run's last driver, which saved and left the rest to the next one."""
+        return self.state == RunState.RETRYING and self.reason == SIGNAL
+
+    @property
+    def was_lost(self) -> bool:
+        """Whether the run failed by what neither its spec nor its data caused."""
+        return self.state == RunState.FAILED and self.error is not None and self.error.kind in LOST
+
+    def attempts_with(self, progress: "ProgressDocument") -> tuple[Attempt, ...]:
+        """The attempts; rank 0 knows the workers of the newest one before the driver notes them."""
+        return tuple(
+            each if each.workers else each.changed(workers=progress.workers if each.number == progress.attempt else ())
+            for each in self.attempts
+        )
+
+    def with_newest_attempt(self, **changes: object) -> Self:
+        """A copy whose newest attempt has other values."""
+        return self.changed(attempts=(*self.attempts[:-1], self.attempts[-1].changed(**changes)))
+
+
+class FirstWeights(StoredDocument):
+    """The object in the store that holds a run's first weights, and what is known of it before it is read."""
+
+    key: str
+    run: str | None = None
+    """The run that made it; with the `step` of its checkpoint where it is one."""
+    step: int | None = None
+    sha256: str | None = None
+    """What the checkpoint's manifest says."""
+    classes: tuple[str, ...] | None = None
+    """The classes of the data that the run learned, where that dataset is still there."""
+
+    def __str__(self) -> str:
+        if self.run is None:
+            return f"the file {self.key}"
+        return f"the run {self.run}" + (f" at step {self.step}" if self.step is not None else "")
+
+
+class Origin(StoredDocument):
+    """How a run was submitted."""
+
+    recipe: str | None = None
+    command: tuple[str, ...] | None = None
+    folder: str | None = None
+    dataset_version: str | None = None
+    init_from: FirstWeights | None = None
+    sweep: str | None = None
+    """The sweep that the run is a trial of; with the `point` and its `params`."""
+    point: int | None = None
+    params: dict[str, JsonValue] | None = None
+    mutations: int = 0
+    """How often the trial took another one's weights; the last time those of the step `taken`, None where it kept its own."""
+    taken: int | None = None
+
+
+class SubmissionDocument(Origin):
     """`spec.json`: what was asked for, and how. `spec` is one of service.specs, as that version wrote it."""
 
     kind: Kind = "train"
     spec: dict[str, JsonValue]
     submitted: float | None = None
-    recipe: str | None = None
-    command: tuple[str, ...] | None = None
-    folder: str | None = None
-    dataset_version: str | None = None
     nonce: str = ""
-    init_from: dict[str, JsonValue] | None = None
-    sweep: str | None = None
-    """The sweep that the run is a trial of; with the `point` and its `params`."""
-    point: int | None = None
-    params: dict[str, JsonValue] | None = None
+
+    @property
+    def is_sweep(self) -> bool:
+        """Whether it is a sweep's and not a run's."""
+        return self.kind == "sweep"
+
+    @property
+    def dataset(self) -> str:
+        """The dataset of a run's spec, in the version that the run was submitted with where that is known."""
+        named = str(self.spec["dataset"])
+        return named if "@" in named or self.dataset_version is None else f"{named}@{self.dataset_version}"
+
+    @property
+    def dataset_params(self) -> dict[str, JsonValue] | None:
+        """Of a run's spec: what its dataset is generated with."""
+        found = self.spec.get("dataset_params")
+        return found if isinstance(found, dict) else None
 
 
 class Base(StoredDocument):
@@ -218,7 +284,7 @@ class ProgressDocument(StoredDocument):
     epochs: int | None = None
     step: int | None = None
     steps: int | None = None
-    metrics: Metrics = {}
+    metrics: Metrics = Field(default_factory=dict)
     examples_per_second: float | None = None
     eta_seconds: float | None = None
     idle_seconds: float | None = None
@@ -299,19 +365,3 @@ class CheckpointManifest(StoredDocument):
     saved: float | None = None
     history: tuple[dict[str, JsonValue], ...] = ()
     """The sealed parts of the rows of metrics up to here; none in the first format, whose checkpoints hold all rows."""
-
-
-Stored = TypeVar("Stored", bound=StoredDocument)
-
-
-def fitted(model: type[Stored], document: dict[str, Any], key: str) -> Stored:
-    """The document with types; raise Damaged, which names its key and the field, where it does not fit."""
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"])) or "it"
-        found = "is missing" if first["type"] == "missing" else f"is {str(first['input'])[:40]!r}: {first['msg']}"
-        raise Damaged(
-            f"The store's object {key} is not as Delayline writes it: {field} {found.rstrip('.')}; restore it or delete it."
-        ) from error

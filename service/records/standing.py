@@ -7,7 +7,7 @@ from service.background import start_in_background
 from service.errors import Cancelled, DelaylineError, InvalidInput, LeaseLost, NotFound
 from service.records.lease import Lease, lease_is_live, lease_of
 from service.records.run_record import Document, RunRecord
-from service.records.schemas import ENDED, RunState
+from service.records.schemas import Failure, RunState, StateDocument
 from service.storage.base import Store
 from service.user_folder import python
 
@@ -15,41 +15,33 @@ QUEUED_SECONDS = 60.0
 """A run without a driver for so long after it was submitted is taken for lost (assumed: a slow machine starts one in 20 s)."""
 
 
-def standing(state: Document, lease: Document, submitted_ago: float) -> str:
+def standing(state: StateDocument, lease: Document, submitted_ago: float) -> RunState:
     """The state of a run as a reader sees it: `lost` when it has not ended and nobody alive drives it.
 
     `lease` with its age; `submitted_ago`: seconds since its spec was written, by the store's clock.
     """
-    name = str(state["state"])
-    if name in ENDED or lease_is_live(lease):
-        return name
-    if was_interrupted(state):
-        return name
-    return name if name == RunState.QUEUED and submitted_ago < QUEUED_SECONDS else RunState.LOST
+    if state.is_ended or lease_is_live(lease) or state.was_interrupted:
+        return state.state
+    return RunState.QUEUED if state.state == RunState.QUEUED and submitted_ago < QUEUED_SECONDS else RunState.LOST
 
 
-def standing_of(record: RunRecord, state: Document) -> str:
+def standing_of(record: RunRecord, state: StateDocument) -> RunState:
     """How a run in this state stands; reads what else it takes to tell."""
-    return str(state["state"]) if state["state"] in ENDED else standing(state, *_looked_up(record, state))
+    return state.state if state.is_ended else standing(state, *_looked_up(record, state))
 
 
-def is_driven(record: RunRecord, state: Document) -> bool:
+def is_driven(record: RunRecord, state: StateDocument) -> bool:
     """Whether somebody drives a run that has not ended, or is about to."""
     lease, ago = _looked_up(record, state)
     return lease_is_live(lease) or standing(state, lease, ago) == RunState.QUEUED
 
 
-def _looked_up(record: RunRecord, state: Document) -> tuple[Document, float]:
+def _looked_up(record: RunRecord, state: StateDocument) -> tuple[Document, float]:
     lease = lease_of(record)
-    if state["state"] == RunState.QUEUED and not lease_is_live(lease):
+    if state.state == RunState.QUEUED and not lease_is_live(lease):
         with contextlib.suppress(NotFound):
             return lease, record.store.read_aged(record.paths.spec).age
     return lease, 0.0
-
-
-def was_interrupted(state: Document) -> bool:
-    """Whether the system stopped the run's last driver, which saved and left the rest to the next one."""
-    return bool(state["state"] == RunState.RETRYING and state.get("reason") == "signal")
 
 
 def cancel_without_driver(record: RunRecord) -> bool:
@@ -59,7 +51,7 @@ def cancel_without_driver(record: RunRecord) -> bool:
 
 def fail_without_driver(record: RunRecord, error: DelaylineError) -> bool:
     """Call a run failed that nobody drives; return False, having done nothing, when somebody does or it has ended."""
-    return _end_without_driver(record, RunState.FAILED, error.document(), error.exit_code)
+    return _end_without_driver(record, RunState.FAILED, Failure.of(error), error.exit_code)
 
 
 def start_after_stop(record: RunRecord, driver: int, ask_ray: bool = False) -> None:
@@ -73,25 +65,29 @@ def start_after_stop(record: RunRecord, driver: int, ask_ray: bool = False) -> N
         start_in_background([*argv, "--ask-ray" if ask_ray else "--cancelled"])
 
 
-def _end_without_driver(record: RunRecord, state: RunState, error: Document | None, exit_code: int) -> bool:
+def _end_without_driver(record: RunRecord, state: RunState, error: Failure | None, exit_code: int) -> bool:
     lease = Lease(record)
     if not lease.acquire():
         return False
     ending, ended = RunRecord(record.store, record.run_id), False
     ending.guard = lease.assure
 
-    def end(document: Document) -> Document | None:
+    def end(found: StateDocument) -> StateDocument | None:
         nonlocal ended
-        ended = document["state"] not in ENDED
+        ended = not found.is_ended
         if not ended:
             return None
         now = time.time()
-        for attempt in document["attempts"]:
-            if attempt.get("finished") is None:
-                attempt |= {"finished": now, "reason": "the driver was lost"}
-        metrics = document.get("metrics") or ending.progress().get("metrics", {})
-        changes = {"state": state.value, "finished": now, "metrics": metrics, "error": error, "exit_code": exit_code}
-        return {**document, **changes, **ending.handled_cancel(document)}
+        lost = {"finished": now, "reason": "the driver was lost"}
+        made = found.changed(
+            state=state,
+            attempts=[each.changed(**lost) if each.finished is None else each for each in found.attempts],
+            finished=now,
+            metrics=found.metrics or ending.progress().get("metrics", {}),
+            error=error,
+            exit_code=exit_code,
+        )
+        return ending.with_handled_cancel(made)
 
     try:
         ending.take_state(end)
@@ -119,8 +115,8 @@ def cancel(store: Store, run_id: str) -> str:
     record = RunRecord(store, run_id)
     record.submission()
     state = record.state()
-    if state["state"] in ENDED:
-        raise InvalidInput(f"The run {run_id!r} has ended already ({state['state']}): there is nothing to cancel.")
+    if state.is_ended:
+        raise InvalidInput(f"The run {run_id!r} has ended already ({state.state}): there is nothing to cancel.")
     record.request_cancel()
     if not lease_is_live(lease_of(record)) and cancel_without_driver(record):
         return RunState.CANCELLED.value

@@ -6,9 +6,10 @@ from service.errors import Damaged, NotFound
 from service.names import is_run_id
 from service.records.lease import lease_in
 from service.records.remarks import remarks_among
-from service.records.run_record import Document, RunRecord, from_bytes, is_deleted, run_summary
-from service.records.schemas import ENDED, ProgressDocument, RunState, StateDocument, StoredDocument, SubmissionDocument, fitted
+from service.records.run_record import Document, RunRecord, from_bytes, is_deleted, queued, run_summary
+from service.records.schemas import ENDED, ProgressDocument, RunState, StateDocument, SubmissionDocument, Summary
 from service.records.standing import standing, standing_of
+from service.records.stored_document import StoredDocument, fitted
 from service.storage.base import Seen, Store
 from service.storage.paths import RUNS, RunPaths
 from service.sweeps.trials import sweep_document
@@ -22,37 +23,40 @@ def show(store: Store, run_id: str) -> Document:
     record = RunRecord(store, run_id)
     submission, state, progress = record.submission(), record.state(), record.progress()
     history = record.history()
-    ended, stands = state["state"] in ENDED, standing_of(record, state)
+    ended, stands = state.is_ended, standing_of(record, state)
     progress = {**progress, "idle_seconds": None} if ended else with_silence(record, stands, state, progress)
     events = record.events()
     return {
         "id": run_id,
-        "kind": submission.get("kind", "train"),
+        "kind": submission.kind,
         "state": stands,
         "note": record.note(),
-        "spec": submission["spec"],
-        **{name: submission.get(name) for name in ("recipe", "command", "folder", "submitted")},
-        "started": state.get("started"),
-        "finished": state.get("finished"),
+        "spec": submission.spec,
+        "recipe": submission.recipe,
+        "command": submission.command,
+        "folder": submission.folder,
+        "submitted": submission.submitted,
+        "started": state.started,
+        "finished": state.finished,
         **_position(progress, history),
-        "waiting": None if ended else state.get("waiting"),
-        "metrics": (state.get("metrics") if ended else None) or progress.get("metrics") or {},
+        "waiting": None if ended or state.waiting is None else state.waiting.document(),
+        "metrics": (state.metrics if ended else None) or progress.get("metrics") or {},
         "history": history,
         "attempts": _attempts(state, progress),
         "checkpoints": record.checkpoints(),
         "remarks": remarks_among(events),
         "events": events,
-        "error": state.get("error"),
-        "exit_code": state.get("exit_code"),
+        "error": state.error.document() if state.error else None,
+        "exit_code": state.exit_code,
         "store": store.url,
-        **({"sweep": submission["sweep"]} if "sweep" in submission else {}),
-        **(sweep_document(record, submission["spec"]) if submission.get("kind") == "sweep" else {}),
+        **({"sweep": submission.sweep} if submission.sweep is not None else {}),
+        **(sweep_document(record, submission.spec) if submission.is_sweep else {}),
     }
 
 
-def with_silence(record: RunRecord, stands: str, state: Document, progress: Document) -> Document:
+def with_silence(record: RunRecord, stands: RunState, state: StateDocument, progress: Document) -> Document:
     """The progress with for how long there was no step, also where rank 0 cannot say it: a thread of it may hold Python's lock."""
-    if stands != RunState.RUNNING or "trials" in progress or progress.get("attempt") != state.get("attempt"):
+    if stands != RunState.RUNNING or "trials" in progress or progress.get("attempt") != state.attempt:
         return progress
     with contextlib.suppress(NotFound):
         silent = record.store.read_aged(record.paths.progress).age
@@ -76,9 +80,9 @@ def _position(progress: Document, history: list[Document]) -> Document:
     }
 
 
-def _attempts(state: Document, progress: Document) -> list[Document]:
+def _attempts(state: StateDocument, progress: Document) -> list[Document]:
     """The attempts; the current one's workers are known to rank 0 before the driver notes them."""
-    attempts = [{"workers": [], **attempt} for attempt in state["attempts"]]
+    attempts = [{"workers": [], **attempt.document()} for attempt in state.attempts]
     for attempt in attempts:
         if not attempt["workers"] and attempt["number"] == progress.get("attempt"):
             attempt["workers"] = progress.get("workers") or []
@@ -111,23 +115,25 @@ def _row(paths: RunPaths, documents: dict[str, bytes], seen: dict[str, Seen]) ->
 
     try:
         progress = read(paths.progress, ProgressDocument)
-        state = {"attempts": [], **(read(paths.state, StateDocument) or {"state": RunState.QUEUED.value})}
-        submission = read(paths.spec, SubmissionDocument)
-        if progress.get("nonce", submission.get("nonce")) != submission.get("nonce"):
+        found = documents.get(paths.state)
+        state = queued() if found is None else fitted(StateDocument, from_bytes(found, paths.state), paths.state)
+        spec = documents.get(paths.spec)
+        submission = None if spec is None else fitted(SubmissionDocument, from_bytes(spec, paths.spec), paths.spec)
+        if submission is not None and progress.get("nonce", submission.nonce) != submission.nonce:
             progress = {}
         ago = seen[paths.spec].age if paths.spec in seen else 0.0
-        summary = run_summary(submission, paths.spec) if submission else state["summary"]
+        summary = run_summary(submission, paths.spec) if submission else state.summary or Summary()
         return {
             "id": paths.run_id,
             "state": standing(state, lease_in(seen.get(paths.lease), paths.lease), ago),
             "tags": [],
-            **summary,
+            **summary.document(),
             **{name: progress.get(name) for name in ("epoch", "step", "steps")},
-            "attempts": len(state["attempts"]),
-            "metrics": state.get("metrics") or progress.get("metrics") or {},
-            "started": state.get("started"),
-            "finished": state.get("finished"),
-            "error": (state.get("error") or {}).get("message"),
+            "attempts": len(state.attempts),
+            "metrics": state.metrics or progress.get("metrics") or {},
+            "started": state.started,
+            "finished": state.finished,
+            "error": state.error.message if state.error else None,
         }
     except Damaged as error:
         return {

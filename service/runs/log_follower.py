@@ -6,8 +6,8 @@ from itertools import groupby
 
 from service import runs
 from service.errors import NotFound, StoreUnreachable
-from service.records.run_record import Document, RunRecord
-from service.records.schemas import ENDED, RunState
+from service.records.run_record import RunRecord
+from service.records.schemas import RunState, StateDocument
 from service.runs.endings import lost
 from service.storage.base import ObjectInfo, Store
 from service.storage.paths import RunPaths
@@ -38,7 +38,7 @@ def follow(store: Store, run_id: str, attempt: int | None = None, rank: int | No
     for update in runs.watch(store, run_id, interval=LOOK_SECONDS):
         if update.problem is not None:
             continue
-        last = update.state in ENDED or update.state == RunState.LOST or _is_over(update.document, attempt)
+        last = update.is_ended or update.state == RunState.LOST or _is_over(update.document, attempt)
         try:
             yield from logs.news(last)
         except StoreUnreachable:
@@ -51,9 +51,9 @@ def follow(store: Store, run_id: str, attempt: int | None = None, rank: int | No
             return
 
 
-def _is_over(state: Document, attempt: int | None) -> bool:
+def _is_over(state: StateDocument, attempt: int | None) -> bool:
     """Whether the attempt that alone is wanted has ended."""
-    return any(each["number"] == attempt and each.get("finished") is not None for each in state["attempts"])
+    return any(each.number == attempt and each.finished is not None for each in state.attempts)
 
 
 @dataclass

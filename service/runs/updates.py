@@ -7,8 +7,8 @@ from typing import Any
 
 from service.errors import StoreUnreachable
 from service.records.lease import LEASE_SECONDS
-from service.records.run_record import Document, RunRecord
-from service.records.schemas import ENDED, RunState
+from service.records.run_record import Document, RunRecord, queued
+from service.records.schemas import RunState, StateDocument
 from service.records.standing import is_driven
 from service.runs.describe import with_silence
 from service.storage.base import Store
@@ -21,15 +21,20 @@ EVENT_SECONDS = 2.0
 class Update:
     """What a look at a run found.
 
-    `state` as a reader sees it; `document` and `progress` as the driver and rank 0 wrote them; `events` that are new;
-    `problem`: why nothing could be read this time, or None.
+    `state` as a reader sees it, None before the store answered for the first time; `document` and `progress` as the driver and
+    rank 0 wrote them; `events` that are new; `problem`: why nothing could be read this time, or None.
     """
 
-    state: str
-    document: Document
+    state: RunState | None
+    document: StateDocument
     progress: Document
     events: list[Document]
     problem: str | None = None
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the run has ended."""
+        return self.state is not None and self.state.is_ended
 
 
 def watch(
@@ -51,7 +56,7 @@ def watch(
                 raise
             update = watcher.blind(str(error))
         yield update
-        if update.problem is None and update.state in ENDED:
+        if update.problem is None and update.is_ended:
             return
         time.sleep(store.look_seconds if interval is None else interval)
 
@@ -66,24 +71,24 @@ class _Watcher:
         self._slow_look = 0.0
         self._alone_since: float | None = None
         self._seen: set[tuple[Any, ...]] = set() if earlier_end is None else {_identity(row) for row in record.events()}
-        self._last = Update("", {"state": RunState.QUEUED.value, "attempts": []}, {}, [])
+        self._last = Update(None, queued(), {}, [])
         self._silence: Document = {}
         """What is added to the progress of a rank 0 that has not written any for long."""
 
     def look(self) -> Update:
         """Read what changes often, and now and then the rest."""
         document, progress = self._record.state(), self._record.progress()
-        if self._earlier_end is not None and document["state"] in ENDED and document.get("finished") == self._earlier_end:
-            document, progress = {**document, "state": RunState.QUEUED.value}, {}
-        state, events = str(document["state"]), []
-        if state != self._last.document["state"] or time.monotonic() - self._slow_look > EVENT_SECONDS:
+        if self._earlier_end is not None and document.is_ended and document.finished == self._earlier_end:
+            document, progress = document.changed(state=RunState.QUEUED), {}
+        state, events = document.state, list[Document]()
+        if state != self._last.document.state or time.monotonic() - self._slow_look > EVENT_SECONDS:
             events = self._new_events()
             self._note_whether_alone(document)
             told = with_silence(self._record, state if self._alone_since is None else RunState.LOST, document, progress)
             self._silence = {} if told is progress else {"idle_seconds": told["idle_seconds"]}
             self._slow_look = time.monotonic()
         alone = self._alone_since is not None and time.monotonic() - self._alone_since > LEASE_SECONDS
-        shown = RunState.LOST.value if alone and state not in ENDED else state
+        shown = RunState.LOST if alone and not state.is_ended else state
         self._last = Update(shown, document, {**progress, **self._silence}, events)
         return self._last
 
@@ -91,9 +96,9 @@ class _Watcher:
         """The last update once more, for a look that failed."""
         return Update(self._last.state, self._last.document, self._last.progress, [], problem)
 
-    def _note_whether_alone(self, document: Document) -> None:
+    def _note_whether_alone(self, document: StateDocument) -> None:
         # A driver that was killed is started again within seconds: only a run that stays alone is lost.
-        if document["state"] in ENDED or is_driven(self._record, document):
+        if document.is_ended or is_driven(self._record, document):
             self._alone_since = None
         elif self._alone_since is None:
             self._alone_since = time.monotonic()

@@ -16,7 +16,6 @@ from service.cluster import open_cluster
 from service.cluster.driver_jobs import DRIVERS, driver_job
 from service.errors import DelaylineError, InfrastructureFailure, StoreError
 from service.records.run_record import RunRecord
-from service.records.schemas import ENDED
 from service.settings import Settings
 from service.storage import open_store
 from service.submission.supervisor import Supervisor
@@ -71,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
 def supervise(options: argparse.Namespace, settings: Settings, record: RunRecord, termination: Termination) -> int:
     """Start the driver and keep it alive; once the system stops this process, only until it has saved."""
     state = record.state()
-    earlier_end = state.get("finished") if state["state"] in ENDED else None
+    earlier_end = state.finished if state.is_ended else None
     supervisor = Supervisor(
         record,
         open_cluster(settings),

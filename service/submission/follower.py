@@ -21,7 +21,7 @@ from service.errors import (
 )
 from service.records.lease import lease_is_live, lease_of
 from service.records.run_record import RunRecord
-from service.records.schemas import ENDED, RunState
+from service.records.schemas import RunState
 from service.runs import Update
 from service.runs.endings import again_command, lost
 from service.storage.base import Store
@@ -81,7 +81,7 @@ class RunFollower:
         try:
             for update in runs.watch(self.store, self.run_id, earlier_end=self.earlier_end, patience=self.patience):
                 yield update
-                if update.problem is None and update.state in ENDED:
+                if update.problem is None and update.is_ended:
                     break
                 self._act(record, update)
             self._wait_for_exit()
@@ -152,7 +152,7 @@ class RunFollower:
             return
         try:
             state = record.state()
-            ended = state["state"] in ENDED and (self.earlier_end is None or state.get("finished") != self.earlier_end)
+            ended = state.is_ended and (self.earlier_end is None or state.finished != self.earlier_end)
             continues = ended or lease_is_live(lease_of(record))
         except StoreError:
             continues = False

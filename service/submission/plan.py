@@ -11,6 +11,7 @@ from service.names import check_run_id, new_run_id
 from service.records.claim import NOUNS, kind_of
 from service.records.first_weights import origin_of_weights
 from service.records.run_record import Document
+from service.records.schemas import Origin
 from service.settings import Settings
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
@@ -38,14 +39,9 @@ class Request:
         """`train` or `sweep`."""
         return kind_of(self.spec)
 
-    def origin(self, dataset_version: str) -> Document:
+    def origin(self, dataset_version: str) -> Origin:
         """How the run is asked for, as its submission keeps it."""
-        return {
-            "recipe": self.stem,
-            "command": list(self.command),
-            "folder": str(self.folder),
-            "dataset_version": dataset_version,
-        }
+        return Origin(recipe=self.stem, command=self.command, folder=str(self.folder), dataset_version=dataset_version)
 
 
 @dataclass(frozen=True)
@@ -59,8 +55,8 @@ class Plan:
     cluster: str
     folder: Path
     resume: bool
-    origin: Document
-    """How the run was asked for: `recipe`, `command`, `folder`, `dataset_version`, `init_from`."""
+    origin: Origin
+    """How the run was asked for."""
     modules: tuple[str, ...]
     """Of the user's own."""
     data: tuple[str, ...]
@@ -122,8 +118,10 @@ def plan(request: Request, settings: Settings, store: Store, cluster: Cluster) -
     dataset = check_dataset(spec, store)
     cluster.check_store(store.url)
     cluster.check_resources(spec.worker_counts[-1], spec.worker)
-    origin = {**request.origin(dataset["version"]), **origin_of_weights(store, spec, identity)}
-    first = {"init_from": origin["init_from"]} if "init_from" in origin else {}
+    origin = request.origin(dataset["version"])
+    weights = origin_of_weights(store, spec, identity)
+    origin = origin if weights is None else origin.changed(init_from=weights)
+    first = {} if weights is None else {"init_from": weights.document()}
     details = {"dataset": dataset, **first, "resources": resources(spec)}
     return Plan(
         run_id=identity,

@@ -16,7 +16,7 @@ def submit(plan: Plan, store: Store) -> claims.Submission:
     record = RunRecord(store, plan.run_id)
     submission = claims.claim(record, plan.spec, lambda: plan.origin, resume=plan.resume, goes_further=goes_further)
     if submission.action == "ended":
-        raise InvalidInput(claims.how_to_resume(plan.run_id, plan.noun, record.state()["state"]))
+        raise InvalidInput(claims.how_to_resume(plan.run_id, plan.noun, record.state().state))
     return submission
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from service.cluster.base import Cluster, Handle, Job
 from service.errors import EXIT_CODES, Cancelled, Conflict, InfrastructureFailure, LeaseLost, StoreError, UnknownName
-from service.records.run_record import Document, RunRecord, rows_to_bytes
-from service.records.schemas import ENDED
-from service.records.standing import cancel_without_driver, fail_without_driver, start_after_stop, was_interrupted
+from service.records.run_record import RunRecord, rows_to_bytes
+from service.records.schemas import StateDocument
+from service.records.standing import cancel_without_driver, fail_without_driver, start_after_stop
 
 PAUSE_SECONDS = 1.0
 """Between a driver's death and the next one's start, for its workers to notice (assumed)."""
@@ -95,7 +95,7 @@ class Supervisor:
     def _was_interrupted(self) -> bool:
         """Whether the system stopped the driver, which ended in good order and left the rest of the run to a next one."""
         try:
-            return was_interrupted(self._record.state())
+            return self._record.state().was_interrupted
         except StoreError:
             return False
 
@@ -113,7 +113,7 @@ class Supervisor:
             state = self._record.state()
         except StoreError:
             return True
-        return state["state"] not in ENDED or state.get("finished") != self._earlier_end
+        return not state.is_ended or state.finished != self._earlier_end
 
     def _after_death(self, code: int) -> int | None:
         """Decide what follows a driver that did not end on purpose: an exit code, or None and another start."""
@@ -124,8 +124,8 @@ class Supervisor:
         how = "was stopped by the system" if code == InfrastructureFailure.exit_code else how
         try:
             state = self._record.state()
-            if state["state"] in ENDED and state.get("finished") != self._earlier_end:
-                return int(state.get("exit_code", InfrastructureFailure.exit_code))
+            if state.is_ended and state.finished != self._earlier_end:
+                return InfrastructureFailure.exit_code if state.exit_code is None else state.exit_code
             if self._ended_as_cancelled():
                 return Cancelled.exit_code
             # The driver counts the attempts: one start more than there are retries lets it write how the run ended.
@@ -160,8 +160,8 @@ class Supervisor:
         fail_without_driver(self._record, failure)
         return failure.exit_code
 
-    def _note(self, state: Document, message: str) -> None:
-        attempt = int(state.get("attempt", 0))
+    def _note(self, state: StateDocument, message: str) -> None:
+        attempt = state.attempt or 0
         row = {"time": time.time(), "attempt": attempt, "event": "driver lost", "message": message}
         key = self._record.paths.events(self._record.label(attempt), f"supervisor-{time.time_ns()}")
         self._record.store.write(key, rows_to_bytes([row]))
@@ -176,7 +176,7 @@ class Supervisor:
                 # Of a run that was deleted meanwhile nothing is written any more: no list would show it, and no prune delete it.
                 self._record.submission()
                 self._record.check_claim()
-                attempt = int(self._record.state().get("attempt", 0))
+                attempt = self._record.state().attempt or 0
                 self._add_to_log(self._record.label(attempt), self.last_output.encode())
             except (UnknownName, LeaseLost):
                 pass

@@ -8,8 +8,9 @@ from typing import Any
 from service.errors import LOST
 from service.records.lease import lease_in, lease_is_live
 from service.records.remarks import remarks_among
-from service.records.run_record import Document, RunRecord, from_bytes
-from service.records.schemas import ENDED, RunState
+from service.records.run_record import Document, RunRecord, from_bytes, queued
+from service.records.schemas import ENDED, RunState, StateDocument
+from service.records.stored_document import fitted
 from service.specs.sweep import SweepSpec
 from service.storage.base import Seen, Store
 from service.storage.paths import RunPaths
@@ -29,39 +30,38 @@ def trial_rows(store: Store, trials: Sequence[Document]) -> list[Document]:
     """Each trial with `state`, `metrics`, `attempts`, `epoch`, `epochs`, `step`, `steps`, `error`, in the sweep's order."""
     paths = [RunPaths(trial["id"]) for trial in trials]
     documents = store.read_many([path.state for path in paths])
-    rest = [path for path in paths if _state(documents, path).get("state") not in ENDED]
+    states = [_state(documents, path) for path in paths]
+    rest = [path for path, state in zip(paths, states, strict=True) if state is None or not state.is_ended]
     seen = store.read_many_aged([key for path in rest for key in (path.lease, path.progress)])
-    documents |= {key: each.data for key, each in seen.items()}
-    return [_row(trial, path, documents, seen.get(path.lease)) for trial, path in zip(trials, paths, strict=True)]
+    return [_row(*each, seen) for each in zip(trials, paths, states, strict=True)]
 
 
-def _row(trial: Document, path: RunPaths, documents: dict[str, bytes], lease: Seen | None) -> Document:
-    def read(key: str) -> Document:
-        return from_bytes(documents[key], key) if key in documents else {}
-
-    state, progress = _state(documents, path), read(path.progress)
-    name = str(state.get("state", RunState.QUEUED))
+def _row(trial: Document, path: RunPaths, found: StateDocument | None, seen: dict[str, Seen]) -> Document:
+    progress = from_bytes(seen[path.progress].data, path.progress) if path.progress in seen else {}
+    state = found or queued()
+    name: str = state.state
     if name in (RunState.CANCELLED, RunState.QUEUED) and trial.get("stopped"):
         name = STOPPED
     elif name == RunState.CANCELLED and trial.get("pauses"):
         name = PAUSED
-    elif name not in ENDED and state and not lease_is_live(lease_in(lease, path.lease)):
-        name = RunState.LOST.value
+    elif not state.is_ended and found is not None and not lease_is_live(lease_in(seen.get(path.lease), path.lease)):
+        name = RunState.LOST
     ended = name in (*ENDED, STOPPED, PAUSED)
+    position = state.position.document() if state.position else progress
     return {
         **trial,
         "state": name,
-        "metrics": (state.get("metrics") if ended else None) or progress.get("metrics") or {},
-        "attempts": [{"workers": [], **attempt} for attempt in state.get("attempts", [])],
-        **{key: (state.get("position") or progress).get(key) for key in ("epoch", "epochs", "step", "steps")},
-        "started": state.get("started"),
-        "finished": state.get("finished"),
-        "error": state.get("error"),
+        "metrics": (state.metrics if ended else None) or progress.get("metrics") or {},
+        "attempts": [{"workers": [], **attempt.document()} for attempt in state.attempts],
+        **{key: position.get(key) for key in ("epoch", "epochs", "step", "steps")},
+        "started": state.started,
+        "finished": state.finished,
+        "error": state.error.document() if state.error else None,
     }
 
 
-def _state(documents: dict[str, bytes], path: RunPaths) -> Document:
-    return from_bytes(documents[path.state], path.state) if path.state in documents else {}
+def _state(documents: dict[str, bytes], path: RunPaths) -> StateDocument | None:
+    return fitted(StateDocument, from_bytes(documents[path.state], path.state), path.state) if path.state in documents else None
 
 
 def point_rows(rows: Sequence[Document], metric: str, mode: str) -> list[Document]:
@@ -138,7 +138,7 @@ def _share_done(row: Document) -> float:
 
 
 def was_lost(row: Document) -> bool:
-    """Whether a trial failed by what neither its spec nor its data caused; a row, or its run's state."""
+    """Whether a trial failed by what neither its spec nor its data caused."""
     return row["state"] == RunState.FAILED and (row.get("error") or {}).get("kind") in LOST
 
 
@@ -147,7 +147,7 @@ def goes_further(record: RunRecord, sweep: SweepSpec) -> bool:
 
     That is points that were not begun, and trials that were lost or that the budget stopped.
     """
-    if sweep.budget is not None and float(record.state().get("used_seconds", 0.0)) >= sweep.budget:
+    if sweep.budget is not None and (record.state().used_seconds or 0.0) >= sweep.budget:
         return False
     trials = record.trials()
     # Numbers may be left out: values that make no spec together.

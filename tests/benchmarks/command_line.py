@@ -13,6 +13,8 @@ from pathlib import Path
 
 from common import heading, median_ratio, minio_store
 
+from service.records.schemas import Origin, StateDocument
+
 
 def main() -> None:
     parser = argparse.ArgumentParser()
@@ -59,8 +61,8 @@ def make_runs(store: str, environment: dict[str, str], count: int) -> None:
 
     def make(number: int) -> None:
         record = RunRecord(opened, f"run-{number}")
-        record.claim(spec, {"recipe": stem, "command": [], "folder": ".", "dataset_version": "uci-1998"})
-        record.write_state({**ended, "summary": run_summary(record.submission())})
+        record.claim(spec, Origin(recipe=stem, command=[], folder=".", dataset_version="uci-1998"))
+        record.write_state(StateDocument.model_validate({**ended, "summary": run_summary(record.submission())}))
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(make, range(count)))

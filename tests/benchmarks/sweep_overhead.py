@@ -64,7 +64,7 @@ def without_tune(store: str, trials: int) -> float:
     orders: list[dict[str, Any]] = []
     for trial in RunRecord(opened, "tune").trials():
         name = trial["id"].replace("tune", "bare")
-        RunRecord(opened, name).claim(RunRecord(opened, trial["id"]).spec(), {})
+        RunRecord(opened, name).claim(RunRecord(opened, trial["id"]).spec())
         orders.append(
             {"id": name, "sweep": "tune", "store": store, "folder": ".", "metric": "val_accuracy", "by_evaluation": False,
              "from_history": False, "over": False, "mutation": None,
@@ -78,7 +78,7 @@ def without_tune(store: str, trials: int) -> float:
     with ThreadPoolExecutor(PROCESSES) as pool:
         list(pool.map(run, [orders[number::PROCESSES] for number in range(PROCESSES)]))
     states = [RunRecord(opened, order["id"]).state() for order in orders]
-    assert {state["state"] for state in states} == {"succeeded"}
+    assert {state.state for state in states} == {"succeeded"}
     return span(states)
 
 

@@ -139,7 +139,7 @@ def test_a_sweep_that_the_system_stops_saves_and_is_resumed(workspace: Workspace
     stopped = workspace.end_of(process)
     assert stopped.code == 4, stopped.err
     state = RunRecord(workspace.store, "drained").state()
-    assert (state["state"], state["reason"], state["attempts"][-1]["reason"]) == ("retrying", "signal", "signal")
+    assert (state.state, state.reason, state.attempts[-1].reason) == ("retrying", "signal", "signal")
     assert not [one for one in psutil.process_iter() if "--run drained" in command_of(one)]
     done = workspace.delayline(*command)
     assert done.code == 0, done.err

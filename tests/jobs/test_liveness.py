@@ -74,7 +74,7 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunRecord:
     store = LocalStore(tmp_path / "store")
     monkeypatch.setenv("DELAYLINE_STORE", store.url)
     made = RunRecord(store, "a-run")
-    made.claim(TrainSpec(model="cnn", dataset="digits", epochs=1), {})
+    made.claim(TrainSpec(model="cnn", dataset="digits", epochs=1))
     return made
 
 

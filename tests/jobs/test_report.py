@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.records.run_record import RunRecord
+from service.records.schemas import Origin
 from service.specs.train import TrainSpec
 from service.storage.local import LocalStore
 
@@ -18,7 +19,7 @@ Report = Callable[..., "subprocess.CompletedProcess[str]"]
 def store(tmp_path: Path, make_spec: Callable[..., TrainSpec]) -> LocalStore:
     store = LocalStore(tmp_path / "store")
     for name in ("one", "two"):
-        RunRecord(store, name).claim(make_spec(), {"recipe": "cnn-digits", "command": ["delayline", "train"]})
+        RunRecord(store, name).claim(make_spec(), Origin(recipe="cnn-digits", command=["delayline", "train"]))
     return store
 
 

@@ -65,7 +65,7 @@ def test_a_sweep_that_is_claimed_is_not_checked_again(local_store: Store, capsys
     own = ("-s", "base.model=nets_of_mine:build")
     Path("nets_of_mine.py").touch()
     assert run(local_store, *own) == 0
-    assert RunRecord(local_store, "a-sweep").submission()["dataset_version"] == "uci-1998"
+    assert RunRecord(local_store, "a-sweep").submission().dataset_version == "uci-1998"
     Path("nets_of_mine.py").unlink()
     assert run(local_store, *own) == 0
     assert run(local_store, *own, "-s", "seeds=2") == 2
@@ -81,6 +81,6 @@ def test_a_sweep_of_an_earlier_version_is_the_same_though_its_spec_lacks_a_key(l
     assert run(local_store) == 0
     record = RunRecord(local_store, "a-sweep")
     stored = record.submission()
-    assert stored["spec"].pop("order") == "nested"
+    assert stored.spec.pop("order") == "nested"
     local_store.write(record.paths.spec, to_bytes(stored))
     assert run(local_store) == 0

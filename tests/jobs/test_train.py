@@ -47,7 +47,7 @@ def test_a_run_that_is_claimed_is_not_checked_again(local_store: Store, capsys: 
     own = [*SMALL, "-s", "model=nets_of_mine:build", "--store", local_store.url]
     Path("nets_of_mine.py").touch()
     assert train.main(own) == 0
-    assert RunRecord(local_store, "a-run").submission()["dataset_version"] == "uci-1998"
+    assert RunRecord(local_store, "a-run").submission().dataset_version == "uci-1998"
     Path("nets_of_mine.py").unlink()
     assert train.main(own) == 0
     assert train.main([*own, "-s", "batch=16"]) == 2

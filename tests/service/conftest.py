@@ -9,6 +9,7 @@ import pytest
 from service.cluster.base import Job
 from service.cluster.driver_jobs import DRIVERS
 from service.records.run_record import RunRecord
+from service.records.schemas import Origin
 from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage import open_store
@@ -22,6 +23,7 @@ from service.settings import Settings
 from service.storage import open_store
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
+from service.records.schemas import StateDocument, Origin
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--run")
@@ -33,17 +35,15 @@ lease = Lease(record)
 while not lease.acquire():
     time.sleep(0.05)
 before = record.state()
-number = len(before["attempts"]) + 1
+number = len(before.attempts) + 1
 # One mode for each attempt; the last one stays.
 mode = modes[min(number, len(modes)) - 1]
 print(f"driver {number} is here: {mode}", flush=True)
 if mode == "silent":
     os.kill(os.getpid(), signal.SIGKILL)
-for attempt in before["attempts"]:
-    attempt["finished"] = attempt["finished"] or time.time()
-attempts = [*before["attempts"], {"number": number, "workers": [], "started": time.time(), "finished": None, "reason": None}]
-state = {"state": "running", "attempt": number, "attempts": attempts, "started": time.time(), "finished": None}
-state |= {"metrics": {}, "error": None}
+attempts = [each.changed(finished=each.finished or time.time()) for each in before.attempts]
+attempts += [{"number": number, "workers": [], "started": time.time(), "finished": None, "reason": None}]
+state = StateDocument(state="running", attempt=number, attempts=attempts, started=time.time(), finished=None, metrics={}, error=None)
 record.write_state(state)
 record.write_progress({"attempt": number, "phase": "training", "epoch": 1, "step": number, "steps": 9, "metrics": {"loss": 0.5},
                        "workers": [{"rank": 0, "host": "h", "pid": os.getpid()}], "model_summary": "a small model"})
@@ -74,18 +74,17 @@ if mode == "interrupted":
     while time.time() < end and not asked:
         lease.renew()
         time.sleep(0.05)
-    attempts[-1] |= {"finished": time.time(), "reason": "signal"}
-    record.write_state({**state, "state": "retrying", "reason": "signal"})
+    state = state.with_newest_attempt(finished=time.time(), reason="signal")
+    record.write_state(state.changed(state="retrying", reason="signal"))
     lease.release()
     sys.exit(4)
 results = {"succeeds": ("succeeded", 0), "fails": ("failed", 3), "cancelled": ("cancelled", 130)}
 result, code = results[mode]
 error = {"kind": "user", "exit_code": 3, "message": "ValueError: my own mistake", "traceback": "nets.py, line 3"}
 error = error if code == 3 else None
-attempts[-1]["finished"] = time.time()
 metrics = {"test_accuracy": 0.9, "test_loss": 0.3}
-state |= record.handled_cancel(state)
-record.write_state({**state, "state": result, "finished": time.time(), "metrics": metrics, "error": error, "exit_code": code})
+state = record.with_handled_cancel(state.with_newest_attempt(finished=time.time()))
+record.write_state(state.changed(state=result, finished=time.time(), metrics=metrics, error=error, exit_code=code))
 lease.release()
 sys.exit(code)
 """
@@ -95,7 +94,7 @@ sys.exit(code)
 def submitted(local_store: Store) -> RunRecord:
     """A run that was submitted."""
     made = RunRecord(local_store, "fake")
-    assert made.claim(TrainSpec(model="cnn", dataset="digits", epochs=1), {"recipe": "cnn-digits"})
+    assert made.claim(TrainSpec(model="cnn", dataset="digits", epochs=1), Origin(recipe="cnn-digits"))
     return made
 
 

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,25 +29,26 @@ SPECS = [
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_a_module_is_looked_for_here_alone_unless_the_stored_folder_is_trusted(spec: object, folders: tuple[Path, Path]) -> None:
+def test_a_module_is_looked_for_here_alone_unless_the_stored_folder_is_trusted(
+    spec: dict[str, Any], folders: tuple[Path, Path]
+) -> None:
     here, stored = folders
-    submission = {"folder": str(stored), "spec": spec}
     with pytest.raises(InvalidInput, match="--trust-folder") as caught:
-        folder_of_modules("a-run", submission)
+        folder_of_modules("a-run", spec, str(stored))
     text = str(caught.value)
     assert str(here) in text and str(stored) in text and "\n" not in text and caught.value.exit_code == 2
-    assert folder_of_modules("a-run", submission, trusted=True) == str(stored)
+    assert folder_of_modules("a-run", spec, str(stored), trusted=True) == str(stored)
     for name in ("nets.py", "parts/__init__.py", "parts/calls.py"):
         (here / name).parent.mkdir(exist_ok=True)
         (here / name).write_text("")
-    assert folder_of_modules("a-run", submission) == str(here)
+    assert folder_of_modules("a-run", spec, str(stored)) == str(here)
 
 
-@pytest.mark.parametrize("folder", [None, "", 3, "/nowhere", ".", "a\nb"])
-def test_a_folder_that_is_none_is_an_error_in_one_sentence(folders: tuple[Path, Path], folder: object) -> None:
+@pytest.mark.parametrize("folder", [None, "", "/nowhere", ".", "a\nb"])
+def test_a_folder_that_is_none_is_an_error_in_one_sentence(folders: tuple[Path, Path], folder: str | None) -> None:
     for trusted in (False, True):
         with pytest.raises(InvalidInput, match="is not found in") as caught:
-            folder_of_modules("a-run", {"folder": folder, "spec": SPECS[0]}, trusted)
+            folder_of_modules("a-run", SPECS[0], folder, trusted)
         assert len(str(caught.value).splitlines()) == 1
 
 
@@ -54,13 +56,13 @@ def test_a_folder_that_is_none_is_an_error_in_one_sentence(folders: tuple[Path, 
 def test_a_function_of_pythons_own_makes_no_model(folders: tuple[Path, Path], reference: str) -> None:
     for _ in range(2):
         with pytest.raises(InvalidInput, match="Python's own module"):
-            folder_of_modules("a-run", {"folder": "/nowhere", "spec": {"model": reference}})
+            folder_of_modules("a-run", {"model": reference}, "/nowhere")
         (folders[0] / f"{reference.partition(':')[0].partition('.')[0]}.py").write_text("")
 
 
 def test_a_run_without_modules_needs_no_folder(folders: tuple[Path, Path]) -> None:
     here, stored = folders
-    assert folder_of_modules("a-run", {"folder": "/nowhere", "spec": {"model": "cnn"}}) == str(here)
+    assert folder_of_modules("a-run", {"model": "cnn"}, "/nowhere") == str(here)
     assert module_exists("json.decoder", stored) and not module_exists("json.none", stored)
 
 

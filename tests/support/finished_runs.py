@@ -12,6 +12,7 @@ from jobs.models.registry import build_model
 from jobs.training.variables import copy_model
 from service.datasets.catalogue import embedded_arrays
 from service.records.run_record import RunRecord
+from service.records.schemas import Origin, StateDocument
 from service.specs.train import TrainSpec
 
 MakeSpec = Callable[..., TrainSpec]
@@ -37,8 +38,8 @@ def build(shape, classes, odd=False):
 
 
 def finished(record: RunRecord, spec: TrainSpec, folder: Path, state: str = "succeeded") -> None:
-    assert record.claim(spec, {"folder": str(folder), "dataset_version": "uci-1998"})
-    record.write_state({"state": state, "attempts": [], "error": None})
+    assert record.claim(spec, Origin(folder=str(folder), dataset_version="uci-1998"))
+    record.write_state(StateDocument(state=state, attempts=[], error=None))
 
 
 def trained(spec: TrainSpec, folder: Path, shift: float = 1.0) -> keras.Model:
@@ -70,5 +71,5 @@ def evaluated(record: RunRecord, model: keras.Model) -> float:
     test = embedded_arrays("digits")["test"]
     logits = np.asarray(model(test["image"].astype(np.float32) / 16))
     accuracy = float(np.mean(logits.argmax(axis=1) == test["label"]))
-    record.write_state({**record.state(), "metrics": {"test_accuracy": accuracy}})
+    record.write_state(record.state().changed(metrics={"test_accuracy": accuracy}))
     return accuracy

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Self
 
 from jobs.artifacts.checkpoints import CheckpointStore, Snapshot
 from jobs.driving.stops import Stops
 from jobs.worker.config import WorkerConfig
 from service.records.run_record import RunRecord
+from service.records.schemas import StateDocument
 from service.specs.parts import CheckpointPolicy
 from service.storage.json_documents import to_bytes
 from service.storage.local import LocalStore
@@ -116,7 +117,7 @@ def obeys(record: RunRecord, number: int) -> None:
 
 
 def reasons(record: RunRecord) -> list[str]:
-    return [attempt["reason"] for attempt in record.state()["attempts"]]
+    return [attempt.reason for attempt in record.state().attempts]
 
 
 def saves(step: int, act: Act) -> Act:
@@ -136,12 +137,12 @@ def save_checkpoint(record: RunRecord, number: int, step: int) -> None:
     checkpoints.save(Snapshot(step=step, epoch=1, model={}, optimizer={}, history=[], position={}))
 
 
-def lost_attempts(count: int, first: int = 1) -> dict[str, Any]:
+def lost_attempts(count: int, first: int = 1) -> StateDocument:
     attempts = [
         {"number": number, "workers": [], "started": time.time(), "finished": 1.0 if number < count else None, "reason": None}
         for number in range(1, count + 1)
     ]
-    return {"state": "running", "attempts": attempts, "first_attempt": first, "started": 5.0, "error": None}
+    return StateDocument(state="running", attempts=attempts, first_attempt=first, started=5.0, error=None)
 
 
 def in_its_analysis(act: Act) -> Act:

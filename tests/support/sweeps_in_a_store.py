@@ -7,6 +7,7 @@ from typing import Any
 from service.datasets.catalogue import BITS_VERSION
 from service.names import trial_id
 from service.records.run_record import RunRecord
+from service.records.schemas import Origin, StateDocument
 from service.specs.sweep import SweepSpec
 from service.storage.base import Store
 from service.storage.json_documents import rows_to_bytes, to_bytes
@@ -93,12 +94,8 @@ def write_sweep(
     """
     sweep, record = SweepSpec.model_validate(spec), RunRecord(store, sweep_id)
     command = ["delayline", "sweep", "my sweep.yaml"]
-    origin = {
-        "recipe": "my sweep",
-        "dataset_version": VERSIONS.get(sweep.base[0].values["dataset"], "v1"),
-        "command": command,
-        "folder": "/home/me",
-    }
+    version = VERSIONS.get(sweep.base[0].values["dataset"], "v1")
+    origin = Origin(recipe="my sweep", dataset_version=version, command=command, folder="/home/me")
     record.claim(sweep, origin)
     if state == "queued":
         return record
@@ -114,7 +111,7 @@ def write_sweep(
         trials.append(trial)
         name = (states or {}).get(number, "succeeded")
         if whole:
-            RunRecord(store, trial["id"]).claim(points.spec(point, seed), {**origin, "sweep": sweep_id, "point": index})
+            RunRecord(store, trial["id"]).claim(points.spec(point, seed), origin.changed(sweep=sweep_id, point=index))
         if name != "queued":
             chance = 0.5 if sweep.base[0].values.get("task") == "bit-memory" else None
             _write_trial(RunRecord(store, trial["id"]), name, measure(trial), sweep.metric, whole, chance)
@@ -122,7 +119,9 @@ def write_sweep(
     ended = state in ("succeeded", "failed", "cancelled")
     attempt = {"number": 1, "workers": [], "started": START, "finished": START + 90 if ended else None, "reason": None}
     times = {"started": START, "finished": attempt["finished"], "used_seconds": 90.0}
-    record.write_state({"state": state, "attempts": [attempt], "metrics": {}, "error": None, **times})
+    record.write_state(
+        StateDocument.model_validate({"state": state, "attempts": [attempt], "metrics": {}, "error": None, **times})
+    )
     events = [{"time": START + 5, "attempt": 1, "event": "running", "message": "2 trials <run> side by side"}]
     store.write(record.paths.events(record.label(1), "driver"), rows_to_bytes(events))
     return record
@@ -136,7 +135,7 @@ def _write_trial(record: RunRecord, state: str, value: float, metric: str, whole
     metrics |= {"test_accuracy": value - 0.01, "test_loss": 1.2 - value} if state == "succeeded" else {}
     attempt = {"number": 1, "workers": [], "started": START, "finished": START + 9, "reason": state}
     document = {"attempts": [attempt], "started": START, "finished": START + 9, "metrics": metrics, "error": error}
-    record.write_state({"state": "cancelled" if state == "stopped" else state, **document})
+    record.write_state(StateDocument.model_validate({"state": "cancelled" if state == "stopped" else state, **document}))
     if not whole:
         return
     record.write_progress({"epoch": short, "epochs": 4, "step": 40 * short, "steps": 160, "metrics": metrics})

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from service.records.run_record import RunRecord
+from service.records.schemas import StateDocument
 from service.specs.sweep import SweepSpec
 from service.storage.base import Store
 from service.sweeps.trials import trial_rows
@@ -21,8 +22,8 @@ class Killed(BaseException):
 def end(record: RunRecord, state: str, value: float | None = None, **error: Any) -> dict[str, Any]:
     """Let a trial's run end; return what Tune would be given."""
     metrics = {} if value is None else {"val_accuracy": value}
-    attempts = [*record.state()["attempts"], {"number": 1, "started": 1.0, "finished": 2.0, "reason": state}]
-    record.write_state({"state": state, "metrics": metrics, "attempts": attempts, "error": error or None, "exit_code": 0})
+    attempts = [*record.state().attempts, {"number": 1, "started": 1.0, "finished": 2.0, "reason": state}]
+    record.write_state(StateDocument(state=state, metrics=metrics, attempts=attempts, error=error or None, exit_code=0))
     return {**metrics, "over": True}
 
 

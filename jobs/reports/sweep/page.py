@@ -64,7 +64,7 @@ def _render(facts: SweepFacts, varied: list[Dimension]) -> str:
             events_left_out=left_out,
             spec=spec,
             spec_whole=whole,
-            submitted=shlex.join(str(word) for word in facts.run.submission.get("command") or []),
+            submitted=shlex.join(facts.run.submission.command or ()),
         )
     )
 

@@ -88,8 +88,8 @@ def tiles(facts: SweepFacts) -> list[tuple[str, str]]:
         found += [(f"{name.replace('_', ' ')} of the best trial", metric(name, own["metrics"][name])) for name in tested[:1]]
     found.append(("trials", f"{len(facts.trials):,}"))
     found += [(f"{state}", f"{counts[state]:,}") for state in ("stopped", "failed") if state in counts]
-    if facts.run.state.get("used_seconds"):
-        found.append(("time of the sweep", duration(float(facts.run.state["used_seconds"]))))
+    if facts.run.state.used_seconds:
+        found.append(("time of the sweep", duration(facts.run.state.used_seconds)))
     lengths = [length for row in facts.trials if (length := _length(row)) is not None]
     if lengths:
         found.append(("a trial takes", duration(statistics.median(lengths))))

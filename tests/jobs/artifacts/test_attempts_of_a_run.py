@@ -33,7 +33,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.fixture
 def record(store: Store) -> RunRecord:
     made = RunRecord(store, "a-run")
-    assert made.claim(TrainSpec(model="cnn", dataset="digits", epochs=1), {})
+    assert made.claim(TrainSpec(model="cnn", dataset="digits", epochs=1))
     return made
 
 
@@ -88,7 +88,7 @@ def test_what_is_written_behind_a_deletion_is_not_the_next_runs_progress(
     with pytest.raises(LeaseLost):
         late.confirm()
     again = RunRecord(record.store, "a-run")
-    assert again.claim(TrainSpec(model="cnn", dataset="digits", epochs=1), {})
+    assert again.claim(TrainSpec(model="cnn", dataset="digits", epochs=1))
     with pytest.raises(LeaseLost):
         reporter(5).confirm()
     assert again.progress() == {}

@@ -38,7 +38,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.fixture
 def record(store: Store) -> RunRecord:
     made = RunRecord(store, "a-run")
-    assert made.claim(SPEC, {})
+    assert made.claim(SPEC)
     return made
 
 
@@ -161,7 +161,7 @@ def test_what_is_written_behind_a_deletion_is_not_the_next_runs(record: RunRecor
     with pytest.raises(LeaseLost):
         zombie.save(snapshot(20, 1))
     again = RunRecord(store, "a-run")
-    assert again.claim(SPEC, {})
+    assert again.claim(SPEC)
     assert again.checkpoints() == []
     assert CheckpointStore(again, ONE).load_newest(never) is None
     # It may even begin anew, where it had seen that the run is its own and not yet that it was deleted.
@@ -184,7 +184,7 @@ def test_an_index_that_a_zombie_left_is_replaced(record: RunRecord) -> None:
     zombie.__post_init__()
     zombie.save(snapshot(50, 1))
     again = RunRecord(store, "a-run")
-    assert again.claim(SPEC, {})
+    assert again.claim(SPEC)
     assert again.checkpoints() == []
     own = attempt(again, 1)
     own.adopt(0)
@@ -230,7 +230,7 @@ STEPS = st.lists(
 def test_in_any_order_the_newest_checkpoint_is_never_lost(tmp_path_factory: pytest.TempPathFactory, steps: Any) -> None:
     """Three attempts that all believe to be at work: whoever has the index goes forward, and nobody goes back behind it."""
     record = RunRecord(LocalStore(tmp_path_factory.mktemp("store")), "a-run")
-    record.claim(SPEC, {})
+    record.claim(SPEC)
     attempts = {number: attempt(record, number + 1) for number in range(3)}
     begun: dict[int, int] = {}
     reached, owner = 0, -1

@@ -38,7 +38,7 @@ def test_everything_that_a_process_prints_is_captured(tmp_path: Path) -> None:
 @pytest.fixture
 def record(tmp_path: Path) -> RunRecord:
     made = RunRecord(LocalStore(tmp_path / "store"), RECORD)
-    made.claim(TrainSpec(model="cnn", dataset="digits", epochs=1), {})
+    made.claim(TrainSpec(model="cnn", dataset="digits", epochs=1))
     return made
 
 

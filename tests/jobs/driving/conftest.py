@@ -42,7 +42,7 @@ def play(record: RunRecord, make_spec: Callable[..., TrainSpec], tmp_path: Path,
         **keys: Any,
     ) -> tuple[int, Stage]:
         played, spec = stage or Stage(record, list(acts)), make_spec(**keys)
-        record.claim(spec, {})
+        record.claim(spec)
         lease = Lease(record)
         assert lease.acquire()
         code = Driver(

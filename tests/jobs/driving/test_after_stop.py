@@ -14,6 +14,7 @@ from jobs.driving import after_stop
 from service.records import standing
 from service.records.lease import Lease, process_start
 from service.records.run_record import Document, RunRecord
+from service.records.schemas import StateDocument
 from service.specs.train import TrainSpec
 from service.storage.json_documents import to_bytes
 from service.storage.local import LocalStore
@@ -32,11 +33,11 @@ def driver() -> Iterator["subprocess.Popen[bytes]"]:
 def record(tmp_path: Path, driver: "subprocess.Popen[bytes]") -> RunRecord:
     """A run that the driver drives."""
     made = RunRecord(LocalStore(tmp_path / "store"), "a-run")
-    made.claim(TrainSpec(model="cnn", dataset="digits", epochs=1), {})
+    made.claim(TrainSpec(model="cnn", dataset="digits", epochs=1))
     assert Lease(made).acquire()
     holder = {"pid": driver.pid, **process_start(driver.pid)}
     made.store.write(made.paths.lease, to_bytes({**made.lease(), **holder}))
-    made.write_state({"state": "running", "attempts": [{"number": 1, "started": 1.0, "finished": None}], "error": None})
+    made.write_state(StateDocument(state="running", attempts=[{"number": 1, "started": 1.0, "finished": None}], error=None))
     return made
 
 
@@ -59,12 +60,12 @@ def test_a_driver_that_was_killed_while_it_saved_is_spoken_for(record: RunRecord
     record.request_cancel()
     process = wait_beside(record, driver)
     time.sleep(1.0)
-    assert record.state()["state"] == "running"
+    assert record.state().state == "running"
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     assert process.wait(60) == 0
     state = record.state()
-    assert (state["state"], state["exit_code"], state["attempts"][0]["reason"]) == ("cancelled", 130, "the driver was lost")
+    assert (state.state, state.exit_code, state.attempts[0].reason) == ("cancelled", 130, "the driver was lost")
     assert not record.cancel_requested()
 
 
@@ -78,13 +79,13 @@ def test_a_driver_that_was_killed_while_it_saved_is_spoken_for(record: RunRecord
 def test_a_run_that_nobody_asked_to_stop_or_that_has_ended_is_left_alone(
     record: RunRecord, driver: "subprocess.Popen[bytes]", left: Document
 ) -> None:
-    record.write_state(left)
+    record.write_state(StateDocument(**left))
     if left["state"] == "succeeded":
         record.request_cancel()
     driver.kill()
     driver.wait()
     after_stop.main(["--run", "a-run", "--store", record.store.url, "--driver", str(driver.pid)])
-    assert record.state()["state"] == left["state"]
+    assert record.state().state == left["state"]
 
 
 def test_a_run_that_somebody_else_drives_meanwhile_is_left_to_them(record: RunRecord, driver: "subprocess.Popen[bytes]") -> None:
@@ -93,7 +94,7 @@ def test_a_run_that_somebody_else_drives_meanwhile_is_left_to_them(record: RunRe
     driver.wait()
     assert Lease(record).acquire()
     assert after_stop.main(["--run", "a-run", "--store", record.store.url, "--driver", str(driver.pid)]) == 1
-    assert record.state()["state"] == "running"
+    assert record.state().state == "running"
     assert record.lease()["pid"] == os.getpid()
 
 
@@ -110,4 +111,4 @@ def test_what_a_driver_or_a_supervisor_starts_is_this_command(
     ((_, *words),) = started
     assert words[:3] == ["-P", "-m", "jobs.driving.after_stop"]
     assert after_stop.main(words[3:]) == 0
-    assert record.state()["state"] == state
+    assert record.state().state == state

@@ -5,6 +5,7 @@ from support.played_workers import Play, Unhurried, fails, is_lost, reasons, sav
 
 from jobs.driving.attempt_end import describe
 from service.records.run_record import RunRecord
+from service.records.schemas import StateDocument
 from service.storage.json_documents import to_bytes
 
 
@@ -20,9 +21,15 @@ def test_what_another_attempt_would_not_mend_ends_the_run_at_once(
 ) -> None:
     got, stage = play(fails((kind, code)))
     state = record.state()
-    assert (got, state["state"], state["exit_code"]) == (code, "failed", code)
+    assert (got, state.state, state.exit_code) == (code, "failed", code)
     assert (len(stage.configs), stops.pauses) == (1, [])
-    assert state["error"] == {"kind": kind, "exit_code": code, "message": f"{kind} of 0", "rank": 0, "traceback": "nets.py"}
+    assert state.error.document() == {
+        "kind": kind,
+        "exit_code": code,
+        "message": f"{kind} of 0",
+        "rank": 0,
+        "traceback": "nets.py",
+    }
 
 
 def test_a_store_that_refuses_for_a_moment_is_tried_again_once_it_has_worked(play: Play, record: RunRecord) -> None:
@@ -32,8 +39,8 @@ def test_a_store_that_refuses_for_a_moment_is_tried_again_once_it_has_worked(pla
         return RuntimeError("Ray's own words")
 
     code, stage = play(refused, succeeds)
-    assert (code, len(stage.configs), record.state()["error"]["kind"]) == (5, 1, "store")
-    record.write_state({"state": "queued", "attempts": [], "error": None})
+    assert (code, len(stage.configs), record.state().error.kind) == (5, 1, "store")
+    record.write_state(StateDocument(state="queued", attempts=[], error=None))
     code, stage = play(saves(10, refused), succeeds)
     assert (code, len(stage.configs)) == (0, 2)
 
@@ -41,7 +48,7 @@ def test_a_store_that_refuses_for_a_moment_is_tried_again_once_it_has_worked(pla
 def test_of_several_failures_the_cause_counts_not_what_the_others_saw_of_it(play: Play, record: RunRecord) -> None:
     code, stage = play(fails(("infrastructure", 4), ("user", 3), ("infrastructure", 4)))
     assert (code, len(stage.configs)) == (3, 1)
-    assert record.state()["error"]["rank"] == 1
+    assert record.state().error.rank == 1
 
 
 def test_failures_of_earlier_attempts_are_not_the_latests(play: Play, record: RunRecord) -> None:

@@ -8,6 +8,7 @@ from support.played_workers import Act, Play, Stage, fails, is_lost, obeys, reas
 
 from service.errors import InfrastructureFailure, LeaseLost
 from service.records.run_record import RunRecord
+from service.records.schemas import StateDocument
 from service.storage.local import LocalStore
 
 
@@ -17,7 +18,7 @@ def test_every_end_leaves_a_page(play: Play, record: RunRecord, act: Act) -> Non
         # Asked for while the run goes on: a driver forgets what was asked before it began.
         threading.Timer(0.5, record.request_cancel).start()
     play(act)
-    state = record.state()["state"]
+    state = record.state().state
     assert f'class="state {state}"' in record.store.read(record.paths.report).decode()
     assert "no report" not in [row["event"] for row in record.events()]
 
@@ -28,7 +29,7 @@ def test_a_page_that_cannot_be_made_changes_nothing(play: Play, record: RunRecor
 
     monkeypatch.setattr("jobs.reports.write.write_report", write_report)
     code, _ = play(succeeds)
-    assert (code, record.state()["state"]) == (0, "succeeded")
+    assert (code, record.state().state) == (0, "succeeded")
     last = record.events()[-1]
     assert last["event"] == "no report"
     assert "ValueError: no such font" in last["message"]
@@ -40,7 +41,7 @@ def test_waiting_for_room_costs_no_retry_and_has_an_end(play: Play, record: RunR
 
     def size() -> int:
         if next(refusals, None) is not None:
-            assert record.state()["state"] in ("starting", "retrying")
+            assert record.state().state in ("starting", "retrying")
             raise InfrastructureFailure("The cluster holds 0 CPUs.")
         return 2
 
@@ -49,11 +50,11 @@ def test_waiting_for_room_costs_no_retry_and_has_an_end(play: Play, record: RunR
     assert [row["event"] for row in record.events()].count("waiting") == 1
     stage.wait_limit = 0.0
     refusals = iter(range(12))
-    record.write_state({"state": "queued", "attempts": [], "error": None})
+    record.write_state(StateDocument(state="queued", attempts=[], error=None))
     assert play(stage=stage)[0] == 4
-    error = record.state()["error"]
-    assert error["kind"] == "infrastructure"
-    assert "The cluster holds 0 CPUs. It was waited for 0 s" in error["message"]
+    error = record.state().error
+    assert error.kind == "infrastructure"
+    assert "The cluster holds 0 CPUs. It was waited for 0 s" in error.message
 
 
 def test_a_request_to_stop_ends_the_wait_for_room(play: Play, record: RunRecord) -> None:
@@ -81,17 +82,17 @@ def test_a_cluster_that_cannot_be_joined_is_tried_again(play: Play, record: RunR
     assert code == 0
     assert reasons(record) == ["succeeded"]
     assert "waits, 60 s at most: Ray did not start" in [row["message"] for row in record.events()]
-    assert "waiting" not in record.state()
+    assert record.state().waiting is None
 
 
 def test_a_driver_whose_successor_has_written_writes_nothing_any_more(play: Play, record: RunRecord) -> None:
     def successor(record: RunRecord, number: int) -> None:
         other = RunRecord(LocalStore(Path(record.store.url)), record.run_id)
-        other.take_state(lambda state: {**state, "state": "succeeded", "metrics": {"by": 2.0}, "exit_code": 0})
+        other.take_state(lambda state: state.changed(state="succeeded", metrics={"by": 2.0}, exit_code=0))
 
     with pytest.raises(LeaseLost, match=r"state\.json"):
         play(successor)
-    assert (record.state()["state"], record.state()["metrics"]) == ("succeeded", {"by": 2.0})
+    assert (record.state().state, record.state().metrics) == ("succeeded", {"by": 2.0})
 
 
 def test_a_cluster_that_died_is_left_and_a_new_process_resumes(

@@ -21,6 +21,7 @@ from support.played_workers import (
 from service.errors import InfrastructureFailure
 from service.records.lease import Lease, lease_is_live, lease_of
 from service.records.run_record import RunRecord
+from service.records.schemas import Worker
 
 
 def is_killed(record: RunRecord, number: int) -> BaseException:
@@ -31,10 +32,10 @@ def is_killed(record: RunRecord, number: int) -> BaseException:
 def test_a_run_that_succeeds(play: Play, record: RunRecord) -> None:
     code, stage = play(succeeds)
     state = record.state()
-    assert (code, state["state"], state["exit_code"], state["error"]) == (0, "succeeded", 0, None)
-    assert state["metrics"] == {"test_accuracy": 0.9}
-    assert state["attempts"][0]["workers"] == [WORKER]
-    assert state["started"] <= state["attempts"][0]["started"] <= state["attempts"][0]["finished"] <= state["finished"]
+    assert (code, state.state, state.exit_code, state.error) == (0, "succeeded", 0, None)
+    assert state.metrics == {"test_accuracy": 0.9}
+    assert state.attempts[0].workers == (Worker(**WORKER),)
+    assert state.started <= state.attempts[0].started <= state.attempts[0].finished <= state.finished
     assert not lease_is_live(lease_of(record))
     assert stage.left
     config = stage.configs[0]
@@ -46,20 +47,20 @@ def test_a_run_is_running_once_its_workers_train(play: Play, record: RunRecord) 
     seen: list[Any] = []
 
     def act(record: RunRecord, number: int) -> None:
-        seen.append((record.state()["state"], record.state()["attempts"][-1]["workers"]))
+        seen.append((record.state().state, record.state().attempts[-1].workers))
         if len(seen) > 3:
             return
         record.write_progress({"attempt": number, "phase": "training", "workers": [{"rank": 0, "host": "h", "pid": 1}]})
         raise StillRunning
 
     play(act)
-    assert seen[0] == ("starting", [])
-    assert seen[-1] == ("running", [{"rank": 0, "host": "h", "pid": 1}])
+    assert seen[0] == ("starting", ())
+    assert seen[-1] == ("running", (Worker(rank=0, host="h", pid=1),))
 
 
 def test_a_run_that_succeeds_at_its_third_attempt(play: Play, record: RunRecord) -> None:
     code, stage = play(is_lost, fails(("infrastructure", 4)), succeeds)
-    assert (code, record.state()["state"]) == (0, "succeeded")
+    assert (code, record.state().state) == (0, "succeeded")
     assert [config.attempt for config in stage.configs] == [1, 2, 3]
     assert reasons(record)[1:] == ["infrastructure of 0", "succeeded"]
 
@@ -79,8 +80,8 @@ def test_a_clock_that_is_set_forward_uses_up_no_time(play: Play, record: RunReco
 
     looks: list[int] = []
     assert play(set_forward, time_limit=1000)[0] == 0
-    (attempt,) = record.state()["attempts"]
-    assert 0 < attempt["seconds"] < 100 < attempt["finished"] - attempt["started"]
+    (attempt,) = record.state().attempts
+    assert 0 < attempt.seconds < 100 < attempt.finished - attempt.started
 
 
 def test_an_attempt_of_a_lost_driver_counts_as_its_lease_says(play: Play, record: RunRecord) -> None:
@@ -89,12 +90,12 @@ def test_an_attempt_of_a_lost_driver_counts_as_its_lease_says(play: Play, record
     assert lost.acquire()
     lost.release()
     assert play(succeeds)[0] == 0
-    assert record.state()["attempts"][0]["seconds"] == 900.5
+    assert record.state().attempts[0].seconds == 900.5
 
 
 def test_an_analysis_that_was_lost_is_repeated_alone(play: Play, record: RunRecord) -> None:
     code, stage = play(in_its_analysis(is_lost), succeeds, retries=0)
-    assert (code, record.state()["state"], record.state()["metrics"]) == (0, "succeeded", {"test_accuracy": 0.9})
+    assert (code, record.state().state, record.state().metrics) == (0, "succeeded", {"test_accuracy": 0.9})
     first, second = stage.configs
     assert first.trained is None
     assert second.trained == {"phase": "trained", "step": 40, "metrics": {"test_accuracy": 0.9}}
@@ -106,8 +107,8 @@ def test_an_analysis_that_was_lost_is_repeated_alone(play: Play, record: RunReco
 def test_a_trained_run_succeeds_whatever_becomes_of_its_analysis(play: Play, record: RunRecord, first: Act, second: Act) -> None:
     code, stage = play(in_its_analysis(first), second, retries=1)
     state = record.state()
-    assert (code, state["state"], state["error"], state["metrics"]) == (0, "succeeded", None, {"test_accuracy": 0.9})
-    assert len(stage.configs) == len(state["attempts"]) == 2
+    assert (code, state.state, state.error, state.metrics) == (0, "succeeded", None, {"test_accuracy": 0.9})
+    assert len(stage.configs) == len(state.attempts) == 2
     (said,) = [row["message"] for row in record.events() if row["event"] == "not analysed"]
     assert said.endswith(", twice")
 
@@ -123,9 +124,9 @@ def test_a_driver_that_takes_over_repeats_the_analysis_alone_and_once(play: Play
         with pytest.raises(Killed):
             play(in_its_analysis(takes_the_driver))
         record.store.delete(record.paths.lease)
-        assert [bool(attempt.get("analysis")) for attempt in record.state()["attempts"]] == [False, True][:count]
+        assert [bool(attempt.analysis) for attempt in record.state().attempts] == [False, True][:count]
     code, stage = play(is_lost)
-    assert (code, record.state()["state"], stage.configs) == (0, "succeeded", [])
+    assert (code, record.state().state, stage.configs) == (0, "succeeded", [])
     # Whoever asks for it again has it tested and analysed anew.
     code, stage = play(succeeds, fresh=True)
     assert code == 0 and [config.trained for config in stage.configs] == [None]
@@ -136,7 +137,7 @@ def test_the_time_limit_in_an_analysis_fails_no_trained_run(play: Play, record: 
         raise StillRunning
 
     code, _ = play(in_its_analysis(does_not_end), time_limit="1s", patience=0.1)
-    assert (code, record.state()["state"]) == (0, "succeeded")
+    assert (code, record.state().state) == (0, "succeeded")
     (said,) = [row["message"] for row in record.events() if row["event"] == "not analysed"]
     assert "The time limit of 1 s was reached" in said
 
@@ -151,5 +152,5 @@ def test_a_trained_run_for_whose_analysis_there_is_no_room_succeeds(play: Play, 
     stage = Leaves(record, [in_its_analysis(is_lost)])
     stage.wait_limit = 0.1
     code, _ = play(stage=stage)
-    assert (code, record.state()["state"], record.state()["error"]) == (0, "succeeded", None)
+    assert (code, record.state().state, record.state().error) == (0, "succeeded", None)
     assert "holds 0 CPUs" in [row["message"] for row in record.events() if row["event"] == "not analysed"][-1]

@@ -20,12 +20,12 @@ def test_a_driver_that_the_system_stops_leaves_a_run_that_any_submission_resumes
 
     code, _ = play(terminated, asked=stops)
     state = record.state()
-    assert (code, state["state"], state["reason"], state["error"], state["finished"]) == (4, "retrying", "signal", None, None)
+    assert (code, state.state, state.reason, state.error, state.finished) == (4, "retrying", "signal", None, None)
     assert not lease_is_live(lease_of(record))
     assert stops.ended.is_set()
     assert reasons(record) == ["signal"]
     code, _ = play(is_lost, succeeds, retries=1)
-    assert (code, record.state()["state"], "reason" in record.state()) == (0, "succeeded", False)
+    assert (code, record.state().state, record.state().reason is not None) == (0, "succeeded", False)
 
 
 def test_a_request_to_stop_ends_the_run_and_is_cleared(play: Play, record: RunRecord) -> None:
@@ -36,9 +36,9 @@ def test_a_request_to_stop_ends_the_run_and_is_cleared(play: Play, record: RunRe
 
     code, stage = play(asked_for)
     state = record.state()
-    assert (code, state["state"], state["exit_code"], state["error"]) == (130, "cancelled", 130, None)
+    assert (code, state.state, state.exit_code, state.error) == (130, "cancelled", 130, None)
     assert len(stage.configs) == 1
-    assert state["metrics"] == {"loss": 0.5}
+    assert state.metrics == {"loss": 0.5}
     assert not record.cancel_requested()
 
 
@@ -46,7 +46,7 @@ def test_a_request_that_came_between_two_drivers_is_honoured(play: Play, record:
     record.write_state(lost_attempts(1))
     record.request_cancel()
     code, stage = play(succeeds)
-    assert (code, record.state()["state"], stage.configs) == (130, "cancelled", [])
+    assert (code, record.state().state, stage.configs) == (130, "cancelled", [])
     assert not record.cancel_requested()
     assert play(succeeds, fresh=True)[0] == 0, "what was handled is not handled again"
 
@@ -68,9 +68,9 @@ def test_a_run_that_fails_while_it_is_asked_to_stop_is_not_tried_again(play: Pla
 def test_the_time_limit_stops_the_run_and_says_how_to_resume(play: Play, record: RunRecord) -> None:
     code, stage = play(obeys, time_limit=0.3)
     state = record.state()
-    assert (code, state["state"], len(stage.configs)) == (3, "failed", 1)
-    assert state["error"]["kind"] == "time limit"
-    assert "The time limit of 0.3 s was reached; continue with --resume" in state["error"]["message"]
+    assert (code, state.state, len(stage.configs)) == (3, "failed", 1)
+    assert state.error.kind == "time limit"
+    assert "The time limit of 0.3 s was reached; continue with --resume" in state.error.message
     assert not record.cancel_requested()
 
 
@@ -91,8 +91,8 @@ def test_a_stop_at_once_is_written_too(play: Play, record: RunRecord, stops: Unh
 
     code, stage = play(stopped)
     state = record.state()
-    assert (code, state["state"], state["exit_code"]) == (130, "cancelled", 130)
-    assert state["attempts"][-1]["reason"] == "cancelled"
+    assert (code, state.state, state.exit_code) == (130, "cancelled", 130)
+    assert state.attempts[-1].reason == "cancelled"
     assert not lease_is_live(lease_of(record))
     assert stops.ended.is_set()
     assert not stage.left, "what takes time is left to the thread that ends the process"

@@ -13,6 +13,7 @@ from service import recipes
 from service.cluster.local_ray import LocalRay
 from service.errors import InvalidInput
 from service.records.run_record import RunRecord
+from service.records.schemas import StateDocument
 from service.settings import Settings
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
@@ -41,8 +42,8 @@ def test_resume_drives_what_did_not_succeed_and_a_sweep_that_goes_further(
     spec: TrainSpec | SweepSpec, state: str, options: tuple[str, ...], driven: bool, local_store: Store
 ) -> None:
     record = RunRecord(local_store, "r")
-    record.claim(spec, {})
-    record.write_state({"state": state, "attempts": [], "exit_code": 0, "used_seconds": 60.1})
+    record.claim(spec)
+    record.write_state(StateDocument(state=state, attempts=[], exit_code=0, used_seconds=60.1))
     arguments = driving.parser("sweep" if spec is SWEEP else "train", "none").parse_args(
         ["--run", "r", "--store", local_store.url, *options]
     )
@@ -84,7 +85,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @WAYS
 def test_a_sweeps_id_is_refused_for_a_run_by_its_kind(submit_by: Way, local_store: Store, here: Path) -> None:
-    RunRecord(local_store, "r").claim(SWEEP, {})
+    RunRecord(local_store, "r").claim(SWEEP)
     with pytest.raises(InvalidInput) as refused:
         submit_by(local_store, here)
     assert str(refused.value) == "'r' is a sweep, not a run: give another --name."
@@ -101,7 +102,7 @@ def test_both_ways_name_both_values_of_what_differs(submit_by: Way, local_store:
 def test_both_ways_a_resumed_run_may_change_its_workers(submit_by: Way, local_store: Store, here: Path) -> None:
     submit_by(local_store, here)
     record = RunRecord(local_store, "r")
-    record.write_state({"state": "cancelled", "attempts": [], "finished": 7.0, "exit_code": 130})
+    record.write_state(StateDocument(state="cancelled", attempts=[], finished=7.0, exit_code=130))
     changes = submit_by(local_store, here, "workers=4", resume=True)
     assert json.loads(changes or "{}")["workers"] == 4
     assert "workers is 2 there, 4 here" in record.events()[-1]["message"]
@@ -111,7 +112,7 @@ def test_both_ways_a_resumed_run_may_change_its_workers(submit_by: Way, local_st
 def test_both_ways_a_request_to_stop_is_withdrawn_only_by_who_resumes(submit_by: Way, local_store: Store, here: Path) -> None:
     submit_by(local_store, here)
     record = RunRecord(local_store, "r")
-    record.write_state({"state": "cancelled", "attempts": [], "finished": 7.0, "exit_code": 130})
+    record.write_state(StateDocument(state="cancelled", attempts=[], finished=7.0, exit_code=130))
     record.request_cancel()
     if submit_by is by_command:
         with pytest.raises(InvalidInput, match="was cancelled: add --resume to continue"):
@@ -127,6 +128,6 @@ def test_both_ways_a_request_to_stop_is_withdrawn_only_by_who_resumes(submit_by:
 def test_a_driver_refuses_an_id_of_the_other_kind(
     module: Any, spec: Any, kinds: str, local_store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    RunRecord(local_store, "r").claim(spec if spec is SWEEP else TrainSpec.model_validate(spec), {})
+    RunRecord(local_store, "r").claim(spec if spec is SWEEP else TrainSpec.model_validate(spec))
     assert module.main(["--run", "r", "--store", local_store.url]) == 2
     assert f"'r' is a {kinds}: give another --run." in capsys.readouterr().err

@@ -92,7 +92,7 @@ def test_a_steady_run_makes_at_most_one_request_and_a_fifth_a_second(tmp_path: P
     monkeypatch.setattr(heartbeat, "HEARTBEAT_SECONDS", 10.0 / FASTER)
     store, spec = Bucket(tmp_path / "store"), TrainSpec(model="cnn", dataset="digits", epochs=1)
     record = RunRecord(store, "a-run")
-    record.claim(spec, {})
+    record.claim(spec)
     lease, group = Lease(record), Trains()
     assert lease.acquire()
     settings = Settings.load(store=str(tmp_path / "store"))
@@ -138,7 +138,7 @@ def test_a_steady_run_makes_at_most_one_request_and_a_fifth_a_second(tmp_path: P
             time.sleep(0.01)
 
     train(20)
-    assert made.state["state"] == "running"
+    assert made.state.state == "running"
     store.requests.clear()
     train(SECONDS)
     requests = list(store.requests)

@@ -10,17 +10,17 @@ from service.records.run_record import RunRecord
 def test_lost_workers_are_replaced_as_often_as_retries_say(play: Play, record: RunRecord, stops: Unhurried, retries: int) -> None:
     code, stage = play(is_lost, retries=retries)
     state = record.state()
-    assert (code, state["state"], state["exit_code"]) == (4, "failed", 4)
-    assert len(stage.configs) == len(state["attempts"]) == retries + 1
-    assert state["error"]["kind"] == "infrastructure"
-    assert state["error"]["message"].endswith(f"a node went away. The {retries} retries are used up.")
-    assert all(attempt["finished"] for attempt in state["attempts"])
+    assert (code, state.state, state.exit_code) == (4, "failed", 4)
+    assert len(stage.configs) == len(state.attempts) == retries + 1
+    assert state.error.kind == "infrastructure"
+    assert state.error.message.endswith(f"a node went away. The {retries} retries are used up.")
+    assert all(attempt.finished for attempt in state.attempts)
 
 
 def test_losses_with_a_new_checkpoint_between_them_are_not_counted_together(play: Play, record: RunRecord) -> None:
     code, stage = play(*(saves(4000 * number, is_lost) for number in range(1, 6)), succeeds, retries=1)
     assert (code, len(stage.configs)) == (0, 6)
-    assert [attempt["saved"] for attempt in record.state()["attempts"]] == [4000, 8000, 12000, 16000, 20000, 20000]
+    assert [attempt.saved for attempt in record.state().attempts] == [4000, 8000, 12000, 16000, 20000, 20000]
 
 
 def test_losses_behind_the_same_checkpoint_are_counted(play: Play, record: RunRecord, stops: Unhurried) -> None:
@@ -40,27 +40,30 @@ def test_a_driver_that_takes_over_continues_the_count(play: Play, record: RunRec
     state = record.state()
     assert code == 4
     assert [config.attempt for config in stage.configs] == [3]
-    assert state["attempts"][1]["reason"] == "the driver was lost"
-    assert state["started"] == 5.0
+    assert state.attempts[1].reason == "the driver was lost"
+    assert state.started == 5.0
 
 
 def test_a_person_who_resumes_gets_all_retries_again(play: Play, record: RunRecord) -> None:
-    record.write_state({**lost_attempts(2), "state": "failed"})
+    record.write_state(lost_attempts(2).changed(state="failed"))
     code, stage = play(is_lost, fresh=True, retries=1)
     assert code == 4
     assert [config.attempt for config in stage.configs] == [3, 4]
-    assert record.state()["first_attempt"] == 3
+    assert record.state().first_attempt == 3
 
 
 def test_what_a_run_did_before_it_was_let_pause_counts_for_its_time_but_not_for_its_retries(
     play: Play, record: RunRecord
 ) -> None:
-    paused = lost_attempts(2)
-    paused["attempts"][0] |= {"started": 1000.0, "finished": 1500.0, "reason": "cancelled"}
-    paused["attempts"][1] |= {"started": 9000.0, "finished": 9400.0, "reason": "cancelled"}
-    record.write_state({**paused, "state": "cancelled"})
+    first, second = lost_attempts(2).attempts
+    attempts = [
+        first.changed(started=1000.0, finished=1500.0, reason="cancelled"),
+        second.changed(started=9000.0, finished=9400.0, reason="cancelled"),
+    ]
+    paused = lost_attempts(2).changed(state="cancelled", attempts=attempts)
+    record.write_state(paused)
     code, stage = play(*[is_lost] * 3, succeeds, retries=1, time_limit=1000)
     assert (code, [config.attempt for config in stage.configs]) == (0, [3, 4])
-    record.write_state({**paused, "state": "cancelled"})
+    record.write_state(paused)
     assert play(obeys, time_limit=900.1)[0] == 3
-    assert record.state()["error"]["kind"] == "time limit"
+    assert record.state().error.kind == "time limit"

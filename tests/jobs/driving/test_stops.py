@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from service.records.run_record import RunRecord
+from service.records.schemas import StateDocument
 from service.specs.train import TrainSpec
 from service.storage.local import LocalStore
 
@@ -87,8 +88,8 @@ def wait_until(true: object, seconds: float = 20.0) -> None:
 @pytest.fixture
 def record(tmp_path: Path) -> RunRecord:
     made = RunRecord(LocalStore(tmp_path / "store"), "a-run")
-    made.claim(TrainSpec(model="cnn", dataset="digits", epochs=1), {})
-    made.write_state({"state": "running", "attempts": [], "error": None})
+    made.claim(TrainSpec(model="cnn", dataset="digits", epochs=1))
+    made.write_state(StateDocument(state="running", attempts=[], error=None))
     return made
 
 
@@ -111,8 +112,8 @@ def test_an_end_that_could_not_be_written_is_written_by_another_process(start: S
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
-    wait_until(lambda: record.state()["state"] == "cancelled")
-    assert record.state()["state"] == "cancelled"
+    wait_until(lambda: record.state().state == "cancelled")
+    assert record.state().state == "cancelled"
 
 
 @pytest.mark.parametrize(("number", "by"), [(signal.SIGINT, "person"), (signal.SIGTERM, "signal")])

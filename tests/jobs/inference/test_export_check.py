@@ -15,6 +15,7 @@ from jobs.inference.formats import TFLite
 from jobs.models.registry import build_model
 from service.errors import Damaged, UserFailure
 from service.records.run_record import RunRecord
+from service.records.schemas import Origin, StateDocument
 from service.settings import Settings
 from service.specs.generated import BitSequences
 from service.specs.train import TrainSpec
@@ -72,7 +73,7 @@ def test_a_model_that_is_not_the_one_that_was_tested_is_damaged(
     spec = make_spec(model_params={"hidden": [5]})
     finished(record, spec, tmp_path)
     keep_file(record, trained(spec, tmp_path), tmp_path)
-    record.write_state({**record.state(), "metrics": {"test_accuracy": 0.9917}})
+    record.write_state(record.state().changed(metrics={"test_accuracy": 0.9917}))
     with pytest.raises(Damaged, match=r"the run ended with 0\.9917"):
         export(record, tmp_path / "new", ["keras"], checked)
     assert not (tmp_path / "new").exists()
@@ -98,11 +99,11 @@ def test_recurrent_models_are_exported_and_checked_on_generated_sequences(
 ) -> None:
     params = {"delay": 2, "length": 6, "sequences": 30}
     spec = TrainSpec(model=name, dataset="bits", task="bit-memory", dataset_params=params, epochs=1, seed=5)
-    assert record.claim(spec, {"folder": str(tmp_path), "dataset_version": "philox-1"})
+    assert record.claim(spec, Origin(folder=str(tmp_path), dataset_version="philox-1"))
     model = build_model(spec, (6, 1), 1, None, True)
     test = bit_columns(BitSequences(2, 6, 30), 5, "test")
     accuracy = float(np.mean((np.asarray(model(test["bits"]))[:, 2:, 0] > 0) == (test["label"][:, 2:] > 0)))
-    record.write_state({"state": "succeeded", "attempts": [], "error": None, "metrics": {"test_accuracy": accuracy}})
+    record.write_state(StateDocument(state="succeeded", attempts=[], error=None, metrics={"test_accuracy": accuracy}))
     if from_checkpoint:
         keep_checkpoint(record, spec, model, 7)
     else:

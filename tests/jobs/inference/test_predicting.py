@@ -22,6 +22,7 @@ from jobs.predict import main
 from service.datasets.catalogue import embedded_arrays
 from service.errors import BadData, Damaged, InvalidInput, UserFailure
 from service.records.run_record import RunRecord
+from service.records.schemas import Origin, StateDocument
 from service.specs.train import TrainSpec
 from service.storage.local import LocalStore
 
@@ -33,8 +34,8 @@ def record(tmp_path: Path, make_spec: MakeSpec) -> RunRecord:
     """A run that succeeded, with a model of random weights."""
     record = RunRecord(LocalStore(tmp_path / "store"), "a-run")
     spec = make_spec(model="dense", model_params={"hidden": [8]})
-    assert record.claim(spec, {"folder": str(tmp_path), "dataset_version": "uci-1998"})
-    record.write_state({"state": "succeeded", "attempts": [], "error": None})
+    assert record.claim(spec, Origin(folder=str(tmp_path), dataset_version="uci-1998"))
+    record.write_state(StateDocument(state="succeeded", attempts=[], error=None))
     keras.utils.set_random_seed(1)
     build_model(spec, (8, 8, 1), 10, None).save(tmp_path / "model.keras")
     record.store.upload(tmp_path / "model.keras", record.paths.model)
@@ -121,8 +122,8 @@ def bits_run(folder: Path, name: str) -> tuple[RunRecord, keras.Model]:
     record = RunRecord(LocalStore(folder / "store"), "bits-run")
     params = {"delay": 2, "length": 6, "sequences": 10}
     spec = TrainSpec(model=name, dataset="bits", task="bit-memory", dataset_params=params, epochs=1)
-    assert record.claim(spec, {"folder": str(folder), "dataset_version": "philox-1"})
-    record.write_state({"state": "succeeded", "attempts": [], "error": None})
+    assert record.claim(spec, Origin(folder=str(folder), dataset_version="philox-1"))
+    record.write_state(StateDocument(state="succeeded", attempts=[], error=None))
     model = build_model(spec, (6, 1), 1, None, True)
     model.save(folder / "model.keras")
     record.store.upload(folder / "model.keras", record.paths.model)
@@ -156,7 +157,7 @@ def test_bits_may_be_written_as_0_and_1(tmp_path: Path) -> None:
 
 
 def test_only_a_run_that_succeeded_predicts(record: RunRecord) -> None:
-    record.write_state({"state": "failed", "attempts": [], "error": None})
+    record.write_state(StateDocument(state="failed", attempts=[], error=None))
     with pytest.raises(InvalidInput, match="is failed: only a run that succeeded has a model to predict with"):
         finished_run(record, "to predict with")
 

@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import save
 
 from service.records.run_record import RunRecord
+from service.records.schemas import Origin, StateDocument
 from service.specs.train import TrainSpec
 from service.storage.json_documents import rows_to_bytes, to_bytes
 from service.storage.local import LocalStore
@@ -171,7 +172,7 @@ class Writer:
         record = RunRecord(self.store, run_id)
         keys = {"model": "cnn", "dataset": "digits", "epochs": 10, "batch": 64, "workers": 2, "worker": {"cpus": 0.5}}
         command = ["delayline", "train", "my run.yaml"]
-        origin = {"recipe": "mine", "dataset_version": "uci-1998", "command": command, "folder": "/home/me"}
+        origin = Origin(recipe="mine", dataset_version="uci-1998", command=command, folder="/home/me")
         record.claim(TrainSpec.model_validate({**keys, **(spec or {})}), origin)
         if state == "queued":
             return record
@@ -186,14 +187,14 @@ class Writer:
         metrics = {name: rows[-1][name] for name in ("loss", "accuracy")} if rows else {}
         metrics |= {"test_accuracy": 0.9, "test_loss": 0.31} if state == "succeeded" else {}
         record.write_state(
-            {
-                "state": state,
-                "attempts": [attempt(1, 0, 38, "A peer was lost: Connection reset by peer"), last],
-                "started": START,
-                "finished": START + 80 if ended else None,
-                "metrics": metrics,
-                "error": error,
-            }
+            StateDocument(
+                state=state,
+                attempts=[attempt(1, 0, 38, "A peer was lost: Connection reset by peer"), last],
+                started=START,
+                finished=START + 80 if ended else None,
+                metrics=metrics,
+                error=error,
+            )
         )
         record.write_progress(
             {

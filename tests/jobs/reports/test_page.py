@@ -238,7 +238,7 @@ def test_the_best_of_each_figure_is_marked(write_run: WriteRun) -> None:
     store = three(write_run)
     record = RunRecord(store, "second")
     state = record.state()
-    record.write_state({**state, "metrics": {**state["metrics"], "test_accuracy": 0.95}})
+    record.write_state(state.changed(metrics={**state.metrics, "test_accuracy": 0.95}))
     page = compare(store, ["first", "second"])
     assert "Best test accuracy: 95.00% by second; the next reaches 90.00%." in check(page).text
     row = re.search(r'<th scope="row">test accuracy</th>(.*?)</tr>', page)

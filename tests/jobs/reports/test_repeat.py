@@ -12,6 +12,7 @@ from jobs.reports.facts import gather
 from jobs.reports.repeat import repeat_command, spec_text
 from service import recipes
 from service.records.run_record import RunRecord
+from service.records.schemas import Origin
 from service.specs.train import TrainSpec
 
 WriteRun = Callable[..., RunRecord]
@@ -39,7 +40,7 @@ def test_the_command_repeats_the_very_spec(write_run: WriteRun, tmp_path: Path, 
     spec, _ = recipes.resolve(recipe, changes, None, tmp_path)
     record = RunRecord(write_run("other").store, "a-run")
     version = "uci-1998" if spec.dataset == "digits" else "v1"
-    record.claim(TrainSpec.model_validate(spec.document()), {"recipe": recipe, "dataset_version": version, "command": []})
+    record.claim(TrainSpec.model_validate(spec.document()), Origin(recipe=recipe, dataset_version=version, command=[]))
     facts = gather(record)
     (tmp_path / "a-run.yaml").write_text(spec_text(facts))
     wanted = {**spec.document(), "dataset": "digits" if spec.dataset == "digits" else f"{spec.dataset}@v1"}

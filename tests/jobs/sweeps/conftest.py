@@ -10,6 +10,7 @@ from jobs.sweeps.driver import SweepDriver
 from jobs.sweeps.tune import Capacity
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
+from service.records.schemas import Origin
 from service.settings import Settings
 from service.specs.sweep import SweepSpec
 from service.storage.base import Store
@@ -27,7 +28,7 @@ def sweep(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> Sweep:
 
         monkeypatch.setattr(sweep_driver, "run_trials", run_trials)
         record = RunRecord(local_store, "s")
-        record.claim(spec, {"recipe": "mine", "folder": "/somewhere", "dataset_version": "7"})
+        record.claim(spec, Origin(recipe="mine", folder="/somewhere", dataset_version="7"))
         lease = Lease(record)
         assert lease.acquire()
         try:

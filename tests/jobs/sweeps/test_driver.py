@@ -8,6 +8,7 @@ from support.trials_at_once import BASE, SPEC, Killed, Sweep, end, learns, state
 
 from jobs.sweeps.search import Proposer
 from service.records.run_record import RunRecord
+from service.records.schemas import Origin
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
 from service.storage.base import Store
@@ -23,10 +24,10 @@ def test_every_point_and_seed_is_a_run_of_its_own(sweep: Sweep, local_store: Sto
     specs = [RunRecord(local_store, trial["id"]).spec() for trial in trials]
     assert [(spec.batch, spec.seed) for spec in specs] == [(trial["params"]["batch"], trial["seed"]) for trial in trials]
     submission = RunRecord(local_store, "s-0003").submission()
-    assert (submission["sweep"], submission["dataset_version"], submission["folder"]) == ("s", "7", "/somewhere")
+    assert (submission.sweep, submission.dataset_version, submission.folder) == ("s", "7", "/somewhere")
     state = record.state()
-    assert (state["state"], state["exit_code"]) == ("succeeded", 0)
-    assert state["metrics"]["val_accuracy"] == pytest.approx(0.6405)
+    assert (state.state, state.exit_code) == ("succeeded", 0)
+    assert state.metrics["val_accuracy"] == pytest.approx(0.6405)
     assert record.progress()["best"]["params"] == {"batch": 64}
 
 
@@ -54,15 +55,15 @@ def test_a_new_driver_resumes_a_killed_ones_sweep_and_repeats_no_trial_that_ende
 
 def test_a_trial_that_was_claimed_but_not_noted_gets_the_spec_that_is_due(sweep: Sweep, local_store: Store) -> None:
     other = TrainSpec.model_validate({**BASE, "batch": 8})
-    RunRecord(local_store, "s-0001").claim(other, {"sweep": "s"})
+    RunRecord(local_store, "s-0001").claim(other, Origin(sweep="s"))
     assert sweep(learns) == 0
     assert RunRecord(local_store, "s-0001").spec().batch == 16
 
 
 def test_a_run_that_is_no_trial_is_not_touched(sweep: Sweep, local_store: Store) -> None:
-    RunRecord(local_store, "s-0001").claim(TrainSpec.model_validate({**BASE, "batch": 8}), {})
+    RunRecord(local_store, "s-0001").claim(TrainSpec.model_validate({**BASE, "batch": 8}))
     assert sweep(learns) == 2
-    assert "belongs to a run that is no trial" in RunRecord(local_store, "s").state()["error"]["message"]
+    assert "belongs to a run that is no trial" in RunRecord(local_store, "s").state().error.message
     assert RunRecord(local_store, "s-0001").spec().batch == 8
 
 
@@ -78,13 +79,13 @@ def test_some_failures_are_no_failure_of_the_sweep_but_all_are(sweep: Sweep, loc
 
 def test_when_all_fail_the_sweep_says_the_first_reason(sweep: Sweep, local_store: Store) -> None:
     assert sweep(lambda record, order: end(record, "failed", kind="user", message="my mistake")) == 3
-    assert "All 6 trials failed, the first by: my mistake" in RunRecord(local_store, "s").state()["error"]["message"]
+    assert "All 6 trials failed, the first by: my mistake" in RunRecord(local_store, "s").state().error.message
 
 
 def test_trials_that_did_not_end_are_named_and_resumed(sweep: Sweep, local_store: Store) -> None:
     assert sweep(lambda record, order: learns(record, order) if record.spec().batch < 64 else None) == 4
-    error = RunRecord(local_store, "s").state()["error"]
-    assert "2 of 6 trials did not end, s-0004 among them" in error["message"]
+    error = RunRecord(local_store, "s").state().error
+    assert "2 of 6 trials did not end, s-0004 among them" in error.message
     assert sweep(learns) == 0
 
 
@@ -99,8 +100,8 @@ def test_when_all_fail_by_what_they_cannot_help_the_exit_code_says_so(sweep: Swe
         return end(record, "failed", kind="user", exit_code=3, message="my mistake")
 
     assert sweep(mixed) == 4
-    error = RunRecord(local_store, "s").state()["error"]
-    assert (error["kind"], error["message"]) == ("infrastructure", "All 6 trials failed, s-0004 by: a node was lost")
+    error = RunRecord(local_store, "s").state().error
+    assert (error.kind, error.message) == ("infrastructure", "All 6 trials failed, s-0004 by: a node was lost")
 
 
 def test_trials_that_were_lost_run_again_and_what_they_find_then_counts(sweep: Sweep, local_store: Store) -> None:
@@ -113,8 +114,8 @@ def test_trials_that_were_lost_run_again_and_what_they_find_then_counts(sweep: S
 
     assert sweep(slowly) == 0
     state = RunRecord(local_store, "s").state()
-    assert (state["state"], state["error"]) == ("succeeded", None)
-    assert state["metrics"]["val_accuracy"] == pytest.approx(0.6405)
+    assert (state.state, state.error) == ("succeeded", None)
+    assert state.metrics["val_accuracy"] == pytest.approx(0.6405)
     assert RunRecord(local_store, "s").progress()["trials"] == {"succeeded": 6}
 
 

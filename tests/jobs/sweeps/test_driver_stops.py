@@ -41,7 +41,7 @@ def test_a_request_to_stop_reaches_the_trials_and_begins_no_more(sweep: Sweep, l
 
     assert sweep(waits) == 130
     assert asked == ["s-0000"]
-    assert RunRecord(local_store, "s").state()["state"] == "cancelled"
+    assert RunRecord(local_store, "s").state().state == "cancelled"
     assert not RunRecord(local_store, "s").cancel_requested()
 
 
@@ -53,7 +53,7 @@ def test_a_request_to_stop_counts_even_if_the_trials_end_before_the_watch_sees_i
         return learns(record, order)
 
     assert sweep(the_first_alone) == 130
-    assert RunRecord(local_store, "s").state()["state"] == "cancelled"
+    assert RunRecord(local_store, "s").state().state == "cancelled"
     assert states(local_store) == ["succeeded"] + ["queued"] * 5
 
 

@@ -49,7 +49,7 @@ def test_trials_that_differ_in_seed_and_rate_are_handed_out_together(sweep: Swee
     assert sweep(learn_all(local_store, handed), TOGETHER) == 0
     assert handed == [[f"s-{number:04d}" for number in numbers] for numbers in (range(4), range(4, 8))]
     record = RunRecord(local_store, "s")
-    assert record.state()["metrics"]["val_accuracy"] == pytest.approx(0.4005)
+    assert record.state().metrics["val_accuracy"] == pytest.approx(0.4005)
     assert [row["trials"] for row in record.events() if row["event"] == "together"] == handed
 
 

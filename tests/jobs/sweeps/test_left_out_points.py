@@ -51,5 +51,5 @@ def test_draws_that_hardly_ever_make_a_spec_end_the_sweep(
     first = next(seed for seed in range(100) if Points(spec.model_copy(update={"seed": seed})).point(0).params["batch"] == 64)
     assert sweep(lambda record, order: end(record, "succeeded", 0.5), spec.model_copy(update={"seed": first})) == 2
     state = RunRecord(local_store, "s").state()
-    assert "3 points in a row make no spec; of the last one" in state["error"]["message"]
+    assert "3 points in a row make no spec; of the last one" in state.error.message
     assert RunRecord(local_store, "s").progress()["total"] is None

@@ -12,6 +12,7 @@ from jobs.sweeps.trial import Trial
 from jobs.sweeps.trial_order import TrialOrder
 from jobs.sweeps.trial_process import TrialProcess
 from service.records.run_record import RunRecord
+from service.records.schemas import Origin, StateDocument
 from service.specs.train import TrainSpec
 from service.storage.base import Store
 
@@ -20,7 +21,7 @@ SPEC = TrainSpec.model_validate({"model": "dense", "dataset": "digits", "epochs"
 
 def test_rows_that_a_run_gives_up_are_not_reported(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     record = RunRecord(local_store, "s-0001")
-    record.claim(SPEC, {"sweep": "s"})
+    record.claim(SPEC, Origin(sweep="s"))
     record.write_history([{"epoch": epoch, "step": 10 * epoch, "val_loss": 1 / epoch} for epoch in range(1, 5)])
 
     def take_over(run: RunRecord, mutation: dict[str, Any]) -> int:
@@ -45,7 +46,7 @@ def test_rows_that_a_run_gives_up_are_not_reported(local_store: Store, monkeypat
 
 def test_a_process_that_is_ended_before_its_first_step_has_not_begun_the_run(local_store: Store) -> None:
     record = RunRecord(local_store, "s-0002")
-    record.claim(SPEC, {"sweep": "s"})
+    record.claim(SPEC, Origin(sweep="s"))
     order = {
         "id": "s-0002", "sweep": "s", "store": local_store.url, "folder": "/somewhere", "metric": "val_loss", "by_evaluation": False,
         "from_history": False, "over": False, "mutation": None, "distributed": False, "local": True, "environment": {},
@@ -57,8 +58,8 @@ def test_a_process_that_is_ended_before_its_first_step_has_not_begun_the_run(loc
         time.sleep(1.0)
     finally:
         process.stop()
-    assert record.state()["state"] == "queued"
-    assert not record.state()["attempts"]
+    assert record.state().state == "queued"
+    assert not record.state().attempts
     assert not record.cancel_requested()
 
 
@@ -67,9 +68,9 @@ def test_a_trial_that_is_over_is_reported_again_and_not_driven(
     local_store: Store, monkeypatch: pytest.MonkeyPatch, state: str, end: int
 ) -> None:
     record = RunRecord(local_store, "s-0003")
-    record.claim(SPEC, {"sweep": "s"})
+    record.claim(SPEC, Origin(sweep="s"))
     record.write_history([{"epoch": epoch, "step": 10 * epoch, "val_loss": 1 / epoch} for epoch in range(1, 4)])
-    record.write_state({"state": state, "attempts": [], "metrics": {"val_loss": 0.25}})
+    record.write_state(StateDocument(state=state, attempts=[], metrics={"val_loss": 0.25}))
 
     def drive(make_group: Any, prepare: Callable[[], None]) -> None:
         raise AssertionError("it is driven")

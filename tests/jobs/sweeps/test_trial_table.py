@@ -6,6 +6,7 @@ import pytest
 
 from jobs.sweeps.trial_table import TrialTable
 from service.records.run_record import RunRecord
+from service.records.schemas import Origin, StateDocument
 from service.specs.sweep import SweepSpec
 from service.storage.base import Store
 
@@ -17,7 +18,7 @@ SPEC = SweepSpec.model_validate({"base": [{"name": "b", "values": BASE}], "space
 @pytest.fixture
 def record(local_store: Store) -> RunRecord:
     record = RunRecord(local_store, "s")
-    record.claim(SPEC, {"recipe": "mine", "folder": "/somewhere"})
+    record.claim(SPEC, Origin(recipe="mine", folder="/somewhere"))
     return record
 
 
@@ -56,7 +57,7 @@ def test_values_that_make_no_spec_give_way_to_those_of_the_other_trial(record: R
 def test_a_new_driver_resumes_with_the_newest_values_and_repeats_no_trial_that_ended(record: RunRecord) -> None:
     trial_table, first, second = begun(record)
     trial_table.mutate(second, first, 40, {**first["params"], "label_smoothing": 0.15})
-    RunRecord(record.store, first["id"]).write_state({"state": "succeeded", "attempts": [], "metrics": {"val_accuracy": 0.5}})
+    RunRecord(record.store, first["id"]).write_state(StateDocument(state="succeeded", attempts=[], metrics={"val_accuracy": 0.5}))
     again = TrialTable(record, SPEC, print)
     assert again.recall(has_time=True) == 1
     assert [trial["id"] for trial in again.waiting] == [second["id"]]

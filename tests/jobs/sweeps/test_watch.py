@@ -28,7 +28,7 @@ MakeWatch = Callable[..., SweepWatch]
 def dispatcher(local_store: Store) -> TrialDispatcher:
     """Of a sweep whose first trial Tune has."""
     record = RunRecord(local_store, "s")
-    record.claim(SPEC, {})
+    record.claim(SPEC)
     made = TrialDispatcher(record, SPEC, Settings.load(store=local_store.url), "/somewhere", lambda *_, **__: None)
     assert made.take()
     return made

@@ -27,7 +27,7 @@ MEMBERS = [{"rank": 0, "host": "here", "pid": 1}]
 @pytest.fixture
 def record(local_store: Store) -> RunRecord:
     record = RunRecord(local_store, "a-run")
-    record.claim(TrainSpec.model_validate({"model": "dense", "dataset": "digits", "epochs": 2}), {})
+    record.claim(TrainSpec.model_validate({"model": "dense", "dataset": "digits", "epochs": 2}))
     return record
 
 

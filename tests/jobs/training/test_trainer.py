@@ -62,7 +62,7 @@ def make_run(local_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     def make(run_id: str, **keys: Any) -> TrialRun:
         record = RunRecord(local_store, run_id)
-        record.claim(TrainSpec.model_validate({**RUN, **keys}), {})
+        record.claim(TrainSpec.model_validate({**RUN, **keys}))
         return TrialRun(record, "a-sweep", settings, str(tmp_path))
 
     yield make
@@ -71,7 +71,7 @@ def make_run(local_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def trained(run: TrialRun) -> RunRecord:
     assert run.drive(lambda *_: InProcess()) is None
-    assert run.record.state()["state"] == "succeeded", run.record.state()["error"]
+    assert run.record.state().state == "succeeded", run.record.state().error
     return run.record
 
 
@@ -100,7 +100,7 @@ def assert_ends_with_best(record: RunRecord) -> int:
     evaluated = [row for row in record.history() if "val_loss" in row]
     best = min(evaluated, key=lambda row: row["val_loss"])
     assert best["step"] < evaluated[-1]["step"]
-    told = {name: value for name, value in record.state()["metrics"].items() if name.startswith("val_")}
+    told = {name: value for name, value in record.state().metrics.items() if name.startswith("val_")}
     assert told == {name: value for name, value in best.items() if name.startswith("val_")}
     assert [event["step"] for event in record.events() if event["event"] == "restored best"] == [best["step"]]
     return int(best["step"])
@@ -162,14 +162,14 @@ def test_a_datasets_own_validation_split_is_judged_and_no_training_example_held_
     keys: dict[str, Any] = {"training_examples": None, "batch": 16}
     ours = trained(make_run("with", dataset="with", **keys))
     theirs = trained(make_run("without", dataset="without", **keys, evaluate={"validation": 0.0}))
-    metrics = ours.state()["metrics"]
-    assert metrics["val_loss"] == metrics["test_loss"] == theirs.state()["metrics"]["test_loss"]
+    metrics = ours.state().metrics
+    assert metrics["val_loss"] == metrics["test_loss"] == theirs.state().metrics["test_loss"]
     assert [row["loss"] for row in ours.history()] == [row["loss"] for row in theirs.history()]
-    assert "val_loss" not in trained(make_run("off", dataset="with", **keys, evaluate={"validation": 0.0})).state()["metrics"]
+    assert "val_loss" not in trained(make_run("off", dataset="with", **keys, evaluate={"validation": 0.0})).state().metrics
     together = [make_run(f"together-{seed}", dataset="with", seed=seed, **keys) for seed in (0, 1)]
     assert list(GroupTrial(together).reports())
     for run in together:
-        found = run.record.state()["metrics"]
+        found = run.record.state().metrics
         assert found["val_loss"] == pytest.approx(found["test_loss"], rel=1e-6)
 
 
@@ -189,7 +189,7 @@ def test_examples_are_weighted_by_class_and_column_and_the_model_gets_no_weights
     more = {"metrics": ["macro_f1", "auc"], "early_stopping": {"metric": "val_auc"}}
     run = make_run("w", **keys, **more, sample_weight="sample_weight", class_weight="balanced")
     record = trained(run)
-    metrics = record.state()["metrics"]
+    metrics = record.state().metrics
     assert {"val_macro_f1", "val_auc", "test_macro_f1", "test_auc"} <= set(metrics)
     assert score_of(record.history()[-1], record.spec().early_stopping) == -metrics["val_auc"]
     counts = np.array(gather(record).model["counts"]["by_class"])
@@ -230,9 +230,7 @@ def test_stored_values_are_handed_to_a_model_that_scales_by_itself(
     stored = trained(make_run("stored", **keys, model_params={"own": True}, scale=False))
     twice = trained(make_run("twice", **keys, model_params={"own": True}))
     assert stored.history() and [row["loss"] for row in stored.history()] == [row["loss"] for row in divided.history()]
-    assert (
-        stored.state()["metrics"]["test_loss"] == divided.state()["metrics"]["test_loss"] != twice.state()["metrics"]["test_loss"]
-    )
+    assert stored.state().metrics["test_loss"] == divided.state().metrics["test_loss"] != twice.state().metrics["test_loss"]
     (said,) = runs.show(local_store, "twice")["remarks"]
     assert "(layer 'rescaling'), but gets image as 0 to 1 already" in said and str(escape(said)) in render(gather(twice))
     assert not runs.show(local_store, "stored")["remarks"] and not runs.show(local_store, "divided")["remarks"]
@@ -249,4 +247,4 @@ def test_stored_values_are_handed_to_a_model_that_scales_by_itself(
         assert one["probability"] == pytest.approx(other["probability"], rel=1e-5)
     run = finished_run(stored, "to export")
     examined = Examiner(run, run.model(tmp_path), Settings.load(store=local_store.url))
-    assert examined.metrics["test_accuracy"] == pytest.approx(stored.state()["metrics"]["test_accuracy"])
+    assert examined.metrics["test_accuracy"] == pytest.approx(stored.state().metrics["test_accuracy"])

@@ -20,8 +20,8 @@ from jobs.models.cnn import build
 from jobs.training.transfer import Start, freeze_layers, frozen_names, load_layers, match, model_layers, start_from
 from jobs.training.variables import copy_model, copy_variables
 from service.errors import BadData, Damaged, DelaylineError, InvalidInput
-from service.records.first_weights import FirstWeights
 from service.records.run_record import RunRecord
+from service.records.schemas import FirstWeights
 from service.specs.parts import CheckpointPolicy
 from service.specs.train import TrainSpec
 from service.storage.local import LocalStore
@@ -58,14 +58,14 @@ def keep(store: LocalStore, model: keras.Model, form: str, folder: Path) -> Firs
     if form == "checkpoint":
         record = RunRecord(store, "base")
         CheckpointStore(record, CheckpointPolicy(), record.label(1)).save(Snapshot(7, 1, copy_model(model), {}, [], {}))
-        return FirstWeights(record.checkpoints()[0]["path"] + "model.safetensors", "base", 7, None, TEN)
+        return FirstWeights(key=record.checkpoints()[0]["path"] + "model.safetensors", run="base", step=7, classes=TEN)
     if form == "keras":
         model.save(folder / "kept.keras")
         store.upload(folder / "kept.keras", "nets/kept.keras")
-        return FirstWeights("nets/kept.keras")
+        return FirstWeights(key="nets/kept.keras")
     shuffled = sorted(copy_variables(model.weights).items(), key=lambda item: item[0][::-1])
     store.write("nets/kept.safetensors", tensors_to_bytes({key.split(" ", 1)[1]: array for key, array in shuffled}))
-    return FirstWeights("nets/kept.safetensors")
+    return FirstWeights(key="nets/kept.safetensors")
 
 
 def begin(store: LocalStore, model: keras.Model, weights: FirstWeights, *freeze: str, classes: Any = TEN) -> Start:
@@ -256,16 +256,16 @@ def test_refuses_a_pattern(pattern: str, words: str) -> None:
 
 def damage(store: LocalStore, kind: str, folder: Path) -> FirstWeights:
     if kind == "gone":
-        return FirstWeights("nets/gone.safetensors")
+        return FirstWeights(key="nets/gone.safetensors")
     if kind == "checksum":
         weights = keep(store, rich(), "plain", folder)
-        return FirstWeights(weights.key, sha256="0" * 64)
+        return FirstWeights(key=weights.key, sha256="0" * 64)
     if kind == "lambda":
         model = keras.Sequential([keras.Input((3,)), layers.Lambda(lambda x: x * 2), layers.Dense(2)])
         return keep(store, model, "keras", folder)
     key = "nets/bad.keras" if kind == "no keras" else "nets/bad.safetensors"
     store.write(key, {"no keras": b"PK nothing", "cut off": tensors_to_bytes({"a": np.zeros(9)})[:-8]}.get(kind, b""))
-    return FirstWeights(key)
+    return FirstWeights(key=key)
 
 
 @pytest.mark.parametrize(
@@ -293,4 +293,4 @@ def test_a_keras_file_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path
         archive.writestr("model.weights.h5", bytes(400 * 2**20))
     store.upload(tmp_path / "bomb.keras", "nets/bomb.keras")
     with pytest.raises(BadData, match=r"nets/bomb\.keras: it unpacks to 4194"):
-        begin(store, rich(), FirstWeights("nets/bomb.keras"))
+        begin(store, rich(), FirstWeights(key="nets/bomb.keras"))

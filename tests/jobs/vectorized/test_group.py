@@ -47,7 +47,7 @@ def make_run(local_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     def make(run_id: str, **keys: Any) -> TrialRun:
         record = RunRecord(local_store, run_id)
-        record.claim(TrainSpec.model_validate({**RUN, **keys}), {})
+        record.claim(TrainSpec.model_validate({**RUN, **keys}))
         return TrialRun(record, "a-sweep", settings, str(tmp_path))
 
     return make
@@ -75,8 +75,8 @@ def weights(run: TrialRun) -> dict[str, Any]:
 def assert_alike(ours: TrialRun, theirs: TrialRun) -> None:
     """States, rows, metrics, checkpoints and their tensors, to 1e-5."""
     mine, other = ours.record.state(), theirs.record.state()
-    assert (mine["state"], other["state"]) == ("succeeded", "succeeded"), mine["error"]
-    assert mine["metrics"] == pytest.approx(other["metrics"], rel=1e-5, abs=1e-5)
+    assert (mine.state, other.state) == ("succeeded", "succeeded"), mine.error
+    assert mine.metrics == pytest.approx(other.metrics, rel=1e-5, abs=1e-5)
     assert [row["step"] for row in rows(ours)] == [row["step"] for row in rows(theirs)]
     for row, row_apart in zip(rows(ours), rows(theirs), strict=True):
         assert row == pytest.approx(row_apart, rel=1e-5, abs=1e-5)
@@ -141,11 +141,11 @@ def test_a_member_that_fails_or_ends_early_stops_and_the_others_continue(make_ru
     members = {name: make_run(name, seed=number, optimizer=sgd[name], **quick) for number, name in enumerate(rates)}
     train_group(*members.values())
     states = {name: run.record.state() for name, run in members.items()}
-    assert {name: state["state"] for name, state in states.items()} == {
+    assert {name: state.state for name, state in states.items()} == {
         "fine": "succeeded", "calm": "succeeded", "wild": "failed", "bold": "succeeded"
     }  # fmt: skip
-    assert "The loss became" in states["wild"]["error"]["message"]
-    assert (states["wild"]["exit_code"], len(states["wild"]["attempts"])) == (3, 1)
+    assert "The loss became" in states["wild"].error.message
+    assert (states["wild"].exit_code, len(states["wild"].attempts)) == (3, 1)
     ends = {name: run.record.history()[-1]["step"] for name, run in members.items() if name != "wild"}
     for name, end in ends.items():
         apart = make_run(f"{name}-apart", seed=list(rates).index(name), optimizer=sgd[name], **quick)
@@ -167,12 +167,12 @@ def test_an_evaluation_that_is_no_number_is_the_failure_of_its_run_alone(make_ru
     train_group(*runs.values())
     assert apart.drive(lambda *_: InProcess()) is None
     states = {name: run.record.state() for name, run in {**runs, "apart": apart}.items()}
-    assert [states[name]["state"] for name in ("fine", "bold")] == ["succeeded"] * 2
+    assert [states[name].state for name in ("fine", "bold")] == ["succeeded"] * 2
     for name in ("wild", "apart"):
-        error = states[name]["error"]
-        assert (states[name]["state"], error["kind"], error["exit_code"]) == ("failed", "user", 3)
-        assert f"The evaluation at step 1 (epoch 1) found {metric} " in error["message"]
-        assert len(states[name]["attempts"]) == 1
+        error = states[name].error
+        assert (states[name].state, error.kind, error.exit_code) == ("failed", "user", 3)
+        assert f"The evaluation at step 1 (epoch 1) found {metric} " in error.message
+        assert len(states[name].attempts) == 1
 
 
 @pytest.mark.slow
@@ -184,9 +184,9 @@ def test_a_run_that_was_stopped_resumes_together_or_apart(make_run: Make) -> Non
         group._thread.join(0.05)
     group.stop()
     states = [member.record.state() for member in members]
-    assert [state["state"] for state in states] == ["cancelled"] * 3
-    assert len({state["position"]["step"] for state in states}) == 1
-    assert states[0]["position"]["step"] < 400
+    assert [state.state for state in states] == ["cancelled"] * 3
+    assert len({state.position.step for state in states}) == 1
+    assert states[0].position.step < 400
     train_group(*members[:2])
     assert members[2].drive(lambda *_: InProcess()) is None
     for member, each in zip(members, keys, strict=True):
@@ -196,14 +196,14 @@ def test_a_run_that_was_stopped_resumes_together_or_apart(make_run: Make) -> Non
         steps = [row["step"] for row in rows(member)]
         assert steps == [row["step"] for row in rows(apart)]
         assert rows(member)[0] == pytest.approx(rows(apart)[0], rel=1e-5, abs=1e-5)
-        assert member.record.state()["state"] == "succeeded"
+        assert member.record.state().state == "succeeded"
 
 
 def test_runs_at_different_steps_train_in_groups_of_equal_step(make_run: Make) -> None:
     members = [make_run(f"member-{number}", seed=number) for number in range(3)]
     assert members[0].drive(lambda *_: InProcess()) is None
     train_group(*members)
-    assert [member.record.state()["state"] for member in members] == ["succeeded"] * 3
+    assert [member.record.state().state for member in members] == ["succeeded"] * 3
     assert "together" not in events(members[0])
     (told,) = [row for row in members[1].record.events() if row["event"] == "together"]
     assert told["trials"] == ["member-2"]

@@ -88,9 +88,9 @@ def test_a_second_ctrl_c_ends_the_command_and_its_driver_while_the_store_stands_
     assert "delayline train --resume --name fake" in err
     assert "Traceback" not in err
     end = time.monotonic() + 60
-    while record.state()["state"] != "cancelled" and time.monotonic() < end:
+    while record.state().state != "cancelled" and time.monotonic() < end:
         time.sleep(0.1)
-    assert record.state()["state"] == "cancelled"
+    assert record.state().state == "cancelled"
 
 
 def test_a_command_that_is_stopped_does_not_wait_for_its_threads(tmp_path: Path) -> None:

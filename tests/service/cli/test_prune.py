@@ -12,6 +12,7 @@ import pytest
 from service import runs
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
+from service.records.schemas import StateDocument
 from service.specs.train import TrainSpec
 from service.storage.base import Store
 
@@ -28,8 +29,8 @@ def three(local_store: Store) -> Store:
     """Two runs that are over and one that lives."""
     for name, state in (("good", "succeeded"), ("bad", "failed"), ("living", "running")):
         record = RunRecord(local_store, name)
-        assert record.claim(TrainSpec(model="cnn", dataset="digits", epochs=1), {})
-        record.write_state({"state": state, "attempts": [], "error": None, "finished": None if state == "running" else 1e9})
+        assert record.claim(TrainSpec(model="cnn", dataset="digits", epochs=1))
+        record.write_state(StateDocument(state=state, attempts=[], error=None, finished=None if state == "running" else 1e9))
         # It ended as long ago as the store says, whatever its driver's clock said.
         os.utime(Path(local_store.url, record.paths.state), (1e9, 1e9))
         record.store.write(record.paths.model, bytes(3 * 1024**2))

@@ -7,6 +7,7 @@ from support.s3_servers import S3Server
 from support.sweeps_in_a_store import write_sweep
 
 from service.records.run_record import RunRecord
+from service.records.schemas import Origin
 from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage import open_store
@@ -18,7 +19,7 @@ Delayline = Callable[..., Any]
 @pytest.fixture
 def other(local_store: Store) -> RunRecord:
     made = RunRecord(local_store, "other")
-    made.claim(TrainSpec(model="cnn", dataset="digits", epochs=1, seed=1), {"recipe": "cnn-digits"})
+    made.claim(TrainSpec(model="cnn", dataset="digits", epochs=1, seed=1), Origin(recipe="cnn-digits"))
     return made
 
 
@@ -59,7 +60,7 @@ def test_the_page_of_a_run_in_a_bucket_is_copied_here(
         monkeypatch.setenv(name, value)
     store = open_store(Settings.load(store=f"s3://{seaweedfs.bucket()}/lab"))
     record = RunRecord(store, "remote")
-    record.claim(TrainSpec(model="cnn", dataset="digits", epochs=1), {"recipe": "cnn-digits"})
+    record.claim(TrainSpec(model="cnn", dataset="digits", epochs=1), Origin(recipe="cnn-digits"))
     done = delayline("runs", "report", "remote", "--store", store.url)
     assert (done.code, done.out) == (0, "remote-report.html\n")
     copy = Path("remote-report.html")

@@ -8,6 +8,7 @@ import pytest
 from service import runs
 from service.records.lease import Lease
 from service.records.run_record import RunRecord, run_summary
+from service.records.schemas import StateDocument
 from service.specs.train import TrainSpec
 from service.storage.base import Store
 
@@ -25,7 +26,7 @@ def finish(record: RunRecord, state: str = "succeeded", **changes: Any) -> None:
         "error": None,
         "exit_code": 0,
     }
-    record.write_state({**document, "metrics": {"test_accuracy": 0.9876}, **changes})
+    record.write_state(StateDocument.model_validate({**document, "metrics": {"test_accuracy": 0.9876}, **changes}))
 
 
 def test_lists_runs(delayline: Delayline, submitted: RunRecord) -> None:
@@ -41,9 +42,9 @@ def test_lists_the_newest_that_are_asked_for(delayline: Delayline, local_store: 
     """People see how many more there are; scripts get all, or as many as they ask for."""
     for number in range(53):
         record = RunRecord(local_store, f"run-{number:02d}")
-        assert record.claim(TrainSpec(model="dense" if number else "cnn", dataset="digits", epochs=1), {})
+        assert record.claim(TrainSpec(model="dense" if number else "cnn", dataset="digits", epochs=1))
         finish(
-            record, "succeeded" if number < 51 else "failed", summary={**run_summary(record.submission()), "submitted": number}
+            record, "succeeded" if number < 51 else "failed", summary=run_summary(record.submission()).changed(submitted=number)
         )
     names = [f"run-{number:02d}" for number in reversed(range(53))]
 
@@ -65,7 +66,7 @@ def test_lists_the_newest_that_are_asked_for(delayline: Delayline, local_store: 
 
 
 def test_lists_by_tags_and_shows_them(delayline: Delayline, local_store: Store, submitted: RunRecord) -> None:
-    assert RunRecord(local_store, "tagged").claim(TrainSpec(model="cnn", dataset="digits", epochs=1, tags=("a", "b")), {})
+    assert RunRecord(local_store, "tagged").claim(TrainSpec(model="cnn", dataset="digits", epochs=1, tags=("a", "b")))
     heading, row = delayline("runs", "list", "--tag", "b", "--tag", "a").out.splitlines()
     assert (row.split()[0], heading.split()[-1]) == ("tagged", "TAGS")
     assert row.endswith("a, b")
@@ -118,7 +119,7 @@ def test_show_and_watch_say_for_how_long_there_was_no_step(delayline: Delayline,
     lease = Lease(submitted)
     assert lease.acquire()
     attempt = {"number": 1, "workers": [], "started": 1.0, "finished": None, "reason": None}
-    submitted.write_state({"state": "running", "attempt": 1, "attempts": [attempt], "started": 1.0, "finished": None})
+    submitted.write_state(StateDocument(state="running", attempt=1, attempts=[attempt], started=1.0, finished=None))
     submitted.write_progress(
         {"attempt": 1, "phase": "training", "step": 7, "steps": 9, "idle_seconds": 720 if way == "told" else None}
     )

@@ -10,6 +10,7 @@ import pytest
 from support.workspace import Done
 
 from service.records.run_record import RunRecord
+from service.records.schemas import StateDocument
 from service.storage.base import Store
 
 RUN = ("train", "--name", "fake", "-s", "worker.cpus=0.01")
@@ -84,7 +85,7 @@ def test_a_dry_run_shows_what_the_cluster_is_sent_byte_for_byte(
 
     first = submit()
     assert f"--kind {command[0]} " in first if how == "detached" else f" jobs.{command[0]} " in first
-    RunRecord(local_store, "fake").write_state({"state": "cancelled", "attempts": [], "finished": 7.0, "error": None})
+    RunRecord(local_store, "fake").write_state(StateDocument(state="cancelled", attempts=[], finished=7.0, error=None))
     # What is stored now is another spec than that of the first submission: it travels with the job.
     again = submit("--resume", "-s", "workers=4")
     assert " --resume --spec-changes " in again

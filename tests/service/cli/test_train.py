@@ -13,6 +13,7 @@ from service.cluster.base import Job
 from service.cluster.local_ray import LocalRay, ProcessRequest
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
+from service.records.schemas import StateDocument
 from service.storage.base import Store
 from service.submission import follower, supervisor
 
@@ -139,7 +140,7 @@ def test_a_second_submission_attaches(
     delayline: Delayline, local_store: Store, tmp_path: Path, fake_driver: Callable[..., Job]
 ) -> None:
     record = RunRecord(local_store, "fake")
-    record.claim(SPEC, {})
+    record.claim(SPEC)
     place = LocalRay(tmp_path / "logs")
     driver = place.start(place.request(fake_driver(local_store.url, "fake", "waits")))
     while not record.progress():
@@ -147,7 +148,7 @@ def test_a_second_submission_attaches(
     threading.Timer(0.5, record.request_cancel).start()
     done = delayline(*TRAIN)
     assert done.code == 130
-    assert len(record.state()["attempts"]) == 1
+    assert len(record.state().attempts) == 1
     driver.stop()
 
 
@@ -161,7 +162,7 @@ def test_a_job_that_the_cluster_still_knows_is_looked_after_by_whoever_attaches(
 ) -> None:
     drive("killed", "succeeds")
     record = RunRecord(local_store, "fake")
-    record.claim(SPEC, {})
+    record.claim(SPEC)
     place = LocalRay(tmp_path / "logs")
     driver = place.start(place.request(fake_driver(local_store.url, "fake", "waits")))
     while not record.progress():
@@ -181,10 +182,10 @@ def test_an_attached_run_that_is_lost_is_taken_over(
     monkeypatch.setattr("service.runs.updates.EVENT_SECONDS", 0.0)
     monkeypatch.setattr("service.runs.updates.LEASE_SECONDS", 0.2)
     record = RunRecord(local_store, "fake")
-    record.claim(SPEC, {})
+    record.claim(SPEC)
     lease = Lease(record)
     assert lease.acquire()
-    record.write_state({"state": "running", "attempt": 1, "attempts": [], "error": None})
+    record.write_state(StateDocument(state="running", attempt=1, attempts=[], error=None))
     threading.Timer(1.0, lease.release).start()
     done = delayline(*TRAIN)
     assert done.code == 0

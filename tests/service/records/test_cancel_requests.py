@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from service.records.cancel_requests import HANDLED, PERSON, SWEEP, TIME_LIMIT
+from service.records.cancel_requests import PERSON, SWEEP, TIME_LIMIT
 from service.records.run_record import RunRecord
 from service.storage.base import Store
 from service.storage.json_documents import to_bytes
@@ -20,7 +20,7 @@ def make_record(make_store: MakeStore) -> Callable[[], RunRecord]:
 def end(record: RunRecord, state: str = "cancelled") -> None:
     """As a driver does."""
     document = record.state()
-    record.write_state({**document, "state": state, **record.handled_cancel(document)})
+    record.write_state(record.with_handled_cancel(document.changed(state=state)))
 
 
 def test_a_request_stands_until_a_driver_has_ended_by_it(make_record: Callable[[], RunRecord]) -> None:
@@ -30,8 +30,8 @@ def test_a_request_stands_until_a_driver_has_ended_by_it(make_record: Callable[[
     assert driver.cancel_requested() and driver.person_cancelled()
     end(driver)
     assert not driver.cancel_requested() and not make_record().cancel_requested()
-    driver.write_state({**driver.state(), "state": "running"})
-    assert driver.state()[HANDLED] and not make_record().cancel_requested(), "what was handled stays handled"
+    driver.write_state(driver.state().changed(state="running"))
+    assert driver.state().handled_cancel and not make_record().cancel_requested(), "what was handled stays handled"
     person.request_cancel()
     assert make_record().cancel_requested(), "the next one is another"
 
@@ -40,7 +40,7 @@ def test_a_request_that_comes_as_a_driver_takes_over_stands(make_record: Callabl
     first, second = make_record(), make_record()
     first.request_cancel()
     end(first)
-    second.take_state(lambda state: {**state, "state": "starting"})
+    second.take_state(lambda state: state.changed(state="starting"))
     make_record().request_cancel()
     assert second.cancel_requested()
 

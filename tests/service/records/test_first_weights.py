@@ -12,8 +12,9 @@ from jobs.artifacts.tensors import tensors_to_bytes
 from service import recipes
 from service.cluster.local_ray import LocalRay
 from service.errors import InvalidInput, UnknownName
-from service.records.first_weights import FirstWeights, find_weights, origin_of_weights, weights_of
+from service.records.first_weights import find_weights, origin_of_weights, weights_of
 from service.records.run_record import RunRecord
+from service.records.schemas import FirstWeights, Origin, StateDocument
 from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage.base import Store
@@ -27,8 +28,8 @@ def spec_of(*overrides: str) -> TrainSpec:
 
 def finished(store: Store, run_id: str = "base", *overrides: str, state: str = "succeeded", **origin: Any) -> RunRecord:
     record = RunRecord(store, run_id)
-    assert record.claim(spec_of(*overrides), {"dataset_version": "uci-1998", **origin})
-    record.write_state({"state": state, "attempts": [], "error": None})
+    assert record.claim(spec_of(*overrides), Origin.model_validate({"dataset_version": "uci-1998", **origin}))
+    record.write_state(StateDocument(state=state, attempts=[], error=None))
     return record
 
 
@@ -55,7 +56,7 @@ def test_of_a_run_it_is_what_the_run_ended_with(local_store: Store, tmp_path: Pa
     )
     assert found.sha256 == sha256_of(local_store, found.key, tmp_path)
     assert found.classes == tuple("0123456789")
-    assert FirstWeights.from_document(found.document()) == found
+    assert FirstWeights.model_validate(found.document()) == found
     assert str(found) == f"the run base at step {step}"
 
 
@@ -78,7 +79,7 @@ def test_only_a_run_that_succeeded_is_a_source(local_store: Store, state: str) -
     with pytest.raises(InvalidInput, match=f"'base', which is {state}: only a run that succeeded"):
         find_weights(local_store, "base")
     key = record.checkpoints()[0]["path"] + "model.safetensors"
-    assert find_weights(local_store, key) == FirstWeights(key)
+    assert find_weights(local_store, key) == FirstWeights(key=key)
 
 
 def test_a_run_whose_dataset_is_gone_says_no_classes(local_store: Store) -> None:
@@ -151,4 +152,4 @@ def test_the_plan_finds_the_source_and_the_submission_notes_it(local_store: Stor
 
 
 def test_a_run_that_starts_from_nothing_notes_nothing(local_store: Store) -> None:
-    assert origin_of_weights(local_store, spec_of(), "mine") == {}
+    assert origin_of_weights(local_store, spec_of(), "mine") is None

@@ -21,10 +21,9 @@ from service.errors import Conflict, LeaseLost, StoreUnreachable
 from service.records.checkpoint_index import MANIFEST, CheckpointIndex, Kept, kept_checkpoints
 from service.records.lease import LEASE_SECONDS, Lease
 from service.records.run_record import RunRecord
-from service.records.schemas import ENDED
+from service.records.schemas import Attempt, Origin, StateDocument
 from service.specs.train import TrainSpec
 from service.storage.base import Seen, Store
-from service.storage.json_documents import Document
 from service.storage.local import TEMPORARY, LocalStore
 
 MakeStore = Callable[[], Store]
@@ -87,18 +86,17 @@ class PlayedDriver:
             self.record.guard, self.phase = self.lease.assure, "holds"
 
     def take_over(self) -> None:
-        def take(previous: Document) -> Document:
-            attempts = [*previous["attempts"], {"number": len(previous["attempts"]) + 1, "started": 0.0, "finished": None}]
-            handled = {name: previous[name] for name in ("handled_cancel",) if name in previous}
-            return {**handled, "state": "running", "attempts": attempts, "step": 0}
+        def take(previous: StateDocument) -> StateDocument:
+            attempts = [*previous.attempts, {"number": len(previous.attempts) + 1, "started": 0.0, "finished": None}]
+            return StateDocument(state="running", attempts=attempts, step=0, handled_cancel=previous.handled_cancel)
 
         self.state = self.record.take_state(take)
-        label = self.record.label(len(self.state["attempts"]))
+        label = self.record.label(len(self.state.attempts))
         self.index = CheckpointIndex(self.store, self.record.paths, self.record.nonce, label, self.record.check_claim)
         self.phase = "drives"
 
     def step(self) -> None:
-        self.state["step"] += 1
+        self.state = self.state.changed(step=self.state.step + 1)
         self.record.write_state(self.state)
 
     def save(self) -> None:
@@ -115,7 +113,7 @@ class PlayedDriver:
     def finish(self) -> None:
         asked = self.record.cancel_requested()
         result = "cancelled" if asked else "succeeded"
-        self.state = {**self.state, "state": result, **self.record.handled_cancel(self.state)}
+        self.state = self.record.with_handled_cancel(self.state.changed(state=result))
         self.record.write_state(self.state)
         self.lease.release()
         self.gone()
@@ -136,7 +134,7 @@ class TwoDrivers(RuleBasedStateMachine):
         self.drivers = [PlayedDriver(root, self.world, number) for number in range(2)]
         self.drivers[1].offset = ahead
         self.reader = RunRecord(Connection(root, self.world), "one")
-        assert self.reader.claim(SPEC, {})
+        assert self.reader.claim(SPEC)
         self.newest: tuple[int, int, bool] = (0, 0, False)
         self.newest_checkpoint = 0
         self.owes_cancel = False
@@ -155,7 +153,7 @@ class TwoDrivers(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1))
     def goes_on(self, which: int) -> None:
         driver = self.drivers[which]
-        ended = self.reader.state()["state"] in ENDED
+        ended = self.reader.state().is_ended
         if driver.phase == "none" and not ended:
             self._do(driver, driver.acquire)
         elif driver.phase == "holds":
@@ -212,7 +210,7 @@ class TwoDrivers(RuleBasedStateMachine):
         def meanwhile() -> None:
             self.world.now += LEASE_SECONDS + 1.0
             other.gone()
-            if self.reader.state()["state"] not in ENDED:
+            if not self.reader.state().is_ended:
                 self._do(other, other.acquire)
             if other.phase == "holds":
                 self._do(other, other.take_over)
@@ -226,11 +224,11 @@ class TwoDrivers(RuleBasedStateMachine):
 
     @rule()
     def a_person_cancels(self) -> None:
-        if self.reader.state()["state"] not in ENDED:
+        if not self.reader.state().is_ended:
             self.reader.request_cancel()
             self.owes_cancel = True
 
-    @precondition(lambda self: self.reader.state()["state"] in ENDED)
+    @precondition(lambda self: self.reader.state().is_ended)
     @rule()
     def a_person_resumes(self) -> None:
         asked = self.reader.cancel.standing().get("id")
@@ -246,7 +244,7 @@ class TwoDrivers(RuleBasedStateMachine):
     @invariant()
     def no_state_goes_back(self) -> None:
         state = self.reader.state()
-        seen = (len(state["attempts"]), state.get("step", 0), state["state"] in ENDED)
+        seen = (len(state.attempts), getattr(state, "step", 0), state.is_ended)
         assert seen >= self.newest, f"{seen} was written over {self.newest}"
         self.newest = seen
 
@@ -263,7 +261,7 @@ class TwoDrivers(RuleBasedStateMachine):
     def no_cancel_is_lost(self) -> None:
         if not self.owes_cancel:
             return
-        if self.reader.state()["state"] in ENDED:
+        if self.reader.state().is_ended:
             self.owes_cancel = False
         else:
             assert RunRecord(self.reader.store, "one").cancel_requested()
@@ -275,42 +273,46 @@ TestTwoDrivers = TwoDrivers.TestCase
 def test_a_stale_driver_between_its_look_and_its_write(make_store: MakeStore) -> None:
     """By hand, on each kind of store: the successor writes while the first one's request is on its way."""
     first, second = (RunRecord(make_store(), "one") for _ in range(2))
-    assert first.claim(SPEC, {})
+    assert first.claim(SPEC)
     lease = Lease(first, details=lambda: {"host": "elsewhere"})
     assert lease.acquire()
     first.guard = lease.assure
-    first.take_state(lambda state: {**state, "state": "running", "attempts": [ONE]})
+    first.take_state(lambda state: state.changed(state="running", attempts=[ONE]))
     write = first.store.write
 
     def late(key: str, data: bytes, **condition: Any) -> str:
         first.store.write = write  # type: ignore[method-assign]
-        second.take_state(lambda state: {**state, "state": "succeeded", "attempts": [ONE, TWO]})
+        second.take_state(lambda state: state.changed(state="succeeded", attempts=[ONE, TWO]))
         return write(key, data, **condition)
 
     first.store.write = late  # type: ignore[method-assign]
     with pytest.raises(LeaseLost):
-        first.write_state({"state": "running", "attempts": [ONE]})
-    assert RunRecord(make_store(), "one").state()["attempts"] == [ONE, TWO]
+        first.write_state(StateDocument(state="running", attempts=[ONE]))
+    assert RunRecord(make_store(), "one").state().attempts == (Attempt(**ONE), Attempt(**TWO))
 
 
 def test_what_was_pruned_is_written_anew_by_nobody(make_store: MakeStore) -> None:
     zombie = RunRecord(make_store(), "one")
-    assert zombie.claim(SPEC, {})
+    assert zombie.claim(SPEC)
     lease = Lease(zombie)
     assert lease.acquire()
     zombie.guard = lease.assure
-    zombie.take_state(lambda state: {**state, "state": "running"})
+    zombie.take_state(lambda state: state.changed(state="running"))
     zombie.request_cancel()
     make_store().delete_prefix(zombie.paths.root)
-    for late in (lease.renew, lambda: zombie.write_state({"state": "running"}), lambda: zombie.replace_spec(SPEC, {})):
+    for late in (
+        lease.renew,
+        lambda: zombie.write_state(StateDocument(state="running")),
+        lambda: zombie.replace_spec(SPEC, Origin()),
+    ):
         with pytest.raises((LeaseLost, Conflict)):
             late()
     late_progress = RunRecord(make_store(), "one", zombie.nonce)
     late_progress.write_progress({"step": 900})
     late_progress.request_cancel()
     fresh = RunRecord(make_store(), "one")
-    assert fresh.claim(SPEC, {}) and fresh.nonce != zombie.nonce
-    assert fresh.progress() == {} and fresh.state()["state"] == "queued" and not fresh.cancel_requested()
+    assert fresh.claim(SPEC) and fresh.nonce != zombie.nonce
+    assert fresh.progress() == {} and fresh.state().state == "queued" and not fresh.cancel_requested()
 
 
 DRIVER = """
@@ -324,12 +326,12 @@ record = RunRecord(LocalStore(__import__("pathlib").Path(sys.argv[1])), "one")
 lease = Lease(record, details=lambda: {"host": sys.argv[2]})
 assert lease.acquire()
 record.guard = lease.assure
-state = record.take_state(lambda found: {**found, "state": "running", "by": sys.argv[2], "step": 0})
+state = record.take_state(lambda found: found.changed(state="running", by=sys.argv[2], step=0))
 print("drives", flush=True)
 while True:
-    state["step"] += 1
+    state = state.changed(step=state.step + 1)
     record.write_state(state)
-    if state["step"] % 20 == 0:
+    if state.step % 20 == 0:
         lease.renew()
 """
 
@@ -363,7 +365,7 @@ def test_a_driver_that_was_stopped_for_longer_than_its_lease_overwrites_nothing(
     for number in range(4):
         folder = tmp_path / str(number)
         reader = RunRecord(LocalStore(folder), "one")
-        reader.claim(SPEC, {})
+        reader.claim(SPEC)
         argv = [sys.executable, "-c", DRIVER, str(folder), "another machine"]
         driver = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
@@ -375,14 +377,11 @@ def test_a_driver_that_was_stopped_for_longer_than_its_lease_overwrites_nothing(
                 assert time.monotonic() < end
                 time.sleep(0.1)
             reader.guard = lease.assure
-            final = reader.take_state(lambda state: {**state, "state": "succeeded", "by": "the successor"})
+            final = reader.take_state(lambda state: state.changed(state="succeeded", by="the successor"))
             os.kill(driver.pid, signal.SIGCONT)
             assert driver.wait(20) == 1 and "LeaseLost" in driver.stderr.read()  # type: ignore[union-attr]
-            assert RunRecord(LocalStore(folder), "one").state() | {"revision": ""} == final | {
-                "format": 1,
-                "revision": "",
-                "nonce": reader.nonce,
-            }
+            found = RunRecord(LocalStore(folder), "one").state().document()
+            assert found | {"revision": ""} == final.document() | {"format": 1, "revision": "", "nonce": reader.nonce}
         finally:
             driver.kill()
             driver.communicate()

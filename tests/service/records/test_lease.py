@@ -19,6 +19,7 @@ from service.errors import Conflict, InvalidInput, LeaseLost
 from service.records import lease as leases
 from service.records.lease import LEASE_SECONDS, Lease, boot_id, lease_is_live, lease_of, process_start
 from service.records.run_record import RunRecord
+from service.records.schemas import Attempt, StateDocument
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
@@ -146,21 +147,21 @@ def test_whoever_did_not_renew_for_the_leases_length_may_not_write_until_they_di
     lease = Lease(record, clock=lambda: now)
     assert lease.acquire()
     record.guard = lease.assure
-    record.write_state({"state": "running", "attempts": []})
+    record.write_state(StateDocument(state="running", attempts=[]))
     before = record.lease()["beat"]
     now += LEASE_SECONDS - 0.1
     lease.assure()
     assert record.lease()["beat"] == before
     now += 0.2
-    record.write_state({"state": "running", "attempts": [ONE]})
+    record.write_state(StateDocument(state="running", attempts=[ONE]))
     assert record.lease()["beat"] > before, "nobody had taken it: it was renewed first"
     now += LEASE_SECONDS
     change_lease(record, host="elsewhere", token="another's")
     with pytest.raises(LeaseLost, match="Another driver took over"):
-        record.write_state({"state": "succeeded", "attempts": []})
+        record.write_state(StateDocument(state="succeeded", attempts=[]))
     with pytest.raises(LeaseLost, match="Another driver took over"):
-        record.take_state(lambda state: {**state, "state": "succeeded"})
-    assert RunRecord(record.store, "one").state()["attempts"] == [ONE]
+        record.take_state(lambda state: state.changed(state="succeeded"))
+    assert RunRecord(record.store, "one").state().attempts == (Attempt(**ONE),)
 
 
 @pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="this system has no clock that counts suspended time")

@@ -21,7 +21,7 @@ SPEC = TrainSpec(model="cnn", dataset="digits", epochs=1)
 @pytest.fixture
 def record(store: Store) -> RunRecord:
     made = RunRecord(store, "a-run")
-    assert made.claim(SPEC, {})
+    assert made.claim(SPEC)
     return made
 
 
@@ -140,7 +140,7 @@ def test_rows_of_a_deleted_run_are_not_the_next_ones(record: RunRecord) -> None:
     zombie.flush()
     record.store.delete_prefix(record.paths.root)
     again = RunRecord(record.store, "a-run")
-    assert again.claim(SPEC, {})
+    assert again.claim(SPEC)
     zombie.add(row(2))
     zombie.flush()
     late = ledger(record, 2)
@@ -203,7 +203,7 @@ ACTIONS = st.lists(
 @given(actions=ACTIONS)
 def test_in_any_order_a_run_resumes_from_its_checkpoint_alone(tmp_path_factory: pytest.TempPathFactory, actions: Any) -> None:
     record = RunRecord(LocalStore(tmp_path_factory.mktemp("store")), "a-run")
-    record.claim(SPEC, {})
+    record.claim(SPEC)
     ledgers = [ledger(record, number + 1) for number in range(3)]
     saved: tuple[Any, list[Any]] = ([], [])
     rows: dict[int, list[Any]] = {}

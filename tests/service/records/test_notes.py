@@ -5,6 +5,7 @@ from service.errors import InvalidInput, UnknownName
 from service.records.lease import Lease
 from service.records.notes import LONGEST, with_notes, write_note
 from service.records.run_record import RunRecord
+from service.records.schemas import Origin, StateDocument
 from service.records.standing import cancel_without_driver
 from service.runs.prune import choose, delete
 from service.specs.train import TrainSpec
@@ -21,7 +22,7 @@ def listed(store: Store) -> dict[str, str | None]:
 def test_a_note_is_replaced_shown_and_deleted(local_store: Store) -> None:
     store = local_store
     for name in ("fake", "other"):
-        assert RunRecord(store, name).claim(SPEC, {})
+        assert RunRecord(store, name).claim(SPEC)
     for text in ("first", "naïve\nlearning rate ✓", "x" * LONGEST):
         write_note(store, "fake", text)
         assert RunRecord(store, "fake").note() == runs.show(store, "fake")["note"] == text
@@ -51,11 +52,11 @@ def test_a_driver_that_lives_ends_or_starts_again_leaves_the_note(submitted: Run
     lease = Lease(submitted)
     assert lease.acquire()
     write_note(submitted.store, "fake", "kept")
-    submitted.write_state({"state": "running", "attempts": []})
+    submitted.write_state(StateDocument(state="running", attempts=[]))
     lease.release()
     assert cancel_without_driver(submitted)
     assert RunRecord(submitted.store, "fake").note() == "kept"
-    submitted.replace_spec(SPEC, {})
+    submitted.replace_spec(SPEC, Origin())
     assert listed(submitted.store) == {"fake": "kept"}
 
 
@@ -67,7 +68,7 @@ def test_a_note_goes_with_its_run_and_is_none_of_the_next_one_of_that_id(submitt
     assert [each.run_id for each in choose(store, ["cancelled"])] == ["fake"]
     delete(store, "fake")
     assert list(store.objects(submitted.paths.root)) == []
-    assert RunRecord(store, "fake").claim(SPEC, {})
+    assert RunRecord(store, "fake").claim(SPEC)
     store.write(submitted.paths.note, late)
     assert RunRecord(store, "fake").note() is None
     assert listed(store) == {"fake": None}
@@ -94,7 +95,7 @@ def test_a_run_that_is_deleted_while_its_note_is_written_gets_none(submitted: Ru
 
 def test_a_damaged_note_is_reported_and_hides_no_other_run(submitted: RunRecord) -> None:
     store = submitted.store
-    assert RunRecord(store, "good").claim(SPEC, {})
+    assert RunRecord(store, "good").claim(SPEC)
     write_note(store, "good", "fine")
     store.write(submitted.paths.note, b"{")
     rows = {row["id"]: row for row in with_notes(store, runs.list_runs(store))}

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from service.errors import Damaged, UnknownName
 from service.records.run_record import RunRecord
+from service.records.schemas import Origin, StateDocument
 from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage import open_store
@@ -18,7 +19,7 @@ from service.storage.base import Store
 from service.storage.json_documents import from_bytes, rows_from_bytes, rows_to_bytes, to_bytes
 
 SPEC = TrainSpec(model="cnn", dataset="digits", epochs=1)
-ORIGIN = {"recipe": "cnn-digits"}
+ORIGIN = Origin(recipe="cnn-digits")
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def record(local_store: Store) -> RunRecord:
 def test_a_run_is_claimed_once(record: RunRecord) -> None:
     assert record.claim(SPEC, ORIGIN)
     assert not RunRecord(record.store, "one").claim(SPEC.model_copy(update={"epochs": 9}), ORIGIN)
-    assert record.spec() == SPEC and record.submission()["recipe"] == "cnn-digits"
+    assert record.spec() == SPEC and record.submission().recipe == "cnn-digits"
 
 
 def test_of_many_claims_at_once_one_succeeds(tmp_path: Path) -> None:
@@ -38,7 +39,7 @@ def test_of_many_claims_at_once_one_succeeds(tmp_path: Path) -> None:
     def claim(number: int) -> bool:
         record = RunRecord(open_store(Settings.load(store=str(tmp_path / "store"))), "one")
         barrier.wait(30)
-        return record.claim(SPEC, {"command": number})
+        return record.claim(SPEC, Origin(point=number))
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(claim, range(8))) == 1
@@ -51,16 +52,16 @@ def test_an_unknown_run_is_named(record: RunRecord) -> None:
 
 
 def test_documents_that_were_not_written_yet_are_empty(record: RunRecord) -> None:
-    assert record.state()["state"] == "queued"
+    assert record.state().state == "queued"
     assert record.progress() == record.lease() == {} and record.history() == record.events() == record.checkpoints() == []
     assert not record.cancel_requested()
 
 
 def test_documents_come_back(record: RunRecord) -> None:
-    record.write_state({"state": "running", "attempts": [], "error": None})
+    record.write_state(StateDocument(state="running", attempts=[], error=None))
     record.write_progress({"step": 3})
     record.write_history([{"step": 1}, {"step": 2, "loss": 0.5}])
-    assert record.state()["state"] == "running" and record.progress()["step"] == 3
+    assert record.state().state == "running" and record.progress()["step"] == 3
     assert record.history() == [{"step": 1}, {"step": 2, "loss": 0.5}]
 
 

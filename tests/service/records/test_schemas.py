@@ -18,11 +18,10 @@ from service.records.schemas import (
     Row,
     RunState,
     StateDocument,
-    StoredDocument,
     SubmissionDocument,
     TrialsDocument,
-    fitted,
 )
+from service.records.stored_document import StoredDocument, fitted
 from service.runs.choice import STATES
 from service.runs.prune import PRUNABLE
 

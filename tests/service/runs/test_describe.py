@@ -11,6 +11,7 @@ from service import runs
 from service.errors import Damaged, InfrastructureFailure, InvalidInput, StoreUnreachable, UnknownName
 from service.records.lease import LEASE_SECONDS, Lease, boot_id
 from service.records.run_record import RunRecord, run_summary
+from service.records.schemas import Origin, StateDocument
 from service.records.standing import QUEUED_SECONDS, cancel_without_driver, fail_without_driver, standing
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
@@ -31,7 +32,7 @@ def write_attempt(record: RunRecord, state: str = "running", **changes: Any) -> 
         "metrics": {},
         "error": None,
     }
-    record.write_state({**document, **changes})
+    record.write_state(StateDocument.model_validate({**document, **changes}))
 
 
 def write_dead_lease(record: RunRecord) -> None:
@@ -105,7 +106,7 @@ def test_a_run_whose_driver_is_gone_is_lost(submitted: RunRecord) -> None:
 )
 def test_how_a_run_stands(state: str, age: float, heartbeat: float | None, seen: str) -> None:
     lease = {} if heartbeat is None else {"host": "elsewhere", "age": heartbeat}
-    assert standing({"state": state}, lease, submitted_ago=age) == seen
+    assert standing(StateDocument(state=state), lease, submitted_ago=age) == seen
 
 
 def test_ends_a_run_that_nobody_drives_once(submitted: RunRecord) -> None:
@@ -114,8 +115,8 @@ def test_ends_a_run_that_nobody_drives_once(submitted: RunRecord) -> None:
     submitted.request_cancel()
     assert cancel_without_driver(submitted)
     state = submitted.state()
-    assert (state["state"], state["exit_code"], state["attempts"][0]["reason"]) == ("cancelled", 130, "the driver was lost")
-    assert state["finished"] is not None
+    assert (state.state, state.exit_code, state.attempts[0].reason) == ("cancelled", 130, "the driver was lost")
+    assert state.finished is not None
     assert not submitted.cancel_requested()
     assert not fail_without_driver(submitted, InfrastructureFailure("lost"))
 
@@ -124,7 +125,7 @@ def test_leaves_a_run_alone_that_somebody_drives(submitted: RunRecord) -> None:
     assert Lease(submitted).acquire()
     write_attempt(submitted)
     assert not cancel_without_driver(submitted)
-    assert submitted.state()["state"] == "running"
+    assert submitted.state().state == "running"
 
 
 def test_an_unknown_run_is_a_sentence(local_store: Store) -> None:
@@ -138,7 +139,7 @@ def test_an_unknown_run_is_a_sentence(local_store: Store) -> None:
 def test_lists_runs_newest_first_and_a_damaged_one_as_such(local_store: Store) -> None:
     for number in range(3):
         record = RunRecord(local_store, f"run-{number}")
-        record.claim(SPEC, {})
+        record.claim(SPEC)
         time.sleep(0.01)
     write_attempt(RunRecord(local_store, "run-1"), "failed", error={"message": "why"}, metrics={"loss": 1.0})
     local_store.write("runs/run-0/state.json", b"{")
@@ -276,7 +277,7 @@ def test_cancels_what_nobody_drives_at_once(submitted: RunRecord) -> None:
     write_attempt(submitted)
     write_dead_lease(submitted)
     assert runs.cancel(submitted.store, "fake") == "cancelled"
-    assert submitted.state()["state"] == "cancelled"
+    assert submitted.state().state == "cancelled"
     with pytest.raises(InvalidInput, match="ended already"):
         runs.cancel(submitted.store, "fake")
 
@@ -291,27 +292,25 @@ def test_asks_a_driver_to_cancel(submitted: RunRecord) -> None:
 def test_a_trial_is_listed_with_the_tags_of_its_sweep(local_store: Store) -> None:
     base = {"name": "a", "values": SPEC.document() | {"tags": ["own"]}}
     RunRecord(local_store, "s").claim(
-        SweepSpec.model_validate({"base": [base], "space": {"batch": {"grid": [1]}}, "tags": ["all"]}), {}
+        SweepSpec.model_validate({"base": [base], "space": {"batch": {"grid": [1]}}, "tags": ["all"]})
     )
-    RunRecord(local_store, "s-0000").claim(TrainSpec.model_validate(base["values"]), {"sweep": "s"})
+    RunRecord(local_store, "s-0000").claim(TrainSpec.model_validate(base["values"]), Origin(sweep="s"))
     assert {row["id"]: row["tags"] for row in runs.list_runs(local_store)} == {"s": ["all"], "s-0000": ["own", "all"]}
 
 
 def test_a_run_that_ended_before_there_were_tags_is_listed(local_store: Store) -> None:
     record = RunRecord(local_store, "old")
-    record.claim(SPEC, {})
-    summary = run_summary(record.submission())
-    del summary["tags"]
-    write_attempt(record, "succeeded", summary=summary)
+    record.claim(SPEC)
+    write_attempt(record, "succeeded", summary=run_summary(record.submission()).without("tags"))
     assert [row["tags"] for row in runs.list_runs(local_store)] == [[]]
 
 
 def test_an_ended_run_is_listed_from_its_state_alone(local_store: Store) -> None:
     record = RunRecord(local_store, "one")
-    record.claim(SPEC, {})
+    record.claim(SPEC)
     write_attempt(record, "succeeded", metrics={"test_accuracy": 0.9})
     (row,) = runs.list_runs(local_store)
-    record.write_state({**record.state(), "summary": run_summary(record.submission())})
+    record.write_state(record.state().changed(summary=run_summary(record.submission())))
     assert runs.list_runs(local_store) == [row]
     local_store.delete(record.paths.spec)
     assert runs.list_runs(local_store) == [row]

@@ -8,13 +8,14 @@ import pytest
 from service.errors import InfrastructureFailure, UnknownName
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
+from service.records.schemas import StateDocument
 from service.runs.log_follower import OVERLAP, Lines, follow
 
 ATTEMPT = {"number": 1, "workers": [], "started": 1.0, "finished": None, "reason": None}
 
 
 def write_state(record: RunRecord, state: str, *attempts: dict[str, Any]) -> None:
-    record.write_state({"state": state, "attempts": list(attempts), "error": None, "metrics": {}})
+    record.write_state(StateDocument(state=state, attempts=list(attempts), error=None, metrics={}))
 
 
 def log(record: RunRecord, text: str, attempt: int = 1, rank: int = 0) -> None:

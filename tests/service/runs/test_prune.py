@@ -14,6 +14,7 @@ from service.names import new_run_id
 from service.records import user_package
 from service.records.lease import Lease
 from service.records.run_record import RunRecord, is_deleted, run_summary
+from service.records.schemas import Origin, StateDocument
 from service.runs import prune
 from service.runs.prune import STILL_SECONDS, choose, delete, old_packages, old_uploads
 from service.settings import Settings
@@ -41,23 +42,23 @@ def store(request: pytest.FixtureRequest, local_store: Store, monkeypatch: pytes
 def make(store: Store, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Makes a run that ended `days` ago, with an object in each of a run's folders."""
     ages: dict[str, float] = {}
-    listed = store.list
+    listed = store.objects
 
     def aged(prefix: str) -> Iterator[ObjectInfo]:
         # No server lets anybody else say when an object was written.
         for info in listed(prefix):
             yield replace(info, modified=info.modified - ages.get(info.key.split("/")[1], 0.0))
 
-    monkeypatch.setattr(store, "list", aged)
+    monkeypatch.setattr(store, "objects", aged)
 
     def run(name: str, state: str = "succeeded", days: float = 0.0, **changes: Any) -> RunRecord:
         record = RunRecord(store, name)
-        assert record.claim(SPEC, {"recipe": "cnn-digits"})
+        assert record.claim(SPEC, Origin(recipe="cnn-digits"))
         ages[name] = days * DAY
         ended = time.time() - days * DAY
-        summary = {**run_summary(record.submission()), "submitted": ended - 60}
+        summary = run_summary(record.submission()).changed(submitted=ended - 60)
         document = {"attempts": [], "error": None, "metrics": {}, "finished": ended, "summary": summary}
-        record.write_state({**document, "state": state, **changes})
+        record.write_state(StateDocument.model_validate({**document, "state": state, **changes}))
         for key in (
             f"{record.paths.checkpoints}0000000003-{record.label(1)}/manifest.json",
             record.paths.log(record.label(1), 0),
@@ -121,7 +122,7 @@ def test_a_lost_run_is_as_old_as_its_last_change(store: Store, make: Make) -> No
     lost = make("lost", "running", finished=None)
     document = lost.submission()
     store.write(lost.paths.spec, b'{"format": 1, "kind": "train", "spec": {}, "submitted": 5.0}')
-    assert document["submitted"] > 5.0
+    assert document.submitted > 5.0
     assert names(store, ["lost"]) == ["lost"]
     assert names(store, ["lost"], older_than=DAY) == []
     assert names(store, ["lost"], older_than=DAY, now=time.time() + 2 * DAY) == ["lost"]
@@ -147,7 +148,7 @@ def test_deletion_leaves_nothing_and_the_id_is_free(store: Store, make: Make) ->
     assert [row["id"] for row in runs.list_runs(store)] == ["one-more"]
     assert runs.show(store, "one-more")["state"] == "succeeded"
     delete(store, "one")
-    assert make("one").submission()["recipe"] == "cnn-digits"
+    assert make("one").submission().recipe == "cnn-digits"
 
 
 class Stops(Exception):
@@ -189,7 +190,7 @@ def test_wherever_it_is_interrupted_the_run_is_whole_or_gone(
     # Gone for everybody, and nobody can take its id and resume from what is left.
     with pytest.raises(UnknownName, match="deleted"):
         runs.show(store, "one")
-    assert not record.claim(SPEC, {})
+    assert not record.claim(SPEC)
     if not store.exists(record.paths.state):
         assert runs.list_runs(store) == []
     # A lease that a killed process held is that of nobody.
@@ -220,8 +221,8 @@ def test_who_may_only_read_deletes_nothing(seaweedfs: s3_servers.S3Server, monke
         monkeypatch.setenv(name, value)
     url = f"s3://{seaweedfs.bucket()}"
     record = RunRecord(open_store(Settings.load(store=url)), "one")
-    assert record.claim(SPEC, {})
-    record.write_state({"state": "failed", "attempts": [], "error": None, "finished": 5.0})
+    assert record.claim(SPEC)
+    record.write_state(StateDocument(state="failed", attempts=[], error=None, finished=5.0))
     assert seaweedfs.read_only
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", seaweedfs.read_only[0])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweedfs.read_only[1])
@@ -237,13 +238,11 @@ def test_trials_go_with_their_sweep_alone(store: Store, make: Make) -> None:
     sweep = SweepSpec.model_validate({"base": [base], "space": {"batch": {"grid": [8]}}})
     for name, state in (("young", "succeeded"), ("old", "failed")):
         record = RunRecord(store, name)
-        assert record.claim(sweep, {})
+        assert record.claim(sweep)
         summary = run_summary(record.submission())
-        record.write_state(
-            {"state": state, "attempts": [], "error": None, "metrics": {}, "finished": time.time(), "summary": summary}
-        )
+        record.write_state(StateDocument(state=state, attempts=[], error=None, metrics={}, finished=time.time(), summary=summary))
         trial = make(f"{name}-0000", "failed")
-        trial.write_state({**trial.state(), "summary": {**trial.state()["summary"], "sweep": name}})
+        trial.write_state(trial.state().changed(summary=trial.state().summary.changed(sweep=name)))
     assert names(store, ["failed"]) == ["old", "old-0000"]
     assert sorted(names(store, keep_last=1)) in (["old", "old-0000"], ["young", "young-0000"])
     for name in ("old", "old-0000"):

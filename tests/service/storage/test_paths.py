@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.records.run_record import RunRecord
+from service.records.schemas import Origin
 from service.specs.train import TrainSpec
 from service.storage.base import Store
 from service.storage.json_documents import rows_to_bytes
@@ -40,9 +41,9 @@ def test_names_of_the_first_format_have_the_number_alone(name: str, number: int 
 
 def test_two_claims_of_one_id_draw_two_nonces(local_store: Store) -> None:
     first, second = RunRecord(local_store, "one"), RunRecord(local_store, "one")
-    assert first.claim(SPEC, {})
+    assert first.claim(SPEC)
     local_store.delete(first.paths.spec)
-    assert second.claim(SPEC, {})
+    assert second.claim(SPEC)
     assert len(first.nonce) == 8
     assert first.nonce != second.nonce
     assert RunRecord(local_store, "one").nonce == second.nonce
@@ -52,27 +53,27 @@ def test_two_claims_of_one_id_draw_two_nonces(local_store: Store) -> None:
 
 def test_a_changed_spec_is_of_the_same_run(local_store: Store) -> None:
     record = RunRecord(local_store, "one")
-    record.claim(SPEC, {})
-    RunRecord(local_store, "one").replace_spec(SPEC, {"params": {}})
+    record.claim(SPEC)
+    RunRecord(local_store, "one").replace_spec(SPEC, Origin(params={}))
     assert RunRecord(local_store, "one").nonce == record.nonce
 
 
 def test_a_record_keeps_the_nonce_that_it_saw_first(local_store: Store) -> None:
     old = RunRecord(local_store, "one")
-    old.claim(SPEC, {})
+    old.claim(SPEC)
     zombie = RunRecord(local_store, "one")
     zombie.submission()
     local_store.delete(old.paths.spec)
-    RunRecord(local_store, "one").claim(SPEC, {})
+    RunRecord(local_store, "one").claim(SPEC)
     zombie.submission()
     assert zombie.nonce == old.nonce
 
 
 def test_events_that_a_zombie_writes_behind_a_deletion_are_not_those_of_the_next_run(local_store: Store) -> None:
     zombie = RunRecord(local_store, "one")
-    zombie.claim(SPEC, {})
+    zombie.claim(SPEC)
     local_store.delete_prefix(zombie.paths.root)
-    RunRecord(local_store, "one").claim(SPEC, {})
+    RunRecord(local_store, "one").claim(SPEC)
     local_store.write(zombie.paths.events(zombie.label(1), "driver"), rows_to_bytes([{"time": 1.0, "event": "late"}]))
     assert RunRecord(local_store, "one").events() == []
     assert [row["event"] for row in zombie.events()] == ["late"]

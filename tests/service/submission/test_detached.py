@@ -23,7 +23,7 @@ def test_supervises_to_the_end(
     monkeypatch.setattr(detached, "driver_job", lambda *arguments: job_of(*modes)(False))
     argv = ["--run", "fake", "--store", submitted.store.url, "--folder", "/", "--retries", "3"]
     assert detached.main(argv) == code
-    assert len(submitted.state()["attempts"]) == len(modes)
+    assert len(submitted.state().attempts) == len(modes)
 
 
 def test_its_own_mistake_goes_to_the_store(submitted: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,4 +50,4 @@ def test_a_stop_by_the_system_is_passed_on_to_the_driver_and_no_other_one_is_sta
     finally:
         signal.signal(signal.SIGTERM, before)
     state = submitted.state()
-    assert (code, state["state"], len(state["attempts"])) == (4, "retrying", 1)
+    assert (code, state.state, len(state.attempts)) == (4, "retrying", 1)

@@ -10,6 +10,7 @@ from service.cluster.base import Job
 from service.cluster.local_ray import LocalRay
 from service.errors import Cancelled, InfrastructureFailure
 from service.records.run_record import RunRecord
+from service.records.schemas import StateDocument
 from service.runs.endings import raise_for
 from service.submission.follower import RunFollower, StoppedAtOnce, Wishes
 from service.submission.supervisor import Supervisor
@@ -56,12 +57,12 @@ def test_stopped_at_once_the_driver_ends_and_the_run_is_cancelled(submitted: Run
             break
     assert isinstance(follower.stop_at_once(), StoppedAtOnce)
     assert supervisor.poll() == 130
-    assert submitted.state()["state"] == "cancelled"
+    assert submitted.state().state == "cancelled"
 
 
 def test_who_only_looks_learns_that_a_run_is_lost(submitted: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.runs.updates.LEASE_SECONDS", 0.1)
-    submitted.write_state({"state": "running", "attempts": []})
+    submitted.write_state(StateDocument(state="running", attempts=[]))
     follower, _ = follower_of(submitted)
     with pytest.raises(InfrastructureFailure, match="The run fake was lost: nobody drives it any more"):
         list(follower.updates())

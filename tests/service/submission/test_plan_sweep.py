@@ -9,6 +9,7 @@ from service.errors import InvalidInput, UnknownName
 from service.recipes import sweeps as recipes
 from service.records.claim import Submission
 from service.records.run_record import RunRecord
+from service.records.schemas import StateDocument
 from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage.base import Store
@@ -109,7 +110,7 @@ def test_the_same_sweep_again_is_the_same_and_another_space_is_refused_with_what
     assert submit(plan_for(local_store, tmp_path), local_store) == Submission("start")
     assert submit(plan_for(local_store, tmp_path), local_store).action == "attach"
     record = RunRecord(local_store, "a-sweep")
-    record.write_state({"state": "cancelled", "attempt": 1, "attempts": [], "finished": 7.0, "error": None})
+    record.write_state(StateDocument(state="cancelled", attempt=1, attempts=[], finished=7.0, error=None))
     other = plan_for(local_store, tmp_path, "space.batch={grid: [16, 32]}", resume=True)
     with pytest.raises(InvalidInput, match=r"space.batch.grid is \[16, 32, 64\] there, \[16, 32\] here"):
         submit(other, local_store)
@@ -125,7 +126,7 @@ def test_a_sweep_that_is_resumed_keeps_its_order(begun: list[str], more: str, lo
     first = plan_for(local_store, tmp_path, *begun)
     submit(first, local_store)
     record = RunRecord(local_store, "a-sweep")
-    record.write_state({"state": "cancelled", "attempt": 1, "attempts": [], "finished": 7.0, "error": None})
+    record.write_state(StateDocument(state="cancelled", attempt=1, attempts=[], finished=7.0, error=None))
     further = plan_for(local_store, tmp_path, more, resume=True)
     assert submit(further, local_store).action == "start"
     points, earlier = Points(further.spec), Points(first.spec)  # type: ignore[arg-type]
@@ -142,17 +143,17 @@ def ended(store: Store, used: float, *trials: dict[str, Any]) -> None:
     for number, trial in enumerate(trials):
         name = f"a-sweep-{number:04d}"
         run = {"attempts": [], "metrics": {}, "error": None, **trial.pop("run", {"state": "succeeded"})}
-        RunRecord(store, name).write_state(run)
+        RunRecord(store, name).write_state(StateDocument(**run))
         noted.append({"id": name, "number": number, "point": number // 2, "base": "b", "params": {}, "seed": number % 2, **trial})
     record.write_trials(noted)
     state = {"state": "succeeded", "attempt": 1, "attempts": [], "finished": 7.0, "error": None, "used_seconds": used}
-    record.write_state(state)
+    record.write_state(StateDocument(**state))
 
 
 BY_BUDGET = {"run": {"state": "cancelled"}, "stopped": {"by": "budget"}}
 BY_ASHA = {"run": {"state": "cancelled"}, "stopped": {"by": "asha"}}
-LOST = {"run": {"state": "failed", "error": {"kind": "infrastructure"}}}
-FAULTY = {"run": {"state": "failed", "error": {"kind": "user"}}}
+LOST = {"run": {"state": "failed", "error": {"kind": "infrastructure", "message": "lost"}}}
+FAULTY = {"run": {"state": "failed", "error": {"kind": "user", "message": "mine"}}}
 
 
 @pytest.mark.parametrize(
@@ -187,7 +188,7 @@ def test_an_id_stands_for_a_run_or_a_sweep(local_store: Store, tmp_path: Path) -
     made = plan_for(local_store, tmp_path)
     first = made.spec.base[0].values  # type: ignore[union-attr]
 
-    RunRecord(local_store, "a-sweep").claim(TrainSpec.model_validate(first), {})
+    RunRecord(local_store, "a-sweep").claim(TrainSpec.model_validate(first))
     with pytest.raises(InvalidInput, match="is a run"):
         submit(made, local_store)
 

@@ -14,6 +14,7 @@ from service.records.claim import Submission
 from service.records.differences import differing
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
+from service.records.schemas import StateDocument
 from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage.base import Store
@@ -34,7 +35,7 @@ def plan_for(store: Store, folder: Path, *overrides: str, **options: Any) -> Pla
 
 def end(store: Store, state: str, finished: float = 7.0) -> RunRecord:
     record = RunRecord(store, "a-run")
-    record.write_state({"state": state, "attempt": 1, "attempts": [], "finished": finished, "error": None})
+    record.write_state(StateDocument(state=state, attempt=1, attempts=[], finished=finished, error=None))
     return record
 
 
@@ -74,7 +75,7 @@ def test_a_stop_that_could_never_come_is_refused_but_for_a_run_that_exists(
 ) -> None:
     with pytest.raises(InvalidInput, match=words):
         plan_for(local_store, tmp_path, *overrides)
-    RunRecord(local_store, "a-run").claim(spec_of(*overrides), {})
+    RunRecord(local_store, "a-run").claim(spec_of(*overrides))
     assert plan_for(local_store, tmp_path, *overrides).spec == spec_of(*overrides)
 
 
@@ -87,8 +88,8 @@ def test_a_submission_keeps_the_spec_and_how_it_was_asked_for(local_store: Store
     made = plan_for(local_store, tmp_path, command=("delayline", "train"))
     submit(made, local_store)
     stored = RunRecord(local_store, "a-run").submission()
-    assert stored["spec"] == made.spec.document()
-    assert (stored["recipe"], stored["command"], stored["folder"]) == ("cnn-digits", ["delayline", "train"], str(tmp_path))
+    assert stored.spec == made.spec.document()
+    assert (stored.recipe, stored.command, stored.folder) == ("cnn-digits", ("delayline", "train"), str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -314,8 +315,8 @@ def test_other_tags_are_the_same_run_and_said_to_be_left_out(
 def test_a_key_that_this_version_added_is_no_difference(first: Plan, local_store: Store) -> None:
     record = RunRecord(local_store, "a-run")
     submission = record.submission()
-    del submission["spec"]["jit_compile"]
-    local_store.write(record.paths.spec, json.dumps({**submission, "submitted": time.time()}).encode())
+    del submission.spec["jit_compile"]
+    local_store.write(record.paths.spec, json.dumps(submission.changed(submitted=time.time()).document()).encode())
     assert submit(first, local_store).action == "attach"
 
 

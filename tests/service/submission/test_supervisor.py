@@ -7,6 +7,7 @@ import pytest
 from service.cluster.base import Job
 from service.cluster.local_ray import LocalRay
 from service.records.run_record import RunRecord
+from service.records.schemas import StateDocument
 from service.runs import logs
 from service.submission import supervisor as module
 from service.submission.supervisor import Supervisor
@@ -37,7 +38,7 @@ def test_a_driver_that_succeeds_is_started_once(submitted: RunRecord, job_of: Jo
     supervisor = supervise(submitted, job_of("succeeds"), tmp_path)
     assert wait(supervisor) == 0
     assert supervisor.poll() == 0
-    assert len(submitted.state()["attempts"]) == 1
+    assert len(submitted.state().attempts) == 1
 
 
 def test_what_a_driver_printed_goes_to_the_store_and_leaves_the_machine(
@@ -87,7 +88,7 @@ def test_while_the_system_stops_this_process_no_other_driver_is_started(
     assert wait(supervisor) == 4
     time.sleep(0.2)
     assert supervisor.poll() == 4
-    assert submitted.state()["state"] in ("running", "retrying")
+    assert submitted.state().state in ("running", "retrying")
 
 
 def test_a_driver_that_waits_for_its_start_is_not_started_once_the_system_stops_this_process(
@@ -100,29 +101,29 @@ def test_a_driver_that_waits_for_its_start_is_not_started_once_the_system_stops_
     assert supervisor.leave()
     time.sleep(0.1)
     assert supervisor.poll() == 4
-    assert len(submitted.state()["attempts"]) == 1
+    assert len(submitted.state().attempts) == 1
 
 
 @pytest.mark.parametrize("death", ["killed", "odd"])
 def test_a_driver_that_dies_is_started_again(submitted: RunRecord, job_of: JobOf, tmp_path: Path, death: str) -> None:
     assert wait(supervise(submitted, job_of(death, "succeeds"), tmp_path)) == 0
     state = submitted.state()
-    assert (state["state"], len(state["attempts"])) == ("succeeded", 2)
+    assert (state.state, len(state.attempts)) == ("succeeded", 2)
     assert [row["event"] for row in submitted.events()] == ["driver lost"]
 
 
 def test_a_run_that_failed_by_the_users_fault_is_not_tried_again(submitted: RunRecord, job_of: JobOf, tmp_path: Path) -> None:
     assert wait(supervise(submitted, job_of("fails", "succeeds"), tmp_path)) == 3
-    assert len(submitted.state()["attempts"]) == 1
+    assert len(submitted.state().attempts) == 1
 
 
 def test_drivers_that_always_die_end_the_run_with_their_last_words(submitted: RunRecord, job_of: JobOf, tmp_path: Path) -> None:
     assert wait(supervise(submitted, job_of("silent"), tmp_path, retries=1)) == 4
     state = submitted.state()
-    assert state["state"] == "failed"
-    assert state["error"]["kind"] == "infrastructure"
-    assert "signal 9, 3 times" in state["error"]["message"]
-    assert "driver 1 is here" in state["error"]["message"]
+    assert state.state == "failed"
+    assert state.error.kind == "infrastructure"
+    assert "signal 9, 3 times" in state.error.message
+    assert "driver 1 is here" in state.error.message
 
 
 def test_a_driver_that_dies_while_the_run_is_cancelled_is_not_replaced(
@@ -130,7 +131,7 @@ def test_a_driver_that_dies_while_the_run_is_cancelled_is_not_replaced(
 ) -> None:
     submitted.request_cancel()
     assert wait(supervise(submitted, job_of("killed", "succeeds"), tmp_path)) == 130
-    assert submitted.state()["state"] == "cancelled"
+    assert submitted.state().state == "cancelled"
     assert not submitted.cancel_requested()
 
 
@@ -139,7 +140,7 @@ def test_a_sweeps_driver_that_dies_while_its_budget_ends_it_is_replaced(
 ) -> None:
     submitted.request_cancel(reason="budget")
     assert wait(supervise(submitted, job_of("killed", "succeeds"), tmp_path)) == 0
-    assert submitted.state()["state"] == "succeeded"
+    assert submitted.state().state == "succeeded"
 
 
 @pytest.mark.parametrize("mode", ["waits", "stubborn"])
@@ -149,7 +150,7 @@ def test_stop_ends_the_driver_and_calls_the_run_cancelled(submitted: RunRecord, 
         time.sleep(0.05)
     supervisor.stop()
     assert supervisor.poll() == 130
-    assert submitted.state()["state"] == "cancelled"
+    assert submitted.state().state == "cancelled"
 
 
 def test_a_driver_that_the_system_stopped_is_replaced(submitted: RunRecord, job_of: JobOf, tmp_path: Path) -> None:
@@ -159,7 +160,7 @@ def test_a_driver_that_the_system_stopped_is_replaced(submitted: RunRecord, job_
     time.sleep(0.3)
     supervisor._handle.terminate()
     assert wait(supervisor) == 0
-    assert submitted.state()["state"] == "succeeded"
+    assert submitted.state().state == "succeeded"
     assert "the driver was stopped by the system; another one is started" in [row["message"] for row in submitted.events()]
 
 
@@ -173,7 +174,7 @@ def test_deaths_with_a_new_checkpoint_between_them_are_not_counted_together(
 
 def test_an_earlier_end_is_not_that_of_a_resumed_run(submitted: RunRecord, job_of: JobOf, tmp_path: Path) -> None:
     attempts = [{"number": 1, "started": 1.0, "finished": 2.0, "reason": "failed"}]
-    submitted.write_state({"state": "failed", "attempts": attempts, "error": None, "finished": 2.0, "exit_code": 4})
+    submitted.write_state(StateDocument(state="failed", attempts=attempts, error=None, finished=2.0, exit_code=4))
     asked: list[bool] = []
     first, second = job_of("silent"), job_of("succeeds")
 
@@ -184,4 +185,4 @@ def test_an_earlier_end_is_not_that_of_a_resumed_run(submitted: RunRecord, job_o
     supervisor = Supervisor(submitted, LocalRay(tmp_path / "logs"), resuming, 3, resume=True, earlier_end=2.0)
     assert wait(supervisor) == 0
     assert asked == [True, True]
-    assert submitted.state()["state"] == "succeeded"
+    assert submitted.state().state == "succeeded"

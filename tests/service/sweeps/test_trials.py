@@ -5,6 +5,7 @@ import pytest
 
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
+from service.records.schemas import Origin, StateDocument
 from service.specs.train import TrainSpec
 from service.storage.base import Store
 from service.sweeps.trials import best_of, counts_of, point_rows, seconds_left, sweep_document, table, trial_rows
@@ -82,13 +83,17 @@ def test_rows_tell_how_trials_stand(local_store: Store) -> None:
     attempts = [{"number": 1, "started": 1.0, "finished": None, "reason": None}]
     state = {"attempts": attempts, "error": None, "started": 1.0}
     for record in records:
-        record.claim(SPEC, {"sweep": "s"})
-    records[1].write_state({**state, "state": "succeeded", "metrics": {"loss": 0.1}, "position": {"epoch": 2, "epochs": 2}})
+        record.claim(SPEC, Origin(sweep="s"))
+    records[1].write_state(
+        StateDocument.model_validate(
+            {**state, "state": "succeeded", "metrics": {"loss": 0.1}, "position": {"epoch": 2, "epochs": 2}}
+        )
+    )
     trials[2]["stopped"] = {"by": "asha"}
-    records[2].write_state({**state, "state": "cancelled", "metrics": {}})
-    records[3].write_state({**state, "state": "running", "metrics": {}})
+    records[2].write_state(StateDocument.model_validate({**state, "state": "cancelled", "metrics": {}}))
+    records[3].write_state(StateDocument.model_validate({**state, "state": "running", "metrics": {}}))
     records[3].write_progress({"epoch": 1, "epochs": 2, "metrics": {"loss": 0.5}})
-    records[4].write_state({**state, "state": "running", "metrics": {}})
+    records[4].write_state(StateDocument.model_validate({**state, "state": "running", "metrics": {}}))
     assert Lease(records[4]).acquire()
     rows = trial_rows(local_store, trials)
     assert [each["state"] for each in rows] == ["queued", "succeeded", "stopped", "lost", "running"]
@@ -102,7 +107,7 @@ def test_a_sweeps_document_has_trials_and_best(local_store: Store) -> None:
     trial = {"id": "s-0000", "number": 0, "point": 0, "base": "b", "params": {"batch": 8}, "seed": 0}
     record.write_trials([trial])
     RunRecord(local_store, "s-0000").write_state(
-        {"state": "succeeded", "attempts": [], "metrics": {"val_loss": 0.2}, "finished": time.time()}
+        StateDocument(state="succeeded", attempts=[], metrics={"val_loss": 0.2}, finished=time.time())
     )
     document = sweep_document(record, {"metric": "val_loss", "mode": "min"})
     assert document["trials"][0]["metrics"] == {"val_loss": 0.2}
@@ -111,9 +116,9 @@ def test_a_sweeps_document_has_trials_and_best(local_store: Store) -> None:
 
 def test_a_trial_that_waits_for_its_turn_is_paused_and_the_table_counts_its_take_overs(local_store: Store) -> None:
     trial: dict[str, Any] = {"id": "s-0000", "number": 0, "point": 0, "base": "b", "params": {}, "seed": 0, "pauses": True}
-    RunRecord(local_store, "s-0000").claim(SPEC, {"sweep": "s"})
+    RunRecord(local_store, "s-0000").claim(SPEC, Origin(sweep="s"))
     state = {"state": "cancelled", "attempts": [], "metrics": {"val_accuracy": 0.5}}
-    RunRecord(local_store, "s-0000").write_state(state)
+    RunRecord(local_store, "s-0000").write_state(StateDocument(**state))
     (found,) = trial_rows(local_store, [trial])
     assert (found["state"], found["metrics"]) == ("paused", {"val_accuracy": 0.5})
     (ended,) = trial_rows(local_store, [{**trial, "pauses": False, "mutations": [{"step": 3}]}])

@@ -260,7 +260,7 @@ def test_a_sweep_whose_best_trial_was_deleted_has_a_page(store: LocalStore) -> N
 
 def test_what_is_said_of_the_best_trials_model_is_said_of_the_sweep(store: LocalStore) -> None:
     record = write_sweep(store, states=STATES)
-    best = sweep_document(record, record.submission()["spec"])["best"]["trial"]
+    best = sweep_document(record, record.submission().spec)["best"]["trial"]
     trial = RunRecord(store, best)
     said = {"time": 1.0, "event": REMARK, "message": "The model 'nets:build' ends with a <softmax>."}
     store.write(trial.paths.events(trial.label(1), "driver"), rows_to_bytes([said]))
