@@ -12,7 +12,7 @@ from service.errors import InvalidInput
 from service.settings import visible_gpus
 from service.specs.parts import Resources
 
-_GPUS = Path("/proc/driver/nvidia/gpus")
+GPUS = Path("/proc/driver/nvidia/gpus")
 ROOT = Path("/")
 """Where `proc` and `sys` are; tests look at other machines' recorded trees."""
 
@@ -68,7 +68,7 @@ def megabytes(size: int) -> str:
 
 def _gpus() -> int:
     try:
-        installed = sum(1 for _ in _GPUS.iterdir())
+        installed = sum(1 for _ in GPUS.iterdir())
     except OSError:
         return 0
     # As Ray and TensorFlow count them: CUDA shows a process no others.

@@ -12,7 +12,7 @@ from service.errors import InvalidInput
 
 LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 """Bytes of a Unix socket's path, its end not counted (sockaddr_un: 104 on macOS, 108 on Linux)."""
-_SOCKET = "session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+SOCKET = "session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 """The longest that Ray makes below its own folder, by a process of the highest number that Linux has."""
 SHORT = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))  # noqa: S108 -- a folder of this user's own is made there
 
@@ -25,7 +25,7 @@ def default_ray_folder(ray_tmpdir: str | None) -> Path:
 
 def fits(folder: Path) -> bool:
     """Whether Ray's sockets have paths that the system takes."""
-    return len(os.fsencode(folder / _SOCKET)) <= LONGEST_SOCKET
+    return len(os.fsencode(folder / SOCKET)) <= LONGEST_SOCKET
 
 
 def short_ray_folder(ray_tmpdir: str | None, parents: Iterable[Path] = SHORT) -> Path | None:
@@ -37,7 +37,7 @@ def short_ray_folder(ray_tmpdir: str | None, parents: Iterable[Path] = SHORT) ->
         home = parent / f"delayline-{os.getuid()}"
         if fits(home / "ray") and _is_own(home):
             return home / "ray"
-    room = LONGEST_SOCKET - len(_SOCKET) - len("/ray/")
+    room = LONGEST_SOCKET - len(SOCKET) - len("/ray/")
     raise InvalidInput(
         f"Ray cannot keep its sockets in {default}, whose path has {len(os.fsencode(default.parent))} bytes: "
         f"set RAY_TMPDIR to a folder whose path has {room} at most."

@@ -106,7 +106,7 @@ def _mirrored(positions: NDArray[np.int64], length: int) -> NDArray[np.int64]:
     return np.where(folded >= length, period - folded, folded)
 
 
-_KINDS: dict[str, type[Flip] | type[Shift] | type[Cutout]] = {"flip": Flip, "shift": Shift, "cutout": Cutout}
+KINDS: dict[str, type[Flip] | type[Shift] | type[Cutout]] = {"flip": Flip, "shift": Shift, "cutout": Cutout}
 
 
 @dataclass(frozen=True)
@@ -133,9 +133,9 @@ def make_augmenter(entries: tuple[Named, ...], seed: int) -> Augmenter | None:
     """The changes that a spec's `augment` asks for, or None; raise InvalidInput."""
     changes = []
     for entry in entries:
-        kind = _KINDS.get(entry.name)
+        kind = KINDS.get(entry.name)
         if kind is None:
-            raise InvalidInput(f"augment has the unknown change {entry.name[:60]!r}: use {' or '.join(sorted(_KINDS))}.")
+            raise InvalidInput(f"augment has the unknown change {entry.name[:60]!r}: use {' or '.join(sorted(KINDS))}.")
         try:
             changes.append(kind(**entry.arguments))
         except TypeError:

@@ -50,7 +50,7 @@ def make_schedule(values: Mapping[str, Any], total_steps: int) -> schedules.Lear
         named = Named.model_validate(dict(values))
     except ValueError:
         raise InvalidInput("optimizer.learning_rate is a mapping without a name: write {name: cosine, initial: 0.002}.") from None
-    own = _SCHEDULES.get(named.name)
+    own = SCHEDULES.get(named.name)
     what = f"The schedule {named.name!r}"
     if own is not None:
         return _make(own, named.arguments, what, {"total_steps": total_steps})
@@ -61,7 +61,7 @@ def make_schedule(values: Mapping[str, Any], total_steps: int) -> schedules.Lear
         or kind is schedules.LearningRateSchedule
     ):
         raise InvalidInput(
-            f"There is no learning rate schedule {named.name[:60]!r}: use {', '.join(_SCHEDULES)}, or a class of keras.optimizers.schedules."
+            f"There is no learning rate schedule {named.name[:60]!r}: use {', '.join(SCHEDULES)}, or a class of keras.optimizers.schedules."
         )
     return _make(kind, named.arguments, what)
 
@@ -170,7 +170,7 @@ class _Triangle(schedules.LearningRateSchedule):
         return dict(zip(("peak", "rise", "total", "start", "final"), self._values, strict=True))
 
 
-_SCHEDULES: dict[str, Callable[..., schedules.LearningRateSchedule]] = {
+SCHEDULES: dict[str, Callable[..., schedules.LearningRateSchedule]] = {
     "cosine": cosine,
     "linear": linear,
     "one-cycle": one_cycle,

@@ -35,7 +35,7 @@ def read_pickle(stream: BinaryIO, name: str) -> tuple[Any, int]:
     """The value in a pickle, and the pickle's size in bytes; `name` names the file. Raise BadData."""
     machine = PickleMachine(stream, name)
     try:
-        return machine.run(_ACTIONS), machine.at
+        return machine.run(ACTIONS), machine.at
     except (EOFError, LookupError, ValueError, TypeError, AttributeError, struct.error, OverflowError) as error:
         raise BadData(
             f"{name}: the pickle is damaged near offset {machine.at} ({type(error).__name__}): fetch the file again."
@@ -195,7 +195,7 @@ _VALUES: dict[bytes, Callable[[PickleMachine], Any]] = {
 }
 """The instructions that put a value on the stack."""
 
-_ACTIONS: dict[bytes, Callable[[PickleMachine], None]] = {
+ACTIONS: dict[bytes, Callable[[PickleMachine], None]] = {
     **{code: _pushes(make) for code, make in _VALUES.items()},
     b"(": PickleMachine.mark,
     b"d": _make_dict,

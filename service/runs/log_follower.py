@@ -34,7 +34,7 @@ def follow(store: Store, run_id: str, attempt: int | None = None, rank: int | No
     A store that is away is waited for as `runs.watch` does. Raise UnknownName for a run that is not there, InfrastructureFailure
     once nobody drives the run any more.
     """
-    logs = _Logs(store, run_id, attempt, rank)
+    logs = FollowedLogs(store, run_id, attempt, rank)
     for update in runs.watch(store, run_id, interval=LOOK_SECONDS):
         if update.problem is not None:
             continue
@@ -57,7 +57,9 @@ def _is_over(state: StateDocument, attempt: int | None) -> bool:
 
 
 @dataclass
-class _Logs:
+class FollowedLogs:
+    """A run's logs, as far as they were shown."""
+
     store: Store
     run_id: str
     attempt: int | None

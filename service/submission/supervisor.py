@@ -50,7 +50,8 @@ class Supervisor:
         self._exit_code: int | None = None
         self.last_output = ""
         """What a driver that has ended printed."""
-        self._handle: Handle = handle or cluster.start(cluster.request(job_of(resume)))
+        self.handle: Handle = handle or cluster.start(cluster.request(job_of(resume)))
+        """The job of the newest driver."""
 
     def poll(self) -> int | None:
         """The exit code once the last driver has ended, else None; starts the next driver when it is time."""
@@ -62,10 +63,10 @@ class Supervisor:
             elif time.monotonic() >= self._next_start:
                 self._restart()
             return self._exit_code
-        code = self._handle.poll()
+        code = self.handle.poll()
         if code is None:
             return None
-        self._keep_output()
+        self.keep_output()
         died = code not in EXIT_CODES or (code == InfrastructureFailure.exit_code and self._was_interrupted())
         if died and self._leaving:
             # The next driver is the next submission's, or of whoever supervises this process.
@@ -77,20 +78,20 @@ class Supervisor:
     def stop(self) -> None:
         """End the driver at once and call the run cancelled; a store that does not answer hears of it later, from another process."""
         if self._exit_code is None:
-            within(STOP_SECONDS, self._handle.stop)
+            within(STOP_SECONDS, self.handle.stop)
             self._exit_code = Cancelled.exit_code
             if not within(STORE_SECONDS, self._note_stop):
-                start_after_stop(self._record, self._handle.pid)
+                start_after_stop(self._record, self.handle.pid)
 
     def _note_stop(self) -> None:
-        self._keep_output()
+        self.keep_output()
         with contextlib.suppress(StoreError):
             cancel_without_driver(self._record)
 
     def leave(self) -> bool:
         """The system stops this process: tell the driver, which saves; False where the driver lives on without this process."""
         self._leaving = True
-        return self._next_start is not None or self._exit_code is not None or self._handle.terminate()
+        return self._next_start is not None or self._exit_code is not None or self.handle.terminate()
 
     def _was_interrupted(self) -> bool:
         """Whether the system stopped the driver, which ended in good order and left the rest of the run to a next one."""
@@ -105,7 +106,7 @@ class Supervisor:
             self._exit_code = Cancelled.exit_code
             return
         job = self._job_of(self._resume and not self._went_on())
-        self._handle = self._cluster.start(self._cluster.request(job))
+        self.handle = self._cluster.start(self._cluster.request(job))
 
     def _went_on(self) -> bool:
         """Whether a driver got so far as to replace the state in which the run ended before."""
@@ -119,7 +120,7 @@ class Supervisor:
         """Decide what follows a driver that did not end on purpose: an exit code, or None and another start."""
         self._count_death()
         # What it left behind would share the processors with its successor.
-        self._handle.stop()
+        self.handle.stop()
         how = f"was killed by signal {-code}" if code < 0 else f"ended with the unexpected exit code {code}"
         how = "was stopped by the system" if code == InfrastructureFailure.exit_code else how
         try:
@@ -166,9 +167,9 @@ class Supervisor:
         key = self._record.paths.events(self._record.label(attempt), f"supervisor-{time.time_ns()}")
         self._record.store.write(key, rows_to_bytes([row]))
 
-    def _keep_output(self) -> None:
+    def keep_output(self) -> None:
         """Move what the driver printed to the store; a store that refuses leaves it on this machine."""
-        self.last_output = self._handle.output()
+        self.last_output = self.handle.output()
         if not self.last_output:
             return
         with contextlib.suppress(StoreError):
@@ -180,7 +181,7 @@ class Supervisor:
                 self._add_to_log(self._record.label(attempt), self.last_output.encode())
             except (UnknownName, LeaseLost):
                 pass
-            self._handle.forget()
+            self.handle.forget()
 
     def _add_to_log(self, label: str, said: bytes) -> None:
         """Write a part after those that are there: of a driver before this one, or of another process's that went on with the run."""

@@ -56,6 +56,7 @@ def make_replica() -> Callable[..., Any]:
         realisation: Any = None,
         weights: Any = None,
         extra: Any = None,
+        feature: str = "x",
     ) -> Replica:
         keras.utils.set_random_seed(spec.seed)
         model = build()
@@ -65,14 +66,14 @@ def make_replica() -> Callable[..., Any]:
         optimizer.build(space.variables)
         space.begin()
         draw_differently(model, 0)
-        # As session.make_loop does for callbacks.
+        # As jobs.training.trainer.make_loop does for callbacks.
         object.__setattr__(model, "optimizer", optimizer)
 
         def inputs(features: dict[str, Any]) -> Any:
             return model_inputs(model, features)
 
         return Replica(
-            spec, tf.distribute.get_strategy(), model, optimizer, task_for(spec), {"x": scale}, inputs, space, weights, extra
+            spec, tf.distribute.get_strategy(), model, optimizer, task_for(spec), {feature: scale}, inputs, space, weights, extra
         )
 
     return make

@@ -56,7 +56,7 @@ def test_counts_the_gpus_that_cuda_shows_this_process(
 ) -> None:
     for number in range(3):
         (tmp_path / f"0000:0{number}:00.0").mkdir()
-    monkeypatch.setattr(machine, "_GPUS", tmp_path)
+    monkeypatch.setattr(machine, "GPUS", tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

@@ -29,8 +29,8 @@ def test_rays_own_folder_is_kept_where_it_fits(short: Path) -> None:
 
 def test_a_path_fits_exactly_where_the_system_binds_a_socket(short: Path) -> None:
     for length in range(LONGEST_SOCKET - 4, LONGEST_SOCKET + 4):
-        name = "x" * (length - len(str(short)) - len("/" + ray_folder._SOCKET) - 1)
-        path = short / name / ray_folder._SOCKET
+        name = "x" * (length - len(str(short)) - len("/" + ray_folder.SOCKET) - 1)
+        path = short / name / ray_folder.SOCKET
         assert len(str(path)) == length
         (short / name / path.parent.relative_to(short / name)).mkdir(parents=True)
         try:

@@ -31,7 +31,7 @@ def table() -> str:
     import keras
     from keras.optimizers import schedules
 
-    from jobs.training.optimizers import _SCHEDULES
+    from jobs.training.optimizers import SCHEDULES
     from service.specs.choices import CALLBACKS, KERAS_SCHEDULES, OPTIMIZERS
 
     optimizers = {name.lower(): kind for name, kind in vars(keras.optimizers).items() if name.lower() in OPTIMIZERS}
@@ -41,7 +41,7 @@ def table() -> str:
             _dictionary(
                 "SCHEDULE_ARGUMENTS",
                 {
-                    **{name: taken(_SCHEDULES[name], ("total_steps",)) for name in sorted(_SCHEDULES)},
+                    **{name: taken(SCHEDULES[name], ("total_steps",)) for name in sorted(SCHEDULES)},
                     **{name: taken(getattr(schedules, name)) for name in sorted(KERAS_SCHEDULES)},
                 },
             ),

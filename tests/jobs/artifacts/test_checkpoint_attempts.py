@@ -12,7 +12,7 @@ from support import s3_servers
 
 from jobs.artifacts.checkpoints import CheckpointStore, Snapshot
 from service.errors import LeaseLost, NotFound, StoreError
-from service.records.checkpoint_index import MANIFEST
+from service.records.checkpoint_index import MANIFEST, CheckpointIndex
 from service.records.run_record import RunRecord
 from service.settings import Settings
 from service.specs.parts import CheckpointPolicy
@@ -112,38 +112,44 @@ def test_a_checkpoint_that_was_completed_and_not_noted_is_resumed_from(
     assert len(folders(record)) == 1
 
 
-def test_a_successor_between_the_manifest_and_the_index_has_the_run(record: RunRecord) -> None:
+def test_a_successor_between_the_manifest_and_the_index_has_the_run(record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     """The old attempt stands still between the two writes of a save; the new one takes over, saves, and the old one continues."""
     old, new = attempt(record, 1), attempt(record, 2)
     old.adopt(0)
     old.save(snapshot(10, 1))
-    replace = old._index.replace
+    replace = CheckpointIndex.replace
 
-    def stands_still(kept: Any) -> None:
+    def stands_still(index: CheckpointIndex, kept: Any) -> None:
+        monkeypatch.undo()
         new.adopt(20)
         new.save(snapshot(30, 2))
-        replace(kept)
+        replace(index, kept)
 
-    old._index.replace = stands_still  # type: ignore[method-assign]
+    monkeypatch.setattr(CheckpointIndex, "replace", stands_still)
     with pytest.raises(LeaseLost):
         old.save(snapshot(20, 1))
     assert newest(record) == (30, 2)
     assert [each["step"] for each in record.checkpoints()] == [30]
 
 
-def test_an_old_attempt_that_writes_while_the_new_one_takes_over_does_not_stop_it(record: RunRecord) -> None:
+def test_an_old_attempt_that_writes_while_the_new_one_takes_over_does_not_stop_it(
+    record: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old, new = attempt(record, 1), attempt(record, 2)
     old.adopt(0)
     old.save(snapshot(10, 1))
-    intact = new._intact
+    take = CheckpointIndex.take
     turns = iter([20, 30])
 
-    def meanwhile(kept: Any) -> Any:
-        if (step := next(turns, None)) is not None:
-            old.save(snapshot(step, 1))
-        return intact(kept)
+    def take_slowly(index: CheckpointIndex, choose: Any) -> Any:
+        def meanwhile(found: Any) -> Any:
+            if (step := next(turns, None)) is not None:
+                old.save(snapshot(step, 1))
+            return choose(found)
 
-    new._intact = meanwhile  # type: ignore[method-assign]
+        return take(index, meanwhile)
+
+    monkeypatch.setattr(CheckpointIndex, "take", take_slowly)
     new.adopt(30)
     assert newest(record) == (30, 1)
     with pytest.raises(LeaseLost):

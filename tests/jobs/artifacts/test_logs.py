@@ -92,7 +92,7 @@ def test_of_a_very_long_log_the_end_is_kept_and_the_rest_is_said(
     file = tmp_path / "log"
     file.write_bytes(b"")
     made = shipper(record, file, monkeypatch)
-    followed = log_follower._Logs(record.store, RECORD, None, None)
+    followed = log_follower.FollowedLogs(record.store, RECORD, None, None)
     seen, whole = "", b""
     for number in range(7):
         data = b"".join(b"%07d\n" % place for place in range(number * 20_000, (number + 1) * 20_000))

@@ -260,8 +260,7 @@ def test_batch_normalisation_is_synchronised_wherever_it_is() -> None:
     inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4), keras.layers.BatchNormalization()])
     model = keras.Sequential([keras.Input((4,)), inner, keras.layers.BatchNormalization(), keras.layers.Dense(2)])
     synchronise_batch_normalisation(model)
-    found = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
-    assert [layer.synchronized for layer in found] == [True, True]
+    assert [layer.synchronized for layer in (inner.layers[1], model.layers[1])] == [True, True]
 
 
 class RunningMean(keras.layers.Layer):

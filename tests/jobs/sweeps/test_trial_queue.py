@@ -100,13 +100,17 @@ def test_median_counts_an_evaluation_once_though_a_trial_reports_it_again() -> N
         trial_id = "t"
         status = "RUNNING"
 
-    trial = Trial()
-    scheduler.on_trial_add(None, trial)
+    others, below, above = [Trial() for _ in range(3)], Trial(), Trial()
     nobody = SimpleNamespace(get_live_trials=lambda: [])
-    for evaluation, value in ((1, 0.1), (2, 0.8), (1, 0.1), (2, 0.8), (3, 0.9)):
-        scheduler.on_trial_result(nobody, trial, row(evaluation, value))
-    scheduler.on_trial_complete(nobody, trial, row(3, 0.9))
-    assert [told["val_accuracy"] for told in scheduler._results[trial]] == [0.1, 0.8, 0.9]
+    for trial in (*others, below, above):
+        scheduler.on_trial_add(None, trial)
+    for trial in others:
+        for evaluation, value in (*[(1, 0.1), (2, 0.8)] * 3, (3, 0.9)):
+            scheduler.on_trial_result(nobody, trial, row(evaluation, value))
+        scheduler.on_trial_complete(nobody, trial, row(3, 0.9))
+    # The others' means behind the grace period are 0.85; they would be 0.825 if 0.8 counted thrice, 0.867 if 0.9 counted twice, and 0.84 if both did.
+    assert scheduler.on_trial_result(nobody, below, row(3, 0.845)) == "STOP"
+    assert scheduler.on_trial_result(nobody, above, row(3, 0.86)) == "CONTINUE"
 
 
 def test_median_judges_the_others_when_a_trial_failed_and_has_no_value() -> None:

@@ -7,7 +7,7 @@ import keras
 from keras.optimizers import schedules
 
 from jobs.datasets import augmentation
-from jobs.training.optimizers import _SCHEDULES
+from jobs.training.optimizers import SCHEDULES
 from service.specs import choices as vocabulary
 
 
@@ -21,7 +21,7 @@ def test_optimizers() -> None:
 
 
 def test_schedules() -> None:
-    assert set(_SCHEDULES) == vocabulary.SCHEDULES
+    assert set(SCHEDULES) == vocabulary.SCHEDULES
     assert classes(schedules, schedules.LearningRateSchedule) == vocabulary.KERAS_SCHEDULES
 
 
@@ -31,7 +31,7 @@ def test_callbacks() -> None:
 
 
 def test_image_changes() -> None:
-    assert set(augmentation._KINDS) == vocabulary.AUGMENTATIONS
+    assert set(augmentation.KINDS) == vocabulary.AUGMENTATIONS
 
 
 def test_the_vocabulary_imports_nothing() -> None:

@@ -1,5 +1,6 @@
 """Runs that train together in this process, against the same runs apart: what the store holds of them at the end."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,7 +182,7 @@ def test_a_run_that_was_stopped_resumes_together_or_apart(make_run: Make) -> Non
     members = [make_run(f"member-{number}", **each) for number, each in enumerate(keys)]
     group = GroupTrial(members)
     while not all(member.record.checkpoints() for member in members):
-        group._thread.join(0.05)
+        time.sleep(0.05)
     group.stop()
     states = [member.record.state() for member in members]
     assert [state.state for state in states] == ["cancelled"] * 3

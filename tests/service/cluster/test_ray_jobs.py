@@ -5,7 +5,7 @@ import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,6 @@ from service.cluster import ray_jobs
 from service.cluster.base import Job
 from service.cluster.dashboard_http import DashboardHttp
 from service.cluster.jobs_api import JobsApi
-from service.cluster.nodes import Node
 from service.cluster.ray_jobs import RayJobHandle, RayJobs, number_of, submission_id
 from service.errors import ClusterUnreachable, Damaged, InfrastructureFailure, InvalidInput
 from service.records import user_package
@@ -114,14 +113,14 @@ class Wire:
 def test_what_is_shown_is_what_is_sent_byte_for_byte(wanted: Job, others: int) -> None:
     """But for the number, where others have taken it by then."""
     chosen = settings(store=wanted.store_url, ring_timeout=77.0)
-    api = JobsApi("http://head:8265", None)
     wire = Wire(*(submission_id(wanted.run_id, number + 1) for number in range(others)))
-    api._http = cast("DashboardHttp", wire)
-    place = RayJobs(api, chosen)
-    place._nodes = [Node.of(HERE)]
-    request = place.request(wanted)
-    assert not wire.posted
-    place.start(request)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(DashboardHttp, "request", lambda _, *arguments, **limits: wire.request(*arguments, **limits))
+        patched.setattr(JobsApi, "nodes", lambda _: [HERE])
+        place = RayJobs(JobsApi("http://head:8265", None), chosen)
+        request = place.request(wanted)
+        assert not wire.posted
+        place.start(request)
     shown = request.document()["submission"]
     assert shown.pop("upload") == {"files": [], "bytes": 0}
     assert json.loads(wire.posted[0])["entrypoint"].split(" ", 1)[1] == shlex.join(request.document()["command"])

@@ -146,4 +146,4 @@ def test_a_changed_byte_is_a_value_or_a_refusal(data: st.DataObject) -> None:
 def test_each_instruction_is_one_that_python_has() -> None:
     import pickletools
 
-    assert set(plain_pickle._ACTIONS) <= {code.code.encode("latin1") for code in pickletools.opcodes}
+    assert set(plain_pickle.ACTIONS) <= {code.code.encode("latin1") for code in pickletools.opcodes}

@@ -56,20 +56,20 @@ def test_no_drivers_words_replace_anothers(submitted: RunRecord, job_of: JobOf, 
     written = "".join(log.text for log in logs(submitted.store, submitted.run_id, attempt=0))
     assert written.count("driver 1 is here: silent") == 2
     late = Supervisor(submitted, LocalRay(tmp_path / "logs"), job_of("silent"), 0)
-    while late._handle.poll() is None:
+    while late.handle.poll() is None:
         time.sleep(0.05)
     successor = submitted.paths.driver_log(submitted.label(0))
     before = submitted.store.read(successor)
-    late._keep_output()
+    late.keep_output()
     assert submitted.store.read(successor) == before
 
 
 def test_of_a_run_that_was_deleted_nothing_is_written_any_more(submitted: RunRecord, job_of: JobOf, tmp_path: Path) -> None:
     supervisor = supervise(RunRecord(submitted.store, submitted.run_id), job_of("silent"), tmp_path, retries=0)
-    while supervisor._handle.poll() is None:
+    while supervisor.handle.poll() is None:
         time.sleep(0.05)
     submitted.store.delete_prefix(submitted.paths.root)
-    supervisor._keep_output()
+    supervisor.keep_output()
     assert list(submitted.store.objects(submitted.paths.root)) == []
     assert not list((tmp_path / "logs").iterdir())
 
@@ -84,7 +84,7 @@ def test_while_the_system_stops_this_process_no_other_driver_is_started(
     time.sleep(0.3)
     assert supervisor.leave()
     if death == "odd":
-        supervisor._handle.stop()
+        supervisor.handle.stop()
     assert wait(supervisor) == 4
     time.sleep(0.2)
     assert supervisor.poll() == 4
@@ -95,7 +95,7 @@ def test_a_driver_that_waits_for_its_start_is_not_started_once_the_system_stops_
     submitted: RunRecord, job_of: JobOf, tmp_path: Path
 ) -> None:
     supervisor = supervise(submitted, job_of("killed", "succeeds"), tmp_path)
-    while supervisor._next_start is None:
+    while not any("another one is started" in row["message"] for row in submitted.events()):
         assert supervisor.poll() is None
         time.sleep(0.02)
     assert supervisor.leave()
@@ -158,7 +158,7 @@ def test_a_driver_that_the_system_stopped_is_replaced(submitted: RunRecord, job_
     while not submitted.progress():
         time.sleep(0.05)
     time.sleep(0.3)
-    supervisor._handle.terminate()
+    supervisor.handle.terminate()
     assert wait(supervisor) == 0
     assert submitted.state().state == "succeeded"
     assert "the driver was stopped by the system; another one is started" in [row["message"] for row in submitted.events()]

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
+from matplotlib.text import Text
 from support.sweeps_in_a_store import DELAYS, DRAWN, SETTLED, VERSIONS, write_sweep
 
 from jobs.reports.sweep import charts as sweep_charts
@@ -164,7 +165,8 @@ def test_the_legend_stays_below_the_title(tmp_path: Path, monkeypatch: pytest.Mo
         figure.draw_without_rendering()
         (axes,) = figure.axes
         if legend := axes.get_legend():
-            found.append(legend.get_window_extent().y1 - axes._left_title.get_window_extent().y0)
+            (title,) = (text for text in axes.findobj(Text) if text.get_text() == axes.get_title(loc="left"))
+            found.append(legend.get_window_extent().y1 - title.get_window_extent().y0)
         return Markup()
 
     monkeypatch.setattr(sweep_charts, "to_svg", overlap)

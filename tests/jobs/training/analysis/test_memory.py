@@ -31,8 +31,7 @@ def make_subject(make_replica: MakeReplica, tmp_path: Path) -> Callable[[str], S
         spec = TrainSpec(model=model, dataset="bits", task="bit-memory", dataset_params=params, epochs=1, batch=4)
         store = LocalStore(tmp_path / "store")
         arrays = load_arrays(spec, store, None, tmp_path / "cache", 10**6)
-        replica = make_replica(spec, lambda: build_model(spec, (LENGTH, 1), 1, None, True))
-        replica._scales = {"bits": 1.0}
+        replica = make_replica(spec, lambda: build_model(spec, (LENGTH, 1), 1, None, True), feature="bits")
         counts = {"training": 18, "validation": 2, "test": 20, "steps_per_epoch": 4}
         return Subject(spec, RunRecord(store, "a-run"), replica, arrays, 0, 1, 1, counts, 10**12)
 
