@@ -1,6 +1,6 @@
 """The names of optimizers, schedules, callbacks, image changes and export formats, known without importing TensorFlow.
 
-The code that makes them is in jobs; tests/jobs/test_vocabulary.py compares the two, and these with Keras itself.
+The code that makes them is in jobs; tests/jobs/training/test_choices.py compares the two, and these with Keras itself.
 """
 
 OPTIMIZERS = frozenset(
