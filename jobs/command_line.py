@@ -34,7 +34,7 @@ def json_on_stdout() -> Iterator[Callable[[Any], None]]:
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
-    """Keep what C++ code says on standard output and error to itself: pages for a failure that is told in one sentence."""
+    """Keep what C++ code says on standard output and error to itself: pages for a failure that is said in one sentence."""
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(number) for number in (1, 2)]
@@ -65,7 +65,7 @@ def add_trust_folder(parser: argparse.ArgumentParser) -> None:
 
 
 def exit_code_of(work: Callable[[], object], debug: bool) -> int:
-    """Do the work; 0, or the exit code of what went wrong, which is told on standard error."""
+    """Do the work; 0, or the exit code of what went wrong, which is said on standard error."""
     try:
         work()
     except DelaylineError as error:

@@ -44,7 +44,7 @@ def idle_seconds() -> float:
 
 def _say(word: bytes) -> None:
     if _pipe is not None:
-        # Full, or with nobody at the other end: the training itself goes on.
+        # Full, or with nobody at the other end: the training itself continues.
         with contextlib.suppress(OSError):
             os.write(_pipe, word)
 

@@ -44,7 +44,7 @@ def make(arguments: argparse.Namespace) -> None:
 
 
 def write_file(path: Path, page: str) -> None:
-    """Write a page; a file that stands there is replaced."""
+    """Write a page; an existing file is replaced."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")

@@ -119,7 +119,7 @@ class BaseDriver(ABC, Generic[Spec]):
         Waiting is no failure: it costs no retry and is an event of the attempt of this number. Raise InfrastructureFailure after
         `limit` seconds.
         """
-        began, pause, told = time.monotonic(), 0.5, ""
+        began, pause, said = time.monotonic(), 0.5, ""
         while True:
             try:
                 entered = enter()
@@ -135,8 +135,8 @@ class BaseDriver(ABC, Generic[Spec]):
                 raise InfrastructureFailure(
                     f"{why.rstrip('.')}. It was waited for {waited:.0f} s; DELAYLINE_WAIT_LIMIT says for how long."
                 )
-            if why != told:
-                told = why
+            if why != said:
+                said = why
                 self._begin_events(attempt)
                 self.state = self.state.changed(waiting=Waiting(since=time.time(), message=why))
                 self._event("waiting", f"waits, {limit:.0f} s at most: {why}")
@@ -199,10 +199,10 @@ class BaseDriver(ABC, Generic[Spec]):
 
 
 def seconds_of_lost(attempt: Attempt, lease: Document) -> float:
-    """For how long an attempt of a driver that was lost ran, as far as its lease says it; each by one machine's own clock."""
-    told = lease.get("attempt") or {}
-    if told.get("number") == attempt.number:
-        return float(told["seconds"])
+    """For how long an attempt of a driver that was lost ran, as far as its lease says; each by one machine's own clock."""
+    noted = lease.get("attempt") or {}
+    if noted.get("number") == attempt.number:
+        return float(noted["seconds"])
     # In the first format a lease and an attempt have times by their driver's clock.
     return max(0.0, float(lease.get("heartbeat") or 0.0) - attempt.started) if "beat" not in lease else 0.0
 

@@ -44,7 +44,7 @@ class Driver(BaseDriver[TrainSpec]):
     """Between looks at an attempt that is under way."""
     cancel_patience: float = CANCEL_PATIENCE
     _cluster: contextlib.ExitStack = field(init=False, default_factory=contextlib.ExitStack)
-    """Leaves what the workers run on."""
+    """What the workers run on; closed, it is left."""
     _stop_reason: str | None = field(init=False, default=None)
     _looked: dict[str, float] = field(init=False, default_factory=dict)
     _began: float | None = field(init=False, default=None)
@@ -65,12 +65,12 @@ class Driver(BaseDriver[TrainSpec]):
             first = len(previous.attempts) + 1 if self.fresh_budget else previous.first_attempt
             return self._taken_over(previous).changed(first_attempt=first)
 
-        self.lease.details = self._told_to_successor
+        self.lease.details = self._for_successor
         self.state = self.record.take_state(take)
         # What the driver before asked for is asked for again, if it is still due.
         self.record.cancel.withdraw(TIME_LIMIT, SIGNAL)
 
-    def _told_to_successor(self) -> Document:
+    def _for_successor(self) -> Document:
         """In the lease: how long the attempt under way has run."""
         attempts = self.state.attempts
         if self._began is None or not attempts or attempts[-1].finished is not None:

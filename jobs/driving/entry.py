@@ -58,7 +58,7 @@ def parser(verb: str, default: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--workers", help="a number, or a range such as 2-8")
     parser.add_argument("--name", help=f"the {noun}'s id")
-    parser.add_argument("--resume", action="store_true", help=f"go on with a failed or cancelled {noun}")
+    parser.add_argument("--resume", action="store_true", help=f"resume a failed or cancelled {noun}")
     parser.add_argument("--store", help="a folder, file:///folder or s3://bucket/prefix")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("--run", help=f"drive this {noun}, which is in the store already")
@@ -82,12 +82,12 @@ def take_and_drive(arguments: argparse.Namespace, submit: Submit, drive: Drive) 
     claims.check_kind(run_id, submission, arguments.kind, "--run")
     noun = claims.NOUNS[arguments.kind]
     lease = Lease(record, token=arguments.lease_token) if arguments.lease_token else Lease(record)
-    told: str = ""
+    said: str = ""
     while not lease.acquire():
         state = record.state()
-        if state.state != told:
-            told = state.state
-            say_aside(f"{noun} {run_id} is driven by another process; it is {told}")
+        if state.state != said:
+            said = state.state
+            say_aside(f"{noun} {run_id} is driven by another process; it is {said}")
         time.sleep(ATTACH_SECONDS)
     try:
         state = record.state()
@@ -159,8 +159,8 @@ def report_end(run_id: str, noun: str, state: StateDocument, resume: bool) -> in
 def listen(record: RunRecord, settings: Settings) -> Stops:
     """Let SIGINT and SIGTERM ask the run to save and stop from now on; a second signal ends this process at once."""
 
-    def leave() -> None:
+    def clean_up() -> None:
         if settings.ray_address in (None, "local"):
             kill_local_ray()
 
-    return SignalWatch(record, say_aside, leave, in_ray_job()).listen()
+    return SignalWatch(record, say_aside, clean_up, in_ray_job()).listen()

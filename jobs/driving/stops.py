@@ -26,7 +26,7 @@ SYSTEM_SECONDS = 25.0
 AT_ONCE_SECONDS = 0.5
 """For the end to be written once it is to end at once (derived: with the command that started this process less than 2 s)."""
 SAME_SECONDS = 5.0
-"""Within so long another SIGTERM is the same one, told twice: to all processes of a service, and by a parent (assumed)."""
+"""Within so long another SIGTERM is the same one, sent twice: to all processes of a service, and by a parent (assumed)."""
 
 
 class Stops:
@@ -42,7 +42,7 @@ class Stops:
 
     @property
     def by_system(self) -> bool:
-        """Whether the run is to be gone on with by anybody."""
+        """Whether any submission may resume the run: the system stopped it, not a person."""
         return self.by == SIGNAL
 
     def wait(self, seconds: float) -> bool:
@@ -53,15 +53,15 @@ class Stops:
 class SignalWatch:
     """Turns SIGINT and SIGTERM into `stops`, and into a request in the store that the workers see.
 
-    A second signal ends the process within two seconds, also when no store answers: `leave` is called, which starts what writes
-    the end later and kills what would stay behind. `in_job`: Ray may have been the sender.
+    A second signal ends the process within two seconds, also when no store answers: `clean_up` is called, which kills what
+    would stay behind, and a process is started that writes the end later. `in_job`: Ray may have been the sender.
     """
 
-    def __init__(self, record: RunRecord, say: Callable[[str], None], leave: Callable[[], None], in_job: bool = False) -> None:
+    def __init__(self, record: RunRecord, say: Callable[[str], None], clean_up: Callable[[], None], in_job: bool = False) -> None:
         self.stops = Stops()
         self._record = record
         self._say = say
-        self._leave = leave
+        self._clean_up = clean_up
         self._in_job = in_job
         self._terminated = 0.0
         self._reader, self._writer = os.pipe()
@@ -101,8 +101,8 @@ class SignalWatch:
             if self._in_job:
                 start_after_stop(self._record, os.getpid(), ask_ray=True)
         self._later(self._ask)
-        self._tell(
-            "the system stops this process: the run is saved and can be gone on with"
+        self._say_aside(
+            "the system stops this process: the run is saved and can be resumed"
             if stops.by_system
             else "stopping at the next step; a second signal stops at once"
         )
@@ -110,9 +110,9 @@ class SignalWatch:
     def _later(self, action: Callable[[], None]) -> None:
         threading.Thread(target=action, name=action.__name__, daemon=True).start()
 
-    def _tell(self, message: str) -> None:
+    def _say_aside(self, message: str) -> None:
         # In a thread: a terminal that stands still, or a pipe that nobody reads, must not hold the end up.
-        threading.Thread(target=self._say, args=(message,), name="tell", daemon=True).start()
+        threading.Thread(target=self._say, args=(message,), name="say", daemon=True).start()
 
     def _ask(self) -> None:
         """Ask the workers, through the store, as soon as it answers."""
@@ -128,15 +128,15 @@ class SignalWatch:
 
     def _end_in_time(self) -> None:
         if not self.stops.ended.wait(SYSTEM_SECONDS) and not self.stops.at_once.is_set():
-            self._leave()
+            self._clean_up()
             os._exit(InfrastructureFailure.exit_code)
 
     def _end_at_once(self) -> None:
         by_system = self.stops.by_system
-        self._tell(f"The run {self._record.run_id} was stopped at once; continue it with --resume.")
+        self._say_aside(f"The run {self._record.run_id} was stopped at once; continue it with --resume.")
         self.stops.ended.wait(AT_ONCE_SECONDS)
         # First: it ends all children, and what is started next would be one of them.
-        self._leave()
+        self._clean_up()
         if not by_system:
             start_after_stop(self._record, os.getpid())
         os._exit((InfrastructureFailure if by_system else Cancelled).exit_code)

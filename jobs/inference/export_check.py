@@ -25,7 +25,7 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Judged:
-    """The task's metrics of each example, [examples] by name, and what it is taken for, [examples], or [examples, steps]."""
+    """The task's metrics of each example, [examples] by name, and its predicted class, [examples], or [examples, steps]."""
 
     values: Mapping[str, NDArray[np.float32]]
     classes: NDArray[np.int64]

@@ -23,7 +23,7 @@ def export(
     settings: Settings | None = None,
     trust_folder: bool = False,
 ) -> Document:
-    """Write all `formats` into `target`, whole or not at all; what stands there already is not replaced.
+    """Write all `formats` into `target`, whole or not at all; what is there already is not replaced.
 
     `settings`: where the node's cache is, for the comparison with the run's model on its test split; without them there is none.
     `trust_folder`: import a user's own module from the folder that the store names, not from the current one.

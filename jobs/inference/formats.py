@@ -1,4 +1,4 @@
-"""The forms in which a model leaves Delayline, one class each: how it is written, and how what was written is asked again."""
+"""The formats of an exported model, one class each: how it is written, and how the written one predicts."""
 
 import importlib.util
 import re

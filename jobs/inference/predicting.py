@@ -18,7 +18,7 @@ BATCH = 256
 
 def predict(run: FinishedRun, files: list[Path], top: int = 1) -> Document:
     """The classes of all examples of all files, or their bits at each step; raise BadData or InvalidInput for a file before that."""
-    # Bad files are told before TensorFlow is imported.
+    # Bad files are refused before TensorFlow is imported.
     found = [read_examples(path, run.dataset.features, run.dataset.ground) for path in files]
     made = generated(run.spec.dataset, run.spec.dataset_params) if is_bits_task(run.spec.task) else None
     if made is not None:

@@ -18,7 +18,7 @@ from jobs.reports.words import duration, metric, percent, short
 from service.errors import InvalidInput
 
 MOST_RUNS = 16
-"""Lines that can still be told apart: eight colours, each whole and dashed."""
+"""Lines that can still be distinguished: eight colours, each whole and dashed."""
 _CURVES = (
     ("loss", "Training loss"),
     ("val_loss", "Validation loss"),

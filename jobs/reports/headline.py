@@ -18,9 +18,9 @@ def headline(facts: RunFacts) -> str:
         reason = (facts.state.error and facts.state.error.message) or "for a reason that it could not write down"
         return f"Failed at {where}{sofar}: {reason.rstrip('.')}."
     if state == RunState.CANCELLED:
-        return f"Cancelled at {where}{sofar}; `delayline train --resume --name {facts.run_id}` goes on."
+        return f"Cancelled at {where}{sofar}; `delayline train --resume --name {facts.run_id}` resumes it."
     if state == RunState.LOST:
-        return f"Lost at {where}{sofar}: nobody drives it any more; submit it again, and it goes on from its last checkpoint."
+        return f"Lost at {where}{sofar}: nobody drives it any more; submit it again, and it resumes from its last checkpoint."
     return f"{state.capitalize()}: {where}{sofar}." if facts.step else f"{state.capitalize()}: the first step is not done yet."
 
 

@@ -20,7 +20,7 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Of one class: its examples, those that are right, and of those taken for it how many."""
+    """Of one class: how many examples it has, how many of these are right, and how many were predicted as it."""
 
     examples: int = 0
     right: int = 0

@@ -45,7 +45,7 @@ def draw_matrix(
         axes.set_xticks(range(n), names, rotation=90 if upright else 0)
         axes.set_yticks(range(n), names)
         axes.tick_params(length=0)
-        axes.set_xlabel("taken for")
+        axes.set_xlabel("predicted class")
         axes.set_ylabel("true class")
         for spine in axes.spines.values():
             spine.set_visible(False)

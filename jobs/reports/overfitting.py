@@ -1,4 +1,4 @@
-"""Whether a run learnt its training examples by heart, told from its rows of metrics."""
+"""Whether a run learnt its training examples by heart, by its rows of metrics."""
 
 from dataclasses import dataclass
 from statistics import fmean
@@ -24,7 +24,7 @@ def judge(history: list[Document], epoch_of: str = "epoch") -> Verdict:
     scored = [row for row in history if isinstance(row.get("val_loss"), int | float)]
     if len(scored) < 2:
         reason = "there is no validation split" if history and not scored else "there are fewer than two evaluations so far"
-        return Verdict(None, f"Whether the model over-fits cannot be told: {reason}.")
+        return Verdict(None, f"Whether the model over-fits cannot be seen: {reason}.")
     best = min(scored, key=lambda row: float(row["val_loss"]))
     last = scored[-1]
     lowest, ends = float(best["val_loss"]), float(last["val_loss"])

@@ -145,10 +145,8 @@ def _matrix(found: Judged) -> Section:
         return {"matrix": draw_matrix(counts, names, description), "matrix_note": ""}
     chosen = sorted(found.most_confused[:MOST_DRAWN])
     if not chosen:
-        return {
-            "matrix_missing": f"No example was taken for a class that it is not of; the {found.classes:,} classes are not drawn."
-        }
-    note = f"These are the {len(chosen)} of {found.classes:,} classes with most mistakes; what a row was taken for beyond them is not shown."
+        return {"matrix_missing": f"No example was predicted as another class; the {found.classes:,} classes are not drawn."}
+    note = f"These are the {len(chosen)} of {found.classes:,} classes with most mistakes; predictions of other classes are not shown."
     description = f"Confusion matrix of the {len(chosen)} most confused of {found.classes:,} classes. In all {totals}."
     rows = np.array([found.row(number).examples for number in chosen])
     return {

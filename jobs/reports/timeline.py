@@ -51,7 +51,7 @@ class Scale:
 
 
 def outcome_of(attempt: Attempt, facts: RunFacts) -> RunState:
-    """`succeeded`, `cancelled`, `failed` or, while it goes on, `running`."""
+    """`succeeded`, `cancelled`, `failed` or, while it is under way, `running`."""
     reason = attempt.reason
     if attempt.finished is None:
         return RunState.LOST if facts.standing == RunState.LOST else RunState.RUNNING

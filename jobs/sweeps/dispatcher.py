@@ -69,7 +69,7 @@ class TrialDispatcher:
             return found
 
     def mutate(self, run_id: str, donor: str, step: int, params: Document) -> Document:
-        """Note that a trial takes over another one's weights of `step` and resumes with `params`, or what is allowed of them; its order."""
+        """Note that a trial copies another one's weights of `step` and trains on with `params`, or what is allowed of them; its order."""
         with self._lock:
             trial = self.table.find(run_id)
             self.table.mutate(trial, self.table.find(donor), step, params)

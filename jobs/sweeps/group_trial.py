@@ -24,7 +24,7 @@ class GroupTrial:
         self._thread.start()
 
     def reports(self) -> Iterator[dict[str, Any]]:
-        """What Tune is told once all are over, `done`; raise InfrastructureFailure for a lost lease."""
+        """What Tune is given once all are over, `done`; raise InfrastructureFailure for a lost lease."""
         self._thread.join()
         if self._errors:
             raise self._errors[0]

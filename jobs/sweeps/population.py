@@ -1,4 +1,4 @@
-"""Population based training (Jaderberg et al. 2017) by Ray Tune: which trial takes over from which, and with what values it goes on."""
+"""Population based training (Jaderberg et al. 2017) by Ray Tune: which trial copies which, and with what values it then trains."""
 
 import itertools
 from types import SimpleNamespace
@@ -23,19 +23,19 @@ class Members(Protocol):
         """The values with which a trial trains now."""
 
     def mutate(self, run_id: str, donor: str, step: int, params: Document) -> Document:
-        """Note that a trial takes over from another one's `step` and goes on with `params`, or what is allowed of them; its order."""
+        """Note that a trial copies another one's weights of `step` and trains on with `params`, or what is allowed of them; its order."""
 
     def note_taken(self, run_id: str, result: Document) -> None:
         """Note which checkpoint a trial took over, as it reports."""
 
     def pause(self, run_id: str) -> None:
-        """Let a trial save and leave its process to another one."""
+        """Let a trial save and give its process to another one."""
 
 
 class Population(PopulationBasedTraining):
     """Tune's scheduler, asynchronous: a trial is judged when it was evaluated, by the others' latest evaluations.
 
-    What a trial goes on from is said by the order in its config: the checkpoints are in the store, and Tune's are stand-ins.
+    What a trial resumes from is in the order in its config: the checkpoints are in the store, and Tune's are stand-ins.
     """
 
     def __init__(self, sweep: SweepSpec, members: Members, parallel: int) -> None:
@@ -43,7 +43,7 @@ class Population(PopulationBasedTraining):
         self._members = members
         self._parallel = parallel
         self._results = itertools.count(1)
-        self._heard: dict[Any, int] = {}
+        self._latest: dict[Any, int] = {}
         """By trial, the number of its latest result among all."""
         self._space = {key: parameter for key, parameter in sweep.space.items() if parameter.expression is None}
         super().__init__(
@@ -57,7 +57,7 @@ class Population(PopulationBasedTraining):
         )
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Take a trial up. Tune refuses searchers beside PBT because most learn from configs; the queue hands out trials alone."""
+        """Add a trial. Tune refuses searchers beside PBT because most learn from configs; the queue hands out trials alone."""
         trial.config[PARAMS] = self._members.params(trial.config["order"]["id"])
         super().on_trial_add(SimpleNamespace(search_alg=None), trial)
 
@@ -67,7 +67,7 @@ class Population(PopulationBasedTraining):
         Tune lets a trial pause whenever another one waits. Where there is room for all that costs a restart for nothing, but
         before all have begun: one that runs ahead would be compared with nobody.
         """
-        self._heard[trial] = next(self._results)
+        self._latest[trial] = next(self._results)
         self._members.note_taken(trial.config["order"]["id"], result)
         decision: str = super().on_trial_result(tune_controller, trial, result)
         left = [each for each in tune_controller.get_trials() if not each.is_finished()]
@@ -81,11 +81,11 @@ class Population(PopulationBasedTraining):
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """Of the trials that are furthest behind, the one that has waited longest.
 
-        Tune takes the first of them: one that takes over, is judged bad and takes over again would be the next each time, and
-        the one that it takes over from would never have its turn.
+        Tune takes the first of them: one that copies another, is judged bad and copies it again would be the next each time, and
+        the one that it copies would never have its turn.
         """
         waiting = [each for each in tune_controller.get_trials() if each.status in (Trial.PENDING, Trial.PAUSED)]
-        return min(waiting, key=lambda each: (self._trial_state[each].last_train_time, self._heard.get(each, 0)), default=None)
+        return min(waiting, key=lambda each: (self._trial_state[each].last_train_time, self._latest.get(each, 0)), default=None)
 
     def _checkpoint_or_exploit(
         self, trial: Any, tune_controller: Any, upper_quantile: list[Any], lower_quantile: list[Any]

@@ -25,7 +25,7 @@ from service.settings import Settings
 from service.specs.train import TrainSpec
 
 SAVE_PATIENCE = 60.0
-"""For the checkpoint of an evaluation, which is on its way when the evaluation is told (assumed: longer than a write takes)."""
+"""For the checkpoint of an evaluation, which is on its way when the evaluation is reported (assumed: longer than a write takes)."""
 
 
 class Trial:
@@ -38,7 +38,7 @@ class Trial:
         self._spec = self._record.spec()
         self._error: DelaylineError | None = None
         self._rows: Queue[Document] = Queue()
-        self._told = 0
+        self._reported = 0
         self._waits = False
         self._taken: dict[str, int | None] = {}
         self._wanted = threading.Semaphore(0)
@@ -48,7 +48,7 @@ class Trial:
         self._thread.start()
 
     def reports(self) -> Iterator[dict[str, Any]]:
-        """What Tune is told: each evaluation if wanted, then the end, `done`; raise InfrastructureFailure for a lost lease."""
+        """What Tune is given: each evaluation if wanted, then the end, `done`; raise InfrastructureFailure for a lost lease."""
         number = 0
         for row in self._evaluations() if self._order.by_evaluation else ():
             number = int(row["epoch"]) // self._spec.evaluate.every_epochs
@@ -65,7 +65,7 @@ class Trial:
 
     def stop(self) -> None:
         """Ask the run to save and stop, and wait for it."""
-        # One that waits hears of it here: a request in the store could be read by the process that trains the run next.
+        # One that waits is stopped from here: a request in the store could be read by the process that trains the run next.
         waits = self._waits
         self._stopped.set()
         while self._thread.is_alive():
@@ -78,7 +78,7 @@ class Trial:
         """Return once the checkpoint of what was reported last is in the store, or will not come."""
         end = time.monotonic() + SAVE_PATIENCE
         while self._thread.is_alive() and time.monotonic() < end:
-            if any(checkpoint["step"] >= self._told for checkpoint in self._record.checkpoints()):
+            if any(checkpoint["step"] >= self._reported for checkpoint in self._record.checkpoints()):
                 return
             time.sleep(LOOK_SECONDS)
 
@@ -88,18 +88,18 @@ class Trial:
         self._has_taken.wait()
         for row in self._record.history() if self._order.from_history else ():
             if self._is_judged(row):
-                self._told = max(self._told, int(row["step"]))
+                self._reported = max(self._reported, int(row["step"]))
                 yield row
         while self._thread.is_alive() or not self._rows.empty():
             if self._order.distributed:
                 time.sleep(max(LOOK_SECONDS, self._record.store.look_seconds))
-                rows = [row for row in self._record.history() if self._is_judged(row) and int(row["step"]) > self._told]
+                rows = [row for row in self._record.history() if self._is_judged(row) and int(row["step"]) > self._reported]
             else:
                 rows = self._handed_over()
             for row in rows:
-                self._told = int(row["step"])
+                self._reported = int(row["step"])
                 yield row
-                # The next one is wanted: the training that waits goes on.
+                # The next one is wanted: the training that waits continues.
                 if not self._order.distributed:
                     self._wanted.release()
 
@@ -108,7 +108,7 @@ class Trial:
             row = self._rows.get(timeout=LOOK_SECONDS)
         except Empty:
             return []
-        if int(row["step"]) > self._told:
+        if int(row["step"]) > self._reported:
             return [row]
         self._wanted.release()
         return []

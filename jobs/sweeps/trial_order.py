@@ -24,9 +24,9 @@ class TrialOrder:
     from_history: bool
     """Whether those that were reported to an earlier process are reported again."""
     over: bool
-    """Whether that is all there is to do: the trial itself is not gone on with."""
+    """Only report; do not train."""
     mutation: Document | None
-    """Of PBT, the newest: what the run takes over before it goes on, unless it did; see jobs.sweeps.exploit."""
+    """Of PBT, the newest: what the run takes over before it resumes, unless it has done so; see jobs.sweeps.exploit."""
     distributed: bool
     local: bool
     environment: Mapping[str, str]

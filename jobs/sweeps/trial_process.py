@@ -20,12 +20,12 @@ class TrialProcess(tune.Trainable):
     _reports: Iterator[dict[str, Any]]
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Hear of the first trial."""
+        """Take the order of the first trial."""
         self._order = TrialOrder(**config["order"])
         self._order.enter_environment()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Go over to another trial."""
+        """Take the order of another trial."""
         self.cleanup()
         self.setup(new_config)
         return True
@@ -47,7 +47,7 @@ class TrialProcess(tune.Trainable):
         return TrainingResult(tune.Checkpoint(self.logdir), dict(self._last_result or {}))
 
     def restore(self, checkpoint_path: Any) -> None:
-        """Nothing: a run goes on from its own checkpoint."""
+        """Nothing: a run resumes from its own checkpoint."""
 
     def cleanup(self) -> None:
         """Let a trial that is not at its end save and stop."""

@@ -46,7 +46,7 @@ def make_scheduler(sweep: SweepSpec, members: Members, parallel: int) -> TrialSc
 
 
 class Median(MedianStoppingRule):
-    """Tune's rule, to which a trial that begins in another process may tell its evaluations once more."""
+    """Tune's rule, to which a trial that begins in another process may report its evaluations once more."""
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Evaluates a trial by an evaluation that is new."""
@@ -61,8 +61,8 @@ class Median(MedianStoppingRule):
             super().on_trial_complete(tune_controller, trial, result)
 
     def _knows(self, trial: Any, result: dict[str, Any]) -> bool:
-        told = self._results.get(trial)
-        return bool(told) and bool(result[EVALUATION] <= told[-1][EVALUATION])
+        known = self._results.get(trial)
+        return bool(known) and bool(result[EVALUATION] <= known[-1][EVALUATION])
 
 
 class TrialQueue(Searcher):

@@ -22,7 +22,7 @@ MUTATION = "mutation"
 TAKEN = "taken"
 """The keys of Tune's results with the number of the newest mutation, and the step of the checkpoint that was taken over by it."""
 OVER = "over"
-"""The key of Tune's results that tells a trial's own end from a scheduler's, at which Tune itself says `done`."""
+"""The key of Tune's results that distinguishes a trial's own end from a scheduler's, at which Tune itself says `done`."""
 LOOK_SECONDS = 0.2
 """Between looks at a trial that may be stopped (assumed: short beside an epoch)."""
 LEASE_PATIENCE = 120.0
@@ -82,7 +82,7 @@ class TrialRun:
         ).run()
 
     def _paused(self) -> bool:
-        """Whether it was the sweep that stopped the run, which goes on now."""
+        """Whether it was the sweep that stopped the run, which it resumes now."""
         trials = RunRecord(self.record.store, self.sweep).trials()
         return any(trial.get("pauses") for trial in trials if trial["id"] == self.record.run_id)
 
@@ -92,7 +92,7 @@ class TrialRun:
         while not lease.acquire():
             if time.monotonic() > end:
                 raise InfrastructureFailure(
-                    f"The trial {self.record.run_id} is driven by another process; the sweep cannot go on with it."
+                    f"The trial {self.record.run_id} is driven by another process; the sweep cannot resume it."
                 )
             time.sleep(LOOK_SECONDS)
         return lease

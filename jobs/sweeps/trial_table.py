@@ -1,4 +1,4 @@
-"""The trials of one sweep: which there are, which wait, what came of them. What the store says is what a new driver goes on from."""
+"""The trials of one sweep: which there are, which wait, what came of them. A new driver resumes from what the store says."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ class TrialTable:
         self.trials: list[Document] = []
         self.waiting: list[Document] = []
         self.over: set[str] = set()
-        """Those of earlier drivers that are not gone on with; among `waiting` they are for the scheduler alone, to hear of again."""
+        """Those of earlier drivers that are not resumed; among `waiting` they are only reported to the scheduler once more."""
         self._left_out = 0
         self._record = record
         self._spec = spec
@@ -53,9 +53,9 @@ class TrialTable:
         return self._points.spec(point)
 
     def recall(self, has_time: bool) -> int:
-        """Take up what earlier drivers of this sweep began; return how many trials are over.
+        """Read what earlier drivers of this sweep began; return how many trials are over.
 
-        `has_time`: those that an earlier budget stopped are gone on with.
+        `has_time`: those that an earlier budget stopped are resumed.
         """
         self.trials = self._record.take_trials()
         for trial in self.trials:
@@ -119,7 +119,7 @@ class TrialTable:
         return next(trial for trial in self.trials if trial["id"] == run_id)
 
     def note_value(self, trial: Document, value: object) -> None:
-        """The metric of a trial that is over, None without one; the search hears of a point when all its seeds are."""
+        """The metric of a trial that is over, None without one; the search is given a point once all its seeds are."""
         values = self._values.setdefault(int(trial["point"]), {})
         if trial["id"] not in values:
             values[trial["id"]] = float(value) if isinstance(value, int | float) else None
@@ -133,9 +133,9 @@ class TrialTable:
         self._record.write_trials(self.trials)
 
     def mutate(self, trial: Document, donor: Document, step: int, params: Params) -> None:
-        """Note that a trial takes over from another one's step, and that it goes on with `params`, expressions worked out anew.
+        """Note that a trial copies another one's weights of a step, and trains on with `params`, expressions worked out anew.
 
-        Where these make no spec it goes on with the other one's.
+        Where these make no spec it takes the other one's.
         """
         chosen = {key: value for key, value in params.items() if self._spec.space[key].expression is None}
         try:
@@ -156,24 +156,24 @@ class TrialTable:
             self._record.write_trials(self.trials)
 
     def note_pause(self, trial: Document) -> None:
-        """A trial makes room for others and goes on later."""
+        """A trial makes room for others and is resumed later."""
         if not trial.get("pauses"):
             trial["pauses"] = True
             self._record.write_trials(self.trials)
 
     def note_turn(self, trial: Document) -> None:
-        """A trial that had paused goes on."""
+        """A trial that had paused trains again."""
         if trial.pop("pauses", False):
             self._record.write_trials(self.trials)
 
     def end_pauses(self) -> None:
-        """No trial goes on later any more: those that paused are cancelled."""
+        """No trial is resumed later any more: those that paused are cancelled."""
         for trial in self.trials:
             trial.pop("pauses", None)
         self._record.write_trials(self.trials)
 
     def mutation(self, trial: Document) -> Document | None:
-        """A trial's newest mutation, as its process is told of it; None without one."""
+        """A trial's newest mutation, as its process takes it; None without one."""
         found = trial.get("mutations") or []
         spec = self._points.spec(_point(trial), int(trial["seed"])).document()
         return {"number": len(found), **found[-1], "spec": spec} if found else None

@@ -17,7 +17,7 @@ NODE_SECONDS = 2.0
 
 
 def local_node() -> dict[str, float]:
-    """What this machine has for workers, as a container's quota allows, in the words of Ray's nodes."""
+    """What this machine has for workers, as a container's quota allows, by the names that Ray's nodes use."""
     machine = this_machine()
     return {"CPU": float(machine.cpus), "GPU": float(machine.gpus), "memory": float(machine.memory)}
 
@@ -38,7 +38,7 @@ def _answers(node: dict[str, Any]) -> bool:
 
 
 def room_for(node: Mapping[str, float], worker: Resources) -> int:
-    """How many workers fit on a node, of which Ray tells the resources."""
+    """How many workers fit on a node, of which Ray gives the resources."""
     room = int((node.get("CPU", 0.0) + 1e-6) / worker.cpus)
     if worker.gpus:
         room = min(room, int(node.get("GPU", 0.0) // worker.gpus))

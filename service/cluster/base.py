@@ -24,7 +24,7 @@ class Job:
     folder: Path
     """Where the user's own modules are found: a folder of this machine, or what stands for a package in the store."""
     resume: bool = False
-    """Go on with a run that has ended."""
+    """Resume a run that has ended."""
     spec_changes: str | None = None
     """A whole spec as JSON that replaces the stored one."""
     modules: tuple[str, ...] = ()

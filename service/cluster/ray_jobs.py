@@ -236,8 +236,8 @@ class RayJobHandle(Handle):
 
     def _advice(self, what: str) -> str:
         return (
-            f"The cluster {self._api.url} {what}: if the run goes on there, `delayline runs watch {self._run_id}` shows it; "
-            f"if the cluster is gone, the same command with another --cluster goes on from the last checkpoint."
+            f"The cluster {self._api.url} {what}: if the run is still driven there, `delayline runs watch {self._run_id}` shows it; "
+            f"if the cluster is gone, the same command with another --cluster resumes from the last checkpoint."
         )
 
     def stop(self, grace: float = STOP_SECONDS) -> None:

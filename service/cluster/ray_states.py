@@ -49,13 +49,13 @@ STATES = (
     Row("FAILED", DIED, exit_codes=(None,), errors=LOST),
     # No process came to be, and none would the next time.
     Row("FAILED", 4, exit_codes=(None,), problem="The cluster could not start the job: {said}"),
-    # The shell's words for a command that cannot be executed or is not there.
+    # The shell's codes for a command that cannot be executed or is not there.
     Row("FAILED", 4, exit_codes=(126, 127),
         problem="The cluster has no `python` on its PATH: start Ray from the environment that holds Delayline."),
     # Python's own exit code: no driver ends with 1.
     Row("FAILED", 4, exit_codes=(1,), message=NOT_INSTALLED,
         problem="Delayline is not installed in the cluster's Python: install it on every node, the head included."),
-    # A driver that a person stopped ends with it on purpose: no shell's word for SIGINT.
+    # A driver that a person stopped ends with it on purpose: not a shell's code for SIGINT.
     Row("FAILED", 130, exit_codes=(130,)),
     # The shell's way to say that a signal ended the process.
     Row("FAILED", "signal", exit_codes=range(129, 128 + 65)),

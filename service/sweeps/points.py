@@ -138,7 +138,7 @@ class Points:
                 yield self.complete(0, base.name, {**chosen, key: value})
 
     def _place(self, number: int) -> int:
-        """Where among the combinations a point is; nothing that may change when a sweep is gone on with has a part in it."""
+        """Where among the combinations a point is; nothing that may change when a sweep is resumed has a part in it."""
         size = self._combinations
         if self._sweep.order != "spread" or size == 1:
             return number % size

@@ -21,9 +21,9 @@ STOPPED = "stopped"
 BUDGET = "budget"
 """Who stopped a trial, if not a scheduler."""
 PAUSED = "paused"
-"""Of a trial that waits for its turn while the sweep goes on. The run itself is `cancelled` until then."""
+"""Of a trial that waits for its turn while the sweep is under way. The run itself is `cancelled` until then."""
 OVER = frozenset({*ENDED, STOPPED}) - {RunState.CANCELLED}
-"""States in which a trial is not gone on with when its sweep is; but see `goes_further`."""
+"""States in which a trial is not resumed when its sweep is; but see `goes_further`."""
 
 
 def trial_rows(store: Store, trials: Sequence[Document]) -> list[Document]:

@@ -237,7 +237,7 @@ def test_a_detached_run_outlives_its_driver_and_its_cluster(bucket: Workspace, c
     lost = bucket.end_of(attached)
     assert lost.code == 4
     assert "has not answered for" in lost.err.splitlines()[-1]
-    assert "goes on from the last checkpoint" in lost.err.splitlines()[-1]
+    assert "resumes from the last checkpoint" in lost.err.splitlines()[-1]
     step = bucket.show("long")["checkpoints"][-1]["step"]
     elsewhere = bucket.start(*command, "--json")
     bucket.wait_for_step("long", step + 20)

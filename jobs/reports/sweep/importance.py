@@ -3,7 +3,7 @@
 A model of main effects, y = mean + sum over parameters of an effect of its level, is fitted by least squares; levels are the
 values, or quantile bins of numbers with many. The share of a parameter is what the model loses without it (the type II sum of
 squares of an analysis of variance), less what as many levels without meaning would explain, over the whole variance: the
-epsilon squared of Kelley (An unbiased correlation ratio measure, PNAS 21, 1935, pages 554-559). What could be chance is told
+epsilon squared of Kelley (An unbiased correlation ratio measure, PNAS 21, 1935, pages 554-559). What could be chance is marked
 by shuffling the metric over the rows (Manly, Randomization, Bootstrap and Monte Carlo Methods in Biology, 1997). For a full
 grid the shares before that correction are those of functional ANOVA (Hutter, Hoos and Leyton-Brown, ICML 2014).
 """
@@ -18,7 +18,7 @@ from jobs.reports.sweep.axes import Dimension
 from service.records.run_record import Document
 
 FEWEST = 6
-"""Observations below which no share is told (assumed: below, the chance of each is as large as itself)."""
+"""Observations below which no share is given (assumed: below, the chance of each is as large as itself)."""
 MOST_BINS = 12
 FEW_BINS = 3
 ROOM = 4

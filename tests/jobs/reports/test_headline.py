@@ -16,7 +16,7 @@ WriteRun = Callable[..., RunRecord]
     [
         ("succeeded", "90.00% of 200 test examples of digits right (test loss 0.3100) after 10 epochs, 200 steps in 1 min 20 s by 2 workers."),
         ("failed", "Failed at step 200 of 200 (accuracy 97.46% in training): The loss became nan."),
-        ("cancelled", "Cancelled at step 200 of 200 (accuracy 97.46% in training); `delayline train --resume --name a-run` goes on."),
+        ("cancelled", "Cancelled at step 200 of 200 (accuracy 97.46% in training); `delayline train --resume --name a-run` resumes it."),
         ("running", "Lost at step 200 of 200"),
     ],
 )  # fmt: skip

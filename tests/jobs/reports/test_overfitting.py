@@ -31,8 +31,8 @@ def test_a_validation_loss_that_rises_while_the_training_loss_falls() -> None:
         ([2.0, 1.0, 0.5], [2.1, 1.2, 0.9], "lowest at the end"),
         ([2.0, 1.0, 0.5], [2.1, 0.90, 0.92], "within 10% of its lowest value"),
         ([2.0, 0.5, 1.5], [2.1, 0.6, 1.7], "did not fall meanwhile"),
-        ([2.0], [2.1], "cannot be told: there are fewer"),
-        ([], [], "cannot be told"),
+        ([2.0], [2.1], "cannot be seen: there are fewer"),
+        ([], [], "cannot be seen"),
     ],
 )
 def test_other_endings(training: list[float], validation: list[float], words: str) -> None:

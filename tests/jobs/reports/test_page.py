@@ -43,7 +43,7 @@ def test_the_page_of_a_run_holds_what_it_promises(write_run: WriteRun) -> None:
     ]:
         assert words in outline.text, words
     pictures = [attributes["alt"] for tag, attributes in outline.tags if tag == "img"]
-    assert sum("taken for" in str(alt) for alt in pictures) > 10
+    assert sum("predicted as" in str(alt) for alt in pictures) > 10
     assert "Filter 32 of 32" in pictures
     assert "Activation of filter 32" in pictures
     labels = [str(attributes.get("aria-label")) for tag, attributes in outline.tags if tag == "svg"]
@@ -88,7 +88,7 @@ def test_many_classes(write_run: WriteRun, earlier: bool) -> None:
     assert any(
         "Confusion matrix of 100 classes" in str(attributes.get("alt")) for tag, attributes in outline.tags if tag == "img"
     )
-    assert "<th>taken for</th>" in page
+    assert "<th>predicted</th>" in page
 
 
 @pytest.mark.parametrize("count", [201, 10_000])

@@ -267,7 +267,7 @@ def test_a_silent_cluster_is_given_up_and_a_short_silence_is_not(
     assert handle.poll() is None
     dashboard.away = failure
     time.sleep(0.4)
-    with pytest.raises(ClusterUnreachable, match=r"runs watch a-run.*--cluster goes on from the last checkpoint"):
+    with pytest.raises(ClusterUnreachable, match=r"runs watch a-run.*--cluster resumes from the last checkpoint"):
         handle.poll()
 
 
