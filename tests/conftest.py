@@ -21,23 +21,43 @@ REQUIRED = ("DELAYLINE_REQUIRE_MINIO", "DELAYLINE_REQUIRE_CHROMIUM")
 """Set in CI: a test fails that would be skipped for want of these."""
 
 
-LONGEST_FIRST = (
-    "test_sweeps.py", "test_ray_jobs.py", "test_survival.py", "test_training.py", "test_sweep_schedulers.py", "test_transfer.py",
-    "test_stack.py", "test_any_workers.py", "test_streaming.py", "test_main_job.py", "test_failures.py", "test_s3_outages.py",
-    "test_group.py", "test_liveness.py",
-)  # fmt: skip
-"""The files whose slow tests take more than 45 seconds, as measured on 2 cores. Others come after them: what begins last is short."""
+LONGEST_FIRST = {
+    "slow": (
+        "test_sweeps.py", "test_ray_jobs.py", "test_survival.py", "test_training.py", "test_sweep_schedulers.py", "test_transfer.py",
+        "test_stack.py", "test_any_workers.py", "test_streaming.py", "test_main_job.py", "test_failures.py", "test_s3_outages.py",
+        "test_group.py", "test_liveness.py",
+    ),
+    "fast": (
+        "vectorized/test_group.py", "test_browser.py", "test_any_workers.py", "test_stack.py", "test_trainer.py", "test_contract.py",
+        "models/test_recurrent.py", "test_replica.py", "sweep/test_page.py", "test_training_loop.py", "test_architecture.py",
+        "reports/test_page.py", "cli/test_report.py", "test_export_check.py", "test_outer_loop.py", "test_axes.py", "jobs/test_report.py",
+        "test_supervisor.py", "test_cleanup.py", "test_interrupts.py", "test_context.py", "test_plain_pickle.py", "test_parquet.py",
+    ),
+}  # fmt: skip
+"""The files whose tests take longest, as measured on 2 cores: what begins last is short, so that both processes end together."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let pytest-xdist take the files of slow tests in their order here; by itself it takes those with the most tests first."""
-    if config.option.markexpr == "slow":
-        config.option.loadscopereorder = False
+    """Let pytest-xdist take the files in their order here; by itself it takes those with the most tests first."""
+    config.option.loadscopereorder = False
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    places = {name: number for number, name in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    first = LONGEST_FIRST["slow" if config.option.markexpr == "slow" else "fast"]
+
+    def place(item: pytest.Item) -> int:
+        path = item.path.as_posix()
+        return next((number for number, name in enumerate(first) if path.endswith(f"/{name}")), len(first))
+
+    items.sort(key=place)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """What tests write need not survive a power cut."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(autouse=True)
