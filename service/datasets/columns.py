@@ -1,7 +1,7 @@
 """Tables of columns as a dataset: single numbers together are `x`, lists and pictures features of their own, texts one-hot."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,45 @@ class _Source:
         return [part.table.schema.field(name).type for part in self.tables.values()]
 
 
+@dataclass
+class _Features:
+    """What the columns make, by split; single numbers wait in `stacked` until all are read."""
+
+    source: _Source
+    arrays: dict[str, dict[str, NDArray[Any]]]
+    stacked: dict[str, list[NDArray[np.float32]]]
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of the numbers that a feature is made of."""
+    numbers: list[str] = field(default_factory=list)
+    one_hot: list[OneHot] = field(default_factory=list)
+
+    def add_numbers(self, coded: Mapping[str, NDArray[np.float32]], names: Iterable[str]) -> None:
+        """Add single numbers [rows, numbers] by split."""
+        self.numbers += names
+        for split, values in coded.items():
+            self.stacked[split].append(values)
+
+    def add_own(self, name: str, found: Mapping[str, NDArray[Any]]) -> None:
+        """Add a column that is a feature by itself, by split."""
+        for split, array in found.items():
+            self.arrays[split][name] = array
+
+    def put_together(self) -> None:
+        """Make the single numbers one feature; raise BadData where its name, or that of a number in it, stands for two things."""
+        if not self.numbers:
+            return
+        if TOGETHER in self.names or TOGETHER in self.arrays["train"]:
+            raise BadData(
+                f"{self.source.path}: a column of lists is called {TOGETHER}, as the single numbers together are: rename the column."
+            )
+        if len(set(self.numbers)) < len(self.numbers):
+            raise BadData(
+                f"{self.source.path}: two numbers of {TOGETHER} have one name, for a column is called as a text of another: rename it."
+            )
+        self.add_own(TOGETHER, {split: np.concatenate(columns, axis=1) for split, columns in self.stacked.items()})
+        self.names[TOGETHER] = tuple(self.numbers)
+
+
 def assemble(path: Path, tables: Mapping[str, Tables], choices: Choices) -> RawDataset:
     """The dataset of the columns that the user chose, in the order of the training split; `path` is what messages call it.
 
@@ -56,49 +95,35 @@ def assemble(path: Path, tables: Mapping[str, Tables], choices: Choices) -> RawD
             raise BadData(f"{path}: the {split} split is empty: give at least one example.")
     labels = read_labels(path, tables, chosen.label)
     source = _Source(path, tables, choices, [*chosen.notes, *labels.notes])
-    arrays: dict[str, dict[str, NDArray[Any]]] = {split: {} for split in tables}
-    names: dict[str, tuple[str, ...]] = {}
-    numbers: list[str] = []
-    one_hot: list[OneHot] = []
-    stacked: dict[str, list[NDArray[np.float32]]] = {split: [] for split in tables}
+    made = _Features(source, {split: {} for split in tables}, {split: [] for split in tables})
     pictures = _pictures(source, chosen.features)
     for name in chosen.features:
-        _check_full(source, name)
-        if name in choices.one_hot:
-            coded, texts = _one_hot(source, name)
-            numbers += [f"{name}={text}" for text in texts]
-            one_hot.append((name, texts))
-        elif all(map(is_number, source.kinds(name))):
-            coded = _numbers(source, name)
-            numbers.append(name)
-        elif name in pictures.arrays["train"]:
-            for split, images in pictures.arrays.items():
-                arrays[split][name] = images[name]
-            continue
-        else:
-            for split, array in _own_feature(source, name).items():
-                arrays[split][name] = array
-            written = written_array(tables["train"].table.schema.field(name))
-            names |= {name: written[2]} if written and written[2] else {}
-            continue
-        for split, values in coded.items():
-            stacked[split].append(values)
-    if numbers:
-        if TOGETHER in names or TOGETHER in arrays["train"]:
-            raise BadData(
-                f"{path}: a column of lists is called {TOGETHER}, as the single numbers together are: rename the column."
-            )
-        if len(set(numbers)) < len(numbers):
-            raise BadData(
-                f"{path}: two numbers of {TOGETHER} have one name, for a column is called as a text of another: rename it."
-            )
-        for split, columns in stacked.items():
-            arrays[split][TOGETHER] = np.concatenate(columns, axis=1)
-        names[TOGETHER] = tuple(numbers)
+        _add_column(made, pictures, name)
+    made.put_together()
     for split, weights in _weights(source).items():
-        arrays[split][SAMPLE_WEIGHT] = weights
-    splits = {split: RawSplit(found, labels.numbers[split], f"{path}, {split}") for split, found in arrays.items()}
-    return RawDataset(splits, labels.names, notes=source.notes, ground=pictures.ground, names=names, one_hot=tuple(one_hot))
+        made.arrays[split][SAMPLE_WEIGHT] = weights
+    splits = {split: RawSplit(found, labels.numbers[split], f"{path}, {split}") for split, found in made.arrays.items()}
+    return RawDataset(
+        splits, labels.names, notes=source.notes, ground=pictures.ground, names=made.names, one_hot=tuple(made.one_hot)
+    )
+
+
+def _add_column(made: _Features, pictures: PictureColumns, name: str) -> None:
+    """Read a column by what it holds: texts for one-hot, single numbers, pictures, or a feature by itself."""
+    source = made.source
+    _check_full(source, name)
+    if name in source.choices.one_hot:
+        coded, texts = _one_hot(source, name)
+        made.add_numbers(coded, (f"{name}={text}" for text in texts))
+        made.one_hot.append((name, texts))
+    elif all(map(is_number, source.kinds(name))):
+        made.add_numbers(_numbers(source, name), [name])
+    elif name in pictures.arrays["train"]:
+        made.add_own(name, {split: images[name] for split, images in pictures.arrays.items()})
+    else:
+        made.add_own(name, _own_feature(source, name))
+        written = written_array(source.tables["train"].table.schema.field(name))
+        made.names |= {name: written[2]} if written and written[2] else {}
 
 
 def _weights(source: _Source) -> dict[str, NDArray[np.float32]]:

@@ -127,6 +127,30 @@ def _write(
     if existing is not None:
         return existing
     _sweep(store, name, paths.version)
+    try:
+        shards = _write_shards(store, paths, raw, features, report)
+        if {shard.key for shard in shards} - {info.key for info in store.objects(paths.root)}:
+            raise StoreError(f"Another import of {name} failed in {store.url} and deleted shards of this one: import it again.")
+        rows = {split: len(part.labels) for split, part in raw.splits.items()}
+        manifest = Manifest(
+            name, paths.version, features, classes, rows, shards, source, time.time(), notes=tuple(raw.notes), ground=raw.ground
+        )
+        store.write(paths.manifest, to_bytes(manifest.document()))
+    except StoreUnreachable:
+        # What is there now cannot be deleted; a later import sweeps it.
+        raise
+    except BaseException:
+        with contextlib.suppress(DelaylineError):
+            if not store.exists(paths.manifest):
+                store.delete_prefix(paths.root)
+        raise
+    return manifest
+
+
+def _write_shards(
+    store: Store, paths: DatasetPaths, raw: RawDataset, features: tuple[Feature, ...], report: Report
+) -> tuple[Shard, ...]:
+    """Encode and write all examples, a few shards at a time."""
     size = sum(array.nbytes for split in raw.splits.values() for array in (*split.columns.values(), split.labels))
     progress = _Progress(report, "writing", size)
     per_shard = rows_per_shard(features)
@@ -150,27 +174,8 @@ def _write(
             progress(len(data))
             return Shard(split, key, len(labels), len(data), sha256)
 
-    try:
-        with ThreadPoolExecutor(WRITERS, thread_name_prefix="shards") as pool:
-            shards = tuple(pool.map(write, jobs))
-        if {shard.key for shard in shards} - {info.key for info in store.objects(paths.root)}:
-            raise StoreError(
-                f"Another import of {name} failed in {store.url} and took shards of this one along: import it again."
-            )
-        rows = {split: len(part.labels) for split, part in raw.splits.items()}
-        manifest = Manifest(
-            name, paths.version, features, classes, rows, shards, source, time.time(), notes=tuple(raw.notes), ground=raw.ground
-        )
-        store.write(paths.manifest, to_bytes(manifest.document()))
-    except StoreUnreachable:
-        # What is there now cannot be deleted; a later import sweeps it.
-        raise
-    except BaseException:
-        with contextlib.suppress(DelaylineError):
-            if not store.exists(paths.manifest):
-                store.delete_prefix(paths.root)
-        raise
-    return manifest
+    with ThreadPoolExecutor(WRITERS, thread_name_prefix="shards") as pool:
+        return tuple(pool.map(write, jobs))
 
 
 def _existing(store: Store, paths: DatasetPaths, raw: RawDataset) -> Manifest | None:
