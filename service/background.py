@@ -11,13 +11,13 @@ _running: list["subprocess.Popen[bytes]"] = []
 
 
 def outlives(process: Process) -> Process:
-    """Note that nobody waits for this process, which may run for longer than this one; return it."""
+    """Mark a process as one that is not waited for and may outlive this one; return it."""
     _running[:] = [each for each in _running if each.poll() is None]
     _running.append(process)
     return process
 
 
 def start_in_background(argv: Sequence[str]) -> None:
-    """Start a process in a session of its own that reads nothing, and whose output nobody reads; raise OSError where that cannot be."""
+    """Start a process in a session of its own that reads nothing, and whose output is dropped; raise OSError where that cannot be."""
     nowhere = subprocess.DEVNULL
     outlives(subprocess.Popen(argv, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True))

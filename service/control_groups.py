@@ -45,7 +45,7 @@ def _words(root: Path, places: tuple[tuple[str, tuple[str, ...]], ...]) -> Itera
 
 
 def _mounts(root: Path, controller: str) -> list[Path]:
-    """Where the hierarchy of a controller may be mounted; that of version 2 stands beside those of version 1 on some systems."""
+    """Where the hierarchy of a controller may be mounted; some systems have that of version 2 beside those of version 1."""
     groups = root / "sys/fs/cgroup"
     if not controller:
         return [groups, groups / "unified"]

@@ -167,6 +167,6 @@ EXIT_CODES = frozenset({0, *_BY_EXIT_CODE})
 
 
 def for_exit_code(code: int, message: str, user_traceback: str = "") -> DelaylineError:
-    """The error that an exit code stands for; an InfrastructureFailure for one that is none of Delayline's."""
+    """The error of an exit code; an InfrastructureFailure for a code that is none of Delayline's."""
     kind = _BY_EXIT_CODE.get(code, InfrastructureFailure)
     return kind(message, user_traceback) if issubclass(kind, UserFailure) else kind(message)

@@ -18,7 +18,7 @@ SHORT = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))  # noqa: S108 -- a fo
 
 
 def default_ray_folder(ray_tmpdir: str | None) -> Path:
-    """Where Ray would keep its files by itself: below RAY_TMPDIR, on Linux TMPDIR, else /tmp."""
+    """Where Ray would keep its files without a setting: below RAY_TMPDIR, on Linux TMPDIR, else /tmp."""
     parent = ray_tmpdir or (tempfile.gettempdir() if sys.platform.startswith("linux") else "/tmp")  # noqa: S108 -- as Ray does
     return Path(parent).absolute() / "ray"
 

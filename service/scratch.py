@@ -53,7 +53,7 @@ def full_disk(error: OSError) -> str:
 
 
 def _home() -> Path | None:
-    """This user's folder of scratch folders, or None where somebody else has taken its name."""
+    """This user's folder of scratch folders, or None where another user has its name."""
     home = Path(tempfile.gettempdir(), f"delayline-{os.getuid()}")
     with contextlib.suppress(FileExistsError):
         home.mkdir(mode=0o700)

@@ -125,7 +125,7 @@ class Settings(BaseSettings):
 
 
 def process_environment(**changes: str) -> dict[str, str]:
-    """This process's whole environment with `changes`, for a child process, which looks for no modules where it stands."""
+    """This process's whole environment with `changes`, for a child process, which imports no modules from its folder."""
     return {**os.environ, "PYTHONSAFEPATH": "1", **changes}
 
 

@@ -15,8 +15,8 @@ class TooSlow(TimeoutError):
 def within(seconds: float, work: Callable[[threading.Event], T], what: str) -> T:
     """What `work` gives, done in a thread; raise TooSlow where that takes longer, and what `work` raises.
 
-    A time limit of a socket is for each piece that comes: a server that drips its headers or its body never meets it. The event that
-    `work` is given is set when nobody waits any more; where it waits for a byte it ends by its socket's limit, or with this process.
+    A socket's time limit is for each piece that arrives: a server that drips its headers or its body never reaches it. The event that
+    `work` is given is set when the caller no longer waits; where it waits for a byte it ends by its socket's limit, or with this process.
     """
     over = threading.Event()
     results: list[T] = []

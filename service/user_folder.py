@@ -1,6 +1,6 @@
-"""Where a user's own modules are found: in the folder that the user stands in, and never in one that a document names, unless asked to.
+"""Where a user's own modules are found: in the folder where the user starts the command, and never in one that a document names, unless asked to.
 
-That folder comes last on the path of every process: what else lies there, such as a `random.py`, is nobody's but the user's.
+That folder comes last on the path of every process: what else lies there, such as a `random.py`, is not imported for others.
 """
 
 import ast
@@ -37,12 +37,12 @@ def module_exists(name: str, folder: Path) -> bool:
 
 
 def python(module: str, executable: str = sys.executable) -> list[str]:
-    """The command of a process of Delayline's own, which never looks for modules where it stands."""
+    """The command of a process of Delayline's own, which never imports modules from its folder."""
     return [executable, "-P", "-m", module]
 
 
 def put_last() -> None:
-    """Look for modules where this process stands last of all, as `python -m` without -P does first."""
+    """Look for modules in this process's folder last of all, as `python -m` without -P does first."""
     here = str(Path.cwd())
     first = [path for path in sys.path if path not in ("", here)]
     if len(first) < len(sys.path):
@@ -68,7 +68,7 @@ def own_names(modules: Iterable[str], folder: Path) -> dict[str, bool]:
             # A folder that is no package is taken where there is nothing else of its name.
             continue
         if there and _is_needed(name):
-            kind = "Python itself" if name in sys.stdlib_module_names else "Delayline or what it stands on"
+            kind = "Python itself" if name in sys.stdlib_module_names else "Delayline or what it needs"
             raise InvalidInput(
                 f"The module {name!r} in {str(folder)[:200]!r} has the name of one that {kind} needs: rename yours, and where it is imported."
             )
@@ -80,7 +80,7 @@ def own_names(modules: Iterable[str], folder: Path) -> dict[str, bool]:
 
 
 def use_folder(module: str, folder: str) -> None:
-    """Let the module, and what it imports, be found from the folder: behind all that is installed, but for names that are the user's."""
+    """Let the module, and what it imports, be found from the folder, after all that is installed, except for names that are the user's."""
     if folder not in sys.path:
         sys.path.append(folder)
     names = frozenset(name for name, shared in own_names([module], Path(folder)).items() if shared)
@@ -89,7 +89,7 @@ def use_folder(module: str, folder: str) -> None:
 
 
 class _OwnModules:
-    """Finds a user's modules of names that an installed package, which nobody here needs, has too."""
+    """Finds a user's modules of names that an installed package, which is not needed here, has too."""
 
     def __init__(self, folder: str, names: frozenset[str]) -> None:
         self._folder, self._names = folder, names

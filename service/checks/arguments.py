@@ -1,4 +1,4 @@
-"""Whether optimizers, schedules and callbacks take the arguments that a spec gives them; told by the plan, without TensorFlow."""
+"""Checks the arguments that a spec gives optimizers, schedules and callbacks, without TensorFlow."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Whether every value of a sweep's space makes a trial that can run, and a sweep's id leaves room for its trials'."""
+"""Checks that every value of a sweep's space makes a trial that can run, and that a sweep's id has room for its trials' numbers."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def check_sweep_id(name: str) -> str:
 
 
 def new_sweep_id(stem: str) -> str:
-    """Make a sweep id, which leaves room for its trials'."""
+    """Make a sweep id that has room for its trials' numbers."""
     return new_run_id(stem, LONGEST_SWEEP_ID)
 
 
@@ -46,7 +46,7 @@ def check_sweep(spec: SweepSpec, store: Store, folder: Path) -> tuple[list[Train
     count = points.count  # Raises for points without end, whatever the scheduler.
     if spec.scheduler.name == "pbt" and count < 2:
         raise InvalidInput(
-            "With the scheduler pbt trials take over from each other, but the space has one: give more values, or trials: 8."
+            "With the scheduler pbt trials copy each other, but the space has one: give more values, or trials: 8."
         )
     _check_seeds(spec)
     specs = [points.spec(corner) for corner in points.corners()]

@@ -1,4 +1,4 @@
-"""Whether what a spec names is there: model, task, the user's own modules, enough examples. Nothing is imported for it."""
+"""Checks that what a spec names exists: model, task, the user's own modules, enough examples. Nothing is imported for it."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +20,7 @@ from service.user_folder import module_exists, own_names
 
 
 def check_names(spec: TrainSpec, folder: Path) -> None:
-    """The model, the task and the modules of the user's own must be there, with names of their own; none is imported."""
+    """Check that the model, the task and the user's own modules exist, under names that nothing else has; import none."""
     if spec.user_module is None:
         model = model_named(spec.model)
         if model is None:
@@ -126,7 +126,7 @@ def user_modules(spec: TrainSpec) -> tuple[str, ...]:
 
 
 def check_dataset(spec: TrainSpec, store: Store) -> Document:
-    """The dataset must exist and fill a batch; unless it has a validation split of its own, after the validation share is held out."""
+    """Check that the dataset exists and fills a batch, after the validation share is held out; return its counts."""
     dataset = find_dataset(store, spec.dataset, spec.dataset_params)
     check_weights_of(spec, dataset)
     check_metrics_of(spec, dataset.classes)
@@ -143,7 +143,7 @@ def check_dataset(spec: TrainSpec, store: Store) -> Document:
         if spec.training_examples > training:
             raise InvalidInput(
                 f"training_examples={spec.training_examples} is more than the {training} training examples of {spec.dataset} "
-                f"(of {examples}, {held_out} are held out for validation): use at most {training}, or leave it out for all."
+                f"(of {examples}, {held_out} are held out for validation): use at most {training}, or omit the key for all."
             )
         training = spec.training_examples
     if spec.batch > training:
@@ -157,7 +157,7 @@ def check_dataset(spec: TrainSpec, store: Store) -> Document:
 
 
 def check_stopping(spec: TrainSpec) -> None:
-    """What `early_stopping` goes by must be reported: it would do nothing. Of a run that exists nobody can change it any more."""
+    """Check that the run reports what `early_stopping` judges by; a run that exists is not checked, for it cannot change any more."""
     _check_monitors(spec)
     stopping = spec.early_stopping
     if stopping is None:
@@ -165,7 +165,7 @@ def check_stopping(spec: TrainSpec) -> None:
     if spec.evaluate.validation == 0:
         raise InvalidInput(
             "early_stopping judges a run at its evaluations, and with evaluate.validation=0 there are none: "
-            "use -s evaluate.validation=0.1, or leave early_stopping out."
+            "use -s evaluate.validation=0.1, or omit early_stopping."
         )
     known = reported(spec)
     if stopping.metric not in known:
@@ -176,14 +176,14 @@ def check_stopping(spec: TrainSpec) -> None:
 
 
 def _check_monitors(spec: TrainSpec) -> None:
-    """What Keras' callbacks go by; Keras says nothing of a metric that never comes."""
+    """Check that the run reports what Keras' callbacks monitor; Keras itself ignores a metric that never comes."""
     known = reported(spec)
     for callback in spec.callbacks:
         default = CALLBACK_ARGUMENTS.get(callback.name, {}).get("monitor")
         monitor = callback.arguments.get("monitor", default)
         if default is not None and monitor not in known:
             raise InvalidInput(
-                f"The callback {callback.name} goes by {str(monitor)[:60]!r}, which this run does not report"
+                f"The callback {callback.name} monitors {str(monitor)[:60]!r}, which this run does not report"
                 f"{nearest(str(monitor), known)}: use monitor with {', '.join(known)}."
             )
 

@@ -26,7 +26,7 @@ class Buffers:
 
 
 def _memory(size: int) -> memoryview:
-    """Mapped rather than allocated: the C library keeps what a thread let go of (measured: 28 MB of a worker for good)."""
+    """Mapped rather than allocated: the C library keeps what a thread freed (measured: 28 MB of a worker for good)."""
     memory = mmap.mmap(-1, max(1, size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         # Refused where the kernel knows no large pages.

@@ -1,4 +1,4 @@
-"""What a user chooses at an import, beyond the files: columns, the ground under transparency, whether NaN may stand."""
+"""What a user chooses at an import, beyond the files: columns, the ground under transparency, whether NaN is allowed."""
 
 from dataclasses import dataclass, fields
 

@@ -31,7 +31,9 @@ def choose_columns(source: Path, tables: Mapping[str, Tables], choices: Choices)
     for part in tables.values():
         twice = [name for name, count in Counter(part.table.column_names).items() if count > 1]
         if twice:
-            raise BadData(f"{part.files[0][0]}: {len(twice)} column name stands twice or more, {twice[0]!r}: rename the columns.")
+            raise BadData(
+                f"{part.files[0][0]}: {len(twice)} column name appears twice or more, {twice[0]!r}: rename the columns."
+            )
     label = choices.label or LABEL
     for part in tables.values():
         if label not in part.table.column_names:

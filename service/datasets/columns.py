@@ -69,7 +69,7 @@ class _Features:
             self.arrays[split][name] = array
 
     def put_together(self) -> None:
-        """Make the single numbers one feature; raise BadData where its name, or that of a number in it, stands for two things."""
+        """Make the single numbers one feature; raise BadData where its name, or that of a number in it, is another's too."""
         if not self.numbers:
             return
         if TOGETHER in self.names or TOGETHER in self.arrays["train"]:

@@ -81,7 +81,7 @@ def _fetch(
         with error:
             raise InvalidInput(f"{name} answered {error.code} {error.reason}: {remedy}.") from error
     except (OSError, http.client.HTTPException) as error:
-        # A wrong address stands in the text of its error.
+        # The text of the error has the wrong address.
         reason = type(error).__name__ if isinstance(error, http.client.InvalidURL) else getattr(error, "reason", error)
         if isinstance(reason, TimeoutError):
             reason = f"nothing came for {SILENCE_SECONDS:g} s"

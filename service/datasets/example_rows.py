@@ -51,7 +51,7 @@ def read_rows(path: Path, features: tuple[Feature, ...]) -> tuple[dict[str, NDAr
 
 def _only(path: Path, table: pa.Table, name: str) -> pa.ChunkedArray:
     if table.column_names.count(name) > 1:
-        raise BadData(f"{path}: the column {name} stands twice or more: rename the columns.")
+        raise BadData(f"{path}: the column {name} appears twice or more: rename the columns.")
     column = table.column(name)
     if column.null_count:
         raise BadData(f"{path}: the column {name} has {column.null_count} empty values: fill or drop them.")

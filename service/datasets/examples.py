@@ -91,7 +91,7 @@ def _picture(path: Path, features: tuple[Feature, ...], ground: str) -> Examples
 
 
 def _seen(path: Path, grey: bool, ground: str) -> tuple[Picture, list[str]]:
-    """The picture as the import would take it, and what was done for that."""
+    """The picture as the import would read it, and what was done for that."""
     used = ground or DEFAULT_GROUND
     found, was_grey = _decoded(path, grey, used)
     if found.hidden and not ground:
@@ -146,7 +146,7 @@ def _arrays(path: Path, features: tuple[Feature, ...]) -> Examples:
 
 
 def _order(feature: Feature) -> str:
-    """What the numbers of an array without names were taken for."""
+    """Which columns the numbers of an array without names are."""
     more = f" and {len(feature.columns) - 20} more" if len(feature.columns) > 20 else ""
     return f"took {feature.name} as {', '.join(feature.columns[:20])}{more}, in this order"
 

@@ -36,7 +36,7 @@ class Feature:
     """Of a run's features: whether the model gets them divided; its spec's `scale` says so, and no manifest."""
 
     def document(self) -> Document:
-        """As it stands in the store; what has no names is as it was before there were any."""
+        """As the store has it; without names as it was before there were any."""
         described: Document = {"name": self.name, "dtype": self.dtype, "shape": list(self.shape), "scale": self.scale}
         if self.columns:
             described["columns"] = list(self.columns)
@@ -111,7 +111,7 @@ class Manifest:
         return replace(self, features=tuple(seen))
 
     def document(self) -> Document:
-        """As it stands in the store and in JSON output."""
+        """As the store and JSON output have it."""
         return {
             "name": self.name,
             "version": self.version,
@@ -165,7 +165,7 @@ def _count(value: Any) -> int:
 
 
 def _feature(document: dict[str, Any]) -> Feature:
-    """A feature whose name and type can be a file's and an array's: the store may hold what somebody else wrote."""
+    """A feature whose name and type can be a file's and an array's: the store may hold what other programs wrote."""
     name, dtype, scale = document["name"], document["dtype"], float(document["scale"])
     if not FEATURE_NAME.fullmatch(name) or dtype not in STORED_TYPES or not 0 < scale < math.inf:
         raise ValueError("no feature")

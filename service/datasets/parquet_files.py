@@ -37,7 +37,7 @@ class Tables:
     """Columns that one of the files says are the index of a pandas table."""
 
     def place(self, row: int) -> str:
-        """Where a row stands: its file, and its number there, from 0."""
+        """The place of a row: its file, and its number there, from 0."""
         for name, rows in self.files:
             if row < rows:
                 return f"{name}: row {row}"
@@ -59,7 +59,7 @@ def read_file(path: Path) -> pa.Table:
 
 
 def _check_descriptions(path: Path) -> None:
-    """Raise Arrow's error for columns whose description contradicts itself: the first one that asks for it is heard of by Python.
+    """Raise Arrow's error for columns whose description contradicts itself; Arrow raises it only once the description is read.
 
     Asked for directly (`metadata.row_group(0).column(0)`), Arrow 26 throws past Python and ends the process.
     """
@@ -69,7 +69,7 @@ def _check_descriptions(path: Path) -> None:
 
 
 def _count(file: pq.ParquetFile, rows: int, packed: int, name: str) -> None:
-    """Read a file, so many rows at a time and keeping none, to see whether texts that stand once in it become far too many."""
+    """Read a file, so many rows at a time and keeping none, to see whether texts that are stored once unpack to far too many."""
     total = 0
     for batch in file.iter_batches(batch_size=min(MOST_ROWS, rows)):
         total += sum(_bytes(column) for column in batch.columns)
@@ -137,7 +137,7 @@ def joined(split: str, files: list[Path], read: Callable[[Path], pa.Table], prog
         progress(path.stat().st_size)
     counts = tuple((path.name, len(part)) for path, part in zip(files, tables, strict=True))
     index = tuple({name: None for table in tables for name in index_columns(table.schema)})
-    # Whole and fractional numbers of a column meet as fractions; a column that is empty in one file is of the others' type.
+    # Whole and fractional numbers of one column become fractions; a column that is empty in one file is of the others' type.
     table = pa.concat_tables(tables, promote_options="permissive") if len(tables) > 1 else tables[0]
     return Tables(table, counts, sum(path.stat().st_size for path in files), index)
 

@@ -142,7 +142,7 @@ def _is_picture(path: Path) -> bool:
     if path.suffix.lower() not in SUFFIXES:
         return False
     if not path.is_file():
-        # To open a pipe waits for whoever writes into it.
+        # To open a pipe waits for its writer.
         raise BadData(f"{path} is no file, or a link to none: replace or remove it.")
     return True
 

@@ -15,7 +15,7 @@ from service.datasets.choices import other_ground
 from service.errors import BadData
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-"""Pillow's names of what is read; they are told by their content, whatever their names."""
+"""Pillow's names of what is read; files are recognised by their content, whatever their names."""
 SUFFIXES = frozenset({".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"})
 READ = "PNG, JPEG, WebP, BMP, TIFF or GIF"
 GREY = frozenset({"1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N"})

@@ -2,7 +2,7 @@
 
 A pickle can call any function, and shared containers let a few bytes work for hours (as keys, for one: their hash doubles
 with each level). Here every instruction does work for its own bytes alone: keys are texts, nothing is called, an array is a
-view of bytes that stand in the file, and what is made out of a text (`_codecs.encode`) is counted.
+view of bytes in the file, and what is made out of a text (`_codecs.encode`) is counted.
 """
 
 import codecs
@@ -109,7 +109,7 @@ def _stack_global(machine: PickleMachine) -> None:
 
 
 def _reduce(machine: PickleMachine) -> None:
-    """What stands for a call in the pickles of arrays and of bytes."""
+    """The calls in the pickles of arrays and of bytes."""
     arguments, called = machine.pop(), machine.pop()
     if not isinstance(arguments, tuple) or not isinstance(called, Global):
         machine.refuse("calls what is no function that makes data")

@@ -69,7 +69,7 @@ class ShardRows:
             self._request(number)
 
     def close(self) -> None:
-        """Let go of the shards and stop the threads."""
+        """Release the shards and stop the threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._open.clear()
 

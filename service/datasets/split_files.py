@@ -67,5 +67,5 @@ def _files(folder: Path, name: str, endings: tuple[str, ...]) -> list[Path]:
 
 
 def _seen(path: Path) -> bool:
-    """No folder, and none of the files that systems and Spark leave beside."""
+    """No folder, and none of the files that systems and Spark add."""
     return path.is_file() and not path.name.startswith((".", "_"))

@@ -22,7 +22,7 @@ def most_unpacked(packed: int) -> int:
 
 
 def check_unpacked(claimed: int, packed: int, name: str) -> None:
-    """Raise BadData where `claimed` bytes, or more, are to come out of `packed` ones, and that is far too many."""
+    """Raise BadData where `claimed` bytes, or more, would be unpacked from `packed` ones, and that is far too many."""
     if claimed > most_unpacked(packed):
         raise BadData(
             f"{name}: it unpacks to {claimed} bytes or more out of {packed}, and may to {most_unpacked(packed)} ({FLOOR} and {RATIO} "

@@ -1,4 +1,4 @@
-"""What the values of a dataset say that its types do not: NaN and infinity, pictures that nobody scaled, classes without examples."""
+"""What the values of a dataset say that its types do not: NaN and infinity, pictures that are not scaled, classes without examples."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +14,7 @@ BLOCK = 16 * 1024**2
 """Bytes that are looked at a time (assumed: small beside the arrays)."""
 MOST_NAMED = 5
 FEWEST_PIXELS = 64
-"""Of a row of bytes to be taken for a picture: 8 x 8 (assumed)."""
+"""Bytes of a row that may be a picture: 8 x 8 (assumed)."""
 
 
 def check_values(raw: RawDataset, features: tuple[Feature, ...], classes: tuple[str, ...], allow_nan: bool) -> None:

@@ -12,7 +12,7 @@ from service.datasets.pictures import Refused, decode, is_grey, open_picture, ro
 from service.errors import BadData
 
 DEFAULT_GROUND = "white"
-"""What viewers and browsers show behind pictures, grey ones too."""
+"""The background on which viewers and browsers show pictures, grey ones too."""
 Made = TypeVar("Made")
 
 
@@ -92,7 +92,7 @@ class Viewer:
 
     def _why(self) -> str:
         if self._chosen_by == "pictures":
-            return f", for on {DEFAULT_GROUND} nothing of them is seen (--ground {DEFAULT_GROUND} if they are to be so)"
+            return f", for on {DEFAULT_GROUND} nothing of them is seen (--ground {DEFAULT_GROUND} if that is intended)"
         return f" (--ground {other_ground(self.ground)} for the other)" if self._chosen_by == "default" else ""
 
     def _sentence(self, kind: str, sentence: str) -> str:

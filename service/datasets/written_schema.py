@@ -42,7 +42,7 @@ def _metadata(schema: pa.Schema, key: bytes) -> dict[str, Any]:
 
 
 def written_array(field: pa.Field) -> tuple[str, tuple[int, ...], tuple[str, ...]] | None:
-    """The type, the shape and the columns that Delayline's own shards name; None where nothing of that kind stands."""
+    """The type, the shape and the columns that Delayline's own shards name; None where there is nothing of that kind."""
     try:
         found = json.loads((field.metadata or {}).get(b"delayline", b"{}"))
         dtype, shape, columns = str(found["dtype"]), tuple(found["shape"]), tuple(found.get("columns", ()))

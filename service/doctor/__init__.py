@@ -1,4 +1,4 @@
-"""What stands between this machine and a run: store, cluster, packages, GPUs; each with its remedy, within seconds.
+"""Checks what could keep a run from working here: store, cluster, packages, GPUs; each with its remedy, within seconds.
 
 Nothing is started, and nothing is left in the store.
 """

@@ -1,4 +1,4 @@
-"""Where runs are to be driven: the Ray cluster behind a dashboard's address or RAY_ADDRESS, else this machine.
+"""Checks the place where runs would be driven: the Ray cluster of a dashboard's address or RAY_ADDRESS, else this machine.
 
 Plain HTTP to the dashboard: `GET /api/version` (Ray's version), `GET /nodes?view=summary` (what each node has and uses). With
 RAY_AUTH_MODE=token it answers 401 without a token and 403 to a wrong one.
@@ -108,7 +108,7 @@ class _Dashboard:
         if self._status == 403:
             return failed("The cluster does not accept this token: set RAY_AUTH_TOKEN to the one of this cluster.")
         if self.settings.cluster_token() is None:
-            return ok("none is needed: whoever reaches the cluster may run code on it")
+            return ok("none is needed: anybody who reaches the cluster may run code on it")
         if not self.settings.cluster and self.settings.ray_auth_mode != "token":
             return failed("There is a token, but Ray itself sends it with RAY_AUTH_MODE=token alone: set that too.")
         return ok("accepted")

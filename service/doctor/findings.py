@@ -64,7 +64,7 @@ class _Group:
     thread: threading.Thread = field(init=False)
 
     def __post_init__(self) -> None:
-        # A check that hangs must not keep the command: its thread dies with it.
+        # A check that hangs must not keep the command: its thread ends with the process.
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 

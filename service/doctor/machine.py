@@ -45,7 +45,7 @@ def _packages() -> Finding:
         if not requirement.specifier.contains(found.version, prereleases=True):
             wrong.append(f"{found.name} is {found.version}, not {requirement.specifier}")
         if any(specifier.operator == "==" for specifier in requirement.specifier):
-            # The few whose version is exact stand for all in the one line.
+            # The one line names the few whose version is exact.
             shown.append(f"{found.name} {found.version}")
     if wrong:
         return failed(f"{'; '.join(wrong)}: run `uv sync`, or `pip install delayline` anew.")

@@ -110,7 +110,7 @@ class _Patient:
         if abs(skew) > SKEW_SECONDS:
             return failed(
                 f"This machine's clock is {abs(skew):,.0f} s {'behind' if skew > 0 else 'ahead of'} the server's: set it right, by NTP; "
-                "from 15 minutes on S3 refuses requests, and the times of events are by the clocks of those who tell them."
+                "from 15 minutes on S3 refuses requests, and each event has the time of its writer's clock."
             )
         return ok(f"within {max(1.0, abs(skew)):.0f} s of the server's")
 
@@ -170,13 +170,13 @@ class _Patient:
         return ok(f"{_rate(put):,.0f} MB/s put, {_rate(get):,.0f} MB/s get, one stream")
 
     def _old_uploads(self, store: Store) -> Finding:
-        """Drop what killed writers left: nobody else would."""
+        """Delete what killed writers left; nothing else does."""
         if self._unreachable() or "put" in self._said:
             return skipped(self._why())
         try:
             found = old_uploads(store)
         except StoreError as error:
-            return skipped(f"The store does not tell: {error}")
+            return skipped(f"The store does not list them: {error}")
         for upload in found:
             store.forget(upload)
         if not found:
@@ -196,7 +196,7 @@ class _Patient:
                 )
         finally:
             self._undo()
-        return ok("what was put is gone")
+        return ok("what was put is deleted")
 
     def _unreachable(self) -> bool:
         # Where the same sentence came twice, the server refuses all alike: more requests would say it again.

@@ -21,7 +21,7 @@ _NAMED = ("optimizer", "space")
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML with the numbers of YAML 1.2: `1e-3` is a number; a date stays a text; a key stands once, and a
+    """Safe YAML with the numbers of YAML 1.2: `1e-3` is a number; a date stays a text; a key appears once, and a
     whole number as a key is its text.
 
     The loader in C is no choice: it overflows the stack on deep nesting where this one raises RecursionError.
@@ -31,7 +31,7 @@ class _Loader(yaml.SafeLoader):
         seen: set[str] = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key {key.value[:40]!r} stands twice", problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"the key {key.value[:40]!r} appears twice", problem_mark=key.start_mark)
             seen.add(key.value)
         mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
         # A class may have a number for a name: `class_weight: {0: 1, 1: 3}`. 0x10 and 010 are no such names.

@@ -65,7 +65,7 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 
 def _with_names(values: dict[str, Any]) -> dict[str, Any]:
-    """`optimizer: sgd` and `augment: [flip]` stand for `{name: sgd}` and `[{name: flip}]`."""
+    """`optimizer: sgd` and `augment: [flip]` are short for `{name: sgd}` and `[{name: flip}]`."""
     changed = dict(values)
     if isinstance(changed.get("optimizer"), str):
         changed["optimizer"] = {"name": changed["optimizer"]}
@@ -99,7 +99,7 @@ def _received(value: Any) -> str:
 
 
 def _keys_beside(location: tuple[int | str, ...], spec: type[BaseModel]) -> list[str]:
-    """The valid keys of the mapping in which the last part of `location` stands."""
+    """The valid keys of the mapping that the last part of `location` is in."""
     model: type[BaseModel] = spec
     candidates: list[Any] = []
     for part in location[:-1]:
@@ -114,5 +114,5 @@ def _keys_beside(location: tuple[int | str, ...], spec: type[BaseModel]) -> list
 
 
 def _within(annotation: Any) -> list[Any]:
-    """A type and all that stand in its brackets."""
+    """A type and all in its brackets."""
     return [annotation, *(inner for each in typing.get_args(annotation) for inner in _within(each))]

@@ -16,7 +16,7 @@ KERAS_SCHEDULES = frozenset(
 CALLBACKS = frozenset(["CSVLogger", "EarlyStopping", "OrbaxCheckpoint", "ReduceLROnPlateau", "TerminateOnNaN"])
 REFUSED_CALLBACKS = {
     "ModelCheckpoint": "checkpoints are in the store already: set checkpoint.keep_best",
-    "BackupAndRestore": "a run goes on from its checkpoints by itself",
+    "BackupAndRestore": "a run resumes from its own checkpoints",
     "TensorBoard": "TensorBoard files are in the store already",
     "RemoteMonitor": "metrics are in the store already",
     "CallbackList": "list the callbacks themselves",
@@ -34,5 +34,5 @@ EXPORT_FORMATS = {"keras": "model.keras", "savedmodel": "saved_model", "tflite":
 
 
 def canonical_optimizer(name: str) -> str:
-    """`Adam-W` as it stands in OPTIMIZERS."""
+    """`Adam-W` as OPTIMIZERS has it."""
     return name.lower().replace("-", "")

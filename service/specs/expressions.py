@@ -14,7 +14,7 @@ LARGEST_POWER = 64
 Number = int | float
 
 _KEY = "expression"
-"""`{expression: …}` stands for a number in the place of which it is."""
+"""`{expression: …}` in the place of a number."""
 
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -63,7 +63,7 @@ def worked_out(value: Any, known: Mapping[str, Any]) -> Any:
     """`value` with each `{expression: …}` within it as its number, by the dotted keys `known`; raise ValueError."""
     if isinstance(value, Mapping) and isinstance(value.get(_KEY), str):
         if len(value) > 1:
-            raise ValueError(f"an expression stands alone, without {', '.join(sorted(set(value) - {_KEY}))[:60]}")
+            raise ValueError(f"an expression is a mapping of its own, without {', '.join(sorted(set(value) - {_KEY}))[:60]}")
         return Expression.parse(value[_KEY]).evaluate(known)
     if isinstance(value, Mapping):
         return {key: worked_out(inner, known) for key, inner in value.items()}

@@ -1,4 +1,4 @@
-"""Datasets that are made from a spec's `dataset_params` and seed and stand in no store: their parameters, checked."""
+"""Datasets that are generated from a spec's `dataset_params` and seed and are in no store: their parameters, checked."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -22,7 +22,7 @@ MOST_BITS = 100_000_000
 
 @dataclass(frozen=True)
 class BitSequences:
-    """The parameters of the dataset `bits`: random bits, of which the task is to give a function `delay` steps later.
+    """The parameters of the dataset `bits`: random bits, a function of which the task asks for `delay` steps later.
 
     `recall`: the bit of `delay` steps before. `xor`: that and the current bit, exclusive or. `adder`: the binary sum of the
     current and the delayed stream, with carry. The first `delay` steps do not count.
@@ -71,14 +71,14 @@ class BitSequences:
 
     @property
     def units(self) -> int:
-        """How wide the hidden layer is to be: near the smallest that can hold `delay` bits (Fairbank et al. 2022)."""
+        """How wide the hidden layer should be: near the smallest that can hold `delay` bits (Fairbank et al. 2022)."""
         return self.delay + (3 if self.variant == "recall" else 5)
 
 
 def generated(dataset: str, params: Mapping[str, Any]) -> BitSequences | None:
-    """The parameters of a generated dataset, None for one that stands in the store; raise InvalidInput for wrong ones.
+    """The parameters of a generated dataset, None for one in the store; raise InvalidInput for wrong ones.
 
-    `dataset` may be `name@version`. What is null stands for its default.
+    `dataset` may be `name@version`. What is null has its default.
     """
     name = dataset.partition("@")[0]
     given = {key: value for key, value in params.items() if value is not None}
@@ -111,7 +111,7 @@ def check_generated(dataset: str, params: Mapping[str, Any], task: str) -> None:
 
 
 def suggested_parameters(dataset: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a model, by name: what suits the dataset where the spec's `model_params` leave them out."""
+    """Parameters of a model by name that suit the dataset, for those that the spec's `model_params` do not give."""
     made = generated(dataset, params)
     # The chrono start of an LSTM: gates that hold for up to twice the delay.
     return {} if made is None else {"units": made.units, "longest": 2 * made.delay}

@@ -1,4 +1,4 @@
-"""Metrics of evaluations that a spec may ask for beside its task's own, by name; the workers make them of Keras' own."""
+"""Metrics of evaluations that a spec may name beside its task's own; the workers compute them by Keras."""
 
 import re
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ def check_metrics(spec: TrainSpec) -> None:
 
 
 def check_metrics_of(spec: TrainSpec, classes: Sequence[str]) -> None:
-    """Raise InvalidInput for metrics that tell nothing of so many classes."""
+    """Raise InvalidInput for metrics that mean nothing for so many classes."""
     for name in spec.metrics:
         count = top_count(name)
         if count == 1:

@@ -48,7 +48,7 @@ class Parameter(Frozen):
             raise ValueError(f"loguniform needs ends above 0, not {self.loguniform[0]:g}")
         listed = self.grid or self.choice or ()
         if len({json.dumps(value, sort_keys=True) for value in listed}) < len(listed):
-            raise ValueError("a value stands twice; to repeat points use seeds")
+            raise ValueError("a value appears twice; to repeat points use seeds")
         if self.expression is not None:
             Expression.parse(self.expression)
         return self
@@ -62,33 +62,33 @@ class Parameter(Frozen):
 class Scheduler(Frozen):
     """What becomes of trials before their end, going by `metric` at each evaluation.
 
-    `asha` and `median` stop the worse ones. With `pbt` the worse ones take over the weights and the values of better ones,
-    vary the values and go on (population based training, Jaderberg et al. 2017).
+    `asha` and `median` stop the worse ones. With `pbt` the worse ones copy the weights and the values of better ones,
+    vary the values and continue (population based training, Jaderberg et al. 2017).
     """
 
     name: Literal["none", "asha", "median", "pbt"] = "none"
     grace_epochs: PositiveInt = 1
     """No trial is stopped before it was evaluated so often. PBT: trials are compared each time they were evaluated so often."""
     reduction: Annotated[int, Field(ge=2, le=100)] = 3
-    """ASHA: one of so many trials goes on from each rung, and the next rung is so many times as far (Li et al. 2020)."""
+    """ASHA: one of so many trials continues past each rung, and the next rung is so many times as far (Li et al. 2020)."""
     quantile: Annotated[float, Field(gt=0, le=0.5)] = 0.25
-    """PBT: this share of the trials, the worst, take over from the same share, the best."""
+    """PBT: this share of the trials, the worst, copy the same share, the best."""
     resample: Annotated[float, Field(ge=0, le=1)] = 0.25
     """PBT: how likely a value is drawn anew; else it becomes 0.8 or 1.2 times as large, a listed one its neighbour."""
 
     @property
     def learns_again(self) -> bool:
-        """Whether it must hear again of what trials reported to an earlier driver."""
+        """Whether a new driver must report to it again what trials reported to an earlier one."""
         return self.name in ("asha", "median")
 
 
 def parse_scheduler(value: Any) -> Any:
-    """`asha` stands for `{name: asha}`."""
+    """`asha` is short for `{name: asha}`."""
     return {"name": value} if isinstance(value, str) else value
 
 
 def parse_parallel(value: Any) -> Any:
-    """`auto` stands for None: as many as fit."""
+    """`auto` is None: as many as fit."""
     return None if value == "auto" else value
 
 
@@ -110,7 +110,7 @@ class SweepSpec(Frozen):
     search: Literal["grid", "random", "tpe"] = "grid"
     """`grid`: all combinations of the grids; `random`: draws; `tpe`: draws where it was good (Bergstra et al. 2011)."""
     order: Literal["nested", "spread"] | None = None
-    """Of the combinations: as in nested loops, or anywhere, evenly. By itself `spread` where the first `trials` leave some out."""
+    """Of the combinations: as in nested loops, or spread evenly. The default is `spread` where `trials` is less than there are combinations."""
     scheduler: Annotated[Scheduler, BeforeValidator(parse_scheduler)] = Scheduler()
     metric: Annotated[str, Field(min_length=1, max_length=100)] = "val_accuracy"
     mode: Literal["min", "max"] = "max"
@@ -151,7 +151,7 @@ class SweepSpec(Frozen):
 
     @model_validator(mode="after")
     def _choose_order(self) -> Self:
-        """The order is a part of the spec from the beginning on: `trials` may change when a sweep is gone on with, and it not."""
+        """Fix the order when the sweep is first submitted: a resumed sweep may change `trials`, but not the order."""
         if self.order is None and self.combinations > 1:
             cut = self.trials is not None and self.trials // self.seeds < self.combinations
             # The only way past a frozen model; what is chosen here is not among what was given, `model_fields_set`.
@@ -164,7 +164,7 @@ class SweepSpec(Frozen):
             raise ValueError(f"the scheduler pbt copies weights from trial to trial: give one base, not {len(self.base)}")
         if self.seeds > 1:
             raise ValueError(
-                "seeds repeat a point, but the scheduler pbt changes points as it goes: leave seeds out and give more trials"
+                "seeds repeat a point, but the scheduler pbt changes points while they train: leave seeds out and give more trials"
             )
         if self.search == "tpe":
             raise ValueError(
@@ -194,7 +194,7 @@ class SweepSpec(Frozen):
 
     @property
     def grids(self) -> dict[str, tuple[Any, ...]]:
-        """The values of each key that is gone through; all others are drawn."""
+        """The values of each key that is enumerated; all others are drawn."""
         return {key: parameter.grid for key, parameter in self.space.items() if parameter.grid and self.search == "grid"}
 
     @property
@@ -209,7 +209,7 @@ class SweepSpec(Frozen):
         return self.search != "grid" or (ranges and not self.grids)
 
     def document(self) -> dict[str, Any]:
-        """The spec as it stands in the store: every key but those that are not given."""
+        """The spec as the store has it: every key that is given."""
         document = self.model_dump(mode="json", exclude_none=True, exclude=None if self.tags else {"tags"})
         fewest, most = self.workers
         return {**document, "workers": fewest if fewest == most else f"{fewest}-{most}"}

@@ -19,7 +19,7 @@ def _check(tags: tuple[str, ...]) -> tuple[str, ...]:
                 f"a tag is {shown}: use 1 to {LONGEST} lower-case letters, digits and inner hyphens, such as tags=[thesis, lr-study]"
             )
     if len(set(tags)) < len(tags):
-        raise ValueError("a tag stands twice: name each once")
+        raise ValueError("a tag appears twice: name each once")
     if len(tags) > MOST:
         raise ValueError(f"there are {len(tags)} tags, but {MOST} at most are kept: leave some out")
     return tags
@@ -45,4 +45,4 @@ def kept_tags(run_id: str, stored: Sequence[str], wanted: Sequence[str]) -> str 
     if not wanted or sorted(stored) == sorted(wanted):
         return None
     there = f"the tags that it was first submitted with, {', '.join(stored)}" if stored else "no tags, as it was first submitted"
-    return f"{run_id} keeps {there}; not taken over: {', '.join(wanted)}."
+    return f"{run_id} keeps {there}; not changed to: {', '.join(wanted)}."

@@ -84,7 +84,7 @@ class TrainSpec(Frozen):
     """Files that your own modules need beside their code, which alone travels to a cluster: paths and patterns relative to the folder
     in which the command is started, such as `my_package/words.txt` or `my_package/**/*.json`."""
     scale: bool = True
-    """Hand pictures to the model divided by what they are stored up to: 0 to 255 as 0 to 1. false hands over the stored values, as
+    """Hand pictures to the model divided by what they are stored up to: 0 to 255 as 0 to 1. With false it gets the stored values, as
     float32, for a model that scales by itself, as with Rescaling(1/255); `predict` and `export` do the same."""
     augment: tuple[Named, ...] = ()
     """Random changes of the training images, by name: `{name: flip}`, `{name: shift, pixels: 4}`."""
@@ -153,9 +153,9 @@ class TrainSpec(Frozen):
             )
         if 0 < self.worker.gpus < 1 and most > 1:
             raise ValueError(
-                f"{fewest} workers of {self.worker.gpus:g} GPUs would meet on one: use worker.gpus=1, or 1 worker that shares a GPU"
+                f"{fewest} workers of {self.worker.gpus:g} GPUs would share one: use worker.gpus=1, or 1 worker that shares a GPU"
                 if fewest == most
-                else f"up to {most} workers of {self.worker.gpus:g} GPUs would meet on one: use worker.gpus=1, or 1 worker"
+                else f"up to {most} workers of {self.worker.gpus:g} GPUs would share one: use worker.gpus=1, or 1 worker"
             )
         if not self.worker_counts:
             shown = str(fewest) if fewest == most else f"{fewest} to {most}"
@@ -205,7 +205,7 @@ class TrainSpec(Frozen):
         return found
 
     def document(self) -> dict[str, Any]:
-        """The spec as it stands in the store and in JSON output: `workers` as a number or as `2-8`."""
+        """The spec as the store and JSON output have it: `workers` as a number or as `2-8`."""
         document = self.model_dump(mode="json", exclude_none=True, exclude=None if self.tags else {"tags"})
         fewest, most = self.workers
         return {**document, "workers": fewest if fewest == most else f"{fewest}-{most}"}

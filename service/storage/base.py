@@ -64,7 +64,7 @@ class Store(ABC):
     look_seconds: float = 2.0
     """Between looks at a document that others write, and between writes of one's own that changes all the time (assumed)."""
     counts_requests: bool = True
-    """Whether each look and write is a request to a server, of which a run is to make few."""
+    """Whether each read and write is a request to a server, of which a run should make few."""
 
     @abstractmethod
     def read(self, key: str) -> bytes:
@@ -91,11 +91,11 @@ class Store(ABC):
         """Write the object and return its version.
 
         With `if_absent` or `if_version` it is written only if it does not exist, or still has that version;
-        otherwise `Conflict` is raised, also where the object is gone.
+        otherwise `Conflict` is raised, also where the object does not exist any more.
         """
 
     def write_large(self, key: str, data: memoryview) -> None:
-        """Write an object whose sha256 another document holds, for whoever reads it to compare."""
+        """Write an object whose sha256 stands in another document, with which readers compare it."""
         self.write(key, bytes(data))
 
     def read_into(self, key: str, target: memoryview) -> str:
@@ -190,7 +190,7 @@ class Store(ABC):
 
     @abstractmethod
     def forget(self, upload: Unfinished) -> None:
-        """Drop what `unfinished` found; what is gone meanwhile is no error."""
+        """Delete what `unfinished` found; what does not exist any more is no error."""
 
     def exists(self, key: str) -> bool:
         """Whether there is such an object."""
@@ -221,7 +221,7 @@ def copy_hashed(source: Readable, target: memoryview) -> str:
 
 
 def check_key(key: str) -> str:
-    """Return a key unchanged; raise InvalidInput for one that could leave the store or mean two objects."""
+    """Return a key unchanged; raise InvalidInput for one that could lead outside the store or mean two objects."""
     parts = key.split("/")
     if not key or len(key.encode()) > 900 or "\\" in key or "\0" in key or any(part in ("", ".", "..") for part in parts):
         raise InvalidInput(f"The key {key[:80]!r} is not valid: use names joined by single slashes, without '.' and '..'.")

@@ -59,7 +59,7 @@ class LocalStore(Store):
     def read_aged(self, key: str) -> Seen:
         with self._errors(key), self._path(key).open("rb") as file:
             now = self.now()
-            # A file that is open is never written to: what is read is of this status, whatever stands at the key by now.
+            # An open file is never written to: what is read belongs to this status, even if the key has another file by now.
             status = os.fstat(file.fileno())
             return Seen(file.read(), version_of_status(status), max(0.0, now - status.st_mtime))
 
@@ -75,7 +75,7 @@ class LocalStore(Store):
                 (self._root / TEMPORARY / CLOCK).touch()
             return self.now()
         except OSError:
-            # A store that this user may only read: nothing of it can be taken over from here.
+            # A store that this user may only read: no run in it can be driven from here.
             return time.time()
 
     def read_range(self, key: str, start: int, length: int) -> bytes:
@@ -251,7 +251,7 @@ class LocalStore(Store):
         if self._swept:
             return
         self._swept = True
-        # By the file system's clock, as leases: another machine's may be days behind this one's.
+        # By the file system's clock, as leases: this machine's may differ from another's by days.
         now = self.now()
         for path in folder.iterdir():
             with contextlib.suppress(OSError):

@@ -29,13 +29,13 @@ def write_all(descriptor: int, data: memoryview) -> None:
 
 
 def version_at(path: Path) -> str:
-    """Of the file that stands there now: opening it asks a file server, where a status may be one that is remembered."""
+    """The version of the file that is there now: opening it asks a file server, whose status alone may come from a cache."""
     with path.open("rb") as file:
         return version_of_status(os.fstat(file.fileno()))
 
 
 def make_folder(folder: Path) -> None:
-    """Make it and those above it, each of which outlives a power failure by then."""
+    """Make it and those above it, so that they outlast a power failure."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for each in missing:

@@ -35,7 +35,7 @@ class S3Location:
 def parse_location(text: str, endpoint: str | None) -> LocalLocation | S3Location:
     """Parse a folder, `file:///folder` or `s3://bucket/prefix[?endpoint_override=URL]`; raise InvalidInput.
 
-    `endpoint` serves an S3 location that names none of its own.
+    `endpoint` is used for an S3 location that names none.
     """
     if not text.strip() or "\0" in text:
         raise InvalidInput("The store is empty: give a folder, file:///folder or s3://bucket/prefix.")
@@ -70,7 +70,7 @@ def _split(text: str) -> SplitResult:
     # A secret may hold a slash or a question mark, and would then lie outside what is parsed as the host.
     if not text.lower().startswith("file:") and re.search(r"://[^@]*:[^@]*@|://[^/?#]*@", text):
         raise InvalidInput(
-            "The store's URL or endpoint holds credentials: leave them out and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            "The store's URL or endpoint holds credentials: remove them and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
         )
     try:
         parts = urlsplit(text)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from service.names import check_label, check_run_id
 
 RUNS = "runs/"
-"""Runs and sweeps alike, so that an id stands for one of them and the commands for runs work on both."""
+"""Runs and sweeps alike, so that an id is one of them and the commands for runs work on both."""
 DATASETS = "datasets/"
 PACKAGES = "packages/"
 """The users' own code of runs on clusters, by its sha256."""
@@ -23,7 +23,7 @@ def hardware_name(rank: int) -> str:
 
 
 def new_nonce() -> str:
-    """What tells a run from those that had its id before it and were deleted: part of the keys of all that its attempts write."""
+    """What distinguishes a run from deleted ones that had the same id: part of the keys of all that its attempts write."""
     return secrets.token_hex(4)
 
 
@@ -43,7 +43,7 @@ def number_of(label: str, nonce: str) -> int | None:
 
 @dataclass(frozen=True)
 class RunPaths:
-    """The keys of one run. Each document has one writer, named behind it; `label` is an attempt's, see `attempt_label`."""
+    """The keys of one run, each with the process that writes it; `label` is an attempt's, see `attempt_label`."""
 
     run_id: str
 
@@ -56,7 +56,7 @@ class RunPaths:
 
     @property
     def spec(self) -> str:
-        """Written once, by the submitter; of a trial that takes over from another one again, by its process."""
+        """Written once, by the submitter; a trial that exploits another one writes its own again."""
         return f"{self.root}spec.json"
 
     @property

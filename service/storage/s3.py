@@ -82,11 +82,11 @@ class S3Store(Store):
         except NotFound:
             if if_version is None:
                 raise
-            raise Conflict(f"The object {key!r} in {self.url} is gone.") from None
+            raise Conflict(f"The object {key!r} in {self.url} was deleted.") from None
         except Conflict:
             if tries == 1:
                 raise
-            # The answer to an earlier try was lost, and this one met its own write.
+            # The answer to an earlier try was lost, and this try conflicted with it.
             found, version = self.read_versioned(key)
             if found != data:
                 raise
@@ -272,7 +272,7 @@ class S3Store(Store):
         try:
             answer = self._bucket.call(lambda: self._bucket.client.head_object(**self._bucket.at(key)), key)
         except StoreError as error:
-            # The answer to HEAD has no body: it does not tell a missing bucket from a missing object, nor what is refused.
+            # The answer to HEAD has no body: a missing bucket looks like a missing object, and a refusal gives no reason.
             if not has_no_words(error):
                 raise
             answer = self._get(key, _closed)

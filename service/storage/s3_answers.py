@@ -1,4 +1,4 @@
-"""Whether what answered is an S3 server: a web page, a redirect or JSON is never taken for an empty bucket or a missing object."""
+"""Checks that an answer comes from an S3 server: a web page, a redirect or JSON is not an empty bucket or a missing object."""
 
 import contextlib
 import re
@@ -23,7 +23,7 @@ _TAGGED = ("GetObject", "HeadObject", "PutObject", "UploadPart")
 """Requests whose answer has the object's version in a header."""
 _S3_HEADERS = ("x-amz-", "x-goog-", "x-guploader-", "x-rgw-", "x-minio-", "x-oss-", "x-obs-")
 _PASSING = (408, 429, 500, 502, 503, 504)
-"""What a load balancer answers with a page of its own while no server stands behind it."""
+"""Statuses of a load balancer's own page while it reaches no server."""
 _WITHOUT_WORDS = (304, 412, 416)
 """Statuses that say it all."""
 _SEEN = 4096
@@ -33,7 +33,7 @@ WORDS = 120
 
 
 class NotS3(BotoCoreError):
-    """An answer that no S3 server gives: `seen` says what it was, `remedy` what that hints at; `passing`: it may end by itself."""
+    """An answer that no S3 server gives: `seen` says what it was, `remedy` what to do about it; `passing`: it may end without that."""
 
     fmt = "{seen}"
 
@@ -96,7 +96,7 @@ def is_object(headers: Mapping[str, str]) -> bool:
 
 
 def one_line(text: str | bytes, most: int = WORDS) -> str:
-    """What somebody else wrote, as at most so many letters that may stand in a sentence."""
+    """A foreign text cut to so many letters, on one line, for a sentence of ours."""
     told = text.decode(errors="replace") if isinstance(text, bytes) else text
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in told).split())
     return line if len(line) <= most else line[: most - 1].rstrip() + "…"

@@ -147,7 +147,7 @@ class Bucket:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _patience_for(self, error: Exception) -> float:
-        """For how many seconds a request that met this is tried again; less than none where that is of no use."""
+        """For how many seconds a request that failed like this is tried again; negative where that is of no use."""
         if _is_about_credentials(error):
             refreshed = isinstance(error, RETRIEVAL) or (isinstance(error, ClientError) and is_expired(error))
             return self._patience if self._worked else min(self._patience, FIRST_SECONDS) if refreshed else -1.0
@@ -158,7 +158,7 @@ class Bucket:
         if isinstance(error, SSLError) and tls_remedy(error):
             return -1.0
         if isinstance(error, NotS3):
-            # Where a server answered before, what stands before it may be without it for a while.
+            # Where a server answered before, the proxy in front of it may be without it for a while.
             return self._patience if error.passing or self._worked else -1.0
         return self._patience if isinstance(error, TRANSPORT) else -1.0
 

@@ -19,8 +19,8 @@ def age_of(headers: Mapping[str, str], url: str) -> float:
         return max(0.0, (answered - written).total_seconds() - 1.0)
     except (KeyError, ValueError, TypeError) as error:
         raise StoreError(
-            f"The store {url} does not say its time: what stands between this machine and the S3 server must leave the "
-            "headers Date and Last-Modified in its answers."
+            f"The store {url} does not say its time: a proxy between this machine and the S3 server must not remove the "
+            "headers Date and Last-Modified from its answers."
         ) from error
 
 

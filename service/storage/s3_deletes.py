@@ -15,7 +15,7 @@ BATCH = 1000
 
 
 def delete_keys(bucket: Bucket, keys: list[str]) -> int:
-    """Delete objects by their keys below the store's prefix; return how many. One that is gone is no error."""
+    """Delete objects by their keys below the store's prefix; return how many. One that does not exist any more is no error."""
     whole = [bucket.prefix + key for key in keys]
     for first in range(0, len(whole), BATCH):
         batch = whole[first : first + BATCH]

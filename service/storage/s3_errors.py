@@ -70,7 +70,7 @@ _FULL = {"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded",
 
 
 class RangeBeyondEnd(NotFound):
-    """The range begins behind the object's end."""
+    """The range begins after the object's end."""
 
 
 def worth_another_try(error: ClientError) -> bool:

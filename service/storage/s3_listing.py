@@ -15,7 +15,7 @@ def pages(bucket: Bucket, prefix: str, **options: str) -> Iterator[dict[str, Any
         def page(token: dict[str, str] = token) -> Any:
             arguments = {"Bucket": bucket.location.bucket, "Prefix": bucket.prefix + prefix, **options, **token}
             answer = bucket.client.list_objects_v2(**arguments)
-            # A KeyError here is told as an answer that cannot be read.
+            # A KeyError here becomes the error of an answer that cannot be read.
             for item in answer.get("Contents", []):
                 _ = item["Key"], item["Size"], item["LastModified"]
             return answer
@@ -27,7 +27,7 @@ def pages(bucket: Bucket, prefix: str, **options: str) -> Iterator[dict[str, Any
         following = answer.get("NextContinuationToken")
         if not following or token == {"ContinuationToken": following}:
             raise StoreError(
-                f"The store {bucket.location.url} lists a part of {prefix!r} and does not say how the list goes on: use a server that knows "
+                f"The store {bucket.location.url} lists a part of {prefix!r} and does not say where the rest begins: use a server that knows "
                 "ListObjectsV2."
             )
         token = {"ContinuationToken": following}

@@ -27,7 +27,7 @@ from service.storage.s3_answers import NotS3, one_line, origin
 RETRIEVAL = (CredentialRetrievalError, MetadataRetrievalError)
 """Credentials that could not be fetched from what refreshes them."""
 TRANSPORT = (HTTPClientError, ConnectionError, IncompleteReadError, OSError)
-"""What may pass by itself."""
+"""Failures that may end without anybody's doing."""
 _SIGNED = re.compile(
     r"(?i)\b(Signature|X-Amz-Signature|X-Amz-Security-Token|Credential|password|token)=[^\s&,;\"']+|Bearer [^\s\"']+"
 )
@@ -68,14 +68,14 @@ def unanswered(error: Exception, location: S3Location, patience: float) -> Store
 
 
 def see_other(error: Exception) -> Exception:
-    """What a request met; NotS3 for status 303, at which urllib3 fails over botocore's headers."""
+    """The error of a request; NotS3 for status 303, at which urllib3 fails because of botocore's headers."""
     if isinstance(error, HTTPClientError) and isinstance(error.kwargs.get("error"), TypeError):
         return NotS3("303, a redirect")
     return error
 
 
 def tls_remedy(error: SSLError) -> str:
-    """What to do about a failure of TLS that will not pass by itself; empty for one that may."""
+    """What to do about a lasting failure of TLS; empty for one that may end."""
     text = str(error)
     if "CERTIFICATE_VERIFY_FAILED" in text:
         if "ostname mismatch" in text or "IP address mismatch" in text:

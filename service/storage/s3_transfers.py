@@ -123,11 +123,11 @@ def _complete(
     try:
         bucket.call(complete, key)
     except (Conflict, NotFound) as error:
-        # The answer to an earlier try was lost, and this one met what that one had done.
+        # The answer to an earlier try was lost, and this try conflicted with it.
         if tries > 1 and is_ours():
             return
         if isinstance(error, NotFound) and "IfMatch" in condition and _code(error) != "NoSuchUpload":
-            raise Conflict(f"The object {key!r} in {bucket.location.url} is gone.") from None
+            raise Conflict(f"The object {key!r} in {bucket.location.url} was deleted.") from None
         raise
 
 

@@ -15,7 +15,7 @@ def unfinished_uploads(bucket: Bucket, keys: Iterable[str]) -> list[Unfinished]:
     """Those below the store's prefix, with their ages by the server's clock.
 
     MinIO lists by a whole key alone, or without a prefix those that it remembers since it was started: there, both are asked
-    for. What neither shows, it drops by itself after a day (its setting `stale_uploads_expiry`).
+    for. What neither shows, MinIO deletes after a day (its setting `stale_uploads_expiry`).
     """
     found, server = _listed(bucket, bucket.prefix)
     if "minio" in server.lower():
@@ -36,7 +36,7 @@ def unfinished_uploads(bucket: Bucket, keys: Iterable[str]) -> list[Unfinished]:
 
 
 def abort_upload(bucket: Bucket, upload: Unfinished) -> None:
-    """Have the server drop an upload's parts; one that is gone is no error."""
+    """Have the server delete an upload's parts; one that does not exist any more is no error."""
 
     def abort() -> Any:
         # Not by `bucket.at`: another program's key below the prefix may be one that Delayline would not write.

@@ -1,6 +1,6 @@
-"""A document that several processes may come to write: whoever did not see the last version of it writes nothing.
+"""A document that several processes may write: a process that has not seen its last version cannot.
 
-A process that was stopped for longer than its lease goes on in the belief that the run is still its own. Its next write names
+A process that was paused for longer than its lease continues as if the run were still its own. Its next write names
 the version that it saw last; the store refuses it once its successor has written, and LeaseLost ends it.
 """
 
@@ -13,14 +13,14 @@ from service.storage.base import Store
 from service.storage.json_documents import Document, from_bytes, to_bytes
 
 ROUNDS = 20
-"""Tries of a write that meets other writers (assumed: more than ever write one document at the same time)."""
+"""Tries of a write that conflicts with others (assumed: more processes than ever write one document at the same time)."""
 
 
 class SharedDocument:
     """One object of the store. `nonce` is the run's: what carries another one is a deleted run's, written late, and counts as absent.
 
     Each version has a `revision` of its own, for an S3 server's versions are checksums of the content: without it a document that
-    comes back to what it was would look unchanged. It also tells who wrote, after an answer that was lost. `guard` is asked before each
+    returns to earlier content would look unchanged. It also shows whose write succeeded after an answer was lost. `guard` is called before each
     write and raises where nothing may be written, as a driver's lease does.
     """
 
@@ -52,7 +52,7 @@ class SharedDocument:
     def write(self, document: Document) -> None:
         """Replace the version that was read or written last, or create the document where none was seen.
 
-        Raise LeaseLost when somebody else has written it since or deleted it, and from then on until it is read again.
+        Raise LeaseLost when another process has written or deleted it since, and from then on until it is read again.
         """
         with self._lock:
             if self._lost:
@@ -69,7 +69,7 @@ class SharedDocument:
                     self.seen = True
                     return
                 except Conflict as conflict:
-                    # An answer that was lost leaves a version of this writer's own that it does not know of.
+                    # After a lost answer the last version may be this writer's own.
                     if not self._find_own_version():
                         self._lost = True
                         raise self._loss() from conflict
@@ -78,7 +78,7 @@ class SharedDocument:
     def update(self, change: Callable[[Document], Document | None]) -> Document:
         """Replace what is there by what `change` makes of it (None: nothing), as often as others come first; return what is there then.
 
-        For whoever has the right to write whatever the last version is: a driver that takes a run over, a person who cancels it.
+        For writers that may replace any version: a driver that takes over a run, a person who cancels it.
         """
         for _ in range(ROUNDS):
             found = self.read()

@@ -22,7 +22,7 @@ from service.submission.supervisor import Supervisor
 
 POLL_SECONDS = 0.5
 SAVE_SECONDS = 26.0
-"""For a driver that was told that the system stops it (derived: it is gone by itself after 25 s)."""
+"""For a driver to save once the system stops it (derived: it ends after 25 s whatever happens)."""
 
 
 def main(argv: list[str]) -> int:
@@ -33,14 +33,14 @@ def main(argv: list[str]) -> int:
     try:
         return supervise(options, settings, record, Termination().listen())
     except Exception as error:
-        # Nobody watches this process: what it has to say goes to the store.
+        # No terminal shows what this process prints: it goes to the store.
         with contextlib.suppress(StoreError):
             record.store.write(f"{record.paths.logs}supervisor.log", traceback.format_exc().encode())
         return error.exit_code if isinstance(error, DelaylineError) else DelaylineError.exit_code
 
 
 class Termination:
-    """Within it, SIGTERM is remembered in `asked`; the system sends it, or `ray job stop`, which the driver tells apart."""
+    """Keeps in `asked` whether SIGTERM came; the system sends it, or `ray job stop`: the driver finds out which."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -84,7 +84,7 @@ def supervise(options: argparse.Namespace, settings: Settings, record: RunRecord
     deadline: float | None = None
     while (code := supervisor.poll()) is None:
         if termination.asked and deadline is None:
-            deadline = time.monotonic() + (SAVE_SECONDS if supervisor.leave() else 0.0)
+            deadline = time.monotonic() + (SAVE_SECONDS if supervisor.interrupt() else 0.0)
         if deadline is not None and time.monotonic() > deadline:
             return InfrastructureFailure.exit_code
         time.sleep(POLL_SECONDS)

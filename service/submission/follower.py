@@ -44,12 +44,12 @@ class StoppedAtOnce(Cancelled):
 
 @dataclass
 class Wishes:
-    """What whoever follows a run wants of it; a signal handler or another thread sets these, to the monotonic clock's time."""
+    """What the follower's caller wants; a signal handler or another thread sets these to the monotonic clock's time."""
 
     stop_since: float | None = None
-    """The run is to save and stop."""
+    """Since when the run should save and stop."""
     terminated: float | None = None
-    """The system stops this process."""
+    """Since when the system stops this process."""
 
 
 @dataclass
@@ -132,7 +132,7 @@ class RunFollower:
 
     def _terminate(self) -> None:
         """Let the driver save; nothing may keep this process for longer than the system waits."""
-        self._driver_saves = self.supervisor is not None and self.supervisor.leave()
+        self._driver_saves = self.supervisor is not None and self.supervisor.interrupt()
         if not self._over.wait(SYSTEM_SECONDS):
             os._exit(InfrastructureFailure.exit_code)
 

@@ -21,7 +21,7 @@ from service.storage.paths import RunPaths
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for: a run or a sweep, and how it is to be called."""
+    """What to run, a run or a sweep, and under which id."""
 
     spec: TrainSpec | SweepSpec
     stem: str
@@ -32,7 +32,7 @@ class Request:
     """Without it an id is made."""
     resume: bool = False
     command: tuple[str, ...] = ()
-    """That asks for the same again."""
+    """The command line that makes the same request again."""
 
     @property
     def kind(self) -> str:

@@ -23,7 +23,7 @@ from service.sweeps.points import UNBOUNDED, Points
 SWEEP_RETRIES = 20
 """Of a sweep's driver: a sweep takes hours, and what its driver's end costs is the steps since the trials' checkpoints (assumed)."""
 MOST_TOLD = 500
-"""Points of which a plan tells what trains together (assumed: each takes about a millisecond)."""
+"""Points for which a plan lists what trains together (assumed: each takes about a millisecond)."""
 
 
 def plan_sweep(request: Request, settings: Settings, store: Store, cluster: Cluster) -> Plan:
@@ -76,7 +76,7 @@ def _in_its_order(spec: SweepSpec, record: RunRecord) -> SweepSpec:
     try:
         return spec.model_copy(update={"order": record.sweep_spec().order})
     except (UnknownName, InvalidInput, ValidationError):
-        # What stands there is no such sweep, which the submission says.
+        # The id is not such a sweep's: the submission refuses it.
         return spec
 
 
@@ -90,7 +90,7 @@ def _groups(sweep: SweepSpec, points: Points, identity: str) -> Document:
         try:
             key = group_key(points.spec(points.point(number)))
         except InvalidInput:
-            # Drawn values that make no trial together: the sweep leaves them out.
+            # Drawn values that contradict each other: the sweep skips them.
             continue
         groups.setdefault(key, []).extend(itertools.islice(ids, sweep.seeds))
     return {"together": [members for key, members in groups.items() if key is not None and len(members) > 1]}

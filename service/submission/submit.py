@@ -1,4 +1,4 @@
-"""Submit a plan: nothing is written or started before it stands, and a repeat does no harm."""
+"""Submit a plan: nothing is written or started before it is complete, and a repeat changes nothing."""
 
 from service.errors import InvalidInput
 from service.records import claim as claims
@@ -11,7 +11,7 @@ from service.sweeps.trials import goes_further
 def submit(plan: Plan, store: Store) -> claims.Submission:
     """Claim the run's id, or find out what becomes of the run that has it.
 
-    Raise InvalidInput when the id stands for another spec, or for a run that failed or was cancelled without `resume`.
+    Raise InvalidInput when the id is another spec's, or that of a run that failed or was cancelled and is not resumed.
     """
     record = RunRecord(store, plan.run_id)
     submission = claims.claim(record, plan.spec, lambda: plan.origin, resume=plan.resume, goes_further=goes_further)
@@ -21,5 +21,5 @@ def submit(plan: Plan, store: Store) -> claims.Submission:
 
 
 def replaces_spec(plan: Plan, store: Store) -> bool:
-    """Whether `submit` would let the plan's spec stand in for the stored one; nothing is written."""
+    """Whether `submit` would replace the stored spec by the plan's; nothing is written."""
     return claims.replaces_spec(RunRecord(store, plan.run_id), plan.spec, plan.resume)

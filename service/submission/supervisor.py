@@ -17,7 +17,7 @@ MOST_LOGS = 1000
 """Drivers of one attempt whose words are kept (assumed: more than die in one)."""
 STOP_SECONDS = 0.9
 STORE_SECONDS = 0.4
-"""For the driver to end at once, and for that to be written (derived: all is to take less than 2 s, on a busy machine too)."""
+"""For the driver to end at once, and for writing that it did (derived: both take less than 2 s, on a busy machine too)."""
 
 
 class Supervisor:
@@ -45,7 +45,7 @@ class Supervisor:
         self._earlier_end = earlier_end
         self._deaths = 0
         self._saved = 0
-        self._leaving = False
+        self._interrupted = False
         self._next_start: float | None = None
         self._exit_code: int | None = None
         self.last_output = ""
@@ -58,7 +58,7 @@ class Supervisor:
         if self._exit_code is not None:
             return self._exit_code
         if self._next_start is not None:
-            if self._leaving:
+            if self._interrupted:
                 self._exit_code = InfrastructureFailure.exit_code
             elif time.monotonic() >= self._next_start:
                 self._restart()
@@ -68,15 +68,15 @@ class Supervisor:
             return None
         self.keep_output()
         died = code not in EXIT_CODES or (code == InfrastructureFailure.exit_code and self._was_interrupted())
-        if died and self._leaving:
-            # The next driver is the next submission's, or of whoever supervises this process.
+        if died and self._interrupted:
+            # The next driver is started by the next submission, or by what supervises this process.
             self._exit_code = InfrastructureFailure.exit_code
         else:
             self._exit_code = self._after_death(code) if died else code
         return self._exit_code
 
     def stop(self) -> None:
-        """End the driver at once and call the run cancelled; a store that does not answer hears of it later, from another process."""
+        """End the driver at once and write that the run is cancelled; where the store does not answer, another process writes it later."""
         if self._exit_code is None:
             within(STOP_SECONDS, self.handle.stop)
             self._exit_code = Cancelled.exit_code
@@ -88,9 +88,9 @@ class Supervisor:
         with contextlib.suppress(StoreError):
             cancel_without_driver(self._record)
 
-    def leave(self) -> bool:
-        """The system stops this process: tell the driver, which saves; False where the driver lives on without this process."""
-        self._leaving = True
+    def interrupt(self) -> bool:
+        """Let the driver save because the system stops this process; return False where the driver runs on without this process."""
+        self._interrupted = True
         return self._next_start is not None or self._exit_code is not None or self.handle.terminate()
 
     def _was_interrupted(self) -> bool:
@@ -105,10 +105,10 @@ class Supervisor:
         if self._ended_as_cancelled():
             self._exit_code = Cancelled.exit_code
             return
-        job = self._job_of(self._resume and not self._went_on())
+        job = self._job_of(self._resume and not self._was_resumed())
         self.handle = self._cluster.start(self._cluster.request(job))
 
-    def _went_on(self) -> bool:
+    def _was_resumed(self) -> bool:
         """Whether a driver got so far as to replace the state in which the run ended before."""
         try:
             state = self._record.state()
@@ -119,7 +119,7 @@ class Supervisor:
     def _after_death(self, code: int) -> int | None:
         """Decide what follows a driver that did not end on purpose: an exit code, or None and another start."""
         self._count_death()
-        # What it left behind would share the processors with its successor.
+        # Processes that it started would share the processors with the next driver.
         self.handle.stop()
         how = f"was killed by signal {-code}" if code < 0 else f"ended with the unexpected exit code {code}"
         how = "was stopped by the system" if code == InfrastructureFailure.exit_code else how
@@ -148,7 +148,7 @@ class Supervisor:
         self._deaths += 1
 
     def _ended_as_cancelled(self) -> bool:
-        """End the run if somebody asked for it while no driver was there to do so."""
+        """End the run if a person cancelled it while it had no driver."""
         try:
             return self._record.person_cancelled() and cancel_without_driver(self._record)
         except StoreError:
@@ -168,7 +168,7 @@ class Supervisor:
         self._record.store.write(key, rows_to_bytes([row]))
 
     def keep_output(self) -> None:
-        """Move what the driver printed to the store; a store that refuses leaves it on this machine."""
+        """Move what the driver printed to the store; keep it on this machine where the store refuses."""
         self.last_output = self.handle.output()
         if not self.last_output:
             return
@@ -184,7 +184,7 @@ class Supervisor:
             self.handle.forget()
 
     def _add_to_log(self, label: str, said: bytes) -> None:
-        """Write a part after those that are there: of a driver before this one, or of another process's that went on with the run."""
+        """Write a part after those that are there: an earlier driver's, or another process's that continued the run."""
         store, paths = self._record.store, self._record.paths
         for part in range(MOST_LOGS):
             with contextlib.suppress(Conflict):
@@ -193,7 +193,7 @@ class Supervisor:
 
 
 def within(seconds: float, action: Callable[[], object]) -> bool:
-    """Do something in a thread; return whether it was done in time. Raise nothing: who is left behind has nobody to tell."""
+    """Do something in a thread; return whether it was done in time. Raise nothing: a thread that comes too late has no caller."""
     done = threading.Event()
 
     def act() -> None:

@@ -1,6 +1,6 @@
 """File formats by name, one file each: `formats/idx.py` has `read(source, progress, choices) -> RawDataset`.
 
-What of the user's choices a format takes stands in its `takes`.
+A format's `takes` lists which of the user's choices it has.
 
 A new format is one new file.
 """

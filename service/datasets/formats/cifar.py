@@ -38,7 +38,7 @@ _TEN_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", 
 _HUNDRED = {"train": ("train",), "test": ("test",), "names": ("meta",)}
 
 _SPENT: Any = None
-"""In the place of a result that is let go of."""
+"""In the place of a result that is released."""
 
 Opener = Callable[[], BinaryIO]
 

@@ -36,7 +36,7 @@ def read(source: Path, progress: Callable[[int], None], choices: Choices = NONE)
 
 
 def read_table(path: Path) -> pa.Table:
-    """The rows of a file, texts as they stand, numbers and truth values as such; raise BadData with what is wrong."""
+    """The rows of a file, texts unchanged, numbers and truth values as such; raise BadData with what is wrong."""
     size = path.stat().st_size
     if size > MOST_BYTES:
         raise BadData(

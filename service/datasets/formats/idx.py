@@ -66,7 +66,7 @@ def read_file(path: Path, progress: Callable[[int], None]) -> NDArray[Any]:
         return parse(packed, path.name)
     try:
         unpacker = zlib.decompressobj(wbits=31)
-        # The header says how much there is to be: what goes beyond it is never unpacked.
+        # The header says how many bytes there are: more than that is never unpacked.
         head = unpacker.decompress(packed, 4 + 4 * 255)
         _, shape, size = _header(head, path.name)
         if size > most_unpacked(len(packed)):
@@ -86,11 +86,11 @@ def read_file(path: Path, progress: Callable[[int], None]) -> NDArray[Any]:
 
 
 def _rest(packed: bytes, name: str, most: int) -> bytes:
-    """Further gzip members behind the first."""
+    """Further gzip members after the first."""
     try:
         return gzip.GzipFile(fileobj=io.BytesIO(packed)).read(max(1, most))
     except (OSError, EOFError, zlib.error) as error:
-        raise BadData(f"{name}: there is something behind the gzip data that is none ({error}): fetch the file again.") from error
+        raise BadData(f"{name}: after the gzip data follows something else ({error}): fetch the file again.") from error
 
 
 def parse(data: bytes, name: str) -> NDArray[Any]:
@@ -102,7 +102,7 @@ def parse(data: bytes, name: str) -> NDArray[Any]:
         )
     if len(data) > size:
         raise BadData(
-            f"{name}: it goes on after offset {size}, where its header (shape {shape}) says that it ends: fetch the file again."
+            f"{name}: it continues after offset {size}, where its header (shape {shape}) says that it ends: fetch the file again."
         )
     start = 4 + 4 * len(shape)
     array = np.frombuffer(data, dtype=kind, offset=start).reshape(shape)

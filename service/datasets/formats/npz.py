@@ -16,7 +16,7 @@ from service.errors import BadData, InvalidInput
 
 MOST_BYTES = 64 * 1024**3
 ENDINGS = {"train": ("train",), "test": ("test",), VALIDATION: ("val", "valid", VALIDATION)}
-"""How the names of a split's arrays may end, behind `_`."""
+"""How the names of a split's arrays may end, after `_`."""
 INPUT, LABELS = "x", "y"
 _INPUTS = ("x", "images", "image", "data", "inputs", "features")
 _LABELS = ("y", "labels", "label", "targets")
@@ -144,7 +144,7 @@ def _named(columns: Arrays) -> str:
 
 
 def _split(path: Path, columns: Arrays, arrays: Arrays, split: str) -> tuple[Arrays, NDArray[Any]]:
-    """The features of a split by name, and its labels as they stand."""
+    """The features of a split by name, and its labels as stored."""
     arrays = dict(arrays)
     labels = arrays.pop(LABELS, None)
     if labels is None or not arrays:

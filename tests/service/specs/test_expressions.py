@@ -84,5 +84,5 @@ def test_what_holds_no_expression_stays(value: object) -> None:
 def test_works_out_expressions_wherever_they_are() -> None:
     asked = {"name": "adam", "rates": [{"expression": "batch / 8"}, 1], "rate": {"initial": {"expression": "-batch"}}}
     assert worked_out(asked, NAMES) == {"name": "adam", "rates": [8.0, 1], "rate": {"initial": -64}}
-    with pytest.raises(ValueError, match="stands alone, without initial"):
+    with pytest.raises(ValueError, match="is a mapping of its own, without initial"):
         worked_out({"rate": {"expression": "1", "initial": 2}}, NAMES)

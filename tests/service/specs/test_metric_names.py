@@ -51,10 +51,10 @@ def test_runs_may_go_by_them_where_they_are_evaluated() -> None:
     with pytest.raises(InvalidInput, match=r"early_stopping.metric is 'val_auc', which no evaluation reports"):
         check_stopping(spec("top_5", early_stopping={"metric": "val_auc"}))
     with pytest.raises(
-        InvalidInput, match=r"The callback EarlyStopping goes by 'val_acc', which .* \(did you mean 'val_accuracy'\?\)"
+        InvalidInput, match=r"The callback EarlyStopping monitors 'val_acc', which .* \(did you mean 'val_accuracy'\?\)"
     ):
         check_stopping(spec(callbacks=[{"name": "EarlyStopping", "monitor": "val_acc"}]))
-    with pytest.raises(InvalidInput, match="The callback ReduceLROnPlateau goes by 'val_loss', which this run does not report"):
+    with pytest.raises(InvalidInput, match="The callback ReduceLROnPlateau monitors 'val_loss', which this run does not report"):
         check_stopping(spec(callbacks=["ReduceLROnPlateau"], evaluate={"validation": 0}))
 
 

@@ -42,7 +42,7 @@ def test_trials_train_together_whatever_their_tags() -> None:
         (["a b"], "lower-case letters"),
         ([""], "lower-case letters"),
         (["x" * 65], "65 characters|x{65}"),
-        (["x", "x"], "stands twice"),
+        (["x", "x"], "appears twice"),
         ([f"t{number}" for number in range(17)], "17 tags, but 16 at most"),
         ([7], "string"),
     ],
@@ -61,6 +61,6 @@ def test_all_trials_of_a_sweep_have_the_tags_of_their_base() -> None:
 
 def test_tags_that_are_not_taken_over_are_named() -> None:
     assert kept_tags("The run 'a'", ["x"], []) is kept_tags("The run 'a'", ["x", "y"], ["y", "x"]) is None
-    said = "The run 'a' keeps the tags that it was first submitted with, x; not taken over: y."
+    said = "The run 'a' keeps the tags that it was first submitted with, x; not changed to: y."
     assert kept_tags("The run 'a'", ["x"], ["y"]) == said
     assert "keeps no tags" in str(kept_tags("The run 'a'", [], ["y"]))

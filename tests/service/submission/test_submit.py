@@ -309,7 +309,7 @@ def test_other_tags_are_the_same_run_and_said_to_be_left_out(
     end(local_store, state)
     again = submit(plan_for(local_store, tmp_path, "tags=[b]", resume=resume), local_store)
     assert (again.action, again.changed) == (action, False)
-    assert again.remark == "The run 'a-run' keeps no tags, as it was first submitted; not taken over: b."
+    assert again.remark == "The run 'a-run' keeps no tags, as it was first submitted; not changed to: b."
 
 
 def test_a_key_that_this_version_added_is_no_difference(first: Plan, local_store: Store) -> None:

@@ -82,7 +82,7 @@ def test_while_the_system_stops_this_process_no_other_driver_is_started(
     while not submitted.progress():
         time.sleep(0.05)
     time.sleep(0.3)
-    assert supervisor.leave()
+    assert supervisor.interrupt()
     if death == "odd":
         supervisor.handle.stop()
     assert wait(supervisor) == 4
@@ -98,7 +98,7 @@ def test_a_driver_that_waits_for_its_start_is_not_started_once_the_system_stops_
     while not any("another one is started" in row["message"] for row in submitted.events()):
         assert supervisor.poll() is None
         time.sleep(0.02)
-    assert supervisor.leave()
+    assert supervisor.interrupt()
     time.sleep(0.1)
     assert supervisor.poll() == 4
     assert len(submitted.state().attempts) == 1

@@ -212,7 +212,7 @@ def test_the_corners_hold_every_listed_value_and_both_ends() -> None:
         ("base: cnn-digits\nspace: {batch: {grid: []}}\n", "space.batch.grid is [], but must be a list of at least 1;"),
         ("base: cnn-digits\nspace: {batch: {}}\n", "exactly one of"),
         ("base: cnn-digits\nspace: {batch: {grid: [1], choice: [1]}}\n", "exactly one of"),
-        ("base: cnn-digits\nspace: {batch: {grid: [8, 8]}}\n", "stands twice"),
+        ("base: cnn-digits\nspace: {batch: {grid: [8, 8]}}\n", "appears twice"),
         ("base: cnn-digits\nspace: {batch: {gird: [8]}}\n", "Unknown key 'space.batch.gird'"),
         ("base: cnn-digits\nspace: {batch: {uniform: [2, 1]}}\n", "lower and a higher end"),
         ("base: cnn-digits\nspace: {batch: {loguniform: [0, 1]}}\n", "above 0"),
