@@ -6,15 +6,13 @@ outlives them. The system sends the same signal: `--ask-ray` asks Ray, by the jo
 """
 
 import argparse
-import asyncio
 import contextlib
-import json
-import os
 import sys
 import time
 
 import psutil
 
+from jobs.worker_groups.ray_job import status_of_job
 from service.records.run_record import RunRecord
 from service.records.standing import cancel_without_driver
 from service.settings import Settings
@@ -51,24 +49,11 @@ def job_was_stopped() -> bool:
     """Whether this process's Ray job ended because somebody stopped it; False where Ray does not say, as when its head is gone."""
     end = time.monotonic() + STATUS_SECONDS
     while time.monotonic() < end:
-        status = _job_status()
+        status = status_of_job()
         if status in ("STOPPED", "SUCCEEDED", "FAILED"):
             return status == "STOPPED"
         time.sleep(LOOK_SECONDS)
     return False
-
-
-def _job_status() -> str | None:
-    """What Ray tells of the job, None where it does not answer."""
-    try:
-        from ray._raylet import GcsClient  # type: ignore[attr-defined]
-        from ray.dashboard.modules.job.common import JobInfoStorageClient
-
-        job = json.loads(os.environ["RAY_JOB_CONFIG_JSON_ENV_VAR"])["metadata"]["job_submission_id"]
-        client = JobInfoStorageClient(GcsClient(address=os.environ["RAY_ADDRESS"]))
-        return str(asyncio.run(client.get_status(job)).value)
-    except Exception:
-        return None
 
 
 if __name__ == "__main__":

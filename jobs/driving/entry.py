@@ -11,7 +11,8 @@ from pathlib import Path
 from jobs.command_line import add_trust_folder
 from jobs.driving.stops import SignalWatch, Stops
 from jobs.log_lines import say_aside
-from jobs.worker_groups.ray_cluster import in_ray_job, kill_local_ray
+from jobs.worker_groups.ray_cluster import kill_local_ray
+from jobs.worker_groups.ray_job import in_ray_job
 from service.errors import DelaylineError
 from service.machine import this_machine
 from service.records import claim as claims

@@ -130,11 +130,6 @@ class RayCluster:
         return not self.local or not ray.is_initialized() or local_ray_lives()
 
 
-def in_ray_job() -> bool:
-    """Whether this process was started by Ray as a job's entry point."""
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-
-
 @contextlib.contextmanager
 def own_sigterm() -> Iterator[None]:
     """Within it, which is around all that starts or joins Ray, this process's handler of SIGTERM stays, where Ray's own exits at once."""

@@ -9,6 +9,8 @@ import pytest
 import ray._private.node
 import ray._private.parameter
 import ray._private.utils
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray.dashboard.modules.job.common import JobInfoStorageClient
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.job_config import JobConfig
 from ray.train.v2._internal.execution.controller.controller import TrainController
@@ -38,6 +40,7 @@ from jobs.worker_groups.patched import patched
         (FixedScalingPolicy._maybe_send_resource_request, {"self"}),
         (DataParallelTrainer._initialize_and_run_controller, {"self", "train_run_context"}),
         (DataParallelTrainer._create_default_callbacks, {"self"}),
+        (JobInfoStorageClient.get_status, {"self", "job_id"}),
         (ExecutionCallback.on_execution_step, {"self", "executor"}),
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),
@@ -52,6 +55,7 @@ def test_the_values_that_are_replaced_are_there() -> None:
     assert "AWS_SECRET_ACCESS_KEY" in class_cache.ENV_VARS_TO_PROPAGATE
     assert inspect.isclass(worker_group.SynchronizationActor) or hasattr(worker_group.SynchronizationActor, "remote")
     assert hasattr(JobConfig(), "_py_driver_sys_path")
+    assert inspect.isclass(GcsClient)
     assert TrainController.worker_group_cls is worker_group.WorkerGroup
     assert inspect.isclass(importlib.import_module("ray.tune.tune").ExperimentAnalysis)
 
