@@ -11,6 +11,7 @@ import pytest
 
 from jobs.worker_groups.joined import JoinedCluster
 from jobs.worker_groups.ray_cluster import LOCAL_WAIT, RayCluster, kill_local_ray, local_ray_lives, own_sigterm
+from service.errors import InfrastructureFailure
 from service.settings import Settings
 
 
@@ -109,6 +110,21 @@ def test_another_cluster_is_left_and_the_one_that_a_process_belongs_to_is_not(mo
     with RayCluster.of(Settings(ray_address="ray-head:6379")) as cluster:
         assert cluster.is_alive() and not cluster.local
     assert left == ["left"]
+
+
+def test_a_ray_that_does_not_start_is_a_failure_to_wait_for_and_leaves_nothing(
+    children: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray raises bare errors, as for a node that does not start in time; what did start would stay beside the next try."""
+
+    def starts_half(*_: Any, **__: Any) -> None:
+        children.append(Child("gcs_server"))
+        raise RuntimeError("the node took too long")
+
+    monkeypatch.setattr("jobs.worker_groups.lean_ray.start_local_ray", starts_half)
+    with pytest.raises(InfrastructureFailure, match="the node took too long"):
+        RayCluster(Settings(), local=True).connect(1)
+    assert [child.killed for child in children] == [True]
 
 
 def test_no_room_will_come_on_this_machine() -> None:
