@@ -56,7 +56,9 @@ def wait_beside(record: RunRecord, driver: "subprocess.Popen[bytes]") -> "subpro
     return subprocess.Popen(argv)
 
 
-def test_a_driver_that_was_killed_while_it_saved_is_spoken_for(record: RunRecord, driver: "subprocess.Popen[bytes]") -> None:
+def test_the_end_of_a_driver_that_was_killed_while_it_saved_is_written(
+    record: RunRecord, driver: "subprocess.Popen[bytes]"
+) -> None:
     record.request_cancel()
     process = wait_beside(record, driver)
     time.sleep(1.0)
@@ -76,7 +78,7 @@ def test_a_driver_that_was_killed_while_it_saved_is_spoken_for(record: RunRecord
         {"state": "succeeded", "attempts": [], "error": None, "exit_code": 0},
     ],
 )
-def test_a_run_that_nobody_asked_to_stop_or_that_has_ended_is_left_alone(
+def test_a_run_that_nobody_asked_to_stop_or_that_has_ended_stays_as_it_is(
     record: RunRecord, driver: "subprocess.Popen[bytes]", left: Document
 ) -> None:
     record.write_state(StateDocument(**left))

@@ -15,7 +15,7 @@ from service.storage.local import LocalStore
 @pytest.mark.parametrize("act", [succeeds, obeys, fails(("user", 3))], ids=["succeeded", "cancelled", "failed"])
 def test_every_end_leaves_a_page(play: Play, record: RunRecord, act: Act) -> None:
     if act is obeys:
-        # Asked for while the run goes on: a driver forgets what was asked before it began.
+        # Asked for while the run is driven.
         threading.Timer(0.5, record.request_cancel).start()
     play(act)
     state = record.state().state
