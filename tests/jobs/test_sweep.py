@@ -82,5 +82,5 @@ def test_a_sweep_of_an_earlier_version_is_the_same_though_its_spec_lacks_a_key(l
     record = RunRecord(local_store, "a-sweep")
     stored = record.submission()
     assert stored.spec.pop("order") == "nested"
-    local_store.write(record.paths.spec, to_bytes(stored))
+    local_store.write(record.paths.spec, to_bytes(stored.document()))
     assert run(local_store) == 0
