@@ -4,7 +4,6 @@ import contextlib
 import math
 import time
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from jobs.driving.attempt_end import outcome_of_attempt
 from jobs.driving.base import BaseDriver, seconds_of
@@ -33,8 +32,8 @@ HUNG_LOOKS = 15
 class Driver(BaseDriver[TrainSpec]):
     """One process that drives one run under its lease."""
 
-    noun: ClassVar[str] = "run"
-    module: ClassVar[str] = "jobs.train"
+    noun = "run"
+    module = "jobs.train"
 
     fresh_budget: bool
     """Whether a person asked for this: retries and time begin anew. A driver that takes over from a lost one continues the count, as

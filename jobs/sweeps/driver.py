@@ -5,7 +5,6 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 from jobs.artifacts.events import EventLog
 from jobs.driving.base import BaseDriver
@@ -28,8 +27,8 @@ from service.sweeps.trials import BUDGET, OVER, counts_of
 class SweepDriver(BaseDriver[SweepSpec]):
     """One process that drives one sweep under its lease."""
 
-    noun: ClassVar[str] = "sweep"
-    module: ClassVar[str] = "jobs.sweep"
+    noun = "sweep"
+    module = "jobs.sweep"
 
     _dispatcher: TrialDispatcher = field(init=False)
     _progress: SweepProgress = field(init=False)
