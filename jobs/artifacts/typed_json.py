@@ -16,17 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.artifacts.typed_values import (
-    ATOMS,
-    Shape,
-    Unkept,
-    atom_kind,
-    dtype_from_json,
-    dtype_to_json,
-    shape_of,
-    shape_of_tag,
-    type_name,
-)
+from jobs.artifacts.typed_atoms import ATOMS, Unkept, atom_kind, dtype_from_json, dtype_to_json, type_name
+from jobs.artifacts.typed_shapes import Shape, shape_of, shape_of_tag
 
 Json = Any
 Arrays = dict[str, NDArray[np.generic]]

@@ -15,8 +15,9 @@ import tensorflow as tf
 
 from jobs.artifacts.checkpoints import Snapshot
 from jobs.artifacts.tensors import Tensors
+from jobs.artifacts.typed_atoms import Unkept, type_name
 from jobs.artifacts.typed_json import Decoder, Encoder, InPlace
-from jobs.artifacts.typed_values import Unkept, attributes_of, type_name
+from jobs.artifacts.typed_shapes import attributes_of
 from jobs.user_code import describe, user_traceback
 from service.errors import UserFailure
 from service.records.run_record import Document

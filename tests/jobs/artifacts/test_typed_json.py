@@ -21,8 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from jobs.artifacts.typed_atoms import Unkept
 from jobs.artifacts.typed_json import APART, DEPTH, Decoder, Encoder
-from jobs.artifacts.typed_values import Unkept
 
 
 class Colour(enum.Enum):
