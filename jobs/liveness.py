@@ -1,4 +1,4 @@
-"""A worker says that it gets on, and a process beside it ends the attempt when it does not for too long.
+"""A worker says that it makes progress, and a process beside it ends the attempt when it stalls for too long.
 
 `tick` after each call that did something; `longer` before one that may take long by itself, such as the building of a graph.
 """
@@ -51,7 +51,7 @@ def _say(word: bytes) -> None:
 
 @contextlib.contextmanager
 def watched_for_stalls(order: Document) -> Iterator[None]:
-    """Within it jobs.worker.stall_watch ends this process when it does not get on for longer than `order["limit"]` seconds."""
+    """Within it jobs.worker.stall_watch ends this process when it stalls for longer than `order["limit"]` seconds."""
     global _pipe
     log = open(order["log"], "ab", buffering=0)  # noqa: SIM115  # for as long as a signal may come
     faulthandler.register(DUMP_SIGNAL, file=log, all_threads=True)

@@ -28,7 +28,7 @@ LONGEST_WAIT = 900.0
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that a run needs to go on from `step` as if it had not stopped; every array is a copy in host memory."""
+    """All that a run needs to resume from `step` as if it had not stopped; every array is a copy in host memory."""
 
     step: int
     epoch: int
@@ -50,7 +50,7 @@ class Snapshot:
 
     @property
     def result(self) -> Tensors:
-        """The model's variables as a run that ends here leaves them."""
+        """The model's variables with which a run that ends here is saved."""
         return self.averaged or self.model
 
 
@@ -164,7 +164,7 @@ class CheckpointStore:
         return min(((score, step) for score, step in scores if score is not None), default=(None, None))[1]
 
     def adopt(self, step: int) -> None:
-        """Begin to go on from `step`: take the index, drop later checkpoints, damaged ones and whatever a crash left.
+        """Begin to resume from `step`: take the index, drop later checkpoints, damaged ones and whatever a crash left.
 
         Raise LeaseLost, having taken nothing away, when a later attempt has the index.
         """
@@ -222,7 +222,7 @@ class CheckpointWriter:
         self._thread.start()
 
     def submit(self, take: Callable[[], Snapshot]) -> None:
-        """Once the snapshot before is written and let go of, take one and have it written; raise the error that an earlier one met."""
+        """Once the snapshot before is written and freed, take one and write it in the thread; raise the error that an earlier one met."""
         began = time.monotonic()
         with self._changed:
             while not self._changed.wait_for(lambda: not self._busy or self._error is not None, 0.5):

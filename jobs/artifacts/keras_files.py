@@ -11,7 +11,7 @@ from service.datasets.unpacked import check_archive, check_unpacked
 
 
 def check_keras_file(path: Path, name: str) -> None:
-    """Raise BadData where the archive, or an array in it, unpacks to far more than its size; `name` is told for the file.
+    """Raise BadData where the archive, or an array in it, unpacks to far more than its size; `name` is the file's name in the message.
 
     Raise BadZipFile, OSError and others of `zipfile` and `h5py` where it is none.
     """

@@ -23,7 +23,7 @@ LOG = "log"
 class LogShipper:
     """Copies a growing file to the store while it grows, in parts of `LOG_PART` bytes: those that are full are not copied again.
 
-    Where a part begins is told by its number alone, so that another process can go on with the same file.
+    Where a part begins follows from its number alone, so that another process can continue the same file.
     """
 
     def __init__(self, store: Store, key: Callable[[int], str], file: Path) -> None:

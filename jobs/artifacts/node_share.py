@@ -1,4 +1,4 @@
-"""One reader a node: of the workers that go on from a checkpoint, one fetches each file and the others of its node map what it kept."""
+"""One reader a node: of the workers that resume from a checkpoint, one fetches each file and the others of its node map that copy."""
 
 import contextlib
 import fcntl

@@ -1,4 +1,4 @@
-"""What a run says while it lives: rank 0 writes progress, metrics, events and TensorBoard files to the store."""
+"""What a run reports while it trains: rank 0's progress, metrics and events, written to the store by a thread."""
 
 import threading
 import time
@@ -15,13 +15,13 @@ from service.storage.shared_document import SharedDocument
 TICK_CREDIT = 0.8
 """Writes for each look, on average: in a bucket, where each costs, rank 0's log has the rest (derived: one in ten seconds)."""
 FIRST_LOOK = 0.1
-"""Seconds after which it is told who works: of a driver that is killed before, the attempt is nobody's (assumed: short beside a step)."""
+"""Seconds until the first write, which names the workers: if the driver is killed before, nobody knows them (assumed: short beside a step)."""
 ROWS_TICKS = 5
-"""Looks between two writes of rows or of events to a bucket (assumed: who watches a run is told by its progress)."""
+"""Looks between two writes of rows or of events to a bucket (assumed: who watches a run reads its progress)."""
 
 
 class ProgressReporter:
-    """Keeps what the training loop says and writes it in a thread, so that a slow store never slows a step.
+    """Collects what the training loop reports and writes it in a thread, so that a slow store never slows a step.
 
     An error of the store is raised by `check` and `close`, in the caller's thread; so is LeaseLost, once another attempt writes.
     """
@@ -40,7 +40,7 @@ class ProgressReporter:
         self._has_looked = False
         self._error: DelaylineError | None = None
         self._writing = threading.Lock()
-        """Held by who writes, so that no older document comes behind a newer one."""
+        """Held by the thread that writes, so that no older document replaces a newer one."""
         self._looks = Repeating("progress", record.store.look_seconds, self._look, first=FIRST_LOOK)
 
     def update(self, **values: Any) -> None:
@@ -50,7 +50,7 @@ class ProgressReporter:
             self._changed.add("progress")
 
     def restart(self, history: list[Document], sealed: Sequence[Segment] = ()) -> None:
-        """Replace the rows of metrics by those of the checkpoint that the run goes on from, the first of which are sealed."""
+        """Replace the rows of metrics by those of the checkpoint that the run resumes from, the first of which are sealed."""
         self.metrics.restart(sealed, history)
         self._note("rows")
 
@@ -140,5 +140,5 @@ class ProgressReporter:
         if not found:
             self._record.check_claim()
         if int(found.get("attempt", 0)) > self._attempt:
-            raise LeaseLost(f"Another attempt goes on with the run {self._record.run_id}; this one stops.")
+            raise LeaseLost(f"Another attempt took over the run {self._record.run_id}; this one stops.")
         return document

@@ -32,7 +32,7 @@ GRAPH_BYTES = 8 * 1024**2
 
 
 class TensorBoardFiles:
-    """The files of an attempt hold the whole run: they begin with what the checkpoint that the attempt goes on from had.
+    """The files of an attempt hold the whole run: they begin with what the checkpoint that the attempt resumes from had.
 
     Rows come from the training loop's thread, weights from the checkpoints' one: the writer beneath queues both.
     """

@@ -36,7 +36,7 @@ def type_name(value: Any) -> str:
 
 
 def _functions() -> dict[str, Any]:
-    """What a state may refer to by name: it is told apart by identity, and gives nobody a way to other functions."""
+    """The functions that a state may refer to by name, found by identity: a stored state can name no others."""
     arrays = {f"numpy.{name}": value for name, value in vars(np).items() if isinstance(value, np.ufunc)}
     sums = {f"numpy.{name}": vars(np)[name] for name in ("all", "any", "max", "mean", "median", "min", "std", "sum", "var")}
     simple = {value.__name__: value for value in (abs, all, any, len, max, min, round, sorted, sum)}
@@ -91,7 +91,7 @@ _ATOM_TYPES: dict[type, Atom] = {
     uuid.UUID: Atom("uuid", lambda v: v.hex, uuid.UUID),
     pathlib.PurePosixPath: Atom("pure path", str, pathlib.PurePosixPath),
     pathlib.PosixPath: Atom("path", str, pathlib.PosixPath),
-    # str() of it leaves out zeros at its end.
+    # str() of it drops zeros at its end.
     np.str_: Atom("numpy str", "".join, np.str_),
     np.bytes_: Atom("numpy bytes", bytes, np.bytes_),
 }

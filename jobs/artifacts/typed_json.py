@@ -122,7 +122,7 @@ class Encoder:
         self._open.append(id(value))
         encoded = {shape.tag: [self._encode(part) for part in shape.parts(value)]}
         self._open.pop()
-        # Numbered behind its parts, as it is made: equal tuples within tuples would else be written twice at each level.
+        # Numbered after its parts, as it is made: equal tuples within tuples would else be written twice at each level.
         self._number(value)
         return encoded
 

@@ -1,7 +1,7 @@
 """The dataset `bits`: random bits, and at each step a function of the bit of `delay` steps before.
 
 Every sequence is a function of (seed, split, epoch, number) alone, drawn by a counter-based generator (Philox, Salmon et
-al. 2011): it is the same on every worker, at any number of workers, and in a run that goes on from a checkpoint. Training and
+al. 2011): it is the same on every worker, at any number of workers, and in a run that resumes from a checkpoint. Training and
 test sequences are disjoint by construction: the last bit of a sequence is set so that the number of its ones is even in the
 training split and odd in the test split. All other bits are independent, each with a chance of a half, and so is any
 choice of bits that is not the whole sequence.

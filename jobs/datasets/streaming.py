@@ -45,7 +45,7 @@ Check = Callable[[NDArray[np.int32], int, Indices], None]
 """Raises BadData for a wrong label; called with the labels, the number of classes and the numbers of the examples."""
 
 Read = Callable[[Sequence[Callable[[], "list[pa.Table]"]], Sequence[int], int], "Iterator[pa.Table]"]
-"""Runs functions in their order; is told how many rows each gives and how large a row is."""
+"""Runs functions in their order, given how many rows each gives and how large a row is."""
 
 
 @dataclass(frozen=True)

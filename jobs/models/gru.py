@@ -1,4 +1,4 @@
-"""Gated recurrent units (Cho et al. 2014) as Keras has them: the reset gate acts behind the matrix product."""
+"""Gated recurrent units (Cho et al. 2014) as Keras has them: the reset gate acts after the matrix product."""
 
 from collections.abc import Sequence
 from typing import Any

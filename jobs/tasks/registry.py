@@ -34,7 +34,7 @@ class Task(Protocol):
         """Float32 [batch] by name."""
 
     def decisions(self, logits: NDArray[np.float32]) -> NDArray[np.int64]:
-        """The class that logits [examples, …, outputs] are taken for: [examples, …]."""
+        """The class that logits [examples, …, outputs] predict: [examples, …]."""
 
     def check_labels(self, labels: NDArray[np.int32], classes: int, examples: NDArray[np.int64] | None = None) -> None:
         """Raise BadData for a label that the task cannot have; `examples` are the labels' numbers, if not from 0 on."""

@@ -1,6 +1,6 @@
 """The averages that an optimizer with `use_ema` keeps of what it changes, in the place of what it changes: Keras' SwapEMAWeights, bit for bit.
 
-The training goes on from the weights themselves; what is looked at, kept and handed on are the averages.
+Training continues from the weights themselves; evaluations, checkpoints' results and the final model have the averages.
 """
 
 from collections.abc import Sequence

@@ -197,7 +197,7 @@ class BatchFeeder:
         return Chunk(features, labels.reshape(*chosen.shape, *labels.shape[1:]))
 
     def _reader_at(self, step: int) -> Reader:
-        """The reader that goes on at `step`: a stream that stands elsewhere is begun anew."""
+        """The reader at `step`: a stream that is elsewhere is opened anew."""
         if self._reader is None or self._reader[0] != step:
             if self._reader is not None:
                 self._reader[1].close()

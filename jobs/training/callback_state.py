@@ -170,7 +170,7 @@ class CallbackStates:
     def _tell_lost(self, callback: keras.callbacks.Callback, what: str, unkept: Unkept) -> None:
         self.tell(
             "callback state",
-            f"the callback {type_name(callback)} goes on without {what} of the checkpoint ({unkept}): it has it as on_train_begin leaves it",
+            f"the callback {type_name(callback)} resumes without {what} of the checkpoint ({unkept}): it has what on_train_begin sets",
             callback=type_name(callback),
         )
 

@@ -1,4 +1,4 @@
-"""When a run stops before its last step, told from its history alone: a resumed run decides as one that never stopped."""
+"""When a run stops before its last step, decided from its history alone: a resumed run decides as one that never stopped."""
 
 from service.records.run_record import Document
 from service.specs.metric_names import higher_is_better

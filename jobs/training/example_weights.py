@@ -38,12 +38,12 @@ class ExampleWeights:
 
     def message(self, names: Sequence[str]) -> str:
         """What is said of them before the first step; empty where all count alike."""
-        told = [] if self.classes is None else [f"by its class: {_told(self.classes, names)}"]
-        told += [] if self.column is None else [f"by the dataset's {self.column!r}"]
-        return f"each example's training loss is multiplied {' and '.join(told)}; val_ and test_ are unweighted" if told else ""
+        parts = [] if self.classes is None else [f"by its class: {_listed(self.classes, names)}"]
+        parts += [] if self.column is None else [f"by the dataset's {self.column!r}"]
+        return f"each example's training loss is multiplied {' and '.join(parts)}; val_ and test_ are unweighted" if parts else ""
 
 
-def _told(classes: NDArray[np.float32], names: Sequence[str]) -> str:
+def _listed(classes: NDArray[np.float32], names: Sequence[str]) -> str:
     order = np.argsort(classes, kind="stable")
     if len(names) <= MOST_TOLD:
         return ", ".join(f"{name} {weight:.4g}" for name, weight in zip(names, classes, strict=True))

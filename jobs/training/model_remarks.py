@@ -117,7 +117,7 @@ def _last_activation(built: Built) -> Iterator[str]:
     if kind in _BOUNDS:
         low, high = _BOUNDS[kind]
         if built.every_step:
-            always = "and every bit is taken for a 1" if low == 0 else "and no bit can be sure"
+            always = "and every bit is read as a 1" if low == 0 else "and no bit can be sure"
             yield f"{model}, but its outputs are taken as logits, above 0 for the bit 1: they stay between {low:g} and {high:g}, {always}; {remedy}."
             return
         again = "get a softmax once more" if kind == "Softmax" else "get a softmax"
@@ -162,7 +162,7 @@ def _is_own_sum(nodes: dict[str, Any], value: str, divisor: str) -> bool:
 
 def _layer_of(model: keras.Model, operation: str) -> str:
     names = {layer.name for layer in model._flatten_layers(include_self=False)}
-    # Traced once more, a layer's operations are named with a number behind its name.
+    # Traced once more, a layer's operations are named with a number after its name.
     parts = [name for part in reversed(operation.split("/")) for name in (part, part.rpartition("_")[0])]
     return next((name for name in parts if name in names), "")
 
@@ -175,7 +175,7 @@ def _are_probabilities(outputs: NDArray[np.float32]) -> bool:
 
 
 def _own_losses(built: Built) -> Iterator[str]:
-    """Terms of the loss that the model adds by itself, which are minimised and not told."""
+    """Terms of the loss that the model adds by itself, which are minimised but not part of the losses that a run shows."""
     layers = list(built.model._flatten_layers(include_self=True))
     # Left by the call for two examples of zeros; to trace the model clears them.
     adding = any(getattr(layer, "_losses", None) for layer in layers)
@@ -183,7 +183,7 @@ def _own_losses(built: Built) -> Iterator[str]:
     terms = ["add_loss or an activity_regularizer"] * adding + ["regularizers of its weights"] * regularised
     if terms:
         yield (
-            f"The model {built.spec.model!r} adds to the loss by {_listed(terms)}: that is minimised too, but the losses that are told "
+            f"The model {built.spec.model!r} adds to the loss by {_listed(terms)}: that is minimised too, but the losses that a run shows "
             "are the task's alone, where Keras' fit tells the sum."
         )
 

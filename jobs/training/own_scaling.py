@@ -15,7 +15,7 @@ _MOVED = frozenset(
         "StridedSlice", "Tile", "Transpose",
     }
 )  # fmt: skip
-"""Operations that move pixels and leave their values as they are, or nearly."""
+"""Operations that move pixels and keep their values, or nearly."""
 _ALL_INPUTS = frozenset({"ConcatV2", "Maximum", "Minimum", "Pack"})
 """Those of them that may have them at any input; the others at the first."""
 _SHIFTS = frozenset({"Add", "AddV2", "BiasAdd"})
@@ -78,7 +78,7 @@ def _follow(place: str, nodes: dict[str, Any], consumers: dict[str, list[Any]]) 
 
 
 def _applied(state: Scaled, node: Any, nodes: dict[str, Any]) -> Scaled | None:
-    """The state behind an operation; None for one that is no scaling."""
+    """The state after an operation; None for one that is no scaling."""
     sources = [_source(name) for name in node.input]
     if node.op in _MOVED:
         own = node.op in _ALL_INPUTS or sources[0] == state.operation

@@ -1,4 +1,4 @@
-"""What a training says and asks while it runs: the seam between a worker and the store, and the recorder of ranks that write nothing."""
+"""The seam between training and the store: what a worker writes and asks while it trains; ranks other than 0 write nothing."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -11,28 +11,28 @@ from service.records.run_record import Document
 
 
 class Recorder(Protocol):
-    """What the training says and asks; rank 0 writes it to the store, see jobs.training.store_recorder."""
+    """What training writes and asks; of rank 0 see jobs.training.store_recorder."""
 
     def resume(self, step: int, history: list[Document], sealed: Sequence[Segment]) -> None:
-        """Begin at `step` with the rows so far, the first of them in sealed parts; what the store holds of later steps goes."""
+        """Begin at `step` with the rows so far, the first of them in sealed parts; what the store holds of later steps is deleted."""
 
     def started(self, summary: str, intervals: Intervals, step: int) -> None:
         """Say that the first step is about to be done; `summary` shows the model's layers."""
 
     def remarks(self, look: Callable[[], list[str]]) -> None:
-        """Note what `look` finds to say of a model before its first step."""
+        """Write what `look` finds in a model before its first step, one event each."""
 
     def graph(self, draw: Callable[[], bytes]) -> None:
-        """Keep the model's graph."""
+        """Write the model's graph."""
 
     def row(self, row: Document) -> None:
-        """Keep a row of metrics."""
+        """Write a row of metrics."""
 
     def update(self, **values: Any) -> None:
         """Change values of the progress document."""
 
     def event(self, event: str, message: str, **details: Any) -> None:
-        """Note what happened."""
+        """Write an event."""
 
     def save(self, take: Callable[[], Snapshot]) -> None:
         """Have the snapshot that `take` makes written as a checkpoint."""
@@ -47,17 +47,17 @@ class Recorder(Protocol):
         """Return once the last checkpoint is in the store."""
 
     def trained(self, metrics: Document, state: LoopState) -> None:
-        """Have it in the store that the training is done: what comes after it may be lost."""
+        """Write to the store that the training is done: what comes after it may be lost."""
 
     def ended(self, outcome: str, metrics: Document, state: LoopState) -> None:
-        """Say how the attempt ended."""
+        """Write how the attempt ended."""
 
     def close(self) -> None:
         """Write the rest."""
 
 
 class NullRecorder:
-    """Every rank but the first: says nothing, and is never asked to stop."""
+    """Every rank but the first: writes nothing, and is never asked to stop."""
 
     def resume(self, step: int, history: list[Document], sealed: Sequence[Segment]) -> None: ...
 

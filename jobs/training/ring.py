@@ -27,7 +27,7 @@ def limit_threads(cpus: float) -> None:
     """Give TensorFlow as many threads as the worker has cores; call it before any other TensorFlow operation."""
     threads = max(1, int(cpus))
     tf.config.threading.set_intra_op_parallelism_threads(threads)
-    # One thread more than the kernels use: sending and receiving go on while a kernel computes.
+    # One thread more than the kernels use: sending and receiving continue while a kernel computes.
     tf.config.threading.set_inter_op_parallelism_threads(threads + 1)
 
 

@@ -21,7 +21,7 @@ from service.records.remarks import REMARK
 from service.records.run_record import Document, RunRecord
 
 IDLE_SECONDS = 10.0
-"""Between looks at how long there was no step, by this process's own clock (assumed: as long as a person wonders)."""
+"""Between looks at how long there was no step, by this process's own clock (assumed: a person who watches begins to wonder)."""
 CHECKPOINT_LIMIT = 900.0
 """Seconds to wait for the last checkpoint (assumed: longer than a store may be away)."""
 
@@ -71,26 +71,26 @@ class StoreRecorder:
         self._reporter.event(event, message, **details)
 
     def save(self, take: Callable[[], Snapshot]) -> None:
-        """Copy the run's variables and write them in the background."""
+        """Copy the run's variables, and write them in the background."""
         self._reporter.check()
         began = time.monotonic()
         self._writer.submit(take)
         self._waited += time.monotonic() - began
 
     def still_own(self) -> None:
-        """Raise LeaseLost when another attempt goes on with the run."""
+        """Raise LeaseLost when another attempt has taken the run over."""
         self._checkpoints.fence()
         self._reporter.confirm()
 
     def stop_requested(self) -> bool:
-        """Whether somebody cancelled the run, or wants it to go no further than its newest row."""
+        """Whether somebody cancelled the run, or it is to stop at its newest row."""
         row, self._row = self._row, None
         if row is not None and not self._hooks.should_continue(row):
             self._cancel.ask()
         return self._cancel.asked
 
     def resume(self, step: int, history: list[Document], sealed: Sequence[Segment]) -> None:
-        """Begin at `step` with the rows so far, the first of them in sealed parts; what lies behind it in the store goes."""
+        """Begin at `step` with the rows so far, the first of them in sealed parts; what the store holds of later steps is deleted."""
         self._checkpoints.adopt(step)
         self._reporter.restart(history, sealed)
         self._tensorboard.restart(history, step)
@@ -110,7 +110,7 @@ class StoreRecorder:
         self._reporter.event("training", f"training begins at step {step} of {intervals.total}", step=step)
 
     def remarks(self, look: Callable[[], list[str]]) -> None:
-        """Tell what there is to say of a model before its first step; one that cannot be looked at goes without."""
+        """Write what `look` finds in a model before its first step, one event each; nothing where it fails."""
         try:
             found = look()
         except Exception as error:
@@ -120,7 +120,7 @@ class StoreRecorder:
             self.event(REMARK, message)
 
     def graph(self, draw: Callable[[], bytes]) -> None:
-        """Keep the model's graph; a model that cannot be drawn goes without."""
+        """Write the model's graph; a model that cannot be drawn has none."""
         try:
             self._tensorboard.add_graph(draw())
         except Exception as error:
@@ -131,7 +131,7 @@ class StoreRecorder:
         self._writer.close(CHECKPOINT_LIMIT)
 
     def trained(self, metrics: Document, state: LoopState) -> None:
-        """Have it in the store that the training is done: what comes behind it may be lost."""
+        """Write to the store that the training is done: what comes after it may be lost."""
         self.update(phase=TRAINED, step=state.step, metrics=metrics, eta_seconds=0.0, timing=self._timing(state))
         self._reporter.settle()
 
@@ -151,7 +151,7 @@ class StoreRecorder:
         self._reporter.close()
 
     def _tell_idle(self) -> None:
-        """Say for how long there was no step or anything like it, once that is worth a word: other ranks see by it that this one lives."""
+        """Write for how long there was no tick, from IDLE_SECONDS on: other ranks see by it that this one lives."""
         idle = idle_seconds()
         self._reporter.update(idle_seconds=round(idle) if idle >= IDLE_SECONDS else None)
 

@@ -84,7 +84,7 @@ def draw_differently(model: keras.Model, rank: int) -> None:
     """Give the random layers of worker `rank` a stream of their own: a function of the seed and the rank.
 
     A Keras SeedGenerator is (seed, counter). The counters are equal on all workers; a checkpoint holds rank 0's
-    pair, from which every rank's follows, whatever the number of workers that goes on.
+    pair, from which every rank's follows, whatever the number of workers that resume.
     """
     states = [*seed_states(model), global_stream().state]
     if rank == 0:

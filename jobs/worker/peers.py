@@ -10,7 +10,7 @@ PEERS_VARIABLE = "DELAYLINE_PEERS"
 
 
 def peers() -> list[Document]:
-    """Rank, host and process id of every worker, as the backend told this one."""
+    """Rank, host and process id of every worker, as the backend wrote them into its environment."""
     return list(json.loads(os.environ.get(PEERS_VARIABLE, "[]")))
 
 

@@ -87,7 +87,7 @@ def _run(
 
 
 def stall_watch(config: WorkerConfig, rank: int, log_file: Path) -> AbstractContextManager[None]:
-    """Within it a process beside this one ends it when it does not get on."""
+    """Within it a process beside this one ends it when it stalls."""
     limit = TrainSpec.model_validate(config.spec).stall_limit
     if limit == OFF:
         return contextlib.nullcontext()

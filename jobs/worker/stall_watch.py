@@ -1,7 +1,7 @@
-"""Ends a worker that does not get on: `python -m jobs.worker.stall_watch`, a process of its own beside each worker.
+"""Ends a worker that stalls: `python -m jobs.worker.stall_watch`, a process of its own beside each worker.
 
 A thread of the worker could not: the worker may hold Python's lock while it waits. Each rank's process measures by its own clock,
-lets its worker print all stacks into its log, waits for the others to do the same, writes the failure, and kills the worker.
+makes its worker print all stacks into its log, waits for the others to do the same, writes the failure, and kills the worker.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from typing import Any
 from jobs.liveness import DUMP_SIGNAL, LONGER
 
 GAPS = 20.0
-"""Times the longest gap between two ticks so far: what is slow by nature is not taken for still."""
+"""Times the longest gap between two ticks so far: what is slow by nature is no stall."""
 LONG_SECONDS = 3600.0
 """For what may take long by itself: data that is fetched, a graph that is built, an analysis (assumed)."""
 LINGER_SECONDS, LINGER_SHARE = 2.0, 0.05
@@ -29,7 +29,7 @@ LOOK_SECONDS = 60.0
 
 
 class Silence:
-    """How long a worker has said nothing, and how long it may."""
+    """How long a worker has been silent, and how long it may be."""
 
     def __init__(self, limit: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._least = limit
@@ -49,8 +49,8 @@ class Silence:
         """Since the last word."""
         return self._clock() - self._last
 
-    def hear(self, words: bytes) -> None:
-        """What the worker said; what it said before that may have taken long is no measure of its gaps."""
+    def note(self, words: bytes) -> None:
+        """Take what the worker said; the wait that `longer` announced is no measure of its gaps."""
         if not self._long:
             self._longest = max(self._longest, self.seconds)
         self._last = self._clock()
@@ -66,7 +66,7 @@ def main() -> int:
         if words == b"":
             return 0
         if words is not None:
-            silence.hear(words)
+            silence.note(words)
         elif silence.seconds >= silence.limit and _is_still(order, silence) and os.getppid() == parent:
             _end(order, silence)
             return 1
@@ -95,7 +95,7 @@ def _is_still(order: dict[str, Any], silence: Silence) -> bool:
     before = None if order["rank"] == 0 else _progress(order)
     words = _listen(max(LINGER_SECONDS if order["rank"] == 0 else LEAD_SECONDS, LINGER_SHARE * silence.limit))
     if words is not None:
-        silence.hear(words)
+        silence.note(words)
         return False
     if before is None:
         return bool(order["rank"] == 0)
@@ -129,7 +129,7 @@ def _end(order: dict[str, Any], silence: Silence) -> None:
     from service.errors import Stalled
 
     message = (
-        f"Worker {order['rank']} did not get on for {silence.seconds:.0f} s, longer than the {silence.limit:.0f} s of stall_limit "
+        f"Worker {order['rank']} stalled for {silence.seconds:.0f} s, longer than the {silence.limit:.0f} s of stall_limit "
         f"or 20 times its longest gap before: its log holds the stack of each thread."
     )
     try:

@@ -1,4 +1,4 @@
-"""Whose fault an exception in a worker is, told from its type and its stack."""
+"""Whose fault an exception in a worker is, by its type and its stack."""
 
 import traceback
 from types import TracebackType

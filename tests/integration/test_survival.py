@@ -118,7 +118,7 @@ def test_a_callback_of_one_worker_that_waits_for_ever_ends_the_attempt_with_the_
     done = workspace.delayline("train", "run.yaml", "-s", "stall_limit=10s", "--name", "still", "--json")
     assert done.code == 0, done.err
     first, second = done.document["attempts"]
-    assert "did not get on for" in first["reason"]
+    assert "stalled for" in first["reason"]
     assert second["reason"] == "succeeded"
     logs = [workspace.delayline("runs", "logs", "still", "--attempt", "1", "--rank", rank).out for rank in ("0", "1")]
     assert all("Current thread" in log or "Thread 0x" in log for log in logs), logs

@@ -58,14 +58,14 @@ def test_a_silence_may_last_twenty_times_the_longest_gap_and_at_least_its_limit(
     now = 0.0
     silence = Silence(limit, lambda: now)
     now += 7777.0  # What comes before the first tick is no gap.
-    silence.hear(b"+.")
+    silence.note(b"+.")
     for gap in gaps:
         now += gap
-        silence.hear(b".")
+        silence.note(b".")
     now += last
     assert silence.limit == pytest.approx(max(limit, GAPS * max(gaps, default=0.0)), rel=1e-6)
     assert silence.seconds == pytest.approx(last, abs=1e-6)
-    silence.hear(b".+")
+    silence.note(b".+")
     assert silence.limit >= LONG_SECONDS
 
 
@@ -92,10 +92,10 @@ def test_a_worker_that_stands_still_is_ended_with_its_stacks_in_its_log(record: 
     key = record.paths.failure(record.label(1), 0)
     failure = from_bytes(record.store.read(key), key)
     assert (failure["kind"], failure["exit_code"], failure["stalled"]) == ("infrastructure", 4, True)
-    assert failure["message"].startswith("Worker 0 did not get on for ")
+    assert failure["message"].startswith("Worker 0 stalled for ")
     log = record.store.read(record.paths.log(record.label(1), 0)).decode()
     assert "stands_in_a_collective" in log
-    assert "failed: Worker 0 did not get on" in log
+    assert "failed: Worker 0 stalled" in log
 
 
 @pytest.mark.slow

@@ -150,7 +150,7 @@ def test_a_sigmoid_over_bits_is_reported_with_what_it_does(make_spec: MakeSpec, 
         return keras.Sequential([keras.Input(shape), layers.Dense(outputs, activation="sigmoid")])
 
     (said,) = say(spec, make, monkeypatch)
-    assert "every bit is taken for a 1" in said
+    assert "every bit is read as a 1" in said
 
 
 class Loop(Own):
