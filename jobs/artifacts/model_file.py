@@ -24,7 +24,7 @@ def keep_model(
 
     `still_own` raises LeaseLost once the run is another attempt's.
     """
-    with _plain_model(model), ScratchFolder("model") as folder:
+    with _without_optimizer(model), ScratchFolder("model") as folder:
         path = Path(folder) / "model.keras"
         try:
             model.save(path)
@@ -58,12 +58,21 @@ def upload_owned(record: RunRecord, path: Path, still_own: Callable[[], None]) -
     raise InfrastructureFailure(f"The model {key} in {store.url} was replaced by others all the time; the attempt starts again.")
 
 
+def set_optimizer(model: keras.Model, optimizer: keras.optimizers.Optimizer | None) -> None:
+    """Let callbacks such as ReduceLROnPlateau find `model.optimizer`, or take it away again.
+
+    Past Keras' own setter: TensorFlow would track the optimizer for good, and a SavedModel exported later would hold it. `compile`
+    would make it part of the model's configuration and file.
+    """
+    object.__setattr__(model, "optimizer", optimizer)
+
+
 @contextlib.contextmanager
-def _plain_model(model: keras.Model) -> Iterator[None]:
-    """Within it the model is without the optimizer that callbacks needed, so that it is not saved with it."""
+def _without_optimizer(model: keras.Model) -> Iterator[None]:
+    """Within it the model has no optimizer, so that none is saved with it."""
     optimizer = model.optimizer
-    object.__setattr__(model, "optimizer", None)
+    set_optimizer(model, None)
     try:
         yield
     finally:
-        object.__setattr__(model, "optimizer", optimizer)
+        set_optimizer(model, optimizer)

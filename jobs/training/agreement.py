@@ -23,6 +23,8 @@ class Agreement:
     replica: Replica
     rank: int
     workers: int
+    solved: bool = False
+    """Whether the weights are solved from targets: they are no layer's own doing."""
     _all_looked_at: bool = False
 
     def check(self, step: int) -> None:
@@ -41,9 +43,8 @@ class Agreement:
             raise UserFailure(_sentence(self.replica.model, *apart[0], step, self.workers))
 
     def _variables(self) -> list[Any]:
-        model = self.replica.model
-        # Weights that are solved from targets are no layer's own doing.
-        alone = self._all_looked_at or bool(self.replica.space.kept)
+        model = self.replica.realised_model()
+        alone = self._all_looked_at or self.solved
         generators = {id(state) for state in seed_states(model)}
         return [v for v in (model.non_trainable_variables if alone else model.variables) if id(v) not in generators]
 

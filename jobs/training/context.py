@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from jobs.artifacts.checkpoints import CheckpointStore
 from jobs.datasets.load import Arrays
+from jobs.target_space.space import Space
 from jobs.training.evaluation import Evaluator
 from jobs.training.examples import Examples
 from jobs.training.place import Place
@@ -26,6 +27,8 @@ class WorkerContext:
     examples: Examples
     strategy: tf.distribute.Strategy
     replica: Replica
+    space: Space
+    """What this run's optimizer works in; runs that train together lend each other the replica, but each has its own."""
     first_outputs: np.ndarray | None = None
     """What the model gave for two examples of zeros, before its first weights were put into it."""
 

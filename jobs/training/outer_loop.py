@@ -1,4 +1,4 @@
-"""Where a run stands between two calls of its compiled function, and what is due there: rows, evaluations, checkpoints, its end."""
+"""What is due between two calls of the compiled function: rows, evaluations, checkpoints, the run's end."""
 
 import math
 import time
@@ -25,13 +25,12 @@ from service.specs.train import TrainSpec
 
 
 class Trained(Protocol):
-    """What a run trains, as far as it is looked at between steps."""
+    """What the outer loop needs of what is trained."""
 
     @property
     def metric_names(self) -> tuple[str, ...]: ...
 
-    @property
-    def model(self) -> keras.Model: ...
+    def realised_model(self) -> keras.Model: ...
 
     @property
     def learning_rate(self) -> float: ...
@@ -85,7 +84,7 @@ class OuterLoop:
     _agreed: int | None = None
 
     def begin(self) -> bool:
-        """Whether there is a step to do; early stopping may have ended the run at the checkpoint that it goes on from."""
+        """Whether there is a step to do; early stopping may have ended the run at the checkpoint that it resumes from."""
         if self.state.ended or self._stop_reason():
             return False
         self._begin_epoch()
@@ -114,7 +113,7 @@ class OuterLoop:
         state.spent.evaluation += time.monotonic() - began
         if due.row_due(state.step):
             self._write_row(evaluated, rate)
-        self._tell()
+        self._report()
         stop = due.ends_epoch(state.step) and self._end_epoch(evaluated)
         if evaluated and (why := self._stop_reason()):
             self.recorder.event("early stop", f"{why}: the run ends at step {state.step}", step=state.step)
@@ -149,15 +148,19 @@ class OuterLoop:
             self.callbacks.on_epoch_begin(self.state.step // self.intervals.steps_per_epoch)
 
     def _end_epoch(self, evaluated: dict[str, float]) -> bool:
-        logs = {**self._means(self.state.since_epoch), **evaluated}
+        logs = {**self.epoch_means(), **evaluated}
         self.state.since_epoch.clear()
-        model = self.replica.model
+        model = self.replica.realised_model()
         self.callbacks.on_epoch_end(self.intervals.epoch(self.state.step) - 1, logs)
         return bool(getattr(model, "stop_training", False))
 
     def _stop_reason(self) -> str | None:
         policy = self.spec.early_stopping
         return None if policy is None else stop_reason(self.state.history, policy)
+
+    def epoch_means(self) -> dict[str, float]:
+        """The means of loss and metrics over the epoch so far."""
+        return self._means(self.state.since_epoch)
 
     def _means(self, sums: Sums) -> dict[str, float]:
         examples = max(1, sums.steps) * self.spec.batch
@@ -178,7 +181,7 @@ class OuterLoop:
         state.since_row.clear()
         self.recorder.row(state.history[-1])
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         state, rate = self.state, self.pace.steps_per_second
         latest = self._means(state.since_row) if state.since_row.steps else {}
         self.recorder.update(
@@ -191,7 +194,7 @@ class OuterLoop:
         )
 
     def stop(self) -> None:
-        """Save where the run stands, to be gone on with."""
+        """Save a checkpoint to resume from, unless this step has one."""
         if self._saved != self.state.step:
             self._save(scored=False)
 
@@ -204,7 +207,7 @@ class OuterLoop:
         self.pace.pause()
 
     def snapshot(self, scored: bool) -> Snapshot:
-        """A copy of everything that the run needs to go on from here; `scored`: its newest row has an evaluation."""
+        """Copy everything that the run needs to resume from here; `scored`: its newest row has an evaluation."""
         state = self.state
         model, optimizer, space = self.replica.copies()
         callbacks, arrays = self.callback_states()

@@ -1,7 +1,6 @@
 """One worker's copy of the model and the compiled functions that train and evaluate it, many steps a call."""
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,6 +15,7 @@ from jobs.target_space.space import Space, WeightSpace
 from jobs.tasks.registry import Task
 from jobs.training.averages import Averages
 from jobs.training.example_weights import ExampleWeights
+from jobs.training.gradient_sums import all_reduce_seconds, sum_gradients
 from jobs.training.loss_scale import LossScale
 from jobs.training.metrics import ExtraMetrics
 from jobs.training.variables import assign_variables, copy_model, copy_variables, draw_from, global_stream
@@ -23,9 +23,6 @@ from service.specs.train import TrainSpec
 
 Floats = NDArray[np.float32]
 Made = TypeVar("Made")
-
-LEAST_PACKED_BYTES = 512 * 1024
-"""Gradients are summed in packs of at least this size. Measured with `tests/benchmarks/allreduce.py`."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +40,8 @@ class ChunkResult:
 class Replica:
     """Model, optimizer and compiled functions; all workers hold the same values after each step.
 
-    `inputs` turns the features of a batch into what the model takes; `scales` divides each feature's stored values; None leaves
-    whole numbers as they are.
+    `inputs` turns the features of a batch into what the model takes; `scales` divides each feature's stored values; None keeps
+    whole numbers.
     `space` is what the optimizer works in, the model's weights if none is given. `weights` are those of the training examples; `extra`: further
     metrics of evaluations.
     """
@@ -62,7 +59,8 @@ class Replica:
         weights: ExampleWeights | None = None,
         extra: ExtraMetrics | None = None,
     ) -> None:
-        self._model = model
+        self.model = model
+        """Its weights follow from the last step in `realised_model` alone: here, in target space, they may be older."""
         self.optimizer = optimizer
         self.space: Space = space or WeightSpace(model)
         self.metric_names: tuple[str, ...] = task.metric_names
@@ -83,34 +81,32 @@ class Replica:
         self._evaluate = tf.function(self._evaluate_chunk, reduce_retracing=True)
         self._sum = tf.function(self._all_reduce_vector, reduce_retracing=True)
         self._realise = tf.function(self._realise_weights)
-        self._behind = False
+        self._stale = False
         self._averages = Averages(optimizer, self.space.variables)
         self._ended = False
-        self._made: dict[str, Any] = {}
+        self._made: dict[tuple[Any, ...], Any] = {}
 
-    @property
-    def model(self) -> keras.Model:
-        """The model, with the weights that follow from the last step; to look at it between steps is what costs a solve."""
-        self.settle()
-        return self._model
+    def realised_model(self) -> keras.Model:
+        """Give the model the weights that follow from the last step, in target space by a solve, and return it.
 
-    def settle(self) -> None:
-        """Give the model the weights that follow from the last step. Derived: in each call of `train` it would take a fifth of the time at a delay of 200."""
-        if self._behind:
+        Derived: in each call of `train` the solve would take a fifth of the time at a delay of 200.
+        """
+        if self._stale:
             self._realise()
-            self._behind = False
+            self._stale = False
+        return self.model
 
     def train(self, features: Mapping[str, Any], labels: Any, flags: Floats) -> ChunkResult:
         """Do one step for each row of `labels` [steps, local batch]; `flags` are summed over the workers on the way."""
         result = self._train(dict(features), labels, flags).numpy()
-        self._behind = bool(self.space.kept)
+        self._stale = bool(self.space.kept)
         width = 1 + len(self.metric_names)
         return ChunkResult(sums=result[len(flags) :].reshape(-1, width), flags=result[: len(flags)])
 
     def evaluate(self, features: Mapping[str, Any], labels: Any, weights: Any) -> Floats:
-        """Sums over all workers' examples, of shapes [batches, size, …], of loss, metrics and weights, [2 + metrics], and behind them of
+        """Sums over all workers' examples, of shapes [batches, size, …], of loss, metrics and weights, [2 + metrics], and after them of
         the states of the further metrics, [extra.width]."""
-        self.settle()
+        self.realised_model()
         result: Floats = self._evaluate(dict(features), labels, weights).numpy()
         return result
 
@@ -120,7 +116,7 @@ class Replica:
         return result
 
     def alike(self, numbers: Sequence[int]) -> list[bool]:
-        """Which of the numbers, below 2³², all workers give; every worker is told the same."""
+        """Which of the numbers, below 2³², all workers give; every worker gets the same answer."""
         halves = np.array([(number >> 16, number & 0xFFFF) for number in numbers], np.float64).reshape(-1)
         # Sums of squares below 2⁵³, so exact: n Σx² = (Σx)² where all x are equal, and there alone.
         count, *sums = (int(total) for total in self.sum_over_workers(np.concatenate([[1.0], halves, halves**2])))
@@ -134,7 +130,7 @@ class Replica:
 
     def copies(self) -> tuple[Tensors, Tensors, Tensors]:
         """Copies in host memory of the model's, the optimizer's and the space's variables."""
-        return copy_model(self.model), copy_variables(self.optimizer.variables), copy_variables(self.space.kept)
+        return copy_model(self.realised_model()), copy_variables(self.optimizer.variables), copy_variables(self.space.kept)
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[bool]:
@@ -151,19 +147,19 @@ class Replica:
     def averages(self) -> Tensors:
         """Copies of the model's variables with the averages of its weights; nothing where the optimizer keeps none."""
         with self.averaged() as there:
-            return copy_model(self.model) if there else {}
+            return copy_model(self.realised_model()) if there else {}
 
     def end_with(self, weights: Tensors | None) -> None:
-        """Give the model these weights, else its averages, for good: no more steps are done."""
+        """Give the model these weights, else its averages, for good: no step follows."""
         if weights is not None:
-            assign_variables(self.model.variables, weights)
+            assign_variables(self.realised_model().variables, weights)
         elif self._averages.there and not self._ended:
             self._exchange()
         self._ended = True
 
     def _exchange(self) -> None:
         self._averages.exchange()
-        self._behind = bool(self.space.kept)
+        self._stale = bool(self.space.kept)
 
     @property
     def traces(self) -> int:
@@ -180,37 +176,21 @@ class Replica:
             draw_from(self._stream)
             return tf.cast(model(self.inputs_of(features), training=False), tf.float32)
 
-        self.settle()
+        self.realised_model()
         compiled = tf.function(lambda features: self._local(self._strategy.run(call, args=(features,))), reduce_retracing=True)
         return lambda features: np.asarray(compiled(dict(features)).numpy(), np.float32)
 
-    def once(self, name: str, make: Callable[[], Made]) -> Made:
-        """What `make` gave when this name was first asked for: where several runs take turns in one replica, its functions are built once."""
-        if name not in self._made:
-            self._made[name] = make()
-        made: Made = self._made[name]
+    def once(self, make: Callable[..., Made], *of: Any) -> Made:
+        """What `make(replica, *of)` gave first: where several runs take turns in one replica, its functions are built once."""
+        key = (make, *of)
+        if key not in self._made:
+            self._made[key] = make(self, *of)
+        made: Made = self._made[key]
         return made
 
     def all_reduce_seconds(self, repeats: int) -> float:
         """Seconds that one sum over the workers of as much as all gradients takes, while nothing else runs; 0 for one worker."""
-        if self._workers == 1:
-            return 0.0
-
-        def again(values: list[Any]) -> list[Any]:
-            # Each sum needs the one before: sums that run at once could be matched with each other's on another worker.
-            return [value / self._workers for value in self._sum_in_packs([tf.identity(value) for value in values])]
-
-        @tf.function
-        def sums(count: Any) -> Any:
-            values = [tf.ones(variable.shape) for variable in self._trainable]
-            for _ in tf.range(count):
-                values = [self._local(value) for value in self._strategy.run(again, args=(values,))]
-            return tf.add_n([tf.reduce_sum(value) for value in values])
-
-        sums(tf.constant(2)).numpy()
-        began = time.monotonic()
-        sums(tf.constant(repeats)).numpy()
-        return (time.monotonic() - began) / repeats
+        return all_reduce_seconds(self._strategy, [tuple(variable.shape) for variable in self._trainable], repeats)
 
     def _realise_weights(self) -> None:
         self.space.realise()
@@ -235,14 +215,14 @@ class Replica:
 
     def _summed_gradients(self, features: dict[str, Any], labels: Any) -> tuple[list[Any], Any]:
         gradients, row = self._forward_backward(features, labels)
-        return self._sum_in_packs(gradients), row
+        return (sum_gradients(gradients) if self._workers > 1 else gradients), row
 
     def _gradients(self, features: dict[str, Any], labels: Any) -> tuple[list[Any], Any]:
         with tf.GradientTape() as tape:
             losses, row = self._losses(features, labels)
             loss = tf.reduce_sum(losses) / self._batch
-            if self._model.losses:
-                loss += tf.add_n([tf.cast(extra, tf.float32) for extra in self._model.losses]) / self._workers
+            if self.model.losses:
+                loss += tf.add_n([tf.cast(extra, tf.float32) for extra in self.model.losses]) / self._workers
             if self._loss_scale is not None:
                 loss = self.optimizer.scale_loss(loss)
         variables = [variable.value for variable in self._trainable]
@@ -270,24 +250,6 @@ class Replica:
             return array
         return tf.cast(array, tf.float32) * tf.constant(1.0 / scale, tf.float32)
 
-    def _sum_in_packs(self, gradients: list[Any]) -> list[Any]:
-        """Sum over the workers in a few flat packs: latency, not bytes, is what small networks wait for.
-
-        In float32, or in float64 where a gradient has that: one worker too rounds to a smaller type only what is the whole.
-        """
-        if self._workers == 1:
-            return gradients
-        context = tf.distribute.get_replica_context()
-        kind = tf.float64 if any(gradient.dtype == tf.float64 for gradient in gradients) else tf.float32
-        summed: list[Any] = []
-        for pack in packs([int(np.prod(g.shape)) * 4 for g in gradients], LEAST_PACKED_BYTES):
-            members = [gradients[index] for index in pack]
-            flat = tf.concat([tf.cast(tf.reshape(gradient, [-1]), kind) for gradient in members], axis=0)
-            flat = context.all_reduce(tf.distribute.ReduceOp.SUM, flat)
-            parts = tf.split(flat, [int(np.prod(g.shape)) for g in members])
-            summed += [tf.cast(tf.reshape(part, g.shape), g.dtype) for part, g in zip(parts, members, strict=True)]
-        return summed
-
     def _all_reduce_vector(self, vector: Any) -> Any:
         if self._workers == 1:
             return vector
@@ -307,7 +269,7 @@ class Replica:
 
     def _evaluate_batch(self, features: dict[str, Any], labels: Any, weights: Any) -> Any:
         draw_from(self._stream)
-        logits = self._model(self.inputs_of(features), training=False)
+        logits = self.model(self.inputs_of(features), training=False)
         metrics = self.task.metrics(labels, logits)
         values = [self.task.losses(labels, logits), *(metrics[name] for name in self.metric_names)]
         # A padded example may well give infinity: zero times that is not zero.
@@ -317,19 +279,3 @@ class Replica:
 
     def _local(self, value: Any) -> Any:
         return self._strategy.experimental_local_results(value)[0]
-
-
-def packs(sizes: list[int], least: int) -> list[list[int]]:
-    """Group consecutive items, last first, into packs of at least `least` bytes, and return them first to last.
-
-    Back-propagation makes the last layers' gradients first: their pack is on its way while the others are computed.
-    """
-    groups: list[list[int]] = [[]]
-    gathered = 0
-    for index in reversed(range(len(sizes))):
-        if gathered >= least:
-            groups.append([])
-            gathered = 0
-        groups[-1].insert(0, index)
-        gathered += sizes[index]
-    return groups[::-1]

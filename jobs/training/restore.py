@@ -2,7 +2,10 @@
 
 from dataclasses import replace
 
+import keras
+
 from jobs.artifacts.checkpoints import Snapshot
+from jobs.target_space.space import Space
 from jobs.training.context import WorkerContext
 from jobs.training.outer_loop import latest_metrics
 from jobs.training.recorder import Recorder
@@ -12,13 +15,36 @@ from service.errors import Damaged, InfrastructureFailure, NotFound
 from service.records.first_weights import weights_of
 
 
-def restore(context: WorkerContext, recorder: Recorder) -> Snapshot | None:
-    """Put the newest intact checkpoint into the model; all workers must have found the same one. It is returned without its arrays."""
+def start_or_resume(context: WorkerContext, recorder: Recorder) -> Snapshot | None:
+    """Resume from the newest intact checkpoint, else start with the first weights; return the checkpoint without its arrays."""
+    snapshot = _newest(context, recorder)
+    step = snapshot.step if snapshot else 0
+    model = context.replica.model
+    if snapshot:
+        restore(model, context.replica.optimizer, context.space, snapshot)
+        recorder.event("resumed", f"resumes from the checkpoint at step {step}", step=step)
+    else:
+        if context.spec.init_from is not None:
+            _take_first_weights(context, recorder)
+        context.space.begin()
+    draw_differently(model, context.place.rank)
+    recorder.resume(step, snapshot.history if snapshot else [], snapshot.sealed if snapshot else ())
+    # Whoever holds it while the run trains would hold the arrays.
+    return replace(snapshot, model={}, optimizer={}, space={}, averaged={}) if snapshot else None
+
+
+def restore(model: keras.Model, optimizer: keras.optimizers.Optimizer, space: Space, snapshot: Snapshot) -> None:
+    """Put a checkpoint's values into the variables of a model, its optimizer and its space."""
+    assign_variables(model.variables, snapshot.model)
+    assign_variables(optimizer.variables, snapshot.optimizer)
+    assign_variables(space.kept, snapshot.space)
+
+
+def _newest(context: WorkerContext, recorder: Recorder) -> Snapshot | None:
+    """The newest intact checkpoint, None if there is none; raise InfrastructureFailure where the workers found different ones."""
 
     def damaged(step: int, why: str) -> None:
-        recorder.event(
-            "checkpoint damaged", f"the checkpoint at step {step} is damaged; going back to the one before: {why}", step=step
-        )
+        recorder.event("checkpoint damaged", f"the checkpoint at step {step} is damaged; trying the one before: {why}", step=step)
 
     snapshot = context.checkpoints.load_newest(damaged)
     step = snapshot.step if snapshot else 0
@@ -30,19 +56,7 @@ def restore(context: WorkerContext, recorder: Recorder) -> Snapshot | None:
         raise InfrastructureFailure(
             f"This worker found the checkpoint of step {step}, others found another one; the attempt starts again."
         )
-    if snapshot:
-        assign_variables(context.replica.model.variables, snapshot.model)
-        assign_variables(context.replica.optimizer.variables, snapshot.optimizer)
-        assign_variables(context.replica.space.kept, snapshot.space)
-        recorder.event("resumed", f"goes on from the checkpoint at step {step}", step=step)
-    else:
-        if context.spec.init_from is not None:
-            _take_first_weights(context, recorder)
-        context.replica.space.begin()
-    draw_differently(context.replica.model, context.place.rank)
-    recorder.resume(step, snapshot.history if snapshot else [], snapshot.sealed if snapshot else ())
-    # Whoever holds it while the run trains would hold the arrays.
-    return replace(snapshot, model={}, optimizer={}, space={}, averaged={}) if snapshot else None
+    return snapshot
 
 
 def _take_first_weights(context: WorkerContext, recorder: Recorder) -> None:
@@ -54,7 +68,7 @@ def _take_first_weights(context: WorkerContext, recorder: Recorder) -> None:
     recorder.event("initialised", start.message, **start.document())
 
 
-def _end_with_best(context: WorkerContext, recorder: Recorder) -> dict[str, float]:
+def end_with_best(context: WorkerContext, recorder: Recorder) -> dict[str, float]:
     """Give the model the weights that the run ends with: the best ones if it asks for them; return what their evaluation found."""
     replica = context.replica
     # Every worker looks for the best checkpoint: not before rank 0 has written the last one.

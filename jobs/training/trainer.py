@@ -1,4 +1,4 @@
-"""One attempt in one worker: data, ring, model, newest checkpoint, training loop, test, exported model."""
+"""One attempt in one worker: data, ring, model, newest checkpoint, training loop, test, saved model."""
 
 import contextlib
 import functools
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.artifacts.checkpoints import CheckpointStore, Snapshot
-from jobs.artifacts.model_file import keep_model
+from jobs.artifacts.model_file import keep_model, set_optimizer
 from jobs.artifacts.model_graph import model_graph
 from jobs.artifacts.node_share import NodeShare
 from jobs.datasets.augmentation import make_augmenter
@@ -19,7 +19,9 @@ from jobs.models.registry import build_model, model_inputs, refuse_compiled_sums
 from jobs.target_space.make import make_space
 from jobs.tasks.registry import task_for
 from jobs.training.agreement import Agreement
-from jobs.training.analysis.analyse import Subject, analyse, describe_attempt
+from jobs.training.analysis.analyse import analyse
+from jobs.training.analysis.description import describe_attempt
+from jobs.training.analysis.subject import Subject
 from jobs.training.batches import BatchFeeder
 from jobs.training.callback_state import CallbackStates
 from jobs.training.callbacks import make_callbacks, observes_batches
@@ -35,7 +37,7 @@ from jobs.training.outer_loop import Evaluates, OuterLoop, judged, latest_metric
 from jobs.training.place import Place
 from jobs.training.recorder import NullRecorder, Recorder
 from jobs.training.replica import Replica
-from jobs.training.restore import _end_with_best, restore
+from jobs.training.restore import end_with_best, start_or_resume
 from jobs.training.ring import Guard, form_ring
 from jobs.training.state import LoopState
 from jobs.training.steps_per_execution import StepsPerExecution
@@ -60,14 +62,14 @@ def train(
 ) -> None:
     """Train a run from its newest checkpoint, or from the beginning, to its end or until it is cancelled.
 
-    `trained`: what its progress document said when it was trained and its analysis was lost; that alone is made again.
+    `trained`: the progress document of a run that was trained and lost its analysis; that alone is made again.
     """
     context = prepare(spec, place, record, fence, guard)
     recorder: Recorder = NullRecorder()
     if place.rank == 0:
         recorder = StoreRecorder(record, place.attempt, context.checkpoints, members, hooks, trained)
     with contextlib.closing(recorder):
-        snapshot = restore(context, recorder)
+        snapshot = start_or_resume(context, recorder)
         if context.arrays.streamed:
             recorder.event("streaming", "the examples are read from the dataset's shards while it trains")
         callbacks = CallbackStates(make_callbacks(spec, place.folder), recorder.event)
@@ -75,18 +77,18 @@ def train(
         tick()
         if snapshot is not None and trained is not None and trained["step"] == snapshot.step:
             loop.feeder.close()
-            _analyse_alone(context, recorder, loop, trained)
+            _analyse_alone(context, recorder, loop.outer, trained)
             return
-        loop.callbacks.on_train_begin()
+        loop.outer.callbacks.on_train_begin()
         callbacks.begin(snapshot)
-        begin(context, recorder, loop, lambda: draw(context))
+        begin(context, recorder, loop.outer, lambda: draw(context))
         outcome = loop.run()
         loop.feeder.close()
-        finish(context, recorder, loop, outcome)
+        finish(context, recorder, loop.outer, outcome)
 
 
 def begin(context: WorkerContext, recorder: Recorder, outer_loop: OuterLoop, graph: Callable[[], bytes]) -> None:
-    """Say what is known before the first step."""
+    """Write what is known before the first step."""
     describe_attempt(_subject(context), recorder.event)
     drawn = functools.cache(graph)
     if outer_loop.state.step == 0:
@@ -110,7 +112,7 @@ def finish(
     outcome: str,
     test: Evaluates | None = None,
 ) -> None:
-    """Behind the last step: of a run that succeeded test and keep the model, and look at what it learned.
+    """After the last step: if the run succeeded, evaluate the test split, save the model and analyse what it learned.
 
     `test` evaluates the test examples, else the context's replica does.
     """
@@ -120,23 +122,23 @@ def finish(
     metrics = dict(latest_metrics(outer_loop.state.history))
     if outcome == "succeeded":
         recorder.update(phase="testing")
-        metrics |= _end_with_best(context, recorder)
+        metrics |= end_with_best(context, recorder)
         step = outer_loop.state.step
         metrics |= judged(test or _test(context), "test", outer_loop.intervals.epoch(step), step)
         longer()
-        keep_model(context.replica.model, context.record, context.place.rank, recorder.event, recorder.still_own)
+        keep_model(context.replica.realised_model(), context.record, context.place.rank, recorder.event, recorder.still_own)
         recorder.trained(metrics, outer_loop.state)
         analyse(_subject(context), recorder.event)
     recorder.ended(outcome, metrics, outer_loop.state)
 
 
 def _analyse_alone(context: WorkerContext, recorder: Recorder, outer_loop: OuterLoop, trained: Document) -> None:
-    """Of a run that is trained, tested and kept: make the analysis that was lost."""
-    recorder.event("analysing", "the run is trained: its analysis, which was lost, is made again, alone")
+    """Make the analysis that was lost of a run that is trained, tested and saved."""
+    recorder.event("analysing", "the run is trained: only its analysis, which was lost, is made again")
     recorder.wait_for_checkpoints()
     longer()
     describe_attempt(_subject(context), recorder.event)
-    _end_with_best(context, recorder)
+    end_with_best(context, recorder)
     analyse(_subject(context), recorder.event)
     recorder.ended("succeeded", trained["metrics"], outer_loop.state)
 
@@ -182,7 +184,7 @@ def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[]
     )
     share = NodeShare(place.cache / "checkpoints", place.neighbours)
     checkpoints = CheckpointStore(record, spec.checkpoint, record.label(place.attempt), fence, share=share)
-    return WorkerContext(spec, place, record, checkpoints, examples, strategy, replica, *seen)
+    return WorkerContext(spec, place, record, checkpoints, examples, strategy, replica, space, *seen)
 
 
 def draw(context: WorkerContext) -> bytes:
@@ -195,7 +197,7 @@ def draw(context: WorkerContext) -> bytes:
 def make_loop(context: WorkerContext, recorder: Recorder, snapshot: Snapshot | None, callbacks: CallbackStates) -> TrainingLoop:
     """The training loop at the snapshot's step, or at the first."""
     spec, replica, arrays, examples = context.spec, context.replica, context.arrays, context.examples
-    attach_optimizer(replica)
+    set_optimizer(replica.model, replica.optimizer)
 
     def check(columns: Mapping[str, NDArray[np.generic]], numbers: NDArray[np.int64]) -> None:
         # What is streamed is seen for the first time as it is trained on.
@@ -203,11 +205,10 @@ def make_loop(context: WorkerContext, recorder: Recorder, snapshot: Snapshot | N
             check_weights(spec.sample_weight, columns[spec.sample_weight], numbers)
 
     feeder = BatchFeeder(examples.plan, arrays.train, arrays.train_labels, make_augmenter(spec.augment, spec.seed), check)
-    return TrainingLoop(
+    outer = OuterLoop(
         spec=spec,
         intervals=examples.intervals,
         replica=replica,
-        feeder=feeder,
         pace=StepsPerExecution(
             example_bytes(arrays.train) * examples.plan.local_batch,
             proposes=context.place.rank == 0,
@@ -218,13 +219,9 @@ def make_loop(context: WorkerContext, recorder: Recorder, snapshot: Snapshot | N
         callbacks=keras.callbacks.CallbackList(callbacks.callbacks, model=replica.model, add_history=False),
         callback_states=callbacks.take,
         state=LoopState.restored(snapshot) if snapshot else LoopState.fresh(1 + len(replica.metric_names)),
-        agreement=Agreement(replica, context.place.rank, context.place.workers).check,
+        agreement=Agreement(replica, context.place.rank, context.place.workers, bool(context.space.kept)).check,
     )
-
-
-def attach_optimizer(replica: Replica) -> None:
-    """Let callbacks such as ReduceLROnPlateau find model.optimizer; compile() would also save it with the model."""
-    object.__setattr__(replica.model, "optimizer", replica.optimizer)
+    return TrainingLoop(outer=outer, replica=replica, feeder=feeder)
 
 
 def _test(context: WorkerContext) -> Evaluator:

@@ -1,4 +1,4 @@
-"""The steps of one run inside one worker: train, evaluate, save, say what happens, stop when asked."""
+"""The steps of one run in one worker: calls of the compiled function, until the run ends or is asked to stop."""
 
 import time
 from dataclasses import dataclass, field
@@ -12,9 +12,10 @@ from jobs.training.replica import Replica
 
 
 @dataclass(kw_only=True)
-class TrainingLoop(OuterLoop):
-    """One run in one worker: its outer loop, and the steps between."""
+class TrainingLoop:
+    """The calls of one run in one worker, and its outer loop, which does what is due between them."""
 
+    outer: OuterLoop
     replica: Replica
     feeder: BatchFeeder
     _counts: set[int] = field(default_factory=set)
@@ -22,30 +23,30 @@ class TrainingLoop(OuterLoop):
 
     def run(self) -> str:
         """Train to the end; return `succeeded`, or `cancelled` when asked to stop; the last step is saved."""
-        state, stopped = self.state, False
-        if not self.begin():
+        outer, stopped = self.outer, False
+        if not outer.begin():
             return "succeeded"
-        count = self.intervals.steps_until_due(state.step, self.pace.most)
+        count = outer.intervals.steps_until_due(outer.state.step, outer.pace.most)
         while count:
             stopped, count = self._call(count)
-            if self.at_step():
+            if outer.at_step():
                 return "succeeded"
             if stopped and count:
-                self.stop()
+                outer.stop()
                 return "cancelled"
         return "succeeded"
 
     def _call(self, count: int) -> tuple[bool, int]:
         """Do `count` steps in one call; return whether a worker was asked to stop, and the size of the next call."""
-        state, pace = self.state, self.pace
+        outer, state, pace = self.outer, self.outer.state, self.outer.pace
         asked, traces = time.monotonic(), self.replica.traces
         chunk = self.feeder.take(state.step, count)
         state.spent.input += time.monotonic() - asked
-        following = self.intervals.steps_until_due(state.step + count, pace.most)
+        following = outer.intervals.steps_until_due(state.step + count, pace.most)
         self.feeder.prepare(state.step + count, following)
         if pace.single_steps:
-            self.callbacks.on_train_batch_begin(state.step % self.intervals.steps_per_epoch)
-        flags = np.array([self.recorder.stop_requested(), pace.proposed], np.float32)
+            outer.callbacks.on_train_batch_begin(state.step % outer.intervals.steps_per_epoch)
+        flags = np.array([outer.recorder.stop_requested(), pace.proposed], np.float32)
         if count not in self._counts:
             # The function may be built for it.
             self._counts.add(count)
@@ -57,12 +58,12 @@ class TrainingLoop(OuterLoop):
         if self.replica.traces > traces:
             state.spent.building += seconds
             state.spent.building_steps += count
-        self.add_sums(result.sums)
+        outer.add_sums(result.sums)
         pace.accept(float(result.flags[1]))
         pace.measured(seconds, count)
         pace.mark(state.step)
         if pace.single_steps:
-            self.replica.settle()
-            batch = (state.step - 1) % self.intervals.steps_per_epoch
-            self.callbacks.on_train_batch_end(batch, self._means(state.since_epoch))
+            self.replica.realised_model()
+            batch = (state.step - 1) % outer.intervals.steps_per_epoch
+            outer.callbacks.on_train_batch_end(batch, outer.epoch_means())
         return bool(result.flags[0] > 0), following

@@ -1,4 +1,4 @@
-"""A group: runs of the same shapes that stand at the same step train together to their ends, each of which is its own."""
+"""A group: runs of the same shapes and at the same step train together, and each ends by itself."""
 
 import contextlib
 import functools
@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from jobs.artifacts.model_file import set_optimizer
 from jobs.artifacts.tensors import Tensors
 from jobs.datasets.reading import example_bytes
 from jobs.liveness import tick
@@ -17,7 +18,7 @@ from jobs.training.context import WorkerContext
 from jobs.training.evaluation import BATCH
 from jobs.training.state import LoopState
 from jobs.training.steps_per_execution import StepsPerExecution
-from jobs.training.trainer import attach_optimizer, begin, draw, finish, prepare
+from jobs.training.trainer import begin, draw, finish, prepare
 from jobs.training.variables import assign_variables, copy_model, copy_variables
 from jobs.vectorized.member import Member, beside, first_weights
 from jobs.vectorized.member_attempt import MemberAttempt
@@ -29,7 +30,7 @@ from service.storage import open_store
 
 Value = TypeVar("Value")
 ASKING_SECONDS = 0.5
-"""For a sweep to ask all of a group to stop (assumed: some milliseconds each)."""
+"""Time for a sweep to ask all of a group to stop (assumed: some milliseconds each)."""
 
 
 def train_group(attempts: Sequence[MemberAttempt], settings: Settings) -> None:
@@ -78,26 +79,24 @@ class TrialGroup:
         """By the seed that they are drawn with."""
 
     def stall_watch(self) -> contextlib.AbstractContextManager[None]:
-        """Within it this process is ended when it does not get on: the first run says why, and all go on in another process."""
+        """Within it a stalled process is ended: the first run's failure says so, and all runs resume in another process."""
         member = self._members[0]
         return stall_watch(member.attempt.config, 0, member.log.path)
 
     def prepare(self) -> None:
-        """Take up each run where it stands."""
+        """Restore or start each run, and stack those that are at the same step."""
         names = [member.record.run_id for member in self._members]
         graph: Callable[[], bytes] = functools.cache(lambda: draw(self._members[0].context))
         for member in list(self._members):
             with self._own_failure(member):
-                member.prepare(self._session(member))
-        self._leave_others_behind()
+                member.prepare(self._context_of(member), _Evaluates(self, member, "validation"))
+        self._keep_common_step()
         for member in list(self._members):
             with self._own_failure(member):
                 others = [name for name in names if name != member.record.run_id]
                 member.recorder.event(
                     "together", f"trains together with {len(others)} other trials, as one computation", trials=others
                 )
-                if len(member.context.examples.validation_rows):
-                    member.outer_loop.validation = _Evaluates(self, member, "validation")
                 member.outer_loop.callbacks.on_train_begin()
                 begin(member.context, member.recorder, member.outer_loop, graph)
                 if not member.outer_loop.begin():
@@ -106,7 +105,7 @@ class TrialGroup:
             self._assemble()
 
     def train(self) -> None:
-        """Train until the last member has left."""
+        """Train until the last member has finished."""
         following = 0
         while self._members:
             outer_loop = self._members[0].outer_loop
@@ -122,7 +121,7 @@ class TrialGroup:
                 self._assemble()
 
     def fail(self, error: BaseException) -> None:
-        """End all that are left."""
+        """Fail all members that are left."""
         for member in self._members:
             member.fail(error)
 
@@ -134,12 +133,12 @@ class TrialGroup:
         *totals, count = self._evaluated[split][1][member.index]
         return {name: float(total / count) for name, total in zip(("loss", *member.metric_names), totals, strict=True)}
 
-    def _session(self, member: Member) -> WorkerContext:
+    def _context_of(self, member: Member) -> WorkerContext:
         if self._like is None:
             # One worker needs no ring that could fail to form.
             self._like = prepare(member.spec, member.place, member.record, member.fence, lambda *_: contextlib.nullcontext())
             self._fresh = copy_variables(self._like.replica.optimizer.variables)
-            attach_optimizer(self._like.replica)
+            set_optimizer(self._like.replica.model, self._like.replica.optimizer)
             self._first_weights[member.spec.seed] = copy_model(self._like.replica.model)
             return self._like
         context = beside(self._like, member)
@@ -154,15 +153,15 @@ class TrialGroup:
             self._first_weights[seed] = first_weights(context)
         return self._first_weights[seed]
 
-    def _leave_others_behind(self) -> None:
-        """Keep the members that stand where most do; others try again, apart."""
+    def _keep_common_step(self) -> None:
+        """Keep the members at the step that most are at; the others fail, and train apart."""
         if not self._members:
             return
         ((common, _),) = Counter(member.outer_loop.state.step for member in self._members).most_common(1)
         for member in [member for member in self._members if member.outer_loop.state.step != common]:
             with self._own_failure(member):
                 raise InfrastructureFailure(
-                    f"This run stands at step {member.outer_loop.state.step} and those that it was to train with at {common}: it trains apart."
+                    f"This run is at step {member.outer_loop.state.step} and those that it was to train with at {common}: it trains apart."
                 )
 
     def _assemble(self) -> None:
@@ -173,7 +172,7 @@ class TrialGroup:
         self._stack = Stack(
             [member.spec for member in self._members],
             self._like.replica,
-            [member.space for member in self._members],
+            [member.context.space for member in self._members],
             outer_loop.intervals.total,
         )
         self._stack.load(held)
@@ -200,19 +199,19 @@ class TrialGroup:
         return sums, Call(asked - began, seconds, 0 if built else count)
 
     def _of_all(self, values: dict[Member, Value]) -> list[Value]:
-        """One for each stacked member; in the place of one that has left, whose rows are computed and not looked at, another's."""
+        """One for each stacked member; in the place of one that has finished, whose rows are computed and not used, another's."""
         spare = next(iter(values.values()))
         return [values.get(member, spare) for member in self._stacked]
 
     def _asked_to_stop(self) -> set[Member]:
-        """Who is to stop at this step. A sweep asks one run after another: all of them are to stop where the first one does."""
+        """The members to stop at this step. A sweep asks one run after another: all of them stop where the first one does."""
         if not any(member.recorder.stop_requested() or member.attempt.given_up for member in self._members):
             return set()
         time.sleep(ASKING_SECONDS)
         return {member for member in self._members if member.is_asked_to_stop()}
 
     def _advance(self, member: Member, sums: Any, call: Call, asked: bool) -> None:
-        """Account for steps that were done; let the member leave at its end, or where its run was stopped."""
+        """Add the sums of steps that were done; finish the member at its end, or where it was asked to stop."""
         outer_loop, state = member.outer_loop, member.outer_loop.state
         call.note(state)
         outer_loop.add_sums(sums)
@@ -251,7 +250,7 @@ class TrialGroup:
 
     @contextlib.contextmanager
     def _own_failure(self, member: Member) -> Iterator[None]:
-        """What fails within ends this member alone."""
+        """Within it an error fails this member alone."""
         try:
             yield
         except Exception as error:

@@ -131,10 +131,10 @@ def _lstm(layer: Any) -> Any:
     """Keras' order of the gates: input, forget, candidate, output."""
 
     def step(driven: Any, product: Any, states: list[Any]) -> list[Any]:
-        enter, forget, candidate, leave = tf.split(driven + product, 4, axis=-1)
+        enter, forget, candidate, output = tf.split(driven + product, 4, axis=-1)
         gate = layer.recurrent_activation
         carry = gate(forget) * states[1] + gate(enter) * layer.activation(candidate)
-        return [gate(leave) * layer.activation(carry), carry]
+        return [gate(output) * layer.activation(carry), carry]
 
     def call(values: Any, kernel: Any, recurrent: Any, bias: Any) -> Any:
         return _answers(layer.return_sequences, scan(Cell(step, 2), _affine(values, kernel, bias), recurrent))
@@ -143,21 +143,21 @@ def _lstm(layer: Any) -> Any:
 
 
 def _gru(layer: Any) -> Any:
-    """Keras' order: update, reset, candidate; the reset gate acts behind the product and its bias."""
+    """Keras' order: update, reset, candidate; the reset gate acts after the product and its bias."""
 
     def step(driven: Any, product: Any, states: list[Any]) -> list[Any]:
-        update, reset, candidate, behind = tf.split(driven, 4, axis=-1)
+        update, reset, candidate, after = tf.split(driven, 4, axis=-1)
         of_update, of_reset, of_candidate = tf.split(product, 3, axis=-1)
         update, reset = (layer.recurrent_activation(x) for x in (update + of_update, reset + of_reset))
-        candidate = layer.activation(candidate + reset * (of_candidate + behind))
+        candidate = layer.activation(candidate + reset * (of_candidate + after))
         return [update * states[0] + (1.0 - update) * candidate]
 
     def call(values: Any, kernel: Any, recurrent: Any, bias: Any) -> Any:
         units = layer.units
-        gates, behind = bias[:, 0, : 2 * units] + bias[:, 1, : 2 * units], bias[:, 1, 2 * units :]
+        gates, after = bias[:, 0, : 2 * units] + bias[:, 1, : 2 * units], bias[:, 1, 2 * units :]
         # The candidate's recurrent bias goes along as if the inputs gave it.
         wide = tf.pad(kernel, [[0, 0], [0, 0], [0, units]])
-        driven = _affine(values, wide, tf.concat([gates, bias[:, 0, 2 * units :], behind], axis=-1))
+        driven = _affine(values, wide, tf.concat([gates, bias[:, 0, 2 * units :], after], axis=-1))
         return _answers(layer.return_sequences, scan(Cell(step), driven, recurrent))
 
     return call

@@ -15,16 +15,15 @@ from jobs.artifacts.tensors import Tensors
 from jobs.log_lines import timed
 from jobs.models.registry import make_model
 from jobs.target_space.make import make_space
-from jobs.target_space.space import Space
 from jobs.training.batches import BatchFeeder
 from jobs.training.callback_state import CallbackStates
 from jobs.training.context import WorkerContext
 from jobs.training.examples import Examples, load_examples
 from jobs.training.hooks import Hooks
-from jobs.training.outer_loop import OuterLoop
+from jobs.training.outer_loop import Evaluates, OuterLoop
 from jobs.training.place import Place
 from jobs.training.recorder import Recorder
-from jobs.training.restore import restore
+from jobs.training.restore import start_or_resume
 from jobs.training.state import LoopState
 from jobs.training.steps_per_execution import StepsPerExecution
 from jobs.training.store_recorder import StoreRecorder
@@ -75,7 +74,6 @@ class Member:
         self.stack: Stack | None = None
         self.outer_loop: OuterLoop
         self.context: WorkerContext
-        self.space: Space
         self.feeder: BatchFeeder
         self.recorder: Recorder
         self._first: Held
@@ -95,16 +93,19 @@ class Member:
         """Raises LeaseLost when this attempt no longer owns the run."""
         return fence_of(self.record, self.attempt.config)
 
-    def prepare(self, context: WorkerContext) -> None:
-        """Take up the run where it stands; the context's replica, which is lent, holds its first weights."""
+    def prepare(self, context: WorkerContext, judge: Evaluates) -> None:
+        """Restore the run or start it; the context's replica, which is lent, holds its first weights.
+
+        `judge` evaluates the validation examples, if there are any.
+        """
         self.context = context
         hooks = Hooks(tell=self.log.tell)
         self.recorder = StoreRecorder(self.record, self.place.attempt, context.checkpoints, identity(0), hooks)
         self._ending.callback(self.recorder.close)
-        snapshot = restore(context, self.recorder)
+        snapshot = start_or_resume(context, self.recorder)
         replica, examples, arrays = context.replica, context.examples, context.arrays
-        self.space = replica.space
-        self._first = (copy_model(replica.model), copy_variables(replica.optimizer.variables), copy_variables(self.space.kept))
+        optimizer, kept = replica.optimizer.variables, context.space.kept
+        self._first = (copy_model(replica.model), copy_variables(optimizer), copy_variables(kept))
         self.feeder = BatchFeeder(examples.plan, arrays.train, arrays.train_labels, None)
         self._ending.callback(self.feeder.close)
         self.outer_loop = OuterLoop(
@@ -112,7 +113,7 @@ class Member:
             intervals=examples.intervals,
             replica=self,
             pace=StepsPerExecution(0, proposes=True),
-            validation=None,
+            validation=judge if len(examples.validation_rows) else None,
             recorder=self.recorder,
             callbacks=keras.callbacks.CallbackList([], model=replica.model, add_history=False),
             callback_states=CallbackStates([]).take,
@@ -124,8 +125,7 @@ class Member:
         """Those of the task."""
         return self.context.replica.metric_names
 
-    @property
-    def model(self) -> keras.Model:
+    def realised_model(self) -> keras.Model:
         """The model that all members take turns in; its weights are those of whoever had it last."""
         return self.context.replica.model
 
@@ -162,13 +162,13 @@ class Member:
 
     def lend_weights(self) -> None:
         """Give the replica this member's weights."""
-        assign_variables(self.model.variables, self.held[0])
+        assign_variables(self.context.replica.model.variables, self.held[0])
 
     def end(self) -> None:
-        """Write the rest; the run's driver goes on."""
+        """Write the rest and end the attempt."""
         self._ending.close()
         self.log.tell(timed("done"))
-        self._leave(None)
+        self._close(None)
 
     def fail(self, error: BaseException) -> None:
         """End with an error, which is in the store by then."""
@@ -176,9 +176,9 @@ class Member:
         # What it met before may well be met again here.
         with contextlib.suppress(Exception):
             self._ending.close()
-        self._leave(known)
+        self._close(known)
 
-    def _leave(self, error: BaseException | None) -> None:
+    def _close(self, error: BaseException | None) -> None:
         self.log.close()
         self.attempt.end(error)
 
@@ -189,8 +189,8 @@ def beside(like: WorkerContext, member: Member) -> WorkerContext:
     examples: Examples = load_examples(spec, member.place, member.record, replica.task)
     checkpoints = CheckpointStore(member.record, spec.checkpoint, member.record.label(member.place.attempt), member.fence)
     with like.strategy.scope():
-        replica.space = make_space(spec, replica.model, examples.arrays, examples.plan.examples)
-    return WorkerContext(spec, member.place, member.record, checkpoints, examples, like.strategy, replica)
+        space = make_space(spec, replica.model, examples.arrays, examples.plan.examples)
+    return WorkerContext(spec, member.place, member.record, checkpoints, examples, like.strategy, replica, space)
 
 
 def first_weights(context: WorkerContext) -> Tensors:

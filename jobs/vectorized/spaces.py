@@ -1,6 +1,6 @@
 """What the optimizer changes for all members at once: their weights, or targets from which their weights are solved.
 
-The counterpart of jobs.target_space.space. A space's values are one row for each member, made of the parts of its variables one behind another.
+The counterpart of jobs.target_space.space. A space's values are one row for each member, the flattened variables one after another.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,6 @@ from jobs.target_space.layers import TargetLayer, TargetSimpleRNN
 from jobs.target_space.solve import solve
 from jobs.target_space.space import Space
 from jobs.target_space.target import TargetSpace
-from jobs.training.replica import Replica
 from jobs.vectorized.layers import stacked_layer, swap_steps
 from service.specs.train import TrainSpec
 
@@ -37,11 +36,12 @@ class StackedSpace(Protocol):
         """A row as the values of each variable."""
 
 
-def stacked_space(specs: Sequence[TrainSpec], like: Replica, spaces: Sequence[Space]) -> StackedSpace:
-    """The spaces of all members as one; `like` is the replica of a run like theirs."""
-    if isinstance(like.space, TargetSpace):
-        return StackedTargets(like.space, [space for space in spaces if isinstance(space, TargetSpace)], specs)
-    return StackedWeights([tuple(variable.shape) for variable in like.space.variables])
+def stacked_space(specs: Sequence[TrainSpec], spaces: Sequence[Space]) -> StackedSpace:
+    """The spaces of all members as one."""
+    targets = [space for space in spaces if isinstance(space, TargetSpace)]
+    if targets:
+        return StackedTargets(targets, specs)
+    return StackedWeights([tuple(variable.shape) for variable in spaces[0].variables])
 
 
 class StackedWeights:
@@ -57,7 +57,7 @@ class StackedWeights:
         return values, lambda gradients: gradients
 
     def row(self, parts: Sequence[Any]) -> Any:
-        """One behind another."""
+        """One after another."""
         return np.concatenate([part.reshape(-1) for part in parts])
 
     def parts(self, row: Any) -> list[Any]:
@@ -68,13 +68,14 @@ class StackedWeights:
 class StackedTargets:
     """Targets of each layer [members, …], solved as jobs.target_space.target does; those of sequences lie by steps, as the layers compute.
 
-    `like` gives the layers, `spaces` each member's realisation batch and `specs` its ridge.
+    `spaces` give each member's realisation batch, the first one the layers too, and `specs` the ridges.
     """
 
     # XLA's Cholesky takes many times as long: see jobs.target_space.solve.
     compiled = False
 
-    def __init__(self, like: TargetSpace, spaces: Sequence[TargetSpace], specs: Sequence[TrainSpec]) -> None:
+    def __init__(self, spaces: Sequence[TargetSpace], specs: Sequence[TrainSpec]) -> None:
+        like = spaces[0]
         self._members = len(specs)
         self._ridges = np.array([spec.space.ridge for spec in specs], np.float64)[:, None, None]
         self._achieved = specs[0].space.cascade == "scu"
@@ -102,7 +103,7 @@ class StackedTargets:
         return weights, lambda gradients: tape.gradient(weights, values, output_gradients=gradients)
 
     def row(self, parts: Sequence[Any]) -> Any:
-        """One behind another, sequences by steps."""
+        """One after another, sequences by steps."""
         return np.concatenate([(part.swapaxes(0, 1) if self._by_steps(part.shape) else part).reshape(-1) for part in parts])
 
     def parts(self, row: Any) -> list[Any]:
@@ -136,7 +137,7 @@ class _Solved:
         self._call: Any = tf.function(call, jit_compile=True, autograph=False) if self.recurs else call
 
     def rows(self, inputs: Any, targets: Any) -> Any:
-        """A, [members, rows, columns]: a one and the inputs, and behind them the activations of the step before where the layer recurs."""
+        """A, [members, rows, columns]: a one, the inputs, and where the layer recurs the activations of the step before."""
         if self.recurs:
             states = self._part.cell.activation(targets)
             inputs = tf.concat([inputs, tf.pad(states[:, :-1], [[0, 0], [1, 0], [0, 0], [0, 0]])], axis=-1)
@@ -160,6 +161,6 @@ class _Solved:
 
 
 def split_row(row: Any, shapes: Sequence[Sequence[int]]) -> list[Any]:
-    """Copies of a row's parts, which stand in it one behind another."""
+    """Copies of a row's parts, which it holds one after another."""
     ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
     return [part.reshape(shape).copy() for part, shape in zip(np.split(row, ends[:-1]), shapes, strict=True)]

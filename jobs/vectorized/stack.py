@@ -35,8 +35,8 @@ class Stack:
         trained = list(self._model.trainable_variables)
         self._shapes = [tuple(variable.shape) for variable in trained]
         self._sizes = [int(np.prod(shape)) for shape in self._shapes]
-        self._space = stacked_space(specs, like, spaces)
-        self._changed = like.space.variables
+        self._space = stacked_space(specs, spaces)
+        self._changed = spaces[0].variables
         sizes = [int(np.prod(variable.shape)) for variable in self._changed]
         self._values = keras.Variable(np.zeros((self._members, sum(sizes)), np.float32), name="members")
         self._optimizer = StackedOptimizer(specs, total_steps, self._values, sizes)
@@ -57,8 +57,8 @@ class Stack:
         model_keys = keys_of(self._model.variables)
         self._weight_keys = [model_keys[id(variable)] for variable in trained]
         self._seed_keys = [model_keys[id(layer.seed_generator.state)] for layer in self._dropouts]
-        space_keys = keys_of(like.space.kept)
-        self._space_keys = [space_keys[id(variable)] for variable in like.space.kept]
+        space_keys = keys_of(spaces[0].kept)
+        self._space_keys = [space_keys[id(variable)] for variable in spaces[0].kept]
         self._optimizer_keys = keys_of(like.optimizer.variables)
         self._slot_keys = {name: self._keys_of_slot(name) for name in self._optimizer.slots}
 

@@ -1,7 +1,7 @@
 """Milliseconds of one all-reduce between two workers on this machine, by size: where bytes begin to cost more than latency.
 
 usage: uv run python tests/benchmarks/allreduce.py [--rounds 200]
-`jobs.training.replica.LEAST_PACKED_BYTES` was chosen from it.
+`jobs.training.gradient_sums.PACKS` was chosen from it.
 """
 
 import argparse

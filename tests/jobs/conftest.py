@@ -40,6 +40,7 @@ def make_replica() -> Callable[..., Any]:
     import keras
     import tensorflow as tf
 
+    from jobs.artifacts.model_file import set_optimizer
     from jobs.models.registry import model_inputs
     from jobs.target_space.space import Space, WeightSpace
     from jobs.target_space.target import TargetSpace
@@ -66,8 +67,7 @@ def make_replica() -> Callable[..., Any]:
         optimizer.build(space.variables)
         space.begin()
         draw_differently(model, 0)
-        # As jobs.training.trainer.make_loop does for callbacks.
-        object.__setattr__(model, "optimizer", optimizer)
+        set_optimizer(model, optimizer)
 
         def inputs(features: dict[str, Any]) -> Any:
             return model_inputs(model, features)

@@ -13,12 +13,13 @@ from jobs.training.callback_state import CallbackStates
 from jobs.training.callbacks import make_callbacks, observes_batches
 from jobs.training.evaluation import Evaluator
 from jobs.training.intervals import Intervals
+from jobs.training.outer_loop import OuterLoop
 from jobs.training.recorder import NullRecorder
 from jobs.training.replica import Replica
+from jobs.training.restore import restore
 from jobs.training.state import LoopState
 from jobs.training.steps_per_execution import StepsPerExecution
 from jobs.training.training_loop import TrainingLoop
-from jobs.training.variables import assign_variables, copy_model, copy_variables
 from service.specs.train import TrainSpec
 
 MakeSpec = Callable[..., TrainSpec]
@@ -117,14 +118,11 @@ def make_loop(
         pace.fixed = most  # type: ignore[attr-defined]
     replica.model.stop_training = False
     if snapshot:
-        assign_variables(replica.model.variables, snapshot.model)
-        assign_variables(replica.optimizer.variables, snapshot.optimizer)
-        assign_variables(replica.space.kept, snapshot.space)
-    loop = TrainingLoop(
+        restore(replica.model, replica.optimizer, replica.space, snapshot)
+    outer = OuterLoop(
         spec=spec,
         intervals=Intervals(spec, plan.steps_per_epoch),
         replica=replica,
-        feeder=BatchFeeder(plan, features, labels, None),
         pace=pace,
         validation=Evaluator(replica, features, labels, held_out, 0, 1) if len(held_out) else None,
         recorder=kept,
@@ -132,9 +130,9 @@ def make_loop(
         callback_states=states.take,
         state=LoopState.restored(snapshot) if snapshot else LoopState.fresh(1 + len(replica.metric_names)),
     )
-    loop.callbacks.on_train_begin()
+    outer.callbacks.on_train_begin()
     states.begin(snapshot)
-    return loop
+    return TrainingLoop(outer=outer, replica=replica, feeder=BatchFeeder(plan, features, labels, None))
 
 
 def run(*arguments: Any, **more: Any) -> tuple[str, TrainingLoop]:
@@ -147,7 +145,6 @@ def run(*arguments: Any, **more: Any) -> tuple[str, TrainingLoop]:
 
 def result(loop: TrainingLoop) -> tuple[list[bytes], list[dict[str, Any]]]:
     """All variables as bytes, and the rows without what the clock says."""
-    others = (copy_variables(variables) for variables in (loop.replica.optimizer.variables, loop.replica.space.kept))
-    variables = [array for tensors in (copy_model(loop.replica.model), *others) for array in tensors.values()]
-    rows = [{name: value for name, value in row.items() if name not in CLOCK} for row in loop.state.history]
+    variables = [array for tensors in loop.replica.copies() for array in tensors.values()]
+    rows = [{name: value for name, value in row.items() if name not in CLOCK} for row in loop.outer.state.history]
     return [array.tobytes() for array in variables], rows

@@ -1,23 +1,21 @@
-"""What the report needs of the model while it is in memory: its layers at the start, what it makes of the test split at the end.
+"""What a trained model makes of the test split, as the report shows it.
 
-Nothing here may end a run: what fails is an event, and the report leaves that section out.
+Nothing here may end a run: what fails is an event, and the report lacks that section.
 """
 
-import hashlib
-import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jobs.artifacts.tensors import Tensors, tensors_to_bytes
-from jobs.datasets.load import Arrays
 from jobs.datasets.reading import example_bytes
-from jobs.tasks.registry import Task, task_for
+from jobs.training.analysis.description import named
 from jobs.training.analysis.estimate import (
     ALL_REDUCE,
     FIRST,
@@ -39,61 +37,18 @@ from jobs.training.analysis.filters import (
     example_pictures,
     filter_pictures,
     first_layer,
-    is_picture,
 )
-from jobs.training.analysis.hardware import hardware, versions
-from jobs.training.analysis.layers import layer_rows
 from jobs.training.analysis.memory import Memory, remember
 from jobs.training.analysis.predictions import Predictions, mistakes, pairs, predict, surest_right
 from jobs.training.analysis.states import States, hidden_states
+from jobs.training.analysis.subject import Note, Subject, short
 from jobs.training.replica import Replica
-from service.datasets import Feature
-from service.records.run_record import Document, RunRecord, to_bytes
-from service.specs.train import TrainSpec
+from service.records.run_record import Document, to_bytes
 
 MOST_SECONDS = 120.0
 """For all that the model is asked, compiling included (assumed: several times what it takes on a slow machine)."""
-MOST_NAMED = 1000
-"""Classes that a document names all of (assumed: some tens of kilobytes)."""
 REPEATS = 10
 """All-reduces that are timed (assumed: enough for a mean, over in a second)."""
-
-Note = Callable[[str, str], None]
-"""`note(event, message)`: an event of the run."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is looked at: a replica, its data, and where this worker stands."""
-
-    spec: TrainSpec
-    record: RunRecord
-    replica: Replica
-    arrays: Arrays
-    rank: int
-    workers: int
-    attempt: int
-    counts: Document
-    """Examples: `training`, `validation`, `test`; and `steps_per_epoch`."""
-    memory: int
-    """Bytes that this worker has."""
-    weights: str = ""
-    """How training examples are weighted, in words."""
-
-    @property
-    def label(self) -> str:
-        """The attempt's part of the keys of what is written."""
-        return self.record.label(self.attempt)
-
-    @property
-    def picture(self) -> Feature | None:
-        """The feature whose values are pictures, if there is one."""
-        return next((feature for feature in self.arrays.features if is_picture(tuple(feature.shape))), None)
-
-    @property
-    def task(self) -> Task:
-        """The run's task."""
-        return task_for(self.spec)
 
 
 @dataclass(frozen=True)
@@ -116,18 +71,6 @@ class _Answers:
     all_reduce_seconds: float | None
 
 
-def describe_attempt(subject: Subject, note: Note) -> None:
-    """Write what is known before the first step: each worker its machine, rank 0 the layers and the data."""
-    record = subject.record
-    try:
-        document = {"attempt": subject.attempt, "rank": subject.rank, **hardware(), "cpus": subject.spec.worker.cpus}
-        record.store.write(record.paths.hardware(subject.label, subject.rank), to_bytes(document))
-        if subject.rank == 0:
-            record.store.write(record.paths.model_facts(subject.label), to_bytes(_model_facts(subject)))
-    except Exception as error:
-        note("not described", f"the report will lack the model's layers: {_short(error)}")
-
-
 def analyse(subject: Subject, note: Note) -> None:
     """Look at what the trained model makes of the test split; rank 0 writes it. Every worker makes the same model calls."""
     began = time.monotonic()
@@ -140,13 +83,13 @@ def analyse(subject: Subject, note: Note) -> None:
             record.store.write(record.paths.pictures(subject.label), tensors_to_bytes(pictures))
             record.store.write(record.paths.results(subject.label), to_bytes(document))
     except Exception as error:
-        note("not analysed", f"the report will lack what the model makes of the test examples: {_short(error)}")
+        note("not analysed", f"the report will lack what the model makes of the test examples: {short(error)}")
 
 
 def _within(seconds: float, look: Callable[[], _Answers]) -> _Answers:
     """What `look` returns or raises; TimeoutError after so long.
 
-    A worker in which a model call fails goes on, and the others would wait in a collective for ever: they leave it behind.
+    Where a model call fails in one worker the others would wait in a collective for ever: they stop waiting for it.
     """
     done: Future[_Answers] = Future()
 
@@ -161,34 +104,6 @@ def _within(seconds: float, look: Callable[[], _Answers]) -> _Answers:
         return done.result(seconds)
     except TimeoutError as error:
         raise TimeoutError(f"it took longer than {seconds:g} s") from error
-
-
-def _short(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-
-
-def _model_facts(subject: Subject) -> Document:
-    model, arrays = subject.replica.model, subject.arrays
-    return {
-        "attempt": subject.attempt,
-        "layers": layer_rows(model),
-        "parameters": int(model.count_params()),
-        "trained": int(sum(np.prod(variable.shape) for variable in model.trainable_variables)),
-        "features": [
-            {"name": f.name, "dtype": f.dtype, "shape": list(f.shape), "scale": f.divisor or 1.0} for f in arrays.features
-        ],
-        **named(arrays.classes),
-        "chance": subject.task.chance,
-        "weights": subject.weights,
-        "counts": {**subject.counts, **({} if subject.task.every_step else _by_class(arrays))},
-        "versions": versions(),
-    }
-
-
-def _by_class(arrays: Arrays) -> Document:
-    counts = np.bincount(arrays.train_labels, minlength=len(arrays.classes))
-    few = {"by_class": counts.tolist()} if len(counts) <= MOST_NAMED else {}
-    return {**few, "fewest_of_a_class": int(counts.min()), "most_of_a_class": int(counts.max())}
 
 
 def _look(subject: Subject, note: Note) -> _Answers:
@@ -227,15 +142,18 @@ def _look_at_classes(subject: Subject, budget: Budget) -> _Looked | None:
     first: FirstLayer | str = "The dataset has several features."
     activations = None
     if len(arrays.features) == 1:
-        first = first_layer(replica.model, tuple(arrays.features[0].shape))
+        first = first_layer(replica.realised_model(), tuple(arrays.features[0].shape))
     if isinstance(first, FirstLayer) and not budget.holds(FIRST, first_layer_bytes(first)):
         first = "It is left out: it would have taken too much of the worker's memory."
     if isinstance(first, FirstLayer):
         row = predictions.rows[example : example + 1]
-        shown = first
-        forward = replica.once("activations", lambda: replica.forward(activations_model(replica.model, shown)))
+        forward = replica.once(_forward_first, first.layer)
         activations = forward({name: array[row] for name, array in arrays.test.items()})[0]
     return _Looked(predictions, example, first, activations)
+
+
+def _forward_first(replica: Replica, layer: Any) -> Callable[..., NDArray[np.float32]]:
+    return replica.forward(activations_model(replica.model, layer))
 
 
 def _results(subject: Subject, answers: _Answers) -> tuple[Document, Tensors]:
@@ -255,15 +173,6 @@ def _results(subject: Subject, answers: _Answers) -> tuple[Document, Tensors]:
         return {**document, **named(subject.arrays.classes), "memory": found.document()}, {**pictures, **found.pictures()}
     judged, shown = _judged(subject, found)
     return {**document, **judged}, {**pictures, **shown}
-
-
-def named(classes: Sequence[str], used: Iterable[int] = ()) -> Document:
-    """The classes of a document: their number, what tells them from others, and their names; of many those of `used` alone."""
-    digest = hashlib.sha256(json.dumps(list(classes)).encode()).hexdigest()
-    document: Document = {"class_count": len(classes), "classes_sha256": digest}
-    if len(classes) <= MOST_NAMED:
-        return {**document, "classes": list(classes)}
-    return {**document, "names": {str(number): classes[number] for number in sorted(set(used))}}
 
 
 def _judged(subject: Subject, looked: _Looked) -> tuple[Document, Tensors]:

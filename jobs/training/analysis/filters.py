@@ -56,10 +56,10 @@ def is_picture(shape: Any) -> bool:
     return isinstance(shape, tuple) and len(shape) == 3 and shape[2] in (1, 3) and min(shape[:2]) >= 2
 
 
-def activations_model(model: keras.Model, first: FirstLayer) -> keras.Model:
-    """The model cut off behind its first layer; it shares the layer, and makes no variables."""
+def activations_model(model: keras.Model, layer: Any) -> keras.Model:
+    """The model cut off after its first layer with weights; it shares the layer, and makes no variables."""
     inputs = model.inputs if len(model.inputs) > 1 else model.inputs[0]
-    return keras.Model(inputs, first.layer.output)
+    return keras.Model(inputs, layer.output)
 
 
 def _floats(kernel: Any) -> NDArray[np.float32]:

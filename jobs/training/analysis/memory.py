@@ -43,7 +43,7 @@ class Memory:
         """Of the first sequences, [sequences, steps]: `memory-targets`, 0, 1 or NOT_COUNTED, and `memory-outputs`, the chance of a 1."""
         labels, chances = self.labels[:SHOWN, :MOST_STEPS], self.chances[:SHOWN, :MOST_STEPS]
         targets = np.where(labels < 0, NOT_COUNTED, labels).astype(np.uint8)
-        # 128 and more is taken for a 1.
+        # 128 and more is read as a 1.
         outputs = np.where(chances > 0.5, np.ceil(127 + 128 * (2 * chances - 1)), np.floor(254 * chances))
         return {"memory-targets": targets, "memory-outputs": np.clip(outputs, 0, 255).astype(np.uint8)}
 

@@ -85,7 +85,7 @@ def ask(
     with the same number of calls.
     """
     width, keep = kept
-    forward = replica.once("answers", lambda: replica.forward(replica.model))
+    forward = replica.once(Replica.forward, replica.model)
     total = min(count, MOST_EXAMPLES, max(1, MOST_VALUES // width))
     batch = batch_size(total, outputs, workers)
 
@@ -121,7 +121,7 @@ def softmax(logits: Floats) -> Floats:
 
 
 def pairs(predictions: Predictions) -> list[list[int]]:
-    """How many examples of a class were taken for a class, [true, predicted, count], for each pair that occurs, in order."""
+    """How many examples of a class were predicted as a class, [true, predicted, count], for each pair that occurs, in order."""
     found = Counter(zip(predictions.labels.tolist(), predictions.predicted.tolist(), strict=True))
     return [[true, predicted, found[true, predicted]] for true, predicted in sorted(found)]
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import keras
@@ -46,7 +45,7 @@ def hidden_states(replica: Replica, example: Mapping[str, NDArray[np.generic]]) 
     """
     found = []
     for layer in recurrent_layers(replica.model):
-        forward = replica.once(f"states of {layer.name}", partial(_forward_states, replica, layer))
+        forward = replica.once(_forward_states, layer)
         values = forward(example)[0]
         steps, units = values.shape
         kept = values[:MOST_STEPS, :MOST_UNITS]

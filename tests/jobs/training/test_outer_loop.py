@@ -53,7 +53,7 @@ def test_a_request_to_stop_saves_the_step_and_the_run_resumes_from_it(
     kept = KeepingRecorder(stop_at)
     outcome, loop = run(spec, make_replica(spec, busy), kept, most=1)
     assert outcome == "cancelled"
-    assert loop.state.step == stop_at
+    assert loop.outer.state.step == stop_at
     # One snapshot of each step: a second one would lose the score of the evaluation.
     assert [snapshot.step for snapshot in kept.snapshots] == sorted({step for step in (5, 10) if step <= stop_at} | {stop_at})
     assert (kept.snapshots[-1].score is not None) == scored
@@ -65,7 +65,7 @@ def test_a_request_to_stop_saves_the_step_and_the_run_resumes_from_it(
 def test_a_request_to_stop_at_the_last_step_comes_too_late(make_spec: MakeSpec, make_replica: MakeReplica) -> None:
     spec = make_spec(steps=5)
     outcome, loop = run(spec, make_replica(spec, plain), KeepingRecorder(stop_at=5), most=1)
-    assert (outcome, loop.state.step) == ("succeeded", 5)
+    assert (outcome, loop.outer.state.step) == ("succeeded", 5)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_early_stopping_ends_the_run_saves_it_and_stays_ended(
     replica, kept = make_replica(spec, busy), KeepingRecorder()
     outcome, loop = run(spec, replica, kept)
     assert outcome == "succeeded"
-    assert loop.state.step == 15
+    assert loop.outer.state.step == 15
     assert [snapshot.step for snapshot in kept.snapshots] == [10, 15]
     assert ("early stop" in kept.events) == ("early_stopping" in keys)
     wanted = result(loop)

@@ -7,12 +7,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given
-from hypothesis import strategies as st
 from keras import layers
 
-from jobs.training.replica import Replica, packs
-from jobs.training.variables import copy_model, copy_variables
+from jobs.training.replica import Replica
+from jobs.training.variables import copy_model
 from service.specs.train import TrainSpec
 
 MakeSpec = Callable[..., TrainSpec]
@@ -44,8 +42,7 @@ def busy() -> keras.Model:
 
 
 def everything(replica: Replica) -> list[bytes]:
-    others = (copy_variables(variables) for variables in (replica.optimizer.variables, replica.space.kept))
-    return [array.tobytes() for tensors in (copy_model(replica.model), *others) for array in tensors.values()]
+    return [array.tobytes() for tensors in replica.copies() for array in tensors.values()]
 
 
 def train(replica: Replica, cuts: list[int], seed: int = 0) -> np.ndarray:
@@ -112,6 +109,20 @@ def test_a_step_in_target_space_is_one_of_the_targets_of_a_plain_loop(make_spec:
     replica.train({"x": features["x"][:1]}, labels[:1], NO_FLAGS)
     for got, wanted in zip(replica.space.variables, (hidden, output), strict=True):
         np.testing.assert_allclose(np.asarray(got.value), wanted.numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_weights_follow_from_targets_when_they_are_asked_for(make_spec: MakeSpec, make_replica: MakeReplica) -> None:
+    spec = make_spec(space=TARGET, optimizer={"name": "sgd", "learning_rate": 0.5})
+    replica = make_replica(spec, dense, realisation=realisation())
+    train(replica, [STEPS])
+    older = replica.model.get_weights()
+    realised = replica.realised_model()
+    assert realised is replica.model
+    weights = realised.get_weights()
+    assert not all((a == b).all() for a, b in zip(weights, older, strict=True))
+    replica.space.realise()
+    for got, wanted in zip(weights, replica.model.get_weights(), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
 
 
 def reference_step(
@@ -270,15 +281,6 @@ def test_layers_that_do_not_train_stay_as_they_are(make_spec: MakeSpec, make_rep
     before = [np.asarray(value) for value in replica.model.layers[0].get_weights()]
     train(replica, [STEPS])
     assert all((a == b).all() for a, b in zip(before, replica.model.layers[0].get_weights(), strict=True))
-
-
-@given(sizes=st.lists(st.integers(1, 50), max_size=30), least=st.integers(1, 100))
-def test_packs_hold_each_item_once_in_order_and_all_but_the_first_are_large_enough(sizes: list[int], least: int) -> None:
-    groups = packs(sizes, least)
-    assert [index for group in groups for index in group] == list(range(len(sizes)))
-    # Packed from the last layer on: what is left over is the first pack.
-    assert all(sum(sizes[index] for index in group) >= least for group in groups[1:])
-    assert all(sum(sizes[index] for index in group[1:]) < least for group in groups)
 
 
 def test_forward_gives_what_the_model_gives_without_training(make_replica: MakeReplica, make_spec: MakeSpec) -> None:

@@ -81,7 +81,7 @@ out["sum"] = exact.sum_over_workers(np.array([1.0, rank], np.float32))
 
 targets = make_targets()
 out["targets sums"] = targets.train({"x": x[:1]}, y[:1], flags).sums
-out["targets"] = {**copy_variables(targets.space.kept), **copy_variables(targets.model.variables)}
+out["targets"] = {**copy_variables(targets.space.kept), **copy_variables(targets.realised_model().variables)}
 
 whole = make(True)
 draw_differently(whole.model, rank)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from jobs.models.registry import build_model
-from jobs.training.variables import copy_model, copy_variables
 from jobs.vectorized.stack import Stack
 from service.specs.train import TrainSpec
 
@@ -126,10 +125,10 @@ def test_members_are_the_runs_apart(name: str, make_spec: Any, make_replica: Any
             realisation=realisation_of(spec, features),
         )
         spaces.append(replica.space)
-        held.append(copies_of(replica))
+        held.append(replica.copies())
         sums = replica.train({"x": features}, labels, np.zeros(1, np.float32)).sums
         evaluated = replica.evaluate({"x": features[:1]}, labels[:1], np.ones((1, BATCH), np.float32))
-        apart.append((sums, copies_of(replica), evaluated))
+        apart.append((sums, replica.copies(), evaluated))
         given.append((features, labels))
     like = make_replica(
         specs[0],
@@ -137,8 +136,8 @@ def test_members_are_the_runs_apart(name: str, make_spec: Any, make_replica: Any
         255.0,
         realisation=realisation_of(specs[0], given[0][0]),
     )
-    stack = Stack(specs, like, spaces, total_steps=100)
-    stack.load([tuple(rename(each, own) for each, own in zip(copies, copies_of(like), strict=True)) for copies in held])
+    stack = Stack(specs, like, [like.space, *spaces[1:]], total_steps=100)
+    stack.load([tuple(rename(each, own) for each, own in zip(copies, like.copies(), strict=True)) for copies in held])
     features, labels = (np.stack([each[part] for each in given], axis=1) for part in (0, 1))
     sums = np.concatenate([stack.train({"x": features[a:b]}, labels[a:b]) for a, b in ((0, 7), (7, 20))])
     evaluated = stack.evaluate({"x": features[0]}, labels[0], np.ones((2, BATCH), np.float32))
@@ -152,10 +151,6 @@ def test_members_are_the_runs_apart(name: str, make_spec: Any, make_replica: Any
 def realisation_of(spec: TrainSpec, features: Any) -> Any:
     """The first examples as the model takes them, in target space."""
     return None if spec.space.name == "weight" else np.concatenate(features[:2]).astype(np.float32) / np.float32(255)
-
-
-def copies_of(replica: Any) -> tuple[Any, Any, Any]:
-    return copy_model(replica.model), copy_variables(replica.optimizer.variables), copy_variables(replica.space.kept)
 
 
 def rename(tensors: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:

@@ -17,9 +17,11 @@ from keras import layers
 from jobs.artifacts.tensors import tensors_from_bytes
 from jobs.datasets.layout import Layout
 from jobs.datasets.load import Arrays
-from jobs.training.analysis.analyse import Subject, analyse, describe_attempt
+from jobs.training.analysis.analyse import analyse
+from jobs.training.analysis.description import describe_attempt
 from jobs.training.analysis.estimate import STATES, agree_on_budget
 from jobs.training.analysis.filters import activation_pictures, filter_pictures
+from jobs.training.analysis.subject import Subject
 from jobs.training.evaluation import Evaluator
 from jobs.training.replica import Replica
 from service.datasets import Feature
@@ -127,7 +129,7 @@ def test_whatever_fails_is_an_event_and_no_error(make_subject: Callable[..., Sub
         raise ValueError("a model that\ncannot be called so")
 
     monkeypatch.setattr(subject.replica, "forward", fails)
-    monkeypatch.setattr("jobs.training.analysis.analyse.layer_rows", fails)
+    monkeypatch.setattr("jobs.training.analysis.description.layer_rows", fails)
     describe_attempt(subject, notes)
     analyse(subject, notes)
     assert [event for event, _ in notes] == ["not described", "not analysed"]

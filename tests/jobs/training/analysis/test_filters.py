@@ -80,7 +80,7 @@ def test_the_model_is_cut_off_behind_the_layer() -> None:
     first = first_layer(made, SHAPE)
     assert isinstance(first, FirstLayer)
     images = np.random.default_rng(0).random((2, *SHAPE)).astype(np.float32)
-    cut = activations_model(made, first)
+    cut = activations_model(made, first.layer)
     np.testing.assert_array_equal(np.asarray(cut(images)), np.asarray(first.layer(images)))
     assert {id(variable) for variable in cut.variables} <= {id(variable) for variable in made.variables}
 

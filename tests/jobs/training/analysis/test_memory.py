@@ -11,9 +11,11 @@ import pytest
 from jobs.artifacts.tensors import tensors_from_bytes
 from jobs.datasets.load import load_arrays
 from jobs.models.registry import build_model
-from jobs.training.analysis.analyse import Subject, analyse, describe_attempt
+from jobs.training.analysis.analyse import analyse
+from jobs.training.analysis.description import describe_attempt
 from jobs.training.analysis.memory import NOT_COUNTED, Memory
 from jobs.training.analysis.states import MOST_STEPS, MOST_UNITS, States, hidden_states, recurrent_layers
+from jobs.training.analysis.subject import Subject
 from jobs.training.replica import Replica
 from service.records.run_record import RunRecord
 from service.specs.train import TrainSpec
