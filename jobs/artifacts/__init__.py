@@ -1,1 +1,1 @@
-"""What a run leaves in the store: checkpoints, progress, events, logs, TensorBoard files, the model."""
+"""What a run writes to the store: checkpoints, progress, events, logs, TensorBoard files, the model."""

@@ -23,7 +23,7 @@ from service.storage.base import Store
 
 HISTORY = "history.jsonl"
 LONGEST_WAIT = 900.0
-"""Seconds for which a wait for earlier checkpoints counts as getting on (assumed: longer than a store may be away)."""
+"""Seconds for which a wait for earlier checkpoints is no stall (assumed: longer than a store may be away)."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Snapshot:
     space: Tensors = field(default_factory=dict)
     """Variables of the optimizer that are not the model's: targets."""
     averaged: Tensors = field(default_factory=dict)
-    """The model's variables with the averages of its weights, where the optimizer keeps any: what is evaluated and handed on."""
+    """The model's variables with the averages of its weights, where the optimizer keeps any: these are evaluated, and saved as the result."""
     sealed: tuple[Segment, ...] = ()
-    """Where the first rows of `history` stood already in the checkpoint that this is."""
+    """The sealed parts that hold the first rows of `history`, of a checkpoint that was loaded."""
     score: float | None = None
     """How good the run was at this step, lower is better; None where it was not evaluated."""
 
@@ -58,7 +58,7 @@ class Snapshot:
 class CheckpointStore:
     """Saves, verifies, restores and prunes the checkpoints of one run.
 
-    `label` is that of the attempt that saves, and stands in the keys of all that it writes; whoever only reads has none.
+    `label` is that of the attempt that saves, part of the keys of all that it writes; a reader needs none.
     `fence` raises LeaseLost when this attempt no longer owns the run; it is asked before each manifest is written.
     """
 
@@ -67,9 +67,9 @@ class CheckpointStore:
     label: str = ""
     fence: Callable[[], None] = lambda: None
     sealed: Callable[[int], Sequence[Segment]] = lambda rows: ()
-    """Given how many rows of metrics there are, says where the first of them stand, which need not be kept once more."""
+    """Given the number of rows of metrics, returns the sealed parts that hold the first ones: they are not saved once more."""
     share: NodeShare | None = None
-    """What the workers of a node read together; each for itself without it."""
+    """Lets the workers of a node read a file once; without it each reads for itself."""
     _index: CheckpointIndex = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,7 +78,7 @@ class CheckpointStore:
 
     @property
     def store(self) -> Store:
-        """Where they are kept."""
+        """The store that holds them."""
         return self.record.store
 
     def save(self, snapshot: Snapshot, *, drop_later: bool = False) -> None:
@@ -173,7 +173,7 @@ class CheckpointStore:
         self._delete(self._index.left_over())
 
     def _intact(self, kept: Kept) -> Kept | None:
-        """With its score, as its manifest has it; None where that is damaged."""
+        """Return it with the score in its manifest; None where the manifest is damaged."""
         try:
             return replace(kept, score=self._manifest(kept)["score"])
         except (Damaged, NotFound):

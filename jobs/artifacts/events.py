@@ -8,7 +8,7 @@ from service.records.run_record import Document, RunRecord, rows_to_bytes
 
 
 class EventLog:
-    """The events of one writer in one attempt: in parts, of which the newest alone is written again."""
+    """The events of one writer in one attempt, in parts: only the newest part is written again."""
 
     def __init__(self, record: RunRecord, attempt: int, writer: str) -> None:
         self._record = record

@@ -1,4 +1,4 @@
-"""What a `.keras` file from elsewhere may grow to, looked at before Keras opens it."""
+"""Checks how large a `.keras` file from elsewhere would unpack, before Keras opens it."""
 
 import math
 import zipfile
@@ -28,7 +28,7 @@ def check_keras_file(path: Path, name: str) -> None:
 
 
 def _bytes_of_arrays(group: Any) -> int:
-    """What all arrays of an HDF5 file take in memory, whatever they take there."""
+    """Return the bytes that all arrays of an HDF5 file take in memory."""
     sizes: list[int] = []
 
     def note(_: str, found: Any) -> None:

@@ -1,4 +1,4 @@
-"""A worker's log: everything that its process prints, TensorFlow's C++ lines included, kept in the store."""
+"""Ships a worker's log to the store: everything that its process prints, TensorFlow's C++ lines included."""
 
 import contextlib
 import os
@@ -32,12 +32,12 @@ class LogShipper:
         self._file = file
         self._shipped = 0
         self._first = 0
-        """The first part that is kept."""
+        """The number of the first part that the store keeps."""
         self._lock = threading.Lock()
         self._looks = Repeating("logs", LOOKS * store.look_seconds, self.ship)
 
     def ship(self) -> None:
-        """Copy what there is now; a store that refuses costs the log, not the run."""
+        """Copy what there is now; a store that refuses loses the log, not the run."""
         # A full disk costs the log, not the run's end.
         with contextlib.suppress(OSError):
             sys.stdout.flush()

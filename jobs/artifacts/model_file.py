@@ -1,4 +1,4 @@
-"""The model of a run that came to its end, kept in the store as Keras' file."""
+"""Saves the model of a run that succeeded, as Keras' file in the store."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -53,7 +53,7 @@ def upload_owned(record: RunRecord, path: Path, still_own: Callable[[], None]) -
             store.upload(path, key, if_absent=version is None, if_version=version)
             return
         except Conflict:
-            # An attempt that is over was at it, or this one, whose answer was lost.
+            # An attempt that is over has written it, or this one, whose answer was lost.
             continue
     raise InfrastructureFailure(f"The model {key} in {store.url} was replaced by others all the time; the attempt starts again.")
 

@@ -33,7 +33,7 @@ def read_verified(store: Store, key: str, size: int, sha256: str) -> Buffer:
 class NodeShare:
     """A folder of this node in which a file lies while its workers read it, named by its checksum.
 
-    A file is whole and verified once it has its name. Locks end with their process: what nobody holds is a crash's leaving.
+    A file is whole and verified once it has its name. Locks end with their process: a file that nobody holds was left by a crash.
     """
 
     def __init__(self, folder: Path, neighbours: int) -> None:

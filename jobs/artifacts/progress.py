@@ -60,7 +60,7 @@ class ProgressReporter:
         self._note("rows")
 
     def event(self, event: str, message: str, **details: Any) -> None:
-        """Note what happened."""
+        """Add an event."""
         self.events.add(event, message, **details)
         self._note("events")
 
@@ -95,7 +95,7 @@ class ProgressReporter:
         self._write({"progress", "rows", "events"})
 
     def _look(self) -> bool:
-        """Write what is due; whether an error ends it."""
+        """Write what is due; return whether an error ends the looks."""
         try:
             with self._writing:
                 self._write(self._due())
@@ -104,7 +104,7 @@ class ProgressReporter:
         return self._error is not None
 
     def _due(self) -> set[str]:
-        """What is to be written now. A bucket is asked less than once for each look, on average: rows and events wait for their turn."""
+        """Return what to write now. A bucket gets less than one write for each look, on average: rows and events wait for their turn."""
         if not self._has_looked:
             self._has_looked = True
             return {"progress"}

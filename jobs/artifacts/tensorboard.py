@@ -22,7 +22,7 @@ from service.storage.paths import number_of
 
 _NO_SCALARS = {"epoch", "step", "time"}
 FILE_BYTES = 256 * 1024
-"""A file that has grown so long is copied once more and followed by another one: what is copied with each checkpoint stays small (assumed)."""
+"""A file that has grown so long is copied once more and followed by another one: so that the copy with each checkpoint stays small (assumed)."""
 HISTOGRAM_STEPS = 60
 """At most about so many steps of a run have histograms (assumed: more than a person looks at)."""
 HISTOGRAM_VARIABLES = 40
@@ -34,7 +34,7 @@ GRAPH_BYTES = 8 * 1024**2
 class TensorBoardFiles:
     """The files of an attempt hold the whole run: they begin with what the checkpoint that the attempt resumes from had.
 
-    Rows come from the training loop's thread, weights from the checkpoints' one: the writer beneath queues both.
+    Rows come from the training loop's thread, weights from that of the checkpoints: TensorBoard's writer queues both.
     """
 
     def __init__(self, record: RunRecord, attempt: int) -> None:
@@ -64,7 +64,7 @@ class TensorBoardFiles:
                 self._record.store.delete(key)
 
     def _earlier_files(self) -> list[str]:
-        """Those of the attempts before this one. What one after it has written is none of this one's business."""
+        """Return the files of the attempts before this one, none of later ones."""
         root, nonce = self._record.paths.tensorboard_root, self._record.nonce
         keys = [info.key for info in self._record.store.objects(root)]
         folders = {key: key[len(root) :].rpartition("/")[0] for key in keys}
@@ -121,7 +121,7 @@ class TensorBoardFiles:
                 self._writer.add_event(event)
 
     def ship(self) -> bool:
-        """Copy what is new to the store, and say whether all is there; a store that refuses costs the curves, not the run."""
+        """Copy what is new to the store, and say whether all is there; a store that refuses loses the curves, not the run."""
         with self._exchange:
             if self._closed:
                 return False

@@ -38,14 +38,14 @@ class Shape:
 
 
 def shape_of_tag(tag: str) -> Shape:
-    """The shape that a tag stands for; raise Unkept for a tag from the future."""
+    """Return the shape that a tag names; raise Unkept for a tag of a newer version."""
     if tag not in _SHAPES:
         raise Unkept(None, f"another version of Delayline wrote it, as a {tag[:40]!r}")
     return _SHAPES[tag]
 
 
 def shape_of(value: Any) -> Shape | None:
-    """How a value is taken apart, if it can be; subclasses may hold more than is seen, and are no values of the type that they derive from."""
+    """Return how to take a value apart, if it can be; a subclass may hold more than is seen, and has no shape of its base."""
     kind = type(value)
     if kind in _SHAPE_TYPES:
         return _SHAPE_TYPES[kind]
@@ -80,7 +80,7 @@ def _beside_keys(now: Any, parts: Parts) -> Parts:
 
 
 def attributes_of(value: Any) -> dict[str, Any]:
-    """What an object holds by name, slots included."""
+    """Return what an object holds by name, slots included."""
     slots = [name for kind in type(value).__mro__ for name in _slots(kind) if hasattr(value, name)]
     return {**getattr(value, "__dict__", {}), **{name: getattr(value, name) for name in slots}}
 
@@ -102,7 +102,7 @@ def _beside_attributes(now: Any, parts: Parts) -> Parts:
 
 
 def _class(module: str, name: str) -> Any:
-    """A class of a module that is loaded already: what stands in a store imports nothing."""
+    """Return a class of a module that is loaded already: a stored name imports nothing."""
     found: Any = sys.modules.get(module)
     for part in name.split("."):
         found = getattr(found, part, None)

@@ -124,7 +124,7 @@ def load_test_split(spec: TrainSpec, store: Store, manifest: Manifest, cache: Ca
 
 
 def _generated(manifest: Manifest, params: BitSequences, seed: int) -> Arrays:
-    """Nothing is read: every worker draws the same sequences."""
+    """Draw the sequences: every worker draws the same, and reads nothing."""
     train, test = (bit_columns(params, seed, split) for split in ("train", "test"))
     labels, test_labels = (np.asarray(columns.pop("label"), np.int32) for columns in (train, test))
     if params.fresh:

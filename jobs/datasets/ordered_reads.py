@@ -22,7 +22,7 @@ training thread's time (measured on CIFAR-10, 2 cores)."""
 
 
 class _Rest(ExecutionCallback):
-    """Lets the training thread of this process have the time that the scheduling loop would take."""
+    """Slows Ray Data's scheduling loop, whose time the training thread of this process needs."""
 
     def on_execution_step(self, executor: Any) -> None:
         time.sleep(REST_SECONDS)

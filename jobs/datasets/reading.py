@@ -18,7 +18,7 @@ class Reader(Protocol):
         """The next examples of the order: features by name, and `label`."""
 
     def close(self) -> None:
-        """Let go of what was read ahead."""
+        """Free what was read ahead."""
 
 
 class MemoryReader:
@@ -32,11 +32,11 @@ class MemoryReader:
         return {name: array[examples] for name, array in self._arrays.items()}
 
     def close(self) -> None:
-        """Nothing was read ahead."""
+        """Free nothing: nothing was read ahead."""
 
 
 def example_bytes(features: Mapping[str, NDArray[Any]]) -> int:
-    """The size of one example's features; nothing is read for it."""
+    """Return the bytes of one example's features, without reading any."""
     return sum(array.dtype.itemsize * math.prod(array.shape[1:]) for array in features.values())
 
 
@@ -76,7 +76,7 @@ class FreshReader:
         return {name: array[examples] for name, array in self._arrays.items()}
 
     def close(self) -> None:
-        """Nothing was read ahead."""
+        """Free nothing: nothing was read ahead."""
 
 
 def open_reader(

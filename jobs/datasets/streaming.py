@@ -190,7 +190,7 @@ class RowStream:
 
 
 def _own(error: BaseException) -> BaseException:
-    """The error of a read task as it was raised there: Delayline's own within what Ray wraps around it."""
+    """Return the error that a read task raised: Delayline's own, out of what Ray wraps around it."""
     found: BaseException | None = error
     while found is not None:
         inner = getattr(found, "cause", None)

@@ -1,4 +1,4 @@
-"""What is left to do of a run that is trained: its analysis, which may cost a page its pictures, but never the run."""
+"""After the training: whether only the analysis is left to do. Its failure may cost the report its pictures, never the run."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ _OWN = ("attempt", "time", "workers", "nonce", "format", "revision")
 def trained_progress(progress: Document, attempts: Sequence[Attempt]) -> Document | None:
     """What the progress document said when the training was done, if that was in the newest of `attempts` that trained.
 
-    `attempts`: those that count; a person who asks for a run again has it tested and analysed anew.
+    `attempts`: those that count; a run that a person asks for again is tested and analysed anew.
     """
     training = [attempt.number for attempt in attempts if not attempt.analysis]
     if progress.get("phase") != TRAINED or not training or int(progress.get("attempt", 0)) < training[-1]:

@@ -1,4 +1,4 @@
-"""Whether all workers hold the same model: what a layer of a user's own changes by the examples that it sees is another one on each."""
+"""Checks that all workers hold the same model: a user's layer that changes a variable by its own examples differs between them."""
 
 import zlib
 from collections.abc import Sequence

@@ -3,7 +3,7 @@
 Up to jobs.datasets.layout.WINDOW_BYTES an epoch is one random permutation of all examples. Beyond, where reading single
 examples from all over the data would be slow, it is a shuffle in two steps: the shards are permuted and cut into windows of
 about that size, and within a window all examples are permuted. So every window holds shards from all over the dataset,
-every example has its turn once an epoch, and what must be at hand at a time is one window. The rule looks at the
+every example is met once an epoch, and one window has to be in the cache at a time. The rule looks at the
 dataset alone, not at how it is read: from memory and streamed the batches are the same.
 """
 
@@ -58,7 +58,7 @@ def choose_examples(seed: int, rows: Indices, labels: NDArray[np.int32], count: 
     """`count` of the examples `rows`, as many of each class as its share in them is, in ascending order.
 
     `labels` [examples] are those of the whole split; examples with a label at each step [examples, steps] have no class.
-    What is chosen of fewer is part of what is chosen of more.
+    A smaller choice is part of a larger one.
     """
     shuffled = rows[_generator(seed, _CHOICE_STREAM).permutation(len(rows))]
     if labels.ndim > 1:
@@ -151,7 +151,7 @@ class BatchFeeder:
         augmenter: Augmenter | None,
         check: Callable[[Mapping[str, NDArray[np.generic]], Indices], None] = lambda columns, examples: None,
     ) -> None:
-        """`check` is called with what was read and the examples' numbers, and raises what is wrong with it."""
+        """`check` is called with the columns that were read and the examples' numbers; it raises for wrong ones."""
         self._check = check
         self._plan = plan
         self._features = features
@@ -163,12 +163,12 @@ class BatchFeeder:
         self._reader: tuple[int, Reader] | None = None
 
     def prepare(self, step: int, count: int) -> None:
-        """Start to gather the chunk that will be asked for next."""
+        """Begin to gather the chunk that `take` will be asked for next."""
         if count > 0:
             self._ahead = ((step, count), self._pool.submit(self._gather, step, count))
 
     def take(self, step: int, count: int) -> Chunk:
-        """The chunk of `count` steps from `step`."""
+        """Return the chunk of `count` steps from `step`, gathered now unless it was prepared."""
         if self._ahead and self._ahead[0] == (step, count):
             return self._ahead[1].result()
         return self._pool.submit(self._gather, step, count).result()

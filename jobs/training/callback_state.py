@@ -35,10 +35,10 @@ _BOUND = (
     type(threading.Lock()),
     type(threading.RLock()),
 )
-"""What has no state that training changes: as long as an attribute is the same one as in the beginning, nothing is lost."""
+"""Types without a state that training changes: nothing is lost while the attribute is the object that it was in the beginning."""
 
 _REMADE: dict[type, frozenset[str]] = {keras.callbacks.CSVLogger: frozenset({"csv_file", "writer", "append_header"})}
-"""What Keras' own callbacks make anew in `on_train_begin`, from the file that they find."""
+"""Attributes that Keras' own callbacks make in `on_train_begin`, from the file that they find."""
 
 _HAVE_VARIABLES = (keras.metrics.Metric, keras.random.SeedGenerator, keras.layers.Layer, keras.optimizers.Optimizer)
 
@@ -79,7 +79,7 @@ class CallbackStates:
         """The JSON that a checkpoint's position holds as `callbacks`, and the large arrays that stand apart."""
         encoder = Encoder(self._in_place)
         states = [self._take(encoder, index, callback) for index, callback in enumerate(self.callbacks)]
-        # A callback may draw from the generators that everybody has.
+        # A callback may draw from the process's shared generators.
         shared = encoder.encode((random.getstate(), np.random.get_state(legacy=False))) if self.callbacks else None
         return {"states": states, "random": shared, "told": sorted(self._told)}, encoder.arrays
 

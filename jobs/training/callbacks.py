@@ -1,4 +1,4 @@
-"""Keras callbacks by name or of the user's own."""
+"""Makes Keras' callbacks by name, and the user's own."""
 
 import inspect
 from typing import Any

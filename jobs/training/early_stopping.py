@@ -22,7 +22,7 @@ def score_of(row: Document, policy: EarlyStopping | None) -> float | None:
 
 
 def _evaluations(history: list[Document]) -> list[Document]:
-    """The rows of evaluations; those between them have metrics of the training, which are none of an evaluation's."""
+    """The rows that hold an evaluation; those between them have training metrics alone."""
     return [row for row in history if any(name.startswith("val_") for name in row)]
 
 
@@ -36,8 +36,8 @@ def is_new_best(history: list[Document], policy: EarlyStopping) -> bool:
 
 
 def stop_reason(history: list[Document], policy: EarlyStopping) -> str | None:
-    """Why the run stops: the last two evaluations were better than the goal, or the last `patience`, and at least one, brought
-    no improvement of more than `min_delta`; None where neither is so."""
+    """Why the run stops, or None: the last two evaluations were better than the goal, or the last `patience`, and at least one,
+    improved by no more than `min_delta`."""
     scores = [score for row in _evaluations(history) if (score := score_of(row, policy)) is not None]
     if policy.goal is not None:
         goal = policy.goal if lower_is_better(policy) else -policy.goal

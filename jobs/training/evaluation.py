@@ -32,7 +32,7 @@ class Evaluator:
     _built: bool = False
 
     def evaluate(self) -> dict[str, float]:
-        """Over all examples the means of `loss` and each metric of the task, and the further metrics that the spec asks for."""
+        """Return the means over all examples of `loss` and each metric of the task, and the further metrics that the spec asks for."""
         names = ("loss", *self.replica.metric_names)
         width = len(names) + 1
         totals = np.zeros(width + self.replica.extra.width, np.float64)

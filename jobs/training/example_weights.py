@@ -1,6 +1,6 @@
 """How much each training example counts in the loss: by its class, by a column of the dataset, or by both, multiplied.
 
-As in Keras' fit the loss of a batch is Σ w·l / batch, not divided by the weights' sum. Evaluations weigh nothing.
+As in Keras' fit the loss of a batch is Σ w·l / batch, not divided by the weights' sum. Evaluations have no weights.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ class ExampleWeights:
         return weights
 
     def message(self, names: Sequence[str]) -> str:
-        """What is said of them before the first step; empty where all count alike."""
+        """Describe them in a sentence, for the event before the first step; empty where all count alike."""
         parts = [] if self.classes is None else [f"by its class: {_listed(self.classes, names)}"]
         parts += [] if self.column is None else [f"by the dataset's {self.column!r}"]
         return f"each example's training loss is multiplied {' and '.join(parts)}; val_ and test_ are unweighted" if parts else ""
@@ -52,7 +52,7 @@ def _listed(classes: NDArray[np.float32], names: Sequence[str]) -> str:
 
 
 def make_weights(spec: TrainSpec, labels: NDArray[np.int32], classes: Sequence[str]) -> ExampleWeights:
-    """What a spec asks for; `labels` are those of the examples that are trained on."""
+    """Make the weights that a spec asks for; `labels` are those of the training examples."""
     return ExampleWeights(_class_weights(spec, labels, classes), spec.sample_weight)
 
 

@@ -21,10 +21,10 @@ class Examples:
     arrays: Arrays
     plan: BatchPlan
     validation_rows: np.ndarray
-    """Rows of `arrays.held_out`."""
+    """Row numbers of `arrays.held_out`."""
     intervals: Intervals
     weights: ExampleWeights = field(default_factory=ExampleWeights)
-    """Of the training examples."""
+    """How the training examples count in the loss."""
 
 
 def load_examples(spec: TrainSpec, place: Place, record: RunRecord, task: Task) -> Examples:

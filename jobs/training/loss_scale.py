@@ -1,7 +1,7 @@
-"""A float16 step with gradients that are summed over all workers: checked once, unscaled, and applied or left out by all of them alike.
+"""A float16 step with gradients that are summed over all workers: checked once, unscaled, and applied or skipped by all workers alike.
 
-Keras' LossScaleOptimizer does it before the sum, each worker with its own share: one that skips a step leaves the others waiting for its
-gradient, and a limit on the gradient's norm is one on each share's. Its scale follows the same rules here, in the same variables.
+Keras' LossScaleOptimizer does it before the sum, each worker with its own share: where one skips a step the others wait for its
+gradient, and a limit on the gradient's norm limits each share's. Its scale follows the same rules here, in the same variables.
 """
 
 from collections.abc import Callable, Sequence

@@ -44,7 +44,7 @@ class ExtraMetrics:
         return [tf.reshape(state, [-1]) for state in states]
 
     def results(self, sums: NDArray[np.float64]) -> dict[str, float]:
-        """What the sums of all examples' states, flat, come to."""
+        """Compute the metrics from the flat sums of all examples' states."""
         sizes = [int(np.prod(shape)) for shapes in self._shapes for shape in shapes]
         pieces = iter(np.split(sums, np.cumsum(sizes)[:-1])) if sizes else iter(())
         found = {}

@@ -1,7 +1,7 @@
 """What a run says of a user's model before its first step: parts of it that are not used here, or that the training would suffer from.
 
-Each remark is a sentence of its own: what the model has, what happens to it here, and what to do. They are events of the run, which the
-command, `runs show` and the report tell.
+Each remark is a sentence of its own: what the model has, what happens to it here, and what to do. They are events of the run, shown by the
+command, `runs show` and the report.
 """
 
 import math
@@ -61,7 +61,7 @@ class Built:
 
 
 def remarks(built: Built) -> list[str]:
-    """A sentence for each thing that is worth one; none for most models. Nothing is drawn, changed or computed by the model."""
+    """Return a sentence for each remark, none for most models. The model draws, changes and computes nothing."""
     if built.spec.user_module is None:
         return []
     return [sentence for look in _LOOKS for sentence in look(built)]
@@ -194,7 +194,7 @@ def _own_scaling(built: Built) -> Iterator[str]:
     try:
         found = first_scalings(built.graph(), {name: f"{FEATURES}/{name}" for name in features})
     except Exception:
-        # As above: a model that cannot be traced goes without.
+        # As above: for a model that cannot be traced there is no remark.
         return
     for name, scalings in found.items():
         feature = features[name]

@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a run beside its variables: where it stands, its sums, its history, its time."""
+"""What a checkpoint holds of a run beside its variables: its step, sums, history and time."""
 
 from dataclasses import dataclass, field
 
@@ -42,7 +42,7 @@ class Spent:
 
 @dataclass
 class LoopState:
-    """Where a run stands, beside the variables of its model and optimizer."""
+    """The state of a run beside the variables of its model, optimizer and space."""
 
     since_row: Sums
     since_epoch: Sums
@@ -56,12 +56,12 @@ class LoopState:
 
     @classmethod
     def fresh(cls, width: int) -> "LoopState":
-        """Before the first step; `width` is 1 + the number of metrics."""
+        """Make the state before the first step; `width` is 1 + the number of metrics."""
         return cls(Sums([0.0] * width), Sums([0.0] * width))
 
     @classmethod
     def restored(cls, snapshot: Snapshot) -> "LoopState":
-        """As it was at a checkpoint."""
+        """Make the state that a checkpoint holds."""
         position = snapshot.position
         return cls(
             Sums(list(position["row_sums"]), position["row_steps"]),
@@ -74,7 +74,7 @@ class LoopState:
         )
 
     def position(self) -> Document:
-        """The JSON values that `restored` takes."""
+        """Return the JSON values that `restored` takes."""
         return {
             "row_sums": self.since_row.values,
             "row_steps": self.since_row.steps,
@@ -86,7 +86,7 @@ class LoopState:
         }
 
     def timing(self) -> Document:
-        """What took how long, for the progress document."""
+        """Return the seconds of each kind of work, for the progress document."""
         spent = self.spent
         return {
             "training_seconds": round(self.seconds, 3),

@@ -16,7 +16,7 @@ RATE_WINDOW = 12
 
 @dataclass
 class StepsPerExecution:
-    """Rank 0 proposes, all workers take what came back with the sums of the call before, so all do the same."""
+    """Rank 0 proposes a number, all workers accept what came back with the sums of the call before, so all do the same."""
 
     bytes_per_step: int
     proposes: bool
@@ -29,7 +29,7 @@ class StepsPerExecution:
 
     @property
     def most(self) -> int:
-        """Steps of the next call."""
+        """The most steps that the next call may do."""
         if self.single_steps:
             return 1
         return max(1, min(self.steps_a_call, MOST_BYTES_A_CALL // max(1, self.bytes_per_step)))
@@ -53,7 +53,7 @@ class StepsPerExecution:
         self._marks.append((self.clock(), step))
 
     def pause(self) -> None:
-        """Forget the rate so far: what comes between is no training."""
+        """Forget the rate so far: what follows until the next call is no training."""
         self._marks.clear()
 
     @property

@@ -1,4 +1,4 @@
-"""A model that begins with another's weights: which layers take them over, which are new, and which do not learn."""
+"""Starts a model from another's weights: decides which layers take them, which stay new, and which are frozen."""
 
 import fnmatch
 import hashlib
@@ -40,12 +40,12 @@ class Start:
 
     @property
     def message(self) -> str:
-        """In one line."""
+        """Describe it in one line."""
         fresh = "; new: " + ", ".join(f"{name} ({why})" for name, why in self.new.items()) if self.new else ""
         return f"starts from {self.weights}: takes over {_listed(self.taken)}{fresh}"
 
     def document(self) -> Document:
-        """The details of the event that says so."""
+        """Return the details of the event `initialised`."""
         source = {name: value for name, value in self.weights.document().items() if name != "classes"}
         return {**source, "sha256": self.sha256, "taken": list(self.taken), "new": self.new}
 

@@ -25,7 +25,7 @@ class GlobalStream(keras.random.SeedGenerator):
 
 
 def global_stream() -> GlobalStream:
-    """This thread's global generator, made anew where it is Keras' own."""
+    """Return this thread's global generator, replaced where it is Keras' own."""
     # Public Keras has no way to it; 3.15 is pinned and tests draw from it.
     stream = global_state.get_global_attribute("global_seed_generator")
     if not isinstance(stream, GlobalStream):
@@ -52,7 +52,7 @@ def copy_variables(variables: list[Any]) -> Tensors:
 
 
 def keys_of(variables: Sequence[Any]) -> dict[int, str]:
-    """By the id of each variable its key among copies: its position and path."""
+    """Return the key of each variable among copies, its position and path, by the variable's id."""
     return {id(variable): f"{index:05d} {variable.path}" for index, variable in enumerate(variables)}
 
 
@@ -72,7 +72,7 @@ def assign_variables(variables: list[Any], tensors: Tensors) -> None:
 
 
 def seed_states(model: keras.Model) -> list[Any]:
-    """What the layers' random generators count."""
+    """Return the state variables of the layers' random generators."""
     return [
         variable
         for variable in model.variables

@@ -54,7 +54,7 @@ class Call:
     built: int
 
     def note(self, state: LoopState) -> None:
-        """Add it to a run's own."""
+        """Add its seconds to a run's state."""
         state.spent.input += self.input
         state.seconds += self.seconds
         if self.built:
@@ -68,15 +68,15 @@ class TrialGroup:
     def __init__(self, members: Sequence[Member]) -> None:
         self._members = list(members)
         self._like: WorkerContext | None = None
-        """Of the first member; its replica is lent to all."""
+        """The first member's context; its replica is lent to all."""
         self._fresh: Tensors
         self._stack: Stack
         self._pace: StepsPerExecution
         self._stacked: list[Member] = []
         self._evaluated: dict[str, tuple[int, Any]] = {}
-        """Of each split: the step at which all were evaluated last, and their sums."""
+        """By split: the step at which all were evaluated last, and their sums."""
         self._first_weights: dict[int, Tensors] = {}
-        """By the seed that they are drawn with."""
+        """By the seed that they were drawn with."""
 
     def stall_watch(self) -> contextlib.AbstractContextManager[None]:
         """Within it a stalled process is ended: the first run's failure says so, and all runs resume in another process."""
@@ -147,7 +147,7 @@ class TrialGroup:
         return context
 
     def _weights_of(self, context: WorkerContext) -> Tensors:
-        """Those with which the run begins apart."""
+        """Return the weights with which the run would begin apart."""
         seed = context.spec.seed
         if seed not in self._first_weights:
             self._first_weights[seed] = first_weights(context)
@@ -165,7 +165,7 @@ class TrialGroup:
                 )
 
     def _assemble(self) -> None:
-        """Stack the members that are left: compiled functions are made for a number of members, and for fewer they are made anew."""
+        """Stack the members that are left; the compiled functions are for this number of members."""
         assert self._like
         held = [member.held for member in self._members]
         outer_loop = self._members[0].outer_loop
@@ -183,7 +183,7 @@ class TrialGroup:
         self._pace = StepsPerExecution(bytes_a_step, proposes=True)
 
     def _call(self, step: int, count: int, following: int) -> tuple[Any, Call]:
-        """Do `count` steps: the sums [steps, members, 1 + metrics], and what took how long."""
+        """Do `count` steps; return the sums [steps, members, 1 + metrics] and the seconds."""
         began, built = time.monotonic(), self._stack.built
         chunks = {member: member.feeder.take(step, count) for member in self._members}
         for member in self._members:
@@ -199,7 +199,7 @@ class TrialGroup:
         return sums, Call(asked - began, seconds, 0 if built else count)
 
     def _of_all(self, values: dict[Member, Value]) -> list[Value]:
-        """One for each stacked member; in the place of one that has finished, whose rows are computed and not used, another's."""
+        """Return one value for each stacked member; in the place of one that has finished, whose rows are computed and not used, another's."""
         spare = next(iter(values.values()))
         return [values.get(member, spare) for member in self._stacked]
 
@@ -269,7 +269,7 @@ def _split(context: WorkerContext, split: str) -> tuple[Any, Any, Any]:
 
 @dataclass(frozen=True)
 class _Evaluates:
-    """Evaluates a member's examples of a split with those of the others."""
+    """Evaluates a member's examples of a split, together with those of the others."""
 
     group: TrialGroup
     member: Member

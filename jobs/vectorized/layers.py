@@ -18,7 +18,7 @@ from service.errors import InvalidInput
 
 Forward = Callable[[Any, list[Any], list[Any]], Any]
 """`forward(values, weights, noise)`: logits of values [members, batch, …], with the model's trainable variables, each
-[members, …], and what each dropout layer multiplies with; without noise as in an evaluation."""
+[members, …], and what each dropout layer multiplies with; an evaluation has no noise."""
 THIN = 4
 """Inputs or outputs that are so few are added up. Measured with one output: a third of a matrix product's time."""
 

@@ -43,7 +43,7 @@ from service.storage.base import Store
 
 
 class MemberLog:
-    """A member's own lines of what its process says, kept in the store as a worker's log."""
+    """A member's own log lines, shipped to the store as a worker's log."""
 
     def __init__(self, store: Store, key: Callable[[int], str]) -> None:
         self._folder = ScratchFolder("worker")
@@ -63,7 +63,7 @@ class MemberLog:
 
 
 class Member:
-    """What one run has for itself. It is opened for its attempt, prepared, trained by its group, and ended with or without an error."""
+    """One run's own part: opened for its attempt, prepared, trained by its group, and ended with or without an error."""
 
     def __init__(self, attempt: MemberAttempt, settings: Settings, store: Store) -> None:
         config = attempt.config
@@ -122,7 +122,7 @@ class Member:
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """Those of the task."""
+        """The names of the task's metrics."""
         return self.context.replica.metric_names
 
     def realised_model(self) -> keras.Model:
@@ -131,7 +131,7 @@ class Member:
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step."""
+        """The learning rate of the next step."""
         return float(self.stack.rates()[self.index]) if self.stack else 0.0
 
     @property
@@ -140,15 +140,15 @@ class Member:
         return self.stack.held(self.index) if self.stack else self._first
 
     def copies(self) -> tuple[Tensors, Tensors, Tensors]:
-        """The same, as a run apart gives them."""
+        """Return the same, as a replica does."""
         return self.held
 
     def averages(self) -> Tensors:
-        """None: optimizers that average weights train apart."""
+        """Return none: runs whose optimizers average weights train apart."""
         return {}
 
     def averaged(self) -> contextlib.AbstractContextManager[bool]:
-        """The weights are what is evaluated."""
+        """Change nothing: the weights themselves are evaluated."""
         return contextlib.nullcontext(False)
 
     def is_asked_to_stop(self) -> bool:
@@ -173,7 +173,7 @@ class Member:
     def fail(self, error: BaseException) -> None:
         """End with an error, which is in the store by then."""
         known = report_failure(self.record, self.attempt.config.attempt, 0, error, self.log.tell)
-        # What it met before may well be met again here.
+        # The same error may well come again here.
         with contextlib.suppress(Exception):
             self._ending.close()
         self._close(known)

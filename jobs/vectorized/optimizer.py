@@ -53,7 +53,7 @@ class StackedOptimizer:
         return self._rates(self.iterations)[:, 0]
 
     def apply(self, gradients: Any) -> None:
-        """Do a step with gradients [members, weights]."""
+        """Apply gradients [members, weights]."""
         self._optimizer.apply([self._clipped(gradients)], [self._weights])
 
     def _clipped(self, gradients: Any) -> Any:

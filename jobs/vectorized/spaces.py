@@ -53,15 +53,15 @@ class StackedWeights:
         self._shapes = list(shapes)
 
     def realise(self, values: Any) -> tuple[Any, PullBack]:
-        """Nothing follows."""
+        """Return the values themselves."""
         return values, lambda gradients: gradients
 
     def row(self, parts: Sequence[Any]) -> Any:
-        """One after another."""
+        """Flatten the parts, one after another."""
         return np.concatenate([part.reshape(-1) for part in parts])
 
     def parts(self, row: Any) -> list[Any]:
-        """Copies of the parts."""
+        """Return copies of the parts."""
         return split_row(row, self._shapes)
 
 
@@ -103,11 +103,11 @@ class StackedTargets:
         return weights, lambda gradients: tape.gradient(weights, values, output_gradients=gradients)
 
     def row(self, parts: Sequence[Any]) -> Any:
-        """One after another, sequences by steps."""
+        """Flatten the parts, one after another, sequences by steps."""
         return np.concatenate([(part.swapaxes(0, 1) if self._by_steps(part.shape) else part).reshape(-1) for part in parts])
 
     def parts(self, row: Any) -> list[Any]:
-        """Copies of the parts, sequences by examples."""
+        """Return copies of the parts, sequences by examples."""
         return [part.swapaxes(0, 1).copy() if self._by_steps(part.shape) else part for part in split_row(row, self._shapes)]
 
     def _by_steps(self, shape: Sequence[int]) -> bool:
@@ -119,7 +119,7 @@ class StackedTargets:
         return [tf.reshape(part, [self._members, *shape]) for part, shape in zip(parts, self._shapes, strict=True)]
 
     def _visit(self, layer: "_Solved", inputs: Any, targets: Any, solved: dict[int, Any]) -> Any:
-        """Solve a layer's weights; what it hands on."""
+        """Solve a layer's weights; return what the next layer gets."""
         rows = layer.rows(inputs, targets)
         matrix = solve(rows, tf.reshape(targets, [self._members, -1, targets.shape[-1]]), self._ridges)
         solved |= layer.split(matrix)

@@ -23,7 +23,7 @@ Held = tuple[Tensors, Tensors, Tensors]
 
 
 class Stack:
-    """What the runs of `specs` hold; `like` is the replica of one of them, whose shapes, names and task are those of all.
+    """The stacked variables of the runs of `specs`; `like` is the replica of one of them, whose shapes, names and task are those of all.
 
     `spaces` are the members' own, in which their optimizers work.
     """
@@ -122,11 +122,11 @@ class Stack:
         return self._weights
 
     def _rows(self, tensors: Sequence[Tensors], keys: Sequence[str]) -> Floats:
-        """What the optimizer changes, or keeps of it: [members, size]."""
+        """Stack the members' values under these keys, one row each: [members, size]."""
         return np.stack([self._space.row([each[key] for key in keys]) for each in tensors]).astype(np.float32)
 
     def _keys_of_slot(self, name: str) -> list[str]:
-        """Of what the optimizer of a run apart keeps under this name of each variable."""
+        """Return the keys under which a run apart keeps this slot of each variable."""
         by_name = {variable.name: variable for variable in self._like.optimizer.variables}
         slots = [by_name[f"{variable.path.replace('/', '_')}_{name}"] for variable in self._changed]
         return [self._optimizer_keys[id(slot)] for slot in slots]

@@ -1,4 +1,4 @@
-"""What a process that trains run after run gives back between them: the graphs of a run that is over, and the time to find them."""
+"""Frees what a finished run keeps alive in a process that trains run after run: graphs, and AutoGraph's files."""
 
 import gc
 import sys
@@ -11,7 +11,7 @@ _GENERATED = "__autograph_generated_file"
 
 
 def release_graphs() -> None:
-    """Free what the runs of this process have left; call it while none trains.
+    """Free the graphs of this process's finished runs; call it while none trains.
 
     TensorFlow registers the gradient of each call of `tf.custom_gradient` in a graph for good, and with it the graph. Keras'
     optimizers have such calls in each step, by tf.distribute. Measured with LeNet-5: 10 MB and 11,000 objects a run.
@@ -32,7 +32,7 @@ def release_graphs() -> None:
 def delete_generated_sources() -> None:
     """Delete the files of AutoGraph's modules, which stay loaded; call it when nothing will be traced any more.
 
-    Python deletes them at its exit, which Ray's processes do not come to. Measured: 25 files a run, for good.
+    Python deletes them at its exit, but Ray kills its processes. Measured: 25 files a run, for good.
     """
     for name in [name for name in sys.modules if name.startswith(_GENERATED)]:
         Path(str(sys.modules[name].__file__)).unlink(missing_ok=True)

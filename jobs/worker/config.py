@@ -1,4 +1,4 @@
-"""What the driver tells a worker: the run, its attempt, its settings; and what keeps an attempt that is over from writing."""
+"""What the driver gives a worker: the run, its attempt, its settings; and the fence that keeps an attempt that is over from writing."""
 
 import os
 import socket
@@ -13,13 +13,13 @@ from service.settings import Settings
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What the driver tells each worker; plain values, no secrets."""
+    """What the driver gives each worker; plain values, no secrets."""
 
     run_id: str
     spec: Document
     attempt: int
     nonce: str
-    """With the attempt's number its part of the keys of all that it writes."""
+    """With the attempt's number it is part of the keys of all that the attempt writes."""
     workers: int
     cpus: float
     lease_token: str
@@ -27,10 +27,10 @@ class WorkerConfig:
     """Where the user started the command, or their package in the store: their modules are found from here."""
     environment: Mapping[str, str]
     trained: Document | None = None
-    """What the progress document said when the training was done, of a run whose analysis was lost: it alone is made again."""
+    """Of a run that lost its analysis, the progress document when its training was done: only the analysis is made again."""
 
     def enter_environment(self) -> None:
-        """Give this process, and those that it starts, the driver's settings; credentials stay those of its own environment."""
+        """Put the driver's settings into this process's environment, and so into its children's; credentials stay its own."""
         os.environ.update(self.environment)
 
     def place(self, rank: int, folder: str, record: RunRecord, settings: Settings, members: Sequence[Document]) -> Place:
@@ -49,7 +49,7 @@ class WorkerConfig:
 
 
 def fence_of(record: RunRecord, config: WorkerConfig) -> Callable[[], None]:
-    """Raises LeaseLost when this attempt no longer owns the run."""
+    """Return a function that raises LeaseLost when this attempt no longer owns the run."""
 
     def fence() -> None:
         if record.lease().get("token") != config.lease_token:

@@ -1,4 +1,4 @@
-"""A worker's failure: whose it is, said in its log and in the store."""
+"""Classifies a worker's failure, and writes it to its log and to the store."""
 
 import contextlib
 import sys
@@ -22,7 +22,7 @@ def report_failure(
 ) -> DelaylineError:
     """Write why this worker ended to its log and to the store, and return the error as one of Delayline's.
 
-    `tell` writes a line of the log, where that is not what this process prints.
+    `tell` writes a line of the log, where the log is not this process's output.
     """
     known = classify(error)
     details = getattr(known, "user_traceback", "") or "".join(traceback.format_exception(error))
@@ -50,7 +50,7 @@ def report_failure(
 
 
 def classify(error: BaseException) -> DelaylineError:
-    """Whose failure it is: Delayline's own errors as they are; TensorFlow's by what they mean; others by their stack."""
+    """Turn an exception into one of Delayline's errors: its own as they are, TensorFlow's by meaning, others by their stack."""
     if isinstance(error, DelaylineError):
         return error
     from jobs.worker.tensorflow_failures import classify_exception

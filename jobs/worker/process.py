@@ -1,4 +1,4 @@
-"""What Ray Train runs in each worker process: prepare, train, and say whose fault a failure is."""
+"""One worker process: ships its log, watches itself, trains, and reports a failure."""
 
 import contextlib
 import json
@@ -75,7 +75,7 @@ def _run(
 
     limit_threads(config.cpus)
     if 0 < TrainSpec.model_validate(config.spec).worker.gpus < 1:
-        # By itself TensorFlow takes all of a GPU's memory.
+        # TensorFlow takes all of a GPU's memory otherwise.
         os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
     import jobs.worker.lean_keras  # noqa: F401
     from jobs.training.trainer import train

@@ -23,7 +23,7 @@ LONG_SECONDS = 3600.0
 LINGER_SECONDS, LINGER_SHARE = 2.0, 0.05
 """Between the stacks and the end, at least so long, or this part of the limit: the ranks' clocks and gaps differ a little."""
 LEAD_SECONDS = 15.0
-"""The same of the other ranks, which see in it whether rank 0 moves (derived: it says every 10 s how it stands)."""
+"""The same of the other ranks, which look in it whether rank 0 moves (derived: it writes its progress every 10 s)."""
 LOOK_SECONDS = 60.0
 """Between looks whether the worker still lives (assumed)."""
 
@@ -40,13 +40,13 @@ class Silence:
 
     @property
     def limit(self) -> float:
-        """Seconds."""
+        """How many seconds it may be silent now."""
         usual = max(self._least, GAPS * self._longest)
         return max(usual, LONG_SECONDS) if self._long else usual
 
     @property
     def seconds(self) -> float:
-        """Since the last word."""
+        """Seconds since the worker last wrote."""
         return self._clock() - self._last
 
     def note(self, words: bytes) -> None:
@@ -81,7 +81,7 @@ def _first_line() -> bytes:
 
 
 def _listen(seconds: float) -> bytes | None:
-    """What the worker says within so long: None for nothing, empty once it has ended."""
+    """Return what the worker writes within so long: None for nothing, empty once it has ended."""
     ready, _, _ = select.select([0], [], [], seconds)
     return os.read(0, 65536) if ready else None
 
@@ -89,7 +89,7 @@ def _listen(seconds: float) -> bytes | None:
 def _is_still(order: dict[str, Any], silence: Silence) -> bool:
     """Let the worker print its stacks; look whether anything moves before it is ended.
 
-    Rank 0 may do what the others wait for in a collective, and say it in the store alone.
+    Rank 0 may do what the others wait for in a collective: its progress in the store shows it.
     """
     os.kill(order["pid"], DUMP_SIGNAL)
     before = None if order["rank"] == 0 else _progress(order)
@@ -105,7 +105,7 @@ def _is_still(order: dict[str, Any], silence: Silence) -> bool:
 
 
 def _progress(order: dict[str, Any]) -> dict[str, Any] | None:
-    """Rank 0's document; None where the store does not answer."""
+    """Return rank 0's progress; None where the store does not answer."""
     from service.errors import DelaylineError
 
     with contextlib.suppress(DelaylineError):
@@ -124,7 +124,7 @@ def _record(order: dict[str, Any]) -> Any:
 
 
 def _end(order: dict[str, Any], silence: Silence) -> None:
-    """Write the failure, and the log with the stacks; end the worker whatever comes of that."""
+    """Write the failure, and the log with the stacks; end the worker even if that fails."""
     from jobs.worker.watchdog import report
     from service.errors import Stalled
 

@@ -12,7 +12,7 @@ from service.scratch import full_disk
 
 
 def classify_exception(error: BaseException) -> DelaylineError:
-    """A lost peer is infrastructure; memory, the user's own stack or a refused operation are the user's."""
+    """Turn an exception into one of Delayline's errors: a lost peer is infrastructure; memory, the user's own stack and a refused operation are the user's."""
     if isinstance(error, LOST_PEER_ERRORS):
         return InfrastructureFailure(f"A peer was lost: {first_line(error)}")
     if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):

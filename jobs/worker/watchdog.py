@@ -1,7 +1,7 @@
 """Ends a worker that waits too long for its peers: `python -m jobs.worker.watchdog`, a process of its own beside the worker.
 
 While TensorFlow waits for a ring it holds Python's global lock and swallows SIGTERM: no thread of the worker could do this.
-It sleeps on its standard input, which the worker closes when the ring stands, and the system when the worker dies.
+It sleeps on its standard input, which the worker closes once the ring is formed, and the system when the worker dies.
 """
 
 import json

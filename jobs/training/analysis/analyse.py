@@ -46,14 +46,14 @@ from jobs.training.replica import Replica
 from service.records.run_record import Document, to_bytes
 
 MOST_SECONDS = 120.0
-"""For all that the model is asked, compiling included (assumed: several times what it takes on a slow machine)."""
+"""For all model calls, compiling included (assumed: several times what they take on a slow machine)."""
 REPEATS = 10
 """All-reduces that are timed (assumed: enough for a mean, over in a second)."""
 
 
 @dataclass(frozen=True)
 class _Looked:
-    """What only the model could say of examples that belong to classes."""
+    """What the model gave for test examples that belong to classes."""
 
     predictions: Predictions
     example: int
@@ -64,7 +64,7 @@ class _Looked:
 
 @dataclass(frozen=True)
 class _Answers:
-    """What the model said: of classes, or of the bits of sequences; `states` of one example. Nothing of what was left out."""
+    """What the model gave: for classes, or for the bits of sequences; `states` of one example. None for what was left out."""
 
     found: _Looked | Memory | None
     states: list[States]
@@ -72,7 +72,7 @@ class _Answers:
 
 
 def analyse(subject: Subject, note: Note) -> None:
-    """Look at what the trained model makes of the test split; rank 0 writes it. Every worker makes the same model calls."""
+    """Run the trained model on the test split; rank 0 writes the results. Every worker makes the same model calls."""
     began = time.monotonic()
     try:
         looked = _within(MOST_SECONDS, lambda: _look(subject, note))
@@ -87,7 +87,7 @@ def analyse(subject: Subject, note: Note) -> None:
 
 
 def _within(seconds: float, look: Callable[[], _Answers]) -> _Answers:
-    """What `look` returns or raises; TimeoutError after so long.
+    """Return or raise what `look` does; raise TimeoutError after `seconds`.
 
     Where a model call fails in one worker the others would wait in a collective for ever: they stop waiting for it.
     """

@@ -1,4 +1,4 @@
-"""How much memory each part of the analysis takes, estimated before it is made: what is too large is left out, not tried."""
+"""How much memory each part of the analysis takes, estimated before it is made: a part that is too large is left out, not tried."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the hidden units of the recurrent layers hold while one example goes by."""
+"""What the hidden units of the recurrent layers hold while one example passes through."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
