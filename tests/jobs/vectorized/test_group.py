@@ -147,7 +147,9 @@ def test_a_member_that_fails_or_ends_early_stops_and_the_others_continue(make_ru
     }  # fmt: skip
     assert "The loss became" in states["wild"].error.message
     assert (states["wild"].exit_code, len(states["wild"].attempts)) == (3, 1)
-    ends = {name: run.record.history()[-1]["step"] for name, run in members.items() if name != "wild"}
+    # One before and one behind the member that failed, which end at different steps.
+    ends = {name: members[name].record.history()[-1]["step"] for name in ("calm", "bold")}
+    assert ends["calm"] < ends["bold"]
     for name, end in ends.items():
         apart = make_run(f"{name}-apart", seed=list(rates).index(name), optimizer=sgd[name], **quick)
         assert apart.drive(lambda *_: InProcess()) is None
