@@ -1,20 +1,14 @@
 """Whose failure a worker's end is, and what it leaves in the store."""
 
-import json
-import os
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobs.worker.config import WorkerConfig
 from jobs.worker.failures import classify, report_failure
-from jobs.worker.peers import identity
 from service import errors
 from service.errors import DelaylineError, InfrastructureFailure, StoreError, UserFailure
 from service.records.run_record import RunRecord
-from service.settings import Settings
 from service.storage.json_documents import from_bytes
 from service.storage.local import LocalStore
 
@@ -80,34 +74,3 @@ def test_a_store_that_refuses_does_not_hide_the_failure(
     error = InfrastructureFailure("A peer was lost")
     assert report_failure(record, 1, 0, error) is error
     assert "the failure could not be written to the store: no space" in capsys.readouterr().out
-
-
-def test_a_worker_alone_is_its_own_peer() -> None:
-    assert identity(0) == [{"rank": 0, "host": socket.gethostname(), "pid": os.getpid()}]
-
-
-def test_a_worker_knows_its_peers_from_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    members = [{"rank": 0, "host": "a", "pid": 1}, {"rank": 1, "host": "b", "pid": 2}]
-    monkeypatch.setenv("DELAYLINE_PEERS", json.dumps(members))
-    assert identity(1) == members
-
-
-def test_a_worker_has_the_drivers_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    config = WorkerConfig(
-        "a-run",
-        {},
-        1,
-        "",
-        2,
-        1.0,
-        "token",
-        str(tmp_path),
-        {"DELAYLINE_STORE": str(tmp_path / "s"), "DELAYLINE_RING_TIMEOUT": "7"},
-    )
-    for name in config.environment:
-        monkeypatch.setenv(name, "9")
-    assert Settings.load(store=str(tmp_path)).ring_timeout == 9
-    config.enter_environment()
-    settings = Settings.load()
-    assert settings.ring_timeout == 7
-    assert str(settings.store) == str(tmp_path / "s")
