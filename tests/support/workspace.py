@@ -107,10 +107,11 @@ class Workspace:
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start `delayline`."""
-        with (self.folder / f"stderr-{len(self.started)}.txt").open("w") as errors:
+        number = len(self.started)
+        with self._output(number).open("w") as output, self._errors(number).open("w") as errors:
             process = subprocess.Popen(
                 [str(BIN / "delayline"), *arguments], cwd=self.folder, env=self._environment, stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=errors, text=True,
+                stdout=output, stderr=errors, text=True,
             )  # fmt: skip
         self.started.append(process)
         return process
@@ -121,8 +122,14 @@ class Workspace:
 
     def end_of(self, process: "subprocess.Popen[str]") -> Done:
         """Wait for a command that was started."""
-        out, _ = process.communicate(timeout=COMMAND_SECONDS)
-        return Done(process.returncode, out, (self.folder / f"stderr-{self.started.index(process)}.txt").read_text())
+        code, number = process.wait(COMMAND_SECONDS), self.started.index(process)
+        return Done(code, self._output(number).read_text(), self._errors(number).read_text())
+
+    def _output(self, number: int) -> Path:
+        return self.folder / f"stdout-{number}.txt"
+
+    def _errors(self, number: int) -> Path:
+        return self.folder / f"stderr-{number}.txt"
 
     @property
     def store(self) -> Store:
@@ -174,7 +181,7 @@ class Workspace:
                     with contextlib.suppress(psutil.Error):
                         child.kill()
                 process.kill()
-                process.wait()
+            process.wait()
 
 
 def family(pid: int) -> list[psutil.Process]:
