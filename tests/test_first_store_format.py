@@ -48,7 +48,7 @@ def never(step: int, why: str) -> None:
 
 
 def test_its_runs_are_listed(store: Store) -> None:
-    assert {row["id"]: row["state"] for row in runs.list_runs(store)} == {
+    assert {row.id: row.state for row in runs.list_runs(store)} == {
         "finished": "succeeded",
         "killed": "lost",
         "stopped": "cancelled",
@@ -61,28 +61,26 @@ def test_its_runs_are_listed(store: Store) -> None:
 
 def test_a_run_that_ended_is_shown_whole(store: Store) -> None:
     document = runs.show(store, "finished")
-    assert [attempt["reason"] for attempt in document["attempts"]] == [
+    assert [attempt.reason for attempt in document.attempts] == [
         "Worker 0 was lost: A worker health check failed.",
         "succeeded",
     ]
-    assert [each["path"] for each in document["checkpoints"]] == [
+    assert [each.path for each in document.checkpoints] == [
         "runs/finished/checkpoints/0000088000/",
         "runs/finished/checkpoints/0000090000/",
     ]
-    steps = [row["step"] for row in document["history"]]
+    steps = [row["step"] for row in document.history]
     assert steps[-1] == 90000 and steps == sorted(set(steps)) and len(steps) > 50
-    assert {"attempt", "attempt failed", "resumed", "checkpoint", "training", "ended"} <= {
-        row["event"] for row in document["events"]
-    }
-    assert document["metrics"]["test_accuracy"] > 0.1
-    assert {row["attempt"] for row in document["events"]} == {1, 2}
+    assert {"attempt", "attempt failed", "resumed", "checkpoint", "training", "ended"} <= {row.event for row in document.events}
+    assert document.metrics["test_accuracy"] > 0.1
+    assert {row.attempt for row in document.events} == {1, 2}
 
 
 def test_a_sweep_is_shown_with_its_trials(store: Store) -> None:
     document = runs.show(store, "pair")
-    assert [trial["state"] for trial in document["trials"]] == ["succeeded", "succeeded"]
-    assert document["best"]["trial"] in ("pair-0000", "pair-0001")
-    assert runs.show(store, "pair-0001")["history"]
+    assert [trial.state for trial in document.trials] == ["succeeded", "succeeded"]
+    assert document.best.trial in ("pair-0000", "pair-0001")
+    assert runs.show(store, "pair-0001").history
 
 
 def test_logs_are_printed_and_followed(store: Store) -> None:
@@ -146,12 +144,12 @@ def test_it_is_resumed_to_its_end(folder: Path, store: Store, name: str, resume:
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     document, whole = runs.show(store, name), runs.show(store, "finished")
-    assert document["state"] == "succeeded", json.dumps(document["error"])
-    resumed = [row["step"] for row in document["events"] if row["event"] == "resumed"]
+    assert document.state == "succeeded", json.dumps(document.error)
+    resumed = [row.step for row in document.events if row.event == "resumed"]
     assert resumed and resumed[-1] >= 12000
     rows = [row for row in before if row["step"] <= resumed[-1]]
-    assert document["history"][: len(rows)] == rows
-    assert {row["step"] for row in whole["history"]} <= {row["step"] for row in document["history"]}
-    steps = [row["step"] for row in document["history"]]
+    assert document.history[: len(rows)] == rows
+    assert {row["step"] for row in whole.history} <= {row["step"] for row in document.history}
+    steps = [row["step"] for row in document.history]
     assert steps == sorted(set(steps))
-    assert document["checkpoints"][-1]["path"] == f"runs/{name}/checkpoints/0000090000-{len(document['attempts']):04d}/"
+    assert document.checkpoints[-1].path == f"runs/{name}/checkpoints/0000090000-{len(document.attempts):04d}/"

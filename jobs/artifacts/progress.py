@@ -10,6 +10,7 @@ from jobs.repeating import Repeating
 from service.errors import DelaylineError, LeaseLost, StoreError
 from service.records.metrics import Segment
 from service.records.run_record import Document, RunRecord
+from service.records.schemas import ProgressDocument
 from service.storage.shared_document import SharedDocument
 
 TICK_CREDIT = 0.8
@@ -131,10 +132,11 @@ class ProgressReporter:
             self._write_progress(document)
 
     def _write_progress(self, document: Document) -> None:
+        progress = ProgressDocument.model_validate(document).document()
         if self._shared.seen:
-            self._shared.write(document)
+            self._shared.write(progress)
         else:
-            self._shared.update(lambda found: self._first(found, document))
+            self._shared.update(lambda found: self._first(found, progress))
 
     def _first(self, found: Document, document: Document) -> Document:
         if not found:

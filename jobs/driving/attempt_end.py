@@ -16,7 +16,7 @@ _KEPT = ("kind", "exit_code", "message", "rank", "traceback")
 def outcome_of_attempt(record: RunRecord, number: int, error: BaseException | None) -> Outcome:
     """The outcome of the attempt of this number, which is over; `error` is what its group says of it. Raise StoreError."""
     if error is None:
-        phase = record.progress().get("phase")
+        phase = record.progress().phase
         return Outcome.cancelled() if phase == RunState.CANCELLED else Outcome.succeeded()
     failures = [
         fitted(Failure, from_bytes(record.store.read(info.key), info.key), info.key)

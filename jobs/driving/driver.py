@@ -250,7 +250,7 @@ class Driver(BaseDriver[TrainSpec]):
             return
         try:
             progress = self.record.progress()
-            if progress.get("attempt") == number and progress.get("phase") not in (None, "starting"):
+            if progress.attempt == number and progress.phase not in (None, RunState.STARTING):
                 self.state = self.state.changed(state=RunState.RUNNING).with_newest_attempt(**self._members(number))
                 self._save()
         except StoreError:
@@ -258,14 +258,11 @@ class Driver(BaseDriver[TrainSpec]):
 
     def _members(self, number: int) -> Document:
         progress = self.record.progress()
-        return {"workers": progress["workers"]} if progress.get("attempt") == number and progress.get("workers") else {}
+        return {"workers": progress.workers} if progress.attempt == number and progress.workers else {}
 
     def _with_results(self, state: StateDocument, reason: str) -> StateDocument:
         progress = self.record.progress()
-        return state.changed(
-            metrics=progress.get("metrics", {}),
-            position={name: progress.get(name) for name in ("epoch", "epochs", "step", "steps")},
-        )
+        return state.changed(metrics=progress.metrics, position=progress.position)
 
     def _pause(self, failures: int) -> None:
         seconds = pause_after(failures)

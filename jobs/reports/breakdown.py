@@ -1,6 +1,7 @@
 """Where a run's time went: input, compute, all-reduce, checkpoints and the rest; and how fast it trained."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
@@ -34,7 +35,7 @@ class Breakdown:
 
 def break_down(facts: RunFacts) -> Breakdown | None:
     """From the times that rank 0 measured; None before it wrote any."""
-    timing = facts.progress.get("timing") or {}
+    timing = dict[str, Any](facts.progress.timing or {})
     steps = facts.step
     if not timing.get("training_seconds") or not steps:
         return None
@@ -74,7 +75,7 @@ def _parts(facts: RunFacts, timing: Document, compute: float, reduced: float, bu
 
 def _wall(facts: RunFacts) -> float:
     """The seconds of all attempts."""
-    now = float(facts.progress.get("time") or facts.made)
+    now = facts.progress.time or facts.made
     return sum(max(0.0, (attempt.finished or now) - attempt.started) for attempt in facts.attempts)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from jobs.artifacts.tensors import tensors_from_bytes
 from service.errors import Damaged, NotFound
 from service.records.run_record import Document, RunRecord, from_bytes
-from service.records.schemas import Attempt, ProgressDocument, RunState, StateDocument, SubmissionDocument
+from service.records.schemas import Attempt, Event, ProgressDocument, RunState, StateDocument, SubmissionDocument
 from service.records.standing import standing_of
 from service.storage.paths import MODEL_FACTS, PICTURES, RESULTS, hardware_name
 
@@ -24,9 +24,9 @@ class RunFacts:
     state: StateDocument
     standing: RunState
     """The run's state as a reader sees it."""
-    progress: Document
+    progress: ProgressDocument
     history: list[Document]
-    events: list[Document]
+    events: list[Event]
     model: Document = field(default_factory=dict)
     results: Document = field(default_factory=dict)
     pictures: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
@@ -50,18 +50,18 @@ class RunFacts:
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """The attempts; the current one's workers are known to rank 0 before the driver notes them."""
-        return self.state.attempts_with(ProgressDocument.model_validate(self.progress))
+        return self.state.attempts_with(self.progress)
 
     @property
     def metrics(self) -> Document:
         """The result's, or the newest."""
-        return dict((self.state.metrics if self.ended else None) or self.progress.get("metrics") or {})
+        return dict((self.state.metrics if self.ended else None) or self.progress.metrics)
 
     @property
     def step(self) -> int:
         """Steps done."""
         last = self.history[-1]["step"] if self.history else 0
-        return int(self.progress.get("step") or last)
+        return int(self.progress.step or last)
 
     @property
     def steps_per_epoch(self) -> int | None:

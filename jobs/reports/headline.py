@@ -12,7 +12,7 @@ def headline(facts: RunFacts) -> str:
     if state == RunState.SUCCEEDED:
         return f"{_result(facts, name)} after {_length(facts)}."
     best = _latest(metrics)
-    where = f"step {facts.step:,} of {facts.progress['steps']:,}" if facts.progress.get("steps") else f"step {facts.step:,}"
+    where = f"step {facts.step:,} of {facts.progress.steps:,}" if facts.progress.steps else f"step {facts.step:,}"
     sofar = f" ({best})" if best else ""
     if state == RunState.FAILED:
         reason = (facts.state.error and facts.state.error.message) or "for a reason that it could not write down"
@@ -39,7 +39,7 @@ def _result(facts: RunFacts, dataset: str) -> str:
 
 
 def _length(facts: RunFacts) -> str:
-    epochs = int(facts.progress.get("epoch") or 0)
+    epochs = facts.progress.epoch or 0
     parts = [plural(epochs, "epoch")] if epochs else []
     parts += [plural(facts.step, "step")]
     started, finished = facts.state.started, facts.state.finished

@@ -80,7 +80,7 @@ def why_missing(facts: RunFacts) -> str:
     """Why a section that needs the trained model is left out."""
     if facts.standing != RunState.SUCCEEDED:
         return NOT_FINISHED
-    left = [str(event["message"]) for event in facts.events if event.get("event") == "left out of the analysis"]
+    left = [event.message for event in facts.events if event.event == "left out of the analysis"]
     return f"It was left out: {'; '.join(dict.fromkeys(left))}." if left and facts.results else NOT_MADE
 
 

@@ -33,4 +33,4 @@ def best_trial(record: RunRecord) -> str:
         raise InvalidInput(
             f"The sweep {record.run_id!r} has no best trial to compare: none has reported {spec.metric}; name runs, or wait for its first."
         )
-    return str(best["trial"])
+    return best.trial

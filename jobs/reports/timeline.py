@@ -12,7 +12,7 @@ from jobs.reports.facts import RunFacts
 from jobs.reports.svg import BAD, GOOD, INK, LINE, MUTED, PAPER, SERIES, WARN, drawing, to_svg
 from jobs.reports.words import duration, plural, short
 from service.records.run_record import Document
-from service.records.schemas import Attempt, RunState
+from service.records.schemas import Attempt, Event, RunState
 from service.words import clock
 
 MOST_ATTEMPTS = 12
@@ -66,14 +66,14 @@ def stretches(facts: RunFacts) -> list[Stretch]:
     start = attempts[0].started
     found = []
     for attempt in attempts[-MOST_ATTEMPTS:]:
-        own = [row for row in facts.events if row.get("attempt") == attempt.number]
+        own = [row for row in facts.events if row.attempt == attempt.number]
         begin = attempt.started
-        end = float(attempt.finished or max([facts.progress.get("time", begin), *(row["time"] for row in own)]))
-        trained = next((float(row["time"]) - start for row in own if row.get("event") == "training"), None)
+        end = float(attempt.finished or max([facts.progress.time or begin, *(row.time for row in own)]))
+        trained = next((row.time - start for row in own if row.event == "training"), None)
         outcome = outcome_of(attempt, facts)
         workers = plural(len(attempt.workers), "worker") if attempt.workers else "no workers"
         label = f"attempt {attempt.number}: {workers}, {duration(end - begin)}, {outcome}"
-        saved = [float(row["time"]) - start for row in own if row.get("event") == "checkpoint"]
+        saved = [row.time - start for row in own if row.event == "checkpoint"]
         found.append(Stretch(attempt.number, begin - start, max(end, begin) - start, trained, outcome, label, saved))
     return found
 
@@ -152,20 +152,19 @@ def _label_times(axes: Axes, scale: Scale, rows: list[Stretch]) -> None:
 def event_rows(facts: RunFacts) -> tuple[list[Document], int]:
     """The events for a table, checkpoints in a row as one; `time` since the start; and how many were left out."""
     events = facts.events
-    start = facts.attempts[0].started if facts.attempts else (float(events[0]["time"]) if events else 0.0)
+    start = facts.attempts[0].started if facts.attempts else (events[0].time if events else 0.0)
     rows = []
-    for saved, group in itertools.groupby(events, key=lambda row: row.get("event") == "checkpoint"):
+    for saved, group in itertools.groupby(events, key=lambda row: row.event == "checkpoint"):
         found = list(group)
         rows += [_together(found)] if saved and len(found) > 2 else found
     left_out = max(0, len(rows) - MOST_EVENTS)
     if left_out:
         rows = [*rows[: MOST_EVENTS // 2], *rows[-MOST_EVENTS // 2 :]]
-    shown = [
-        {"time": clock(float(row["time"]) - start), "message": str(row.get("message") or row.get("event") or "")} for row in rows
-    ]
+    shown = [{"time": clock(row.time - start), "message": row.message or row.event} for row in rows]
     return shown, left_out
 
 
-def _together(rows: list[Document]) -> Document:
-    first, last = (row.get("step", "?") for row in (rows[0], rows[-1]))
-    return {"time": rows[-1]["time"], "message": f"{len(rows)} checkpoints saved, from step {first} to step {last}"}
+def _together(rows: list[Event]) -> Event:
+    first, last = (getattr(row, "step", "?") for row in (rows[0], rows[-1]))
+    message = f"{len(rows)} checkpoints saved, from step {first} to step {last}"
+    return Event(time=rows[-1].time, event=rows[-1].event, message=message)

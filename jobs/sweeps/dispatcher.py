@@ -12,6 +12,7 @@ from service.errors import StoreError
 from service.records.cancel_requests import SWEEP
 from service.records.run_record import Document, RunRecord
 from service.records.schemas import RunState
+from service.records.sweep_schemas import Params, Stopped, Trial
 from service.settings import Settings
 from service.specs.sweep import SweepSpec
 from service.sweeps.trials import BUDGET, OVER, trial_rows, value_of
@@ -55,25 +56,23 @@ class TrialDispatcher:
             trials = self.table.take_group(self.share) if self.stopped_by is None else []
             if not trials:
                 return None
-            first, *others = (trial["id"] for trial in trials)
+            first, *others = (trial.id for trial in trials)
             self._handed_out |= {first, *others}
             self._together[first] = others
             if others:
                 self._tell("together", f"{first} and {len(others)} other trials train together", trials=[first, *others])
             return self._order(trials[0], others)
 
-    def params(self, run_id: str) -> Document:
+    def params(self, run_id: str) -> Params:
         """The values with which a trial trains now."""
         with self._lock:
-            found: Document = self.table.find(run_id)["params"]
-            return found
+            return self.table.find(run_id).params
 
     def mutate(self, run_id: str, donor: str, step: int, params: Document) -> Document:
         """Note that a trial copies another one's weights of `step` and trains on with `params`, or what is allowed of them; its order."""
         with self._lock:
-            trial = self.table.find(run_id)
-            self.table.mutate(trial, self.table.find(donor), step, params)
-        values = ", ".join(f"{key} {value:.4g}" for key, value in trial["params"].items())
+            trial = self.table.mutate(self.table.find(run_id), self.table.find(donor), step, params)
+        values = ", ".join(f"{key} {value:.4g}" for key, value in trial.params.items())
         self._tell("took over", f"{run_id} takes over from {donor} at step {step} and resumes with {values}", trial=run_id)
         return self._order(trial)
 
@@ -111,8 +110,8 @@ class TrialDispatcher:
             self.table.end_pauses()
             if why == BUDGET:
                 unended = {run.run_id for run in self._under_way()} | self.table.due
-                stopped = [trial for trial in self.table.trials if trial["id"] in unended]
-                self.table.note_stop(stopped, {"by": BUDGET, "message": "the sweep's budget was used up"})
+                stopped = [trial for trial in self.table.trials if trial.id in unended]
+                self.table.note_stop(stopped, Stopped(by=BUDGET, message="the sweep's budget was used up"))
                 self._record.request_cancel(reason=BUDGET)
                 self._tell("budget", f"the budget of {self._spec.budget:g} s is used up: trials under way are stopped")
             # Last: where the store refused any of it, the next call does it all.
@@ -125,7 +124,7 @@ class TrialDispatcher:
             if not run.cancel_requested():
                 run.request_cancel(SWEEP)
 
-    def snapshot(self) -> tuple[list[Document], set[str]]:
+    def snapshot(self) -> tuple[list[Trial], set[str]]:
         """All trials, and the ids of those that Tune has or that wait for it."""
         with self._lock:
             return list(self.table.trials), self._handed_out | self.table.due
@@ -135,16 +134,16 @@ class TrialDispatcher:
         runs = [RunRecord(self._record.store, run_id) for run_id in sorted(self._handed_out)]
         return [run for run in runs if run.state().state not in OVER]
 
-    def _order(self, trial: Document, others: Sequence[str] = ()) -> Document:
+    def _order(self, trial: Trial, others: Sequence[str] = ()) -> Document:
         order = TrialOrder(
-            id=trial["id"],
+            id=trial.id,
             sweep=self._record.run_id,
             store=self._record.store.url,
             folder=self._folder,
             metric=self._spec.metric,
             by_evaluation=self._spec.scheduler.name != "none",
             from_history=self._spec.scheduler.learns_again,
-            over=trial["id"] in self.table.over,
+            over=trial.id in self.table.over,
             mutation=self.table.mutation(trial),
             distributed=self._spec.workers != (1, 1),
             local=self._settings.ray_address in (None, "local"),
@@ -153,19 +152,19 @@ class TrialDispatcher:
         )
         return asdict(order)
 
-    def _note_group(self, trials: list[Document]) -> None:
+    def _note_group(self, trials: list[Trial]) -> None:
         """Note the results of trials that trained together, which are in the store."""
         for trial, row in zip(trials, trial_rows(self._record.store, trials), strict=True):
             self.table.note_value(trial, value_of(row, self._spec.metric))
 
-    def _stop_early(self, trial: Document, result: Document) -> None:
-        record, policy = RunRecord(self._record.store, trial["id"]), self._spec.scheduler
+    def _stop_early(self, trial: Trial, result: Document) -> None:
+        record, policy = RunRecord(self._record.store, trial.id), self._spec.scheduler
         value = result.get(self._spec.metric)
         shown = f"{self._spec.metric} {value:.4f}" if isinstance(value, float) else self._spec.metric
         why = f"{policy.name}: after {result.get('evaluation')} evaluations {shown} was not among the best"
         self.table.note_value(trial, value)
-        if "stopped" not in trial and record.state().state not in (RunState.SUCCEEDED, RunState.FAILED):
-            self.table.note_stop([trial], {"by": policy.name, "evaluation": result.get("evaluation"), "message": why})
+        if trial.stopped is None and record.state().state not in (RunState.SUCCEEDED, RunState.FAILED):
+            self.table.note_stop([trial], Stopped(by=policy.name, evaluation=result.get("evaluation"), message=why))
             with contextlib.suppress(StoreError):
                 record.request_cancel(SWEEP)
-            self._tell("stopped", f"{trial['id']} stopped early by {why}", trial=trial["id"])
+            self._tell("stopped", f"{trial.id} stopped early by {why}", trial=trial.id)

@@ -15,7 +15,7 @@ from jobs.sweeps.tune import Capacity, connect, run_trials
 from jobs.sweeps.watch import SweepWatch
 from jobs.worker_groups.ray_cluster import RayCluster, kill_local_ray
 from service.errors import DelaylineError, InfrastructureFailure, LeaseLost, StoreError, UserFailure
-from service.records.run_record import Document
+from service.records.answers import TrialRow
 from service.records.schemas import SIGNAL, Attempt, Failure, RunState, StateDocument
 from service.scratch import ScratchFolder
 from service.specs.sweep import SweepSpec
@@ -32,14 +32,14 @@ class SweepDriver(BaseDriver[SweepSpec]):
 
     _dispatcher: TrialDispatcher = field(init=False)
     _progress: SweepProgress = field(init=False)
-    _rows: list[Document] = field(init=False, default_factory=list)
+    _rows: list[TrialRow] = field(init=False, default_factory=list)
     """A row for each trial, once Tune has ended."""
 
     def _take_over(self) -> None:
         def take(previous: StateDocument) -> StateDocument:
             number, state = len(previous.attempts) + 1, self._taken_over(previous)
             # A driver that was killed has written its time into its progress alone.
-            used = max(previous.used_seconds or 0.0, float(self.record.progress().get("used_seconds") or 0.0))
+            used = max(previous.used_seconds or 0.0, self.record.progress().used_seconds or 0.0)
             attempt = Attempt(number=number, workers=(), started=time.time(), finished=None, reason=None)
             return state.changed(attempts=(*state.attempts, attempt), attempt=number, used_seconds=used)
 
@@ -120,7 +120,7 @@ class SweepDriver(BaseDriver[SweepSpec]):
 
     def _outcome(self, error: DelaylineError | None) -> Outcome:
         """How the sweep ended, by the rows of its trials and the error that ended Tune, if one did."""
-        unended = [row for row in self._rows if row["state"] not in (*OVER, RunState.CANCELLED)]
+        unended = [row for row in self._rows if row.state not in (*OVER, RunState.CANCELLED)]
         if self._dispatcher.stopped_by is None and unended and self._stop_wanted():
             # No trial begins once that is asked for: Tune may come to its end before the watch has seen it.
             self._dispatcher.stopped_by = CANCELLED
@@ -129,9 +129,9 @@ class SweepDriver(BaseDriver[SweepSpec]):
         if error is not None:
             return Outcome.failed(error)
         if unended:
-            which = f"{len(unended)} of {len(self._rows)} trials did not end, {unended[0]['id']} among them"
+            which = f"{len(unended)} of {len(self._rows)} trials did not end, {unended[0].id} among them"
             return Outcome.failed(InfrastructureFailure(f"{which}: see its log, and resume with --resume."))
-        if self._rows and all(row["state"] == RunState.FAILED for row in self._rows):
+        if self._rows and all(row.state == RunState.FAILED for row in self._rows):
             return Outcome.failed(_all_failed(self._rows))
         return Outcome.succeeded()
 
@@ -147,10 +147,10 @@ class SweepDriver(BaseDriver[SweepSpec]):
         return f" ({counts})"
 
 
-def _all_failed(rows: list[Document]) -> Failure:
+def _all_failed(rows: list[TrialRow]) -> Failure:
     """The error of a sweep all of whose trials failed: what is not their own fault is worth another try, as the exit code says."""
-    first = min(rows, key=lambda row: (row["error"] or {}).get("kind", UserFailure.kind) == UserFailure.kind)
-    reason = first["error"] or {}
-    which = "the first" if first is rows[0] else first["id"]
-    error = UserFailure(f"All {len(rows)} trials failed, {which} by: {reason.get('message')}")
-    return Failure.of(error).changed(**{name: reason[name] for name in ("kind", "exit_code") if reason.get(name)})
+    first = min(rows, key=lambda row: row.error is None or (row.error.kind or UserFailure.kind) == UserFailure.kind)
+    which = "the first" if first is rows[0] else first.id
+    reason = first.error or Failure(message="for a reason that it could not write down")
+    error = UserFailure(f"All {len(rows)} trials failed, {which} by: {reason.message}")
+    return Failure.of(error).changed(kind=reason.kind or error.kind, exit_code=reason.exit_code or error.exit_code)

@@ -84,7 +84,7 @@ class TrialRun:
     def _paused(self) -> bool:
         """Whether it was the sweep that stopped the run, which it resumes now."""
         trials = RunRecord(self.record.store, self.sweep).trials()
-        return any(trial.get("pauses") for trial in trials if trial["id"] == self.record.run_id)
+        return any(trial.pauses for trial in trials if trial.id == self.record.run_id)
 
     def _lease(self) -> Lease:
         """The run's lease, once a process that was killed is known to be gone."""

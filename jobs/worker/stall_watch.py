@@ -12,9 +12,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.liveness import DUMP_SIGNAL, LONGER
+
+if TYPE_CHECKING:
+    from service.records.schemas import ProgressDocument
 
 GAPS = 20.0
 """Times the longest gap between two ticks so far: what is slow by nature is no stall."""
@@ -100,16 +103,16 @@ def _is_still(order: dict[str, Any], silence: Silence) -> bool:
     if before is None:
         return bool(order["rank"] == 0)
     after = _progress(order)
-    moved = after is None or (after != before and float(after.get("idle_seconds") or 0.0) < silence.limit / 2)
+    moved = after is None or (after != before and (after.idle_seconds or 0.0) < silence.limit / 2)
     return not moved
 
 
-def _progress(order: dict[str, Any]) -> dict[str, Any] | None:
-    """Return rank 0's progress; None where the store does not answer."""
+def _progress(order: dict[str, Any]) -> "ProgressDocument | None":
+    """Rank 0's document; None where the store does not answer."""
     from service.errors import DelaylineError
 
     with contextlib.suppress(DelaylineError):
-        found: dict[str, Any] = _record(order).progress()
+        found: ProgressDocument = _record(order).progress()
         return found
     return None
 

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from service.cli.console import figures, idle_words, printable, say
-from service.records.schemas import RunState
+from service.records.schemas import ProgressDocument, RunState
 from service.runs import Update
 from service.words import clock
 
@@ -37,26 +37,24 @@ class Display(ABC):
             self._state = update.state
             if not update.is_ended:
                 self.note(f"{self.noun} {self._run_id} is {update.state}")
-        summary = str(update.progress.get("model_summary") or "")
+        summary = update.progress.model_summary or ""
         if summary and summary != self._summary:
             self._summary = summary
             self.note(summary.rstrip())
         # Before the first step, too, something may stand still.
-        idle = float(update.progress.get("idle_seconds") or 0.0)
-        if update.progress.get("step") or update.progress.get("table") or idle >= IDLE_SECONDS:
+        idle = update.progress.idle_seconds or 0.0
+        if update.progress.step or update.progress.table or idle >= IDLE_SECONDS:
             self.advance(update.progress)
         for row in update.events:
-            if row.get("event") not in _QUIET_EVENTS:
-                self.note(
-                    f"{time.strftime('%H:%M:%S', time.localtime(float(row['time'])))} {row.get('message') or row.get('event')}"
-                )
+            if row.event not in _QUIET_EVENTS:
+                self.note(f"{time.strftime('%H:%M:%S', time.localtime(row.time))} {row.message or row.event}")
 
     @abstractmethod
     def note(self, text: str) -> None:
         """A line that stays."""
 
     @abstractmethod
-    def advance(self, progress: dict[str, Any]) -> None:
+    def advance(self, progress: ProgressDocument) -> None:
         """Show how far the training is."""
 
     def close(self) -> None:
@@ -78,14 +76,14 @@ class PlainDisplay(Display):
     def note(self, text: str) -> None:
         say(text)
 
-    def advance(self, progress: dict[str, Any]) -> None:
-        place = (progress.get("attempt"), progress.get("phase"), progress.get("epoch"))
+    def advance(self, progress: ProgressDocument) -> None:
+        place = (progress.attempt, progress.phase, progress.epoch)
         due = time.monotonic() - self._last_line >= PLAIN_SECONDS
-        idle = int(progress.get("idle_seconds") or 0)
+        idle = int(progress.idle_seconds or 0)
         still = idle >= IDLE_SECONDS and idle >= 2 * self._idle
         self._idle = idle if still else min(self._idle, idle)
-        if place != self._shown[:3] or (due and progress.get("step") != self._shown[3]) or still:
-            self._shown = (*place, progress.get("step"))
+        if place != self._shown[:3] or (due and progress.step != self._shown[3]) or still:
+            self._shown = (*place, progress.step)
             self._last_line = time.monotonic()
             line = describe(progress)
             if line != self._line:
@@ -113,41 +111,40 @@ class LiveDisplay(Display):
     def note(self, text: str) -> None:
         self._live.console.print(printable(text), markup=False, highlight=False)
 
-    def advance(self, progress: dict[str, Any]) -> None:
+    def advance(self, progress: ProgressDocument) -> None:
         self._figures.plain = _metrics(progress)
         self._bar.update(
             self._task,
             description="  ".join(_pace(progress)),
-            completed=progress.get("step") or 0,
-            total=progress.get("steps"),
+            completed=progress.step or 0,
+            total=progress.steps,
         )
 
     def close(self) -> None:
         self._live.stop()
 
 
-def describe(progress: dict[str, Any]) -> str:
+def describe(progress: ProgressDocument) -> str:
     """`epoch 3/20  step 120/400  5,321 examples/s  0:12 left  loss 0.1234  accuracy 0.9700`."""
     return "  ".join(word for word in [*_pace(progress), _metrics(progress)] if word)
 
 
-def _pace(progress: dict[str, Any]) -> list[str]:
-    words = [_of("epoch", progress, "epoch", "epochs"), _of("step", progress, "step", "steps")]
-    if speed := progress.get("examples_per_second"):
+def _pace(progress: ProgressDocument) -> list[str]:
+    words = [_of("epoch", progress.epoch, progress.epochs), _of("step", progress.step, progress.steps)]
+    if speed := progress.examples_per_second:
         words.append(f"{speed:,.0f} examples/s")
-    if left := progress.get("eta_seconds"):
+    if left := progress.eta_seconds:
         words.append(f"{clock(left)} left")
-    if (idle := progress.get("idle_seconds") or 0) >= IDLE_SECONDS:
+    if (idle := progress.idle_seconds or 0) >= IDLE_SECONDS:
         words.append(idle_words(idle))
     return words
 
 
-def _metrics(progress: dict[str, Any]) -> str:
-    metrics = progress.get("metrics") or {}
+def _metrics(progress: ProgressDocument) -> str:
+    metrics = progress.metrics
     more = [name for name in metrics if name.startswith("val_") and name not in _FIGURES]
     return figures(metrics, [*_FIGURES, *more]) or figures(metrics)
 
 
-def _of(noun: str, progress: dict[str, Any], done: str, total: str) -> str:
-    whole = progress.get(total)
-    return f"{noun} {progress.get(done, 0)}" + (f"/{whole}" if whole else "")
+def _of(noun: str, done: int | None, total: int | None) -> str:
+    return f"{noun} {done or 0}" + (f"/{total}" if total else "")

@@ -1,18 +1,18 @@
 """`delayline runs list|show|note|watch|logs|report|compare|cancel|prune`: what the store knows of runs."""
 
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from service import runs
 from service.cli.completion import all_states, dataset_names
-from service.cli.console import figures, idle_words, local_time, print_json, print_table, print_yaml, printable, say
+from service.cli.console import print_json, print_yaml, printable, say
 from service.cli.logs import follow_logs, heading
 from service.cli.options import AsJson, RunId, StoreUrl
 from service.cli.prune import prune
 from service.cli.report import compare, report
-from service.cli.sweep_display import cells, several_bases
+from service.cli.shown_runs import print_rows, readable
 from service.errors import InfrastructureFailure
 from service.records.notes import LONGEST, with_notes, write_note
 from service.records.run_record import RunRecord
@@ -22,8 +22,6 @@ from service.runs.endings import lost, raise_for
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
-from service.sweeps.trials import table
-from service.words import clock
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
@@ -85,88 +83,33 @@ def list_(
     most = (None if as_json else NEWEST) if limit is None else parse_limit(limit)
     check_choice(states or (), tags or ())
     opened = _open(store)
-    listed = [row for row in runs.list_runs(opened) if trials or not row.get("sweep")]
+    listed = [row for row in runs.list_runs(opened) if trials or not row.sweep]
     found = choose_rows(listed, states or (), datasets or (), models or (), after, tags or ())
     if as_json:
-        print_json(with_notes(opened, found[:most]))
+        print_json([row.document() for row in with_notes(opened, found[:most])])
         return
     if not found:
-        say(_why_none(listed))
+        say(_why_none(len(listed)))
         return
-    heads = ["RUN", "KIND", "STATE", "MODEL", "DATASET", "WORKERS", "STEP", "RESULT", "SUBMITTED"]
-    rows = [_cells(row) for row in found[:most]]
-    if any(row["tags"] for row in found[:most]):
-        heads, rows = [*heads, "TAGS"], [[*cells, ", ".join(row["tags"])] for cells, row in zip(rows, found, strict=False)]
-    print_table(heads, rows)
+    print_rows(found[:most])
     if most is not None and len(found) > most:
         say(f"… and {len(found) - most:,} more: --limit 0 shows them all")
 
 
-def _why_none(listed: list[dict[str, Any]]) -> str:
+def _why_none(listed: int) -> str:
     if not listed:
         return "There are no runs yet; `delayline train` makes one."
-    return f"No run in the store is such a one; `delayline runs list` shows all {len(listed):,} without these options."
-
-
-def _cells(row: dict[str, Any]) -> list[str]:
-    metrics = row["metrics"]
-    known = ("test_accuracy", "val_accuracy", "accuracy", "loss")
-    result = figures(metrics, [name for name in (*known, *metrics) if name in metrics][:1])
-    step = f"{row['step']}/{row.get('steps') or '?'}" if row.get("step") is not None else ""
-    kept = [str(row.get(name) or "") for name in ("model", "dataset", "workers")]
-    return [
-        row["id"],
-        row["kind"],
-        row["state"],
-        *kept,
-        step,
-        result or (row.get("error") or "")[:60],
-        local_time(row["submitted"]),
-    ]
+    return f"No run in the store is such a one; `delayline runs list` shows all {listed:,} without these options."
 
 
 @app.command()
 def show(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None:
     """Show all that is known of a run."""
-    document = runs.show(_open(store), run)
+    found = runs.show(_open(store), run)
     if as_json:
-        print_json(document)
+        print_json(found.document())
         return
-    print_yaml(_readable(document))
-
-
-def _readable(document: dict[str, Any]) -> dict[str, Any]:
-    """The document with times as people read them and only the end of the long lists."""
-    shown = {name: value for name, value in document.items() if value is not None}
-    shown |= {name: local_time(shown[name]) for name in ("submitted", "started", "finished") if name in shown}
-    if "eta_seconds" in shown:
-        shown["eta_seconds"] = clock(shown["eta_seconds"])
-    if "idle_seconds" in shown:
-        shown["idle_seconds"] = idle_words(shown["idle_seconds"])
-    if "waiting" in shown:
-        shown["waiting"] = f"since {local_time(shown['waiting']['since'])}: {shown['waiting']['message']}"
-    if not shown["remarks"]:
-        del shown["remarks"]
-    shown["attempts"] = [
-        {**attempt, **{name: local_time(attempt.get(name)) for name in ("started", "finished")}}
-        for attempt in document["attempts"]
-    ]
-    shown["history"] = [figures(row) for row in document["history"][-5:]]
-    shown["checkpoints"] = [checkpoint["path"] for checkpoint in document["checkpoints"]]
-    shown["events"] = [f"{local_time(row['time'])} {row.get('message') or row.get('event')}" for row in document["events"][-10:]]
-    if "trials" in shown:
-        _shorten_sweep(shown)
-    return shown
-
-
-def _shorten_sweep(shown: dict[str, Any]) -> None:
-    """A line for each trial, best first, in the place of all that is known of it; nothing of what its trials alone have."""
-    for name in ("phase", "epoch", "step", "history", "checkpoints"):
-        shown.pop(name, None)
-    metric, mode = shown["spec"]["metric"], shown["spec"]["mode"]
-    named = several_bases(shown["trials"])
-    shown["trials"] = ["  ".join(filter(None, cells(row, named))) for row in table(shown["trials"], metric, mode, most=100)]
-    shown["spec"] = {**shown["spec"], "base": [base["name"] for base in shown["spec"]["base"]]}
+    print_yaml(readable(found))
 
 
 @app.command()
@@ -213,14 +156,14 @@ def watch(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None:
                 break
     finally:
         display.close()
-    document = runs.show(opened, run)
+    found = runs.show(opened, run)
     if as_json:
-        print_json(document)
+        print_json(found.document())
     if update.state == RunState.LOST:
         raise lost(run)
     raise_for(run, update.document)
     if not as_json:
-        print(result_line(document))
+        print(result_line(found))
 
 
 @app.command()
@@ -261,11 +204,11 @@ def cancel(
     if outcome == "requested" and wait:
         say(f"asked the run {run} to save and stop")
         _wait_for_end(opened, run, wait)
-    document = runs.show(opened, run)
+    found = runs.show(opened, run)
     if as_json:
-        print_json(document)
+        print_json(found.document())
     else:
-        print(f"run {run} is {document['state']}")
+        print(f"run {run} is {found.state}")
 
 
 def _wait_for_end(store: Store, run: str, limit: float) -> None:

@@ -17,6 +17,7 @@ from service.cluster import open_cluster
 from service.cluster.base import Cluster, Handle, Job
 from service.errors import DelaylineError, InvalidInput
 from service.recipes import sweeps as sweep_recipes
+from service.records.answers import Run
 from service.records.claim import Submission
 from service.records.run_record import RunRecord
 from service.settings import Settings
@@ -145,7 +146,7 @@ def carry_out(
         else:
             stay(planned, submission, place, opened, interrupts, as_json)
     if as_json:
-        print_json(runs.show(opened, planned.run_id))
+        print_json(runs.show(opened, planned.run_id).document())
 
 
 def show_plan(planned: Plan, place: Cluster, store: Store, detach: bool, as_json: bool) -> None:
@@ -200,13 +201,13 @@ def stay(planned: Plan, submission: Submission, place: Cluster, store: Store, in
 
 def _print_document(store: Store, run_id: str, hurried: bool) -> None:
     """Print the run's document; for somebody in a hurry only if the store gives it at once."""
-    found: list[dict[str, object]] = []
+    found: list[Run] = []
     if not hurried:
         found.append(runs.show(store, run_id))
     else:
         within(SHOW_SECONDS, lambda: found.append(runs.show(store, run_id)))
     if found:
-        print_json(found[0])
+        print_json(found[0].document())
 
 
 def supervise(planned: Plan, submission: Submission, place: Cluster, store: Store, handle: Handle | None = None) -> Supervisor:

@@ -6,6 +6,10 @@ from typing import Any
 
 from service.cli.console import printable, say
 from service.cli.display import Display
+from service.records.answers import TrialRow
+from service.records.schemas import ProgressDocument
+from service.records.sweep_schemas import PointRow, TableRow
+from service.sweeps.trials import OVER, STOPPED
 from service.words import clock
 
 PLAIN_SECONDS = 10.0
@@ -27,7 +31,7 @@ class PlainSweep(Display):
     def note(self, text: str) -> None:
         say(text)
 
-    def advance(self, progress: dict[str, Any]) -> None:
+    def advance(self, progress: ProgressDocument) -> None:
         line = describe(progress)
         if line != self._told and time.monotonic() - self._last_line >= PLAIN_SECONDS:
             self._told, self._last_line = line, time.monotonic()
@@ -50,7 +54,7 @@ class LiveSweep(Display):
     def note(self, text: str) -> None:
         self._live.console.print(printable(text), markup=False, highlight=False)
 
-    def advance(self, progress: dict[str, Any]) -> None:
+    def advance(self, progress: ProgressDocument) -> None:
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
@@ -58,8 +62,9 @@ class LiveSweep(Display):
         table = Table(box=None, padding=(0, 1), title_justify="left")
         for heading in ("TRIAL", "PARAMS", "STATE", "EPOCH", "RESULT"):
             table.add_column(heading, justify="right" if heading in ("EPOCH", "RESULT") else "left", no_wrap=heading != "PARAMS")
-        named = several_bases(progress["table"])
-        for row in progress["table"][:ROWS]:
+        rows = progress.table or ()
+        named = several_bases(rows)
+        for row in rows[:ROWS]:
             table.add_row(*(Text(printable(cell)) for cell in cells(row, named)))
         self._live.update(Group(table, Text(describe(progress))))
 
@@ -67,18 +72,16 @@ class LiveSweep(Display):
         self._live.stop()
 
 
-def cells(row: dict[str, Any], named: bool = False) -> list[str]:
+def cells(row: TableRow, named: bool = False) -> list[str]:
     """A trial as a row of a table: id, parameters as they are now after its base's name if `named`, state, epoch, result."""
-    stopped = row.get("stopped")
-    state = f"stopped by {stopped['by']}" if row["state"] == "stopped" and stopped else str(row["state"])
-    epoch = f"{row['epoch']}/{row.get('epochs') or '?'}" if row.get("epoch") is not None else ""
-    value = row.get("value")
+    state = f"stopped by {row.stopped.by}" if row.state == STOPPED and row.stopped else row.state
+    epoch = f"{row.epoch}/{row.epochs or '?'}" if row.epoch is not None else ""
     return [
-        row["id"],
-        parameters(row, named) + changed(row.get("mutations") or 0),
+        row.id,
+        parameters(row, named) + changed(row.mutations),
         state,
         epoch,
-        "" if value is None else f"{value:.4f}",
+        "" if row.value is None else f"{row.value:.4f}",
     ]
 
 
@@ -87,15 +90,16 @@ def changed(times: int) -> str:
     return f" (after {times} take-over{'s' if times > 1 else ''})" if times else ""
 
 
-def several_bases(rows: Sequence[dict[str, Any]]) -> bool:
+def several_bases(rows: Sequence[TableRow | TrialRow]) -> bool:
     """Whether trials or points differ in their base, so that each is shown with its name."""
-    return len({row.get("base") for row in rows}) > 1
+    return len({row.base for row in rows}) > 1
 
 
-def parameters(row: dict[str, Any], named: bool = False) -> str:
+def parameters(row: TableRow | PointRow, named: bool = False) -> str:
     """`lstm delay=20 learning_rate=0.003 augment=flip+shift(2) seed 1`, with the base's name if `named`."""
-    words = [f"{_label(key)}={_short(value)}" for key, value in row["params"].items()]
-    return " ".join([*([str(row["base"])] if named else []), *words, *([f"seed {row['seed']}"] if row.get("seed") else [])])
+    words = [f"{_label(key)}={_short(value)}" for key, value in row.params.items()]
+    seed = [f"seed {row.seed}"] if isinstance(row, TableRow) and row.seed else []
+    return " ".join([*([row.base] if named else []), *words, *seed])
 
 
 def _label(key: str) -> str:
@@ -115,16 +119,15 @@ def _short(value: Any) -> str:
     return str(value)
 
 
-def describe(progress: dict[str, Any]) -> str:
+def describe(progress: ProgressDocument) -> str:
     """`12 of 40 trials: 9 succeeded, 2 running, 1 stopped  best 0.9812 (delay=20)  about 3:20 left`."""
-    counts = progress.get("trials") or {}
-    over = sum(count for state, count in counts.items() if state in ("succeeded", "failed", "stopped"))
-    total = progress.get("total")
+    counts, total = progress.trials or {}, progress.total
+    over = sum(count for state, count in counts.items() if state in OVER)
     words = [f"{over} of {total} trials" if total else f"{over} trials"]
     words[0] += ": " + ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) if counts else ""
-    if best := progress.get("best"):
-        words.append(f"best {best['metric']} {best['mean']:.4f} ({parameters(best, several_bases(progress.get('table') or ()))})")
-    left = progress.get("eta_seconds")
+    if best := progress.best:
+        words.append(f"best {best.metric} {best.mean:.4f} ({parameters(best, several_bases(progress.table or ()))})")
+    left = progress.eta_seconds
     if left and over != total:
         words.append(f"about {clock(left)} left")
     return "  ".join(words)

@@ -1,10 +1,12 @@
 """What the commands print with `--json`."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter
 
-from service.records.schemas import Attempt, Event, Failure, Kind, Metrics, Row, RunState, Trial, Waiting, Workers
+from service.errors import LOST
+from service.records.schemas import Attempt, Event, Failure, Kind, Metrics, Row, RunState, Waiting, Workers
+from service.records.sweep_schemas import Best, Trial
 
 
 class Answer(BaseModel):
@@ -12,28 +14,16 @@ class Answer(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, use_attribute_docstrings=True)
 
+    def document(self) -> dict[str, Any]:
+        """As JSON has it, without what was not given."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
 
 class Checkpoint(Answer):
     """A checkpoint that a run can resume from; `path` is the key of its folder in the store."""
 
     step: int
     path: str
-
-
-class Best(Answer):
-    """A sweep's best point: `mean` and `spread` (sample's standard deviation) of its `metric` over `count` seeds."""
-
-    point: int
-    base: str
-    params: dict[str, JsonValue]
-    mean: float
-    spread: float | None
-    count: int
-    trials: list[str]
-    states: list[str]
-    metric: str
-    trial: str
-    """The best of its trials."""
 
 
 class TrialRow(Trial):
@@ -49,6 +39,11 @@ class TrialRow(Trial):
     started: float | None
     finished: float | None
     error: Failure | None
+
+    @property
+    def was_lost(self) -> bool:
+        """Whether it failed by what neither its spec nor its data caused."""
+        return self.state == RunState.FAILED and self.error is not None and self.error.kind in LOST
 
 
 class Run(Answer):
@@ -125,6 +120,11 @@ class DamagedRow(_Noted):
     state: Literal[RunState.DAMAGED]
     submitted: None
     error: str
+
+    model: ClassVar[None] = None
+    dataset: ClassVar[None] = None
+    finished: ClassVar[None] = None
+    sweep: ClassVar[str] = ""
 
 
 class Feature(Answer):

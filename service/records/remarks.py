@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-from service.storage.json_documents import Document
+from service.records.schemas import Event
 
 REMARK = "remark"
 """The name of these events."""
 
 
-def remarks_among(events: Iterable[Document]) -> list[str]:
+def remarks_among(events: Iterable[Event]) -> list[str]:
     """Their sentences, each once: every attempt that begins with the first step says them."""
-    return list(dict.fromkeys(str(row.get("message")) for row in events if row.get("event") == REMARK))
+    return list(dict.fromkeys(row.message for row in events if row.event == REMARK))

@@ -4,7 +4,7 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 from pydantic import JsonValue, ValidationError
@@ -14,18 +14,18 @@ from service.records.cancel_requests import HANDLED, PERSON, CancelRequests
 from service.records.checkpoint_index import kept_checkpoints
 from service.records.metrics import MetricsLedger, read_rows, shared_prefix
 from service.records.schemas import (
-    Bases,
     Event,
     LeaseDocument,
+    NoteDocument,
     Origin,
     ProgressDocument,
     RunState,
     StateDocument,
     SubmissionDocument,
     Summary,
-    TrialsDocument,
 )
 from service.records.stored_document import StoredDocument, fitted
+from service.records.sweep_schemas import Bases, Trial, TrialsDocument
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
 from service.storage.base import Store
@@ -67,7 +67,7 @@ class RunRecord:
         self.run_id = run_id
         self.paths = RunPaths(run_id)
         self._nonce = nonce
-        self._events: dict[str, tuple[int, list[Document]]] = {}
+        self._events: dict[str, tuple[int, list[Event]]] = {}
         """Of each file of events that was read: its bytes and its rows."""
         self._shared: dict[str, SharedDocument] = {}
         self.guard: Callable[[], None] = lambda: None
@@ -151,14 +151,13 @@ class RunRecord:
             raise InvalidInput(f"{self.run_id!r} is a run, not a sweep: `delayline runs list` shows of what kind each is.")
         return SweepSpec.model_validate(submission.spec)
 
-    def trials(self) -> list[Document]:
-        """A sweep's trials so far, in the order of their begin: `id`, `point`, `base`, `seed`, `params`."""
-        found: list[Document] = self._optional(self.paths.trials, TrialsDocument).get("trials", [])
-        return found
+    def trials(self) -> tuple[Trial, ...]:
+        """A sweep's trials so far, in the order of their begin."""
+        return fitted(TrialsDocument, self._optional(self.paths.trials), self.paths.trials).trials
 
-    def write_trials(self, trials: list[Document]) -> None:
+    def write_trials(self, trials: Sequence[Trial]) -> None:
         """Replace the list of trials."""
-        self._write(self.paths.trials, {"trials": trials})
+        self._write(self.paths.trials, TrialsDocument(trials=tuple(trials)).document())
 
     def _optional(self, key: str, kind: type[StoredDocument] | None = None) -> Document:
         """The document, empty where there is none; raise Damaged where it is not of its kind."""
@@ -195,12 +194,9 @@ class RunRecord:
         self.shared(self.paths.state).update(changed)
         return taken
 
-    def take_trials(self) -> list[Document]:
+    def take_trials(self) -> tuple[Trial, ...]:
         """A sweep's trials so far, for whoever writes them from now on."""
-        document = self.shared(self.paths.trials).read()
-        fitted(TrialsDocument, document, self.paths.trials)
-        found: list[Document] = document.get("trials", [])
-        return found
+        return fitted(TrialsDocument, self.shared(self.paths.trials).read(), self.paths.trials).trials
 
     def state(self) -> StateDocument:
         """The driver's document; one in state `queued` before a driver wrote any."""
@@ -213,15 +209,15 @@ class RunRecord:
 
     def note(self) -> str | None:
         """A person's note on the run; see service.records.notes."""
-        return self._optional(self.paths.note).get("text") or None
+        return fitted(NoteDocument, self._optional(self.paths.note), self.paths.note).text or None
 
-    def progress(self) -> Document:
+    def progress(self) -> ProgressDocument:
         """Rank 0's document, or an empty one."""
-        return self._optional(self.paths.progress, ProgressDocument)
+        return fitted(ProgressDocument, self._optional(self.paths.progress), self.paths.progress)
 
-    def write_progress(self, document: Document) -> None:
+    def write_progress(self, progress: ProgressDocument) -> None:
         """Replace rank 0's document."""
-        self._write(self.paths.progress, document)
+        self._write(self.paths.progress, progress.document())
 
     def history(self) -> list[Document]:
         """The rows of metrics so far."""
@@ -237,8 +233,8 @@ class RunRecord:
         ledger.restart(shared_prefix(self.store, self.paths, self.nonce, rows), rows)
         ledger.flush()
 
-    def events(self) -> list[Document]:
-        """What happened, by time: rows of `time`, `event`, `message` and details."""
+    def events(self) -> list[Event]:
+        """What happened, by time."""
         root, nonce = self.paths.events_root, self.nonce
         there = {info.key: info for info in self.store.objects(root) if number_of(info.key[len(root) :], nonce) is not None}
         # A file that has grown is longer: those that have not are read once.
@@ -246,7 +242,7 @@ class RunRecord:
         found = self.store.read_many(changed)
         self._events |= {key: (len(found[key]), _events(found[key], key)) for key in changed if key in found}
         rows = [row for key in there if key in self._events for row in self._events[key][1]]
-        return sorted(rows, key=lambda row: float(row["time"]))
+        return sorted(rows, key=lambda row: row.time)
 
     def analysis(self) -> dict[str, str]:
         """The key of each file of the analysis by its name, as the newest attempt that has it wrote it.
@@ -309,11 +305,8 @@ class RunRecord:
         return self._optional(self.paths.lease, LeaseDocument)
 
 
-def _events(data: bytes, key: str) -> list[Document]:
-    rows = rows_from_bytes(data)
-    for row in rows:
-        fitted(Event, row, key)
-    return rows
+def _events(data: bytes, key: str) -> list[Event]:
+    return [fitted(Event, row, key) for row in rows_from_bytes(data)]
 
 
 def _submission(spec: TrainSpec | SweepSpec, origin: Origin) -> SubmissionDocument:

@@ -7,6 +7,7 @@ from pydantic import Field, JsonValue
 
 from service.errors import LOST, DelaylineError
 from service.records.stored_document import StoredDocument
+from service.records.sweep_schemas import Best, TableRow
 
 Kind = Literal["train", "sweep"]
 
@@ -238,18 +239,6 @@ class SubmissionDocument(Origin):
         return found if isinstance(found, dict) else None
 
 
-class Base(StoredDocument):
-    """A base of a sweep's spec: `values` are a spec of a run."""
-
-    values: dict[str, JsonValue]
-
-
-class Bases(StoredDocument):
-    """What a list shows of a sweep's spec."""
-
-    base: tuple[Base, ...]
-
-
 class LeaseAttempt(StoredDocument):
     """How long the attempt under way has run."""
 
@@ -275,6 +264,8 @@ class LeaseDocument(StoredDocument):
 class ProgressDocument(StoredDocument):
     """`progress.json`: where the training stands, by rank 0; of a sweep, by its driver."""
 
+    nonce: str | None = None
+    """Of the run that it is of; none in the first format."""
     attempt: int = 0
     phase: str | None = None
     time: float | None = None
@@ -290,7 +281,28 @@ class ProgressDocument(StoredDocument):
     idle_seconds: float | None = None
     timing: dict[str, JsonValue] | None = None
     trials: dict[str, int] | None = None
-    """Of a sweep: how many trials are in each state; then `total`, `used_seconds`, `best` and `table`."""
+    """Of a sweep: how many trials are in each state; with what follows."""
+    total: int | None = None
+    used_seconds: float | None = None
+    best: Best | None = None
+    table: tuple[TableRow, ...] | None = None
+
+    def is_of(self, submission: SubmissionDocument) -> bool:
+        """Whether it is not that of a deleted run of the same id."""
+        return self.nonce is None or self.nonce == submission.nonce
+
+    @property
+    def position(self) -> Position:
+        """How far the training is."""
+        return Position(epoch=self.epoch, epochs=self.epochs, step=self.step, steps=self.steps)
+
+
+class NoteDocument(StoredDocument):
+    """`note.json`: a person's note; without a text it was taken back."""
+
+    text: str = ""
+    written: float | None = None
+    nonce: str = ""
 
 
 class Event(StoredDocument):
@@ -308,42 +320,6 @@ class Row(StoredDocument):
     step: int
     epoch: int | None = None
     time: float | None = None
-
-
-class Stopped(StoredDocument):
-    """Why a sweep ended a trial early."""
-
-    by: str
-    message: str | None = None
-
-
-class Mutation(StoredDocument):
-    """What a trial took over, and from which step of which trial."""
-
-    step: int | None
-    donor: str = Field(alias="from")
-    params: dict[str, JsonValue]
-
-
-class Trial(StoredDocument):
-    """One trial of a sweep; it is a run of its own under `id`."""
-
-    id: str
-    number: int
-    point: int
-    base: str
-    params: dict[str, JsonValue]
-    seed: int
-    stopped: Stopped | None = None
-    pauses: bool = False
-    first_params: dict[str, JsonValue] | None = None
-    mutations: tuple[Mutation, ...] = ()
-
-
-class TrialsDocument(StoredDocument):
-    """`trials.json`: a sweep's trials in the order of their begin."""
-
-    trials: tuple[Trial, ...] = ()
 
 
 class FileEntry(StoredDocument):

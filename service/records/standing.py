@@ -83,7 +83,7 @@ def _end_without_driver(record: RunRecord, state: RunState, error: Failure | Non
             state=state,
             attempts=[each.changed(**lost) if each.finished is None else each for each in found.attempts],
             finished=now,
-            metrics=found.metrics or ending.progress().get("metrics", {}),
+            metrics=found.metrics or ending.progress().metrics,
             error=error,
             exit_code=exit_code,
         )

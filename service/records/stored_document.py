@@ -12,9 +12,7 @@ class StoredDocument(BaseModel):
     an older one lacked has a default."""
 
     # Built at the first use: a command that reads no such document does not wait for it.
-    model_config = ConfigDict(
-        frozen=True, extra="allow", defer_build=True, serialize_by_alias=True, validate_by_name=True, validate_by_alias=True
-    )
+    model_config = ConfigDict(frozen=True, extra="allow", defer_build=True, serialize_by_alias=True)
 
     def document(self) -> dict[str, Any]:
         """What was read or made, as JSON has it, the unknown keys included, and nothing that was not there."""

@@ -6,10 +6,10 @@ from datetime import datetime
 
 from service.errors import InvalidInput
 from service.names import is_label
+from service.records.answers import DamagedRow, RunRow
 from service.records.schemas import RunState
 from service.specs.quantities import parse_duration
 from service.specs.tags import LONGEST
-from service.storage.json_documents import Document
 
 STATES = tuple(state.value for state in RunState)
 """Every state in which a run is listed."""
@@ -28,13 +28,13 @@ def check_choice(states: Sequence[str] = (), tags: Sequence[str] = ()) -> None:
 
 
 def choose_rows(
-    rows: list[Document],
+    rows: Sequence[RunRow | DamagedRow],
     states: Sequence[str] = (),
     datasets: Sequence[str] = (),
     models: Sequence[str] = (),
     since: float | None = None,
     tags: Sequence[str] = (),
-) -> list[Document]:
+) -> list[RunRow | DamagedRow]:
     """Those of the rows of `list_runs` that have one of the states, one of the datasets, one of the models, and every one of the tags.
 
     None of a kind stands for all, and `check_choice` has seen states and tags. A dataset without a version stands for each of its
@@ -44,16 +44,16 @@ def choose_rows(
     return [
         row
         for row in rows
-        if (not states or row["state"] in states)
-        and (not datasets or _is_among(row.get("dataset"), datasets, versions=True))
-        and (not models or _is_among(row.get("model"), models))
-        and set(tags) <= set(row.get("tags") or ())
-        and (since is None or (row["submitted"] is not None and float(row["submitted"]) >= since))
+        if (not states or row.state in states)
+        and (not datasets or _is_among(row.dataset, datasets, versions=True))
+        and (not models or _is_among(row.model, models))
+        and set(tags) <= set(row.tags)
+        and (since is None or (row.submitted is not None and row.submitted >= since))
     ]
 
 
-def _is_among(value: object, wanted: Sequence[str], versions: bool = False) -> bool:
-    names = set(str(value or "").split(", "))
+def _is_among(value: str | None, wanted: Sequence[str], versions: bool = False) -> bool:
+    names = set((value or "").split(", "))
     return not names.isdisjoint(wanted) or (versions and not {name.partition("@")[0] for name in names}.isdisjoint(wanted))
 
 

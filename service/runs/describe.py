@@ -1,155 +1,168 @@
-"""Runs as anyone can read them from the store: show, list, watch, logs, cancel."""
+"""Runs as anyone can read them from the store: one in full, all in short."""
 
 import contextlib
 
 from service.errors import Damaged, NotFound
 from service.names import is_run_id
+from service.records.answers import Checkpoint, DamagedRow, Run, RunRow
 from service.records.lease import lease_in
 from service.records.remarks import remarks_among
-from service.records.run_record import Document, RunRecord, from_bytes, is_deleted, queued, run_summary
-from service.records.schemas import ENDED, ProgressDocument, RunState, StateDocument, SubmissionDocument, Summary
+from service.records.run_record import RunRecord, from_bytes, is_deleted, queued, run_summary
+from service.records.schemas import ProgressDocument, Row, RunState, StateDocument, SubmissionDocument, Summary
 from service.records.standing import standing, standing_of
-from service.records.stored_document import StoredDocument, fitted
+from service.records.stored_document import Stored, fitted
 from service.storage.base import Seen, Store
 from service.storage.paths import RUNS, RunPaths
-from service.sweeps.trials import sweep_document
+from service.sweeps.trials import results_of
 
 SILENT_SECONDS = 30.0
 """Rank 0 says every ten seconds how it stands: where it did not for so long, all its threads stand still (assumed: three times)."""
 
 
-def show(store: Store, run_id: str) -> Document:
+def show(store: Store, run_id: str) -> Run:
     """All that is known of a run; raise UnknownName."""
     record = RunRecord(store, run_id)
     submission, state, progress = record.submission(), record.state(), record.progress()
     history = record.history()
-    ended, stands = state.is_ended, standing_of(record, state)
-    progress = {**progress, "idle_seconds": None} if ended else with_silence(record, stands, state, progress)
-    events = record.events()
-    return {
-        "id": run_id,
-        "kind": submission.kind,
-        "state": stands,
-        "note": record.note(),
-        "spec": submission.spec,
-        "recipe": submission.recipe,
-        "command": submission.command,
-        "folder": submission.folder,
-        "submitted": submission.submitted,
-        "started": state.started,
-        "finished": state.finished,
-        **_position(progress, history),
-        "waiting": None if ended or state.waiting is None else state.waiting.document(),
-        "metrics": (state.metrics if ended else None) or progress.get("metrics") or {},
-        "history": history,
-        "attempts": _attempts(state, progress),
-        "checkpoints": record.checkpoints(),
-        "remarks": remarks_among(events),
-        "events": events,
-        "error": state.error.document() if state.error else None,
-        "exit_code": state.exit_code,
-        "store": store.url,
-        **({"sweep": submission.sweep} if submission.sweep is not None else {}),
-        **(sweep_document(record, submission.spec) if submission.is_sweep else {}),
-    }
+    stands = standing_of(record, state)
+    progress = progress.changed(idle_seconds=None) if state.is_ended else with_silence(record, stands, state, progress)
+    events, last = record.events(), history[-1] if history else {}
+    run = Run(
+        id=run_id,
+        kind=submission.kind,
+        state=stands,
+        note=record.note(),
+        spec=submission.spec,
+        recipe=submission.recipe,
+        command=submission.command,
+        folder=submission.folder,
+        submitted=submission.submitted,
+        started=state.started,
+        finished=state.finished,
+        phase=progress.phase,
+        # From the last row of metrics before rank 0 wrote any progress.
+        epoch=last.get("epoch", 0) if progress.epoch is None else progress.epoch,
+        epochs=progress.epochs,
+        step=last.get("step", 0) if progress.step is None else progress.step,
+        steps=progress.steps,
+        examples_per_second=progress.examples_per_second,
+        eta_seconds=progress.eta_seconds,
+        idle_seconds=progress.idle_seconds,
+        waiting=None if state.is_ended else state.waiting,
+        metrics=(state.metrics if state.is_ended else None) or progress.metrics,
+        history=tuple(fitted(Row, row, record.paths.metrics_root) for row in history),
+        attempts=state.attempts_with(progress),
+        checkpoints=tuple(Checkpoint.model_validate(each) for each in record.checkpoints()),
+        remarks=tuple(remarks_among(events)),
+        events=tuple(events),
+        error=state.error,
+        exit_code=state.exit_code,
+        store=store.url,
+    )
+    if submission.sweep is not None:
+        run = run.model_copy(update={"sweep": submission.sweep})
+    return _with_trials(run, record) if submission.is_sweep else run
 
 
-def with_silence(record: RunRecord, stands: RunState, state: StateDocument, progress: Document) -> Document:
+def _with_trials(run: Run, record: RunRecord) -> Run:
+    """The document of a sweep with its trials."""
+    found = results_of(record, str(run.spec["metric"]), str(run.spec["mode"]))
+    return run.model_copy(update={"trials": tuple(found.trials), "best": found.best, "remarks": tuple(found.remarks)})
+
+
+def with_silence(record: RunRecord, stands: RunState, state: StateDocument, progress: ProgressDocument) -> ProgressDocument:
     """The progress with for how long there was no step, also where rank 0 cannot say it: a thread of it may hold Python's lock."""
-    if stands != RunState.RUNNING or "trials" in progress or progress.get("attempt") != state.attempt:
+    if stands != RunState.RUNNING or progress.trials is not None or progress.attempt != state.attempt:
         return progress
     with contextlib.suppress(NotFound):
         silent = record.store.read_aged(record.paths.progress).age
         if silent >= SILENT_SECONDS:
-            return {**progress, "idle_seconds": round((progress.get("idle_seconds") or 0) + silent)}
+            return progress.changed(idle_seconds=round((progress.idle_seconds or 0) + silent))
     return progress
 
 
-def _position(progress: Document, history: list[Document]) -> Document:
-    """Where the training stands; from the last row of metrics before rank 0 wrote any progress."""
-    last = history[-1] if history else {}
-    return {
-        "phase": progress.get("phase"),
-        "epoch": progress.get("epoch", last.get("epoch", 0)),
-        "epochs": progress.get("epochs"),
-        "step": progress.get("step", last.get("step", 0)),
-        "steps": progress.get("steps"),
-        "examples_per_second": progress.get("examples_per_second"),
-        "eta_seconds": progress.get("eta_seconds"),
-        "idle_seconds": progress.get("idle_seconds"),
-    }
-
-
-def _attempts(state: StateDocument, progress: Document) -> list[Document]:
-    """The attempts; the current one's workers are known to rank 0 before the driver notes them."""
-    attempts = [{"workers": [], **attempt.document()} for attempt in state.attempts]
-    for attempt in attempts:
-        if not attempt["workers"] and attempt["number"] == progress.get("attempt"):
-            attempt["workers"] = progress.get("workers") or []
-    return attempts
-
-
-def list_runs(store: Store) -> list[Document]:
+def list_runs(store: Store) -> list[RunRow | DamagedRow]:
     """A short row for each run, newest first; one whose documents are damaged is listed as such. A trial has its sweep's tags too."""
     paths = [RunPaths(name) for name in store.list_folders(RUNS) if is_run_id(name)]
-    documents = store.read_many([path.state for path in paths])
+    states = store.read_many([path.state for path in paths])
+    listed = [_Listed(path, states.get(path.state)) for path in paths]
     # Of a run that has ended its driver's document says all: a long list costs one request for each.
-    rest = [path for path in paths if not _says_all(documents.get(path.state))]
+    rest = [each.paths for each in listed if not each.says_all]
     seen = store.read_many_aged([key for path in rest for key in (path.spec, path.lease, path.progress)])
-    documents |= {key: each.data for key, each in seen.items()}
-    there = [path for path in paths if path not in rest or not is_deleted(documents.get(path.spec))]
-    rows = [_row(path, documents, seen) for path in there if path not in rest or path.spec in documents]
-    tags = {row["id"]: row["tags"] for row in rows if row["kind"] == "sweep"}
-    for row in rows:
-        row["tags"] = list(dict.fromkeys([*row["tags"], *tags.get(row.get("sweep"), [])]))
-    return sorted(rows, key=lambda row: (-float(row["submitted"] or 0), row["id"]))
+    there = [each for each in listed if each.says_all or (each.paths.spec in seen and not is_deleted(seen[each.paths.spec].data))]
+    rows = [each.row(seen) for each in there]
+    tags = {row.id: row.tags for row in rows if row.kind == "sweep"}
+    return sorted((_with_tags(row, tags) for row in rows), key=lambda row: (-(row.submitted or 0.0), row.id))
 
 
-def _row(paths: RunPaths, documents: dict[str, bytes], seen: dict[str, Seen]) -> Document:
-    def read(key: str, kind: type[StoredDocument]) -> Document:
-        if key not in documents:
-            return {}
-        document = from_bytes(documents[key], key)
-        fitted(kind, document, key)
-        return document
-
-    try:
-        progress = read(paths.progress, ProgressDocument)
-        found = documents.get(paths.state)
-        state = queued() if found is None else fitted(StateDocument, from_bytes(found, paths.state), paths.state)
-        spec = documents.get(paths.spec)
-        submission = None if spec is None else fitted(SubmissionDocument, from_bytes(spec, paths.spec), paths.spec)
-        if submission is not None and progress.get("nonce", submission.nonce) != submission.nonce:
-            progress = {}
-        ago = seen[paths.spec].age if paths.spec in seen else 0.0
-        summary = run_summary(submission, paths.spec) if submission else state.summary or Summary()
-        return {
-            "id": paths.run_id,
-            "state": standing(state, lease_in(seen.get(paths.lease), paths.lease), ago),
-            "tags": [],
-            **summary.document(),
-            **{name: progress.get(name) for name in ("epoch", "step", "steps")},
-            "attempts": len(state.attempts),
-            "metrics": state.metrics or progress.get("metrics") or {},
-            "started": state.started,
-            "finished": state.finished,
-            "error": state.error.message if state.error else None,
-        }
-    except Damaged as error:
-        return {
-            "id": paths.run_id,
-            "kind": "train",
-            "state": RunState.DAMAGED.value,
-            "tags": [],
-            "metrics": {},
-            "submitted": None,
-            "error": str(error),
-        }
+def _with_tags(row: RunRow | DamagedRow, of_sweeps: dict[str, tuple[str, ...]]) -> RunRow | DamagedRow:
+    added = of_sweeps.get(row.sweep, ())
+    return row.model_copy(update={"tags": tuple(dict.fromkeys([*row.tags, *added]))}) if added else row
 
 
-def _says_all(state: bytes | None) -> bool:
-    try:
-        document = {} if state is None else from_bytes(state, "state.json")
-    except Damaged:
-        return False
-    return str(document.get("state")) in ENDED and "summary" in document
+class _Listed:
+    """A run of the list: its state, or why that cannot be read."""
+
+    def __init__(self, paths: RunPaths, data: bytes | None) -> None:
+        self.paths = paths
+        self._state, self._damage = queued(), None
+        try:
+            if data is not None:
+                self._state = fitted(StateDocument, from_bytes(data, paths.state), paths.state)
+        except Damaged as error:
+            self._damage = error
+
+    @property
+    def says_all(self) -> bool:
+        """Whether no other document says more of the run than its state."""
+        return self._damage is None and self._state.is_ended and self._state.summary is not None
+
+    def row(self, seen: dict[str, Seen]) -> RunRow | DamagedRow:
+        """The run's row; `seen` holds the other documents of a run whose state does not say all."""
+        try:
+            if self._damage is not None:
+                raise self._damage
+            return self._row(seen)
+        except Damaged as error:
+            return DamagedRow(
+                id=self.paths.run_id,
+                kind="train",
+                state=RunState.DAMAGED,
+                tags=(),
+                metrics={},
+                note=None,
+                submitted=None,
+                error=str(error),
+            )
+
+    def _row(self, seen: dict[str, Seen]) -> RunRow:
+        def read(kind: type[Stored], key: str) -> Stored | None:
+            return fitted(kind, from_bytes(seen[key].data, key), key) if key in seen else None
+
+        paths, state, summary = self.paths, self._state, self._state.summary or Summary()
+        progress = read(ProgressDocument, paths.progress) or ProgressDocument()
+        submission, ago = read(SubmissionDocument, paths.spec), 0.0
+        if submission is not None:
+            summary, ago = run_summary(submission, paths.spec), seen[paths.spec].age
+            if not progress.is_of(submission):
+                progress = ProgressDocument()
+        row = RunRow(
+            id=paths.run_id,
+            kind=summary.kind,
+            state=standing(state, lease_in(seen.get(paths.lease), paths.lease), ago),
+            tags=summary.tags,
+            model=summary.model,
+            dataset=summary.dataset,
+            workers=summary.workers,
+            submitted=summary.submitted,
+            epoch=progress.epoch,
+            step=progress.step,
+            steps=progress.steps,
+            attempts=len(state.attempts),
+            metrics=state.metrics or progress.metrics,
+            note=None,
+            started=state.started,
+            finished=state.finished,
+            error=state.error.message if state.error else None,
+        )
+        return row if summary.sweep is None else row.model_copy(update={"sweep": summary.sweep})

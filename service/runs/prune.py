@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from service.errors import Conflict, Damaged, InvalidInput, NotFound, StoreError
 from service.names import is_run_id
+from service.records.answers import DamagedRow, RunRow
 from service.records.lease import Lease
 from service.records.run_record import Document, RunRecord, deletion_mark, is_deleted
 from service.records.schemas import RunState
@@ -72,27 +73,30 @@ def choose(
         )
     moment = store.now() if now is None else now
     rows = list_runs(store)
-    there = {row["id"] for row in rows}
+    there = {row.id for row in rows}
     # A trial goes with its sweep, and only with it.
-    chosen = [row for row in rows if row["state"] in (states or PRUNABLE[:-1]) and row.get("sweep") not in there][
-        keep_last or 0 :
-    ]
-    sweeps = {row["id"] for row in chosen if row["kind"] == "sweep"}
-    chosen += [row for row in rows if row.get("sweep") in sweeps]
+    chosen = [row for row in rows if row.state in (states or PRUNABLE[:-1]) and row.sweep not in there][keep_last or 0 :]
+    sweeps = {row.id for row in chosen if row.kind == "sweep"}
+    chosen += [row for row in rows if row.sweep in sweeps]
     begun = _begun(store)
-    chosen = [row for row in chosen if row["id"] not in begun] + [{"id": name, "state": DELETED} for name in begun]
     with ThreadPoolExecutor(LISTERS) as pool:
-        found = list(pool.map(lambda row: _candidate(store, row), chosen))
+        found = list(pool.map(lambda row: _candidate(store, row), [row for row in chosen if row.id not in begun]))
+        found += pool.map(lambda name: _half_deleted(store, name), begun)
     return [each for each in found if _is_old(each, older_than, moment)]
 
 
-def _candidate(store: Store, row: Document) -> Candidate:
-    objects: list[ObjectInfo] = list(store.objects(RunPaths(row["id"]).root))
+def _candidate(store: Store, row: RunRow | DamagedRow) -> Candidate:
+    objects = list(store.objects(RunPaths(row.id).root))
     # When it ended by the store's clock: what stands in its state is by its driver's.
-    state, ended = RunPaths(row["id"]).state, row.get("finished") is not None
+    state, ended = RunPaths(row.id).state, row.finished is not None
     last = max((info.modified for info in objects if info.key == state or not ended), default=0.0)
-    size = sum(info.size for info in objects)
-    return Candidate(row["id"], row["state"], row.get("model"), row.get("dataset"), float(last), len(objects), size)
+    return Candidate(row.id, row.state, row.model, row.dataset, last, len(objects), sum(info.size for info in objects))
+
+
+def _half_deleted(store: Store, run_id: str) -> Candidate:
+    objects = list(store.objects(RunPaths(run_id).root))
+    last = max((info.modified for info in objects), default=0.0)
+    return Candidate(run_id, DELETED, None, None, last, len(objects), sum(info.size for info in objects))
 
 
 def _is_old(candidate: Candidate, older_than: float | None, now: float) -> bool:

@@ -3,12 +3,11 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from service.errors import StoreUnreachable
 from service.records.lease import LEASE_SECONDS
-from service.records.run_record import Document, RunRecord, queued
-from service.records.schemas import RunState, StateDocument
+from service.records.run_record import RunRecord, queued
+from service.records.schemas import Event, ProgressDocument, RunState, StateDocument
 from service.records.standing import is_driven
 from service.runs.describe import with_silence
 from service.storage.base import Store
@@ -27,8 +26,8 @@ class Update:
 
     state: RunState | None
     document: StateDocument
-    progress: Document
-    events: list[Document]
+    progress: ProgressDocument
+    events: list[Event]
     problem: str | None = None
 
     @property
@@ -70,26 +69,28 @@ class _Watcher:
         record.submission()
         self._slow_look = 0.0
         self._alone_since: float | None = None
-        self._seen: set[tuple[Any, ...]] = set() if earlier_end is None else {_identity(row) for row in record.events()}
-        self._last = Update(None, queued(), {}, [])
-        self._silence: Document = {}
-        """What is added to the progress of a rank 0 that has not written any for long."""
+        self._seen: set[tuple[float, str, str]] = set() if earlier_end is None else {_identity(row) for row in record.events()}
+        self._last = Update(None, queued(), ProgressDocument(), [])
+        self._idle: float | None = None
+        """For how long a rank 0 that has not written any progress for long made no step."""
 
     def look(self) -> Update:
         """Read what changes often, and now and then the rest."""
         document, progress = self._record.state(), self._record.progress()
         if self._earlier_end is not None and document.is_ended and document.finished == self._earlier_end:
-            document, progress = document.changed(state=RunState.QUEUED), {}
-        state, events = document.state, list[Document]()
+            document, progress = document.changed(state=RunState.QUEUED), ProgressDocument()
+        state, events = document.state, list[Event]()
         if state != self._last.document.state or time.monotonic() - self._slow_look > EVENT_SECONDS:
             events = self._new_events()
             self._note_whether_alone(document)
             told = with_silence(self._record, state if self._alone_since is None else RunState.LOST, document, progress)
-            self._silence = {} if told is progress else {"idle_seconds": told["idle_seconds"]}
+            self._idle = None if told is progress else told.idle_seconds
             self._slow_look = time.monotonic()
         alone = self._alone_since is not None and time.monotonic() - self._alone_since > LEASE_SECONDS
         shown = RunState.LOST if alone and not state.is_ended else state
-        self._last = Update(shown, document, {**progress, **self._silence}, events)
+        self._last = Update(
+            shown, document, progress if self._idle is None else progress.changed(idle_seconds=self._idle), events
+        )
         return self._last
 
     def blind(self, problem: str) -> Update:
@@ -103,11 +104,11 @@ class _Watcher:
         elif self._alone_since is None:
             self._alone_since = time.monotonic()
 
-    def _new_events(self) -> list[Document]:
+    def _new_events(self) -> list[Event]:
         rows = [row for row in self._record.events() if _identity(row) not in self._seen]
         self._seen |= {_identity(row) for row in rows}
         return rows
 
 
-def _identity(row: Document) -> tuple[Any, ...]:
-    return (row.get("time"), row.get("event"), row.get("message"))
+def _identity(row: Event) -> tuple[float, str, str]:
+    return (row.time, row.event, row.message)

@@ -3,14 +3,15 @@
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
-from service.errors import LOST
+from service.records.answers import TrialRow
 from service.records.lease import lease_in, lease_is_live
 from service.records.remarks import remarks_among
-from service.records.run_record import Document, RunRecord, from_bytes, queued
-from service.records.schemas import ENDED, RunState, StateDocument
+from service.records.run_record import RunRecord, from_bytes, queued
+from service.records.schemas import ENDED, ProgressDocument, RunState, StateDocument
 from service.records.stored_document import fitted
+from service.records.sweep_schemas import Best, PointRow, TableRow, Trial
 from service.specs.sweep import SweepSpec
 from service.storage.base import Seen, Store
 from service.storage.paths import RunPaths
@@ -26,9 +27,9 @@ OVER = frozenset({*ENDED, STOPPED}) - {RunState.CANCELLED}
 """States in which a trial is not resumed when its sweep is; but see `goes_further`."""
 
 
-def trial_rows(store: Store, trials: Sequence[Document]) -> list[Document]:
-    """Each trial with `state`, `metrics`, `attempts`, `epoch`, `epochs`, `step`, `steps`, `error`, in the sweep's order."""
-    paths = [RunPaths(trial["id"]) for trial in trials]
+def trial_rows(store: Store, trials: Sequence[Trial]) -> list[TrialRow]:
+    """How each trial stands, in the sweep's order."""
+    paths = [RunPaths(trial.id) for trial in trials]
     documents = store.read_many([path.state for path in paths])
     states = [_state(documents, path) for path in paths]
     rest = [path for path, state in zip(paths, states, strict=True) if state is None or not state.is_ended]
@@ -36,110 +37,107 @@ def trial_rows(store: Store, trials: Sequence[Document]) -> list[Document]:
     return [_row(*each, seen) for each in zip(trials, paths, states, strict=True)]
 
 
-def _row(trial: Document, path: RunPaths, found: StateDocument | None, seen: dict[str, Seen]) -> Document:
-    progress = from_bytes(seen[path.progress].data, path.progress) if path.progress in seen else {}
+def _row(trial: Trial, path: RunPaths, found: StateDocument | None, seen: dict[str, Seen]) -> TrialRow:
+    progress = ProgressDocument()
+    if path.progress in seen:
+        progress = fitted(ProgressDocument, from_bytes(seen[path.progress].data, path.progress), path.progress)
     state = found or queued()
     name: str = state.state
-    if name in (RunState.CANCELLED, RunState.QUEUED) and trial.get("stopped"):
+    if name in (RunState.CANCELLED, RunState.QUEUED) and trial.stopped:
         name = STOPPED
-    elif name == RunState.CANCELLED and trial.get("pauses"):
+    elif name == RunState.CANCELLED and trial.pauses:
         name = PAUSED
     elif not state.is_ended and found is not None and not lease_is_live(lease_in(seen.get(path.lease), path.lease)):
         name = RunState.LOST
     ended = name in (*ENDED, STOPPED, PAUSED)
-    position = state.position.document() if state.position else progress
-    return {
-        **trial,
-        "state": name,
-        "metrics": (state.metrics if ended else None) or progress.get("metrics") or {},
-        "attempts": [{"workers": [], **attempt.document()} for attempt in state.attempts],
-        **{key: position.get(key) for key in ("epoch", "epochs", "step", "steps")},
-        "started": state.started,
-        "finished": state.finished,
-        "error": state.error.document() if state.error else None,
-    }
+    position = state.position or progress
+    return TrialRow.model_validate(
+        {
+            **{field: getattr(trial, field) for field in trial.model_fields_set},
+            "state": name,
+            "metrics": (state.metrics if ended else None) or progress.metrics,
+            "attempts": state.attempts_with(ProgressDocument()),
+            "epoch": position.epoch,
+            "epochs": position.epochs,
+            "step": position.step,
+            "steps": position.steps,
+            "started": state.started,
+            "finished": state.finished,
+            "error": state.error,
+        }
+    )
 
 
 def _state(documents: dict[str, bytes], path: RunPaths) -> StateDocument | None:
     return fitted(StateDocument, from_bytes(documents[path.state], path.state), path.state) if path.state in documents else None
 
 
-def point_rows(rows: Sequence[Document], metric: str, mode: str) -> list[Document]:
-    """The sweep's points, best first: `point`, `base`, `params`, `mean` and `spread` of the metric over `count` seeds.
-
-    Points of which no trial has the metric come last, with `mean` None. `spread`: the sample's standard deviation, None for one.
-    """
-    points: dict[int, list[Document]] = {}
+def point_rows(rows: Sequence[TrialRow], metric: str, mode: str) -> list[PointRow]:
+    """The sweep's points, best first; those of which no trial has the metric come last, with `mean` None."""
+    points: dict[int, list[TrialRow]] = {}
     for row in rows:
-        points.setdefault(int(row["point"]), []).append(row)
+        points.setdefault(row.point, []).append(row)
     made = [_point(members, metric) for members in points.values()]
     sign = -1.0 if mode == "max" else 1.0
-    return sorted(made, key=lambda row: (row["mean"] is None, sign * (row["mean"] or 0.0), row["point"]))
+    return sorted(made, key=lambda row: (row.mean is None, sign * (row.mean or 0.0), row.point))
 
 
-def _point(members: list[Document], metric: str) -> Document:
+def _point(members: list[TrialRow], metric: str) -> PointRow:
     found = [value for row in members if (value := value_of(row, metric)) is not None]
-    return {
-        "point": members[0]["point"],
-        "base": members[0]["base"],
-        "params": members[0]["params"],
-        "mean": statistics.fmean(found) if found else None,
-        "spread": statistics.stdev(found) if len(found) > 1 else None,
-        "count": len(found),
-        "trials": [row["id"] for row in members],
-        "states": [row["state"] for row in members],
-    }
+    return PointRow(
+        point=members[0].point,
+        base=members[0].base,
+        params=members[0].params,
+        mean=statistics.fmean(found) if found else None,
+        spread=statistics.stdev(found) if len(found) > 1 else None,
+        count=len(found),
+        trials=tuple(row.id for row in members),
+        states=tuple(row.state for row in members),
+    )
 
 
-def value_of(row: Document, metric: str) -> float | None:
+def value_of(row: TrialRow, metric: str) -> float | None:
     """A trial's metric, unless it failed or has none."""
-    value = row["metrics"].get(metric)
-    good = isinstance(value, int | float) and math.isfinite(value) and row["state"] != RunState.FAILED
-    return float(value) if good else None
+    value = row.metrics.get(metric)
+    good = isinstance(value, int | float) and math.isfinite(value) and row.state != RunState.FAILED
+    return float(value) if good and isinstance(value, int | float) else None
 
 
-def best_of(rows: Sequence[Document], metric: str, mode: str) -> Document | None:
-    """The best point among those whose trials all came to their end, or, before there is any, of all; None without a metric.
-
-    `trial` is its best trial's id.
-    """
-    points = [point for point in point_rows(rows, metric, mode) if point["mean"] is not None]
-    whole = [point for point in points if all(state == RunState.SUCCEEDED for state in point["states"])]
+def best_of(rows: Sequence[TrialRow], metric: str, mode: str) -> Best | None:
+    """The best point among those whose trials all came to their end, or, before there is any, of all; None without a metric."""
+    points = [point for point in point_rows(rows, metric, mode) if point.mean is not None]
+    whole = [point for point in points if all(state == RunState.SUCCEEDED for state in point.states)]
     if not points:
         return None
     best = (whole or points)[0]
-    members = [row for row in rows if row["id"] in best["trials"] and value_of(row, metric) is not None]
+    members = [row for row in rows if row.id in best.trials and value_of(row, metric) is not None]
     choose = max if mode == "max" else min
-    return {**best, "metric": metric, "trial": choose(members, key=lambda row: value_of(row, metric) or 0.0)["id"]}
+    trial = choose(members, key=lambda row: value_of(row, metric) or 0.0).id
+    return Best.model_validate({**best.document(), "metric": metric, "trial": trial})
 
 
-def counts_of(rows: Sequence[Document]) -> dict[str, int]:
+def counts_of(rows: Sequence[TrialRow]) -> dict[str, int]:
     """How many trials are in each state."""
     found: dict[str, int] = {}
     for row in rows:
-        found[row["state"]] = found.get(row["state"], 0) + 1
+        found[row.state] = found.get(row.state, 0) + 1
     return found
 
 
-def seconds_left(rows: Sequence[Document], total: int | None, used: float, budget: float | None) -> float | None:
+def seconds_left(rows: Sequence[TrialRow], total: int | None, used: float, budget: float | None) -> float | None:
     """How long a sweep of `total` trials that took `used` seconds will still take; no longer than its budget; None if unknown.
 
     Trials under way count by the steps that they have done.
     """
     limits = [max(0.0, budget - used)] if budget is not None else []
-    done = sum(1.0 if row["state"] in OVER else _share_done(row) for row in rows)
+    done = sum(1.0 if row.state in OVER else _share_done(row) for row in rows)
     if total is not None and done:
         limits.append(used / done * max(0.0, total - done))
     return min(limits, default=None)
 
 
-def _share_done(row: Document) -> float:
-    return min(1.0, (row.get("step") or 0) / row["steps"]) if row.get("steps") else 0.0
-
-
-def was_lost(row: Document) -> bool:
-    """Whether a trial failed by what neither its spec nor its data caused."""
-    return row["state"] == RunState.FAILED and (row.get("error") or {}).get("kind") in LOST
+def _share_done(row: TrialRow) -> float:
+    return min(1.0, (row.step or 0) / row.steps) if row.steps else 0.0
 
 
 def goes_further(record: RunRecord, sweep: SweepSpec) -> bool:
@@ -151,39 +149,55 @@ def goes_further(record: RunRecord, sweep: SweepSpec) -> bool:
         return False
     trials = record.trials()
     # Numbers may be left out: values that make no spec together.
-    begun = max((int(trial["point"]) + 1 for trial in trials), default=0)
-    return begun < Points(sweep).count or any(map(_goes_on, trial_rows(record.store, trials)))
+    begun = max((trial.point + 1 for trial in trials), default=0)
+    return begun < Points(sweep).count or any(map(_has_more_to_do, trial_rows(record.store, trials)))
 
 
-def _goes_on(row: Document) -> bool:
-    by_budget = row["state"] == STOPPED and (row.get("stopped") or {}).get("by") == BUDGET
-    return by_budget or was_lost(row) or row["state"] not in OVER
+def _has_more_to_do(row: TrialRow) -> bool:
+    by_budget = row.state == STOPPED and row.stopped is not None and row.stopped.by == BUDGET
+    return by_budget or row.was_lost or row.state not in OVER
 
 
-def table(rows: Sequence[Document], metric: str, mode: str, most: int = 50) -> list[Document]:
+def table(rows: Sequence[TrialRow], metric: str, mode: str, most: int = 50) -> list[TableRow]:
     """The trials for a table that lives: best first, then those that have no figure yet, the newest first; at most `most`."""
     sign = -1.0 if mode == "max" else 1.0
 
-    def place(row: Document) -> tuple[bool, float, int]:
+    def place(row: TrialRow) -> tuple[bool, float, int]:
         value = value_of(row, metric)
-        return (value is None, 0.0 if value is None else sign * value, -int(row["number"]))
+        return (value is None, 0.0 if value is None else sign * value, -row.number)
 
-    names = ("id", "base", "params", "seed", "state", "epoch", "epochs", "step", "steps")
     return [
-        {
-            **{name: row.get(name) for name in names},
-            "value": value_of(row, metric),
-            "stopped": row.get("stopped"),
-            "mutations": len(row.get("mutations") or ()),
-        }
+        TableRow(
+            id=row.id,
+            base=row.base,
+            params=row.params,
+            seed=row.seed,
+            state=row.state,
+            epoch=row.epoch,
+            epochs=row.epochs,
+            step=row.step,
+            steps=row.steps,
+            value=value_of(row, metric),
+            stopped=row.stopped,
+            mutations=len(row.mutations),
+        )
         for row in sorted(rows, key=place)[:most]
     ]
 
 
-def sweep_document(record: RunRecord, spec: dict[str, Any]) -> Document:
-    """What `runs show` adds for a sweep: `trials`, `best`, and the `remarks` on the model of the best trial, or of the first while there is none."""
+@dataclass(frozen=True)
+class SweepResults:
+    """What `runs show` adds for a sweep; `remarks` on the model of the best trial, or of the first while there is none."""
+
+    trials: list[TrialRow]
+    best: Best | None
+    remarks: list[str]
+
+
+def results_of(record: RunRecord, metric: str, mode: str) -> SweepResults:
+    """How a sweep's trials stand."""
     rows = trial_rows(record.store, record.trials())
-    best = best_of(rows, spec["metric"], spec["mode"])
-    looked_at = best["trial"] if best else rows[0]["id"] if rows else None
+    best = best_of(rows, metric, mode)
+    looked_at = best.trial if best else rows[0].id if rows else None
     remarks = remarks_among(RunRecord(record.store, looked_at).events()) if looked_at else []
-    return {"trials": rows, "best": best, "remarks": remarks}
+    return SweepResults(rows, best, remarks)

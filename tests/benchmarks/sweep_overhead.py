@@ -63,8 +63,8 @@ def without_tune(store: str, trials: int) -> float:
     opened, settings = open_store(Settings.load(store=store)), Settings.load(store=store)
     orders: list[dict[str, Any]] = []
     for trial in RunRecord(opened, "tune").trials():
-        name = trial["id"].replace("tune", "bare")
-        RunRecord(opened, name).claim(RunRecord(opened, trial["id"]).spec())
+        name = trial.id.replace("tune", "bare")
+        RunRecord(opened, name).claim(RunRecord(opened, trial.id).spec())
         orders.append(
             {"id": name, "sweep": "tune", "store": store, "folder": ".", "metric": "val_accuracy", "by_evaluation": False,
              "from_history": False, "over": False, "mutation": None,

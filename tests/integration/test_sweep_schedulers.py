@@ -53,11 +53,11 @@ scheduler: {name: pbt, grace_epochs: 1, quantile: 0.5}
     changes = ("base.epochs=8", "base.worker.cpus=1", "base.callbacks=[]", "base.checkpoint={every_epochs: 1}")
     command = ("sweep", "sweep.yaml", *(word for change in changes for word in ("-s", change)), "--name", "all", "--json")
     process = workspace.start(*command)
-    workspace.wait_for("all", lambda _: any(trial.get("mutations") for trial in RunRecord(workspace.store, "all").trials()))
+    workspace.wait_for("all", lambda _: any(trial.mutations for trial in RunRecord(workspace.store, "all").trials()))
     kill(family(process.pid))
     process.wait()
     noted = RunRecord(workspace.store, "all").trials()
-    before = {trial["id"]: [each["params"] for each in trial["mutations"]] for trial in noted if trial.get("mutations")}
+    before = {trial.id: [each.params for each in trial.mutations] for trial in noted if trial.mutations}
     assert before
     done = workspace.delayline(*command, "--resume")
     assert done.code == 0, done.err

@@ -58,7 +58,7 @@ def test_says_what_it_took_and_keeps_what_is_frozen(lab: Workspace) -> None:
             assert (array.tobytes() == ours[name].tobytes()) == frozen, name
     assert sum(name.split(" ")[1].startswith(FROZEN) for name in base if name.startswith("model/")) == 5
     assert run["history"][0]["loss"] < lab.show("base")["history"][0]["loss"]
-    summary = RunRecord(lab.store, "calm").progress()["model_summary"]
+    summary = RunRecord(lab.store, "calm").progress().model_summary
     assert "Non-trainable params: 104 " in summary
 
 

@@ -8,7 +8,7 @@ from jobs.artifacts.checkpoints import CheckpointStore, Snapshot
 from jobs.driving.stops import Stops
 from jobs.worker.config import WorkerConfig
 from service.records.run_record import RunRecord
-from service.records.schemas import StateDocument
+from service.records.schemas import ProgressDocument, StateDocument
 from service.specs.parts import CheckpointPolicy
 from service.storage.json_documents import to_bytes
 from service.storage.local import LocalStore
@@ -89,7 +89,7 @@ class StillRunning(Exception):
 
 
 def succeeds(record: RunRecord, number: int) -> None:
-    record.write_progress({"attempt": number, "phase": "succeeded", "metrics": {"test_accuracy": 0.9}, "workers": [WORKER]})
+    record.write_progress(ProgressDocument(attempt=number, phase="succeeded", metrics={"test_accuracy": 0.9}, workers=[WORKER]))
 
 
 def is_lost(record: RunRecord, number: int) -> BaseException:
@@ -111,9 +111,9 @@ def fails(*kinds: tuple[str, int]) -> Act:
 def obeys(record: RunRecord, number: int) -> None:
     """Trains until it is asked to stop."""
     if not record.cancel_requested():
-        record.write_progress({"attempt": number, "phase": "training", "workers": [{"rank": 0, "host": "h", "pid": 1}]})
+        record.write_progress(ProgressDocument(attempt=number, phase="training", workers=[{"rank": 0, "host": "h", "pid": 1}]))
         raise StillRunning
-    record.write_progress({"attempt": number, "phase": "cancelled", "metrics": {"loss": 0.5}})
+    record.write_progress(ProgressDocument(attempt=number, phase="cancelled", metrics={"loss": 0.5}))
 
 
 def reasons(record: RunRecord) -> list[str]:
@@ -150,7 +150,7 @@ def in_its_analysis(act: Act) -> Act:
 
     def ends(record: RunRecord, number: int) -> BaseException | None:
         metrics, members = {"test_accuracy": 0.9}, [{"rank": 0, "host": "h", "pid": number}]
-        record.write_progress({"attempt": number, "phase": "trained", "step": 40, "metrics": metrics, "workers": members})
+        record.write_progress(ProgressDocument(attempt=number, phase="trained", step=40, metrics=metrics, workers=members))
         return act(record, number)
 
     return ends

@@ -7,7 +7,8 @@ from typing import Any
 from service.datasets.catalogue import BITS_VERSION
 from service.names import trial_id
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin, StateDocument
+from service.records.schemas import Origin, ProgressDocument, StateDocument
+from service.records.sweep_schemas import Trial
 from service.specs.sweep import SweepSpec
 from service.storage.base import Store
 from service.storage.json_documents import rows_to_bytes, to_bytes
@@ -70,9 +71,9 @@ def by_delay(trial: Document) -> float:
     return 0.5 + 0.49 / (1 + (trial["params"]["dataset_params.delay"] / reach) ** 2) - 0.01 * math.sin(trial["number"])
 
 
-def by_rate(trial: Document) -> float:
+def by_rate(trial: Document | Trial) -> float:
     """Best near a learning rate of 0.003; the width and the optimizer matter a little, all else not at all."""
-    params = trial["params"]
+    params = trial.params if isinstance(trial, Trial) else trial["params"]
     rate = math.log10(params["optimizer.learning_rate"]) + 2.5
     return 0.95 - 0.1 * rate**2 - 0.03 * (params["optimizer.name"] == "sgd") + 0.0002 * params["model_params.width"]
 
@@ -115,7 +116,7 @@ def write_sweep(
         if name != "queued":
             chance = 0.5 if sweep.base[0].values.get("task") == "bit-memory" else None
             _write_trial(RunRecord(store, trial["id"]), name, measure(trial), sweep.metric, whole, chance)
-    record.write_trials(trials)
+    record.write_trials([Trial(**trial) for trial in trials])
     ended = state in ("succeeded", "failed", "cancelled")
     attempt = {"number": 1, "workers": [], "started": START, "finished": START + 90 if ended else None, "reason": None}
     times = {"started": START, "finished": attempt["finished"], "used_seconds": 90.0}
@@ -138,7 +139,7 @@ def _write_trial(record: RunRecord, state: str, value: float, metric: str, whole
     record.write_state(StateDocument.model_validate({"state": "cancelled" if state == "stopped" else state, **document}))
     if not whole:
         return
-    record.write_progress({"epoch": short, "epochs": 4, "step": 40 * short, "steps": 160, "metrics": metrics})
+    record.write_progress(ProgressDocument(epoch=short, epochs=4, step=40 * short, steps=160, metrics=metrics))
     rows = [
         {
             "epoch": epoch,

@@ -32,4 +32,4 @@ def learns(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
 
 
 def states(store: Store) -> list[str]:
-    return [row["state"] for row in trial_rows(store, RunRecord(store, "s").trials())]
+    return [row.state for row in trial_rows(store, RunRecord(store, "s").trials())]

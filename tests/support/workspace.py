@@ -161,7 +161,7 @@ class Workspace:
                 document = runs.show(store, name)
                 if moment(document):
                     return document
-            assert document is None or document["state"] not in ("failed", "succeeded"), document.get("error")
+            assert document is None or document.state not in ("failed", "succeeded"), document.error
             time.sleep(0.1)
         raise AssertionError(f"What {name} was waited for did not come in {seconds} s")
 

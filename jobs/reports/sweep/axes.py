@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from jobs.reports.words import short
-from service.records.run_record import Document
+from service.records.answers import TrialRow
+from service.records.sweep_schemas import PointRow
 from service.specs.sweep import SweepSpec
 
 BASE = "base"
@@ -28,11 +29,11 @@ class Dimension:
     log: bool
     values: list[Any]
 
-    def of(self, row: Document) -> Any:
+    def of(self, row: TrialRow | PointRow) -> Any:
         """The value of a trial or a point; None where it has none."""
-        return row["base"] if self.key is None else row["params"].get(self.key)
+        return row.base if self.key is None else row.params.get(self.key)
 
-    def index(self, row: Document) -> int:
+    def index(self, row: TrialRow | PointRow) -> int:
         """Which of `values` a trial or a point has."""
         return self._places[hashable(self.of(row))]
 
@@ -58,12 +59,12 @@ MOST_LEVELS = 12
 """Different values up to which each stands for itself in charts (assumed: a row of ticks)."""
 
 
-def dimensions(sweep: SweepSpec, rows: Sequence[Document]) -> list[Dimension]:
+def dimensions(sweep: SweepSpec, rows: Sequence[TrialRow]) -> list[Dimension]:
     """Whatever took two values at least, the base first, then in the space's order."""
     names = labels(list(sweep.space))
-    found = [_dimension(None, BASE, BASE, [row["base"] for row in rows])]
+    found = [_dimension(None, BASE, BASE, [row.base for row in rows])]
     for key, parameter in sweep.space.items():
-        found.append(_dimension(key, names[key], parameter.kind, [row["params"].get(key) for row in rows]))
+        found.append(_dimension(key, names[key], parameter.kind, [row.params.get(key) for row in rows]))
     return [dimension for dimension in found if len(dimension.values) > 1]
 
 

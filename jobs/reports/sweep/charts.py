@@ -17,7 +17,7 @@ from jobs.reports.sweep.axes import BASE, MOST_LEVELS, Dimension, shown
 from jobs.reports.sweep.facts import SweepFacts
 from jobs.reports.words import metric as metric_text
 from jobs.reports.words import plural, short
-from service.records.run_record import Document
+from service.records.answers import TrialRow
 
 MOST_LINES = 8
 """The colours."""
@@ -53,7 +53,7 @@ class Split:
     dimensions: list[Dimension]
     labels: dict[tuple[int, ...], str]
 
-    def of(self, row: Document) -> tuple[int, ...]:
+    def of(self, row: TrialRow) -> tuple[int, ...]:
         """To which line a trial belongs."""
         return tuple(dimension.index(row) for dimension in self.dimensions)
 
@@ -87,7 +87,7 @@ def split_of(dimensions: Sequence[Dimension]) -> Split:
     return Split(kinds, {place: ", ".join(text) for place, text in zip(places, texts, strict=True)})
 
 
-def series(facts: SweepFacts, number: Dimension, split: Split, rows: Sequence[tuple[Document, float]]) -> list[Series]:
+def series(facts: SweepFacts, number: Dimension, split: Split, rows: Sequence[tuple[TrialRow, float]]) -> list[Series]:
     """The lines of a chart in the order of the split; those without trials are left out."""
     found = []
     own: dict[tuple[int, ...], Dots] = {}
@@ -120,7 +120,7 @@ def _mean(number: Dimension, group: Dots) -> tuple[float, float, float | None]:
     return middle, statistics.fmean(ys), statistics.stdev(ys) if len(ys) > 1 else None
 
 
-def _draw_number(facts: SweepFacts, number: Dimension, split: Split, rows: Sequence[tuple[Document, float]]) -> Markup:
+def _draw_number(facts: SweepFacts, number: Dimension, split: Split, rows: Sequence[tuple[TrialRow, float]]) -> Markup:
     lines = series(facts, number, split, rows)
     guesses = [] if facts.chance is None else [facts.chance]
     legend = -(-(len(lines) + len(guesses)) // 2) if len(lines) > 1 else 0
@@ -207,7 +207,7 @@ def _room(values: Sequence[float]) -> tuple[float, float]:
     return max(low - room, -0.01), min(high + room, 1.0 + room / 4)
 
 
-def _draw_categories(facts: SweepFacts, dimension: Dimension, rows: Sequence[tuple[Document, float]]) -> Markup:
+def _draw_categories(facts: SweepFacts, dimension: Dimension, rows: Sequence[tuple[TrialRow, float]]) -> Markup:
     """A row for each value: its trials, their mean and their spread."""
     groups = [[y for row, y in rows if dimension.index(row) == index] for index in range(len(dimension.values))]
     found = [(value, ys) for value, ys in zip(dimension.values, groups, strict=True) if ys]

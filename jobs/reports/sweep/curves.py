@@ -34,13 +34,13 @@ def _draw(facts: SweepFacts, name: str) -> Markup | None:
         return None
     bases = [base.name for base in facts.sweep.base]
     several = 1 < len(bases) <= MOST_LINES
-    best = facts.best["trial"] if facts.best else found[0][0].trial["id"]
+    best = facts.best.trial if facts.best else found[0][0].trial.id
     rows = -(-(len(bases) + 1) // 2) if several else 1
     with drawing(_HEIGHT + _LEGEND_ROW * rows) as (figure, axes):
         faint = 0.75 if len(found) <= 8 else 0.45
         for curve, line in reversed(found):
-            colour = SERIES[bases.index(curve.trial["base"])] if several else SERIES[0]
-            marked = curve.trial["id"] == best
+            colour = SERIES[bases.index(curve.trial.base)] if several else SERIES[0]
+            marked = curve.trial.id == best
             shape = (INK, 2.6, 1.0, 3) if marked else (colour, 1.2, faint, 2)
             _draw_line(axes, line, *shape)
         axes.grid(axis="y")
@@ -79,7 +79,7 @@ def _legend(axes: Axes, bases: Sequence[str], best: str) -> None:
 
 def _described(facts: SweepFacts, name: str, found: Sequence[tuple[Curve, Sequence[tuple[float, float]]]], best: str) -> str:
     ends = [line[-1][1] for _, line in found]
-    own = next((line[-1][1] for curve, line in found if curve.trial["id"] == best), None)
+    own = next((line[-1][1] for curve, line in found if curve.trial.id == best), None)
     low, high = metric_text(name, min(ends)), metric_text(name, max(ends))
     marked = f"; that of the best trial, {best}, ends at {metric_text(name, own)}" if own is not None else ""
     return f"Curves of {name} of {plural(len(found), 'trial')}: they end between {low} and {high}{marked}."

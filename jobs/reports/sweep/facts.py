@@ -2,12 +2,16 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from jobs.reports.facts import RunFacts, manifest
 from service.errors import UnknownName
+from service.records.answers import TrialRow
 from service.records.run_record import Document, RunRecord, from_bytes
+from service.records.schemas import ProgressDocument, RunState
 from service.records.standing import standing_of
+from service.records.stored_document import fitted
+from service.records.sweep_schemas import Best, PointRow
 from service.specs.sweep import SweepSpec
 from service.storage.base import Store
 from service.storage.paths import MODEL_FACTS, RunPaths
@@ -24,7 +28,7 @@ READERS = 8
 class Curve:
     """One trial's rows of metrics; `unit`: the steps of its epoch, `chance`: the accuracy of guesses; None where that is not known."""
 
-    trial: Document
+    trial: TrialRow
     history: list[Document]
     unit: int | None
     chance: float | None = None
@@ -37,11 +41,11 @@ class SweepFacts:
     run: RunFacts
     """The sweep's own submission, state and events."""
     sweep: SweepSpec
-    trials: list[Document]
+    trials: list[TrialRow]
     """As `trial_rows` tells them, best first, those without a figure last."""
-    points: list[Document]
+    points: list[PointRow]
     """As `point_rows` tells them, best first."""
-    best: Document | None
+    best: Best | None
     best_run: RunFacts | None = None
     """The best trial's submission, state and dataset; None without one, or where it was deleted."""
     curves: list[Curve] = field(default_factory=list)
@@ -61,11 +65,11 @@ class SweepFacts:
         return counts_of(self.trials)
 
     @property
-    def shown(self) -> list[Document]:
+    def shown(self) -> list[TrialRow]:
         """The trials of the table."""
         return self.trials[: self.rows]
 
-    def value(self, trial: Document) -> float | None:
+    def value(self, trial: TrialRow) -> float | None:
         """A trial's metric, unless it failed or has none."""
         return value_of(trial, self.metric)
 
@@ -83,26 +87,26 @@ def gather_sweep(record: RunRecord) -> SweepFacts:
         trials=rows,
         points=point_rows(rows, sweep.metric, sweep.mode),
         best=best,
-        best_run=_best_run(record.store, best["trial"]) if best else None,
+        best_run=_best_run(record.store, best.trial) if best else None,
         curves=curves,
         chance=chances.pop() if len(chances) == 1 and sweep.metric.endswith("accuracy") else None,
     )
-    _add_progress(record.store, facts.shown)
-    return facts
+    shown = _with_progress(record.store, facts.shown)
+    return replace(facts, trials=[*shown, *rows[len(shown) :]])
 
 
-def best_first(rows: list[Document], sweep: SweepSpec) -> list[Document]:
+def best_first(rows: list[TrialRow], sweep: SweepSpec) -> list[TrialRow]:
     """Trials by their metric, then those without one, failed ones last, each kind in the order of their begin."""
     sign = -1.0 if sweep.mode == "max" else 1.0
 
-    def place(row: Document) -> tuple[bool, bool, float, int]:
+    def place(row: TrialRow) -> tuple[bool, bool, float, int]:
         value = value_of(row, sweep.metric)
-        return (value is None, row["state"] == "failed", sign * (value or 0.0), int(row["number"]))
+        return (value is None, row.state == RunState.FAILED, sign * (value or 0.0), row.number)
 
     return sorted(rows, key=place)
 
 
-def drawn_trials(rows: list[Document], metric: str) -> list[Document]:
+def drawn_trials(rows: list[TrialRow], metric: str) -> list[TrialRow]:
     """Of many trials the best quarter of MOST_CURVES and of the others every so many; `rows` stand best first."""
     having = [row for row in rows if value_of(row, metric) is not None]
     if len(having) <= MOST_CURVES:
@@ -137,9 +141,9 @@ def _best_run(store: Store, run_id: str) -> RunFacts | None:
         return None
 
 
-def _curves(store: Store, trials: list[Document]) -> list[Curve]:
+def _curves(store: Store, trials: list[TrialRow]) -> list[Curve]:
     with ThreadPoolExecutor(READERS) as pool:
-        found = list(pool.map(lambda trial: _rows_and_model(RunRecord(store, trial["id"])), trials))
+        found = list(pool.map(lambda trial: _rows_and_model(RunRecord(store, trial.id)), trials))
     curves = []
     for trial, (rows, model) in zip(trials, found, strict=True):
         unit = (model.get("counts") or {}).get("steps_per_epoch")
@@ -153,9 +157,11 @@ def _rows_and_model(record: RunRecord) -> tuple[list[Document], Document]:
     return rows, from_bytes(record.store.read(key), key) if key else {}
 
 
-def _add_progress(store: Store, trials: list[Document]) -> None:
+def _with_progress(store: Store, trials: list[TrialRow]) -> list[TrialRow]:
     """How far trials came that have ended: their rows tell it of the others alone."""
-    lacking = {RunPaths(trial["id"]).progress: trial for trial in trials if trial.get("epoch") is None}
-    for key, data in store.read_many(list(lacking)).items():
-        progress = from_bytes(data, key)
-        lacking[key] |= {name: progress.get(name) for name in ("epoch", "epochs", "step", "steps")}
+    keys = {trial.id: RunPaths(trial.id).progress for trial in trials if trial.epoch is None}
+    found = store.read_many(list(keys.values()))
+    progress = {key: fitted(ProgressDocument, from_bytes(data, key), key) for key, data in found.items()}
+    return [
+        trial.changed(**dict(progress[keys[trial.id]].position)) if keys.get(trial.id) in progress else trial for trial in trials
+    ]

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.reports.sweep.axes import Dimension
-from service.records.run_record import Document
+from service.records.answers import TrialRow
+from service.records.sweep_schemas import PointRow
 
 FEWEST = 6
 """Observations below which no share is given (assumed: below, the chance of each is as large as itself)."""
@@ -56,7 +57,9 @@ class Importance:
     missing: str | None = None
 
 
-def importance(dimensions: Sequence[Dimension], rows: Sequence[Document], values: Sequence[float]) -> Importance:
+def importance(
+    dimensions: Sequence[Dimension], rows: Sequence[TrialRow] | Sequence[PointRow], values: Sequence[float]
+) -> Importance:
     """Of `rows`, trials or points, with their metric; expressions follow from the others and are left out."""
     free = [dimension for dimension in dimensions if dimension.kind != "expression"]
     metric = np.asarray(values, np.float64)
@@ -77,7 +80,9 @@ def _none(observations: int, why: str) -> Importance:
     return Importance([], 1.0, observations, why)
 
 
-def _codes(dimension: Dimension, rows: Sequence[Document], most: int) -> tuple[NDArray[np.int64], int | None]:
+def _codes(
+    dimension: Dimension, rows: Sequence[TrialRow] | Sequence[PointRow], most: int
+) -> tuple[NDArray[np.int64], int | None]:
     """The level of each row, from 0; and the number of bins where there are fewer than values."""
     taken = np.asarray([dimension.index(row) for row in rows], np.int64)
     if not dimension.numeric or len(dimension.values) <= (most if dimension.drawn else 2 * most):

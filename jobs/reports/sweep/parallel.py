@@ -13,7 +13,7 @@ from jobs.reports.sweep.charts import evenly
 from jobs.reports.sweep.facts import SweepFacts
 from jobs.reports.words import metric as metric_text
 from jobs.reports.words import plural, short
-from service.records.run_record import Document
+from service.records.sweep_schemas import PointRow
 
 MOST_DRAWN = 240
 """Points of the sweep, the best tenth of them all and of the others every so many (assumed: more hide each other)."""
@@ -27,13 +27,13 @@ _ROW = 56.0
 
 def draw_parallel(facts: SweepFacts, dimensions: Sequence[Dimension]) -> Markup | None:
     """None with fewer than two points that have the metric; axes beyond MOST_AXES are left out."""
-    points = [point for point in facts.points if point["mean"] is not None]
+    points = [point for point in facts.points if point.mean is not None]
     axes_drawn = list(dimensions[:MOST_AXES])
     if len(points) < 2 or not axes_drawn:
         return None
     strong = max(1, min(round(BEST * len(points)), MOST_DRAWN // 4))
     drawn = [*points[:strong], *evenly(points[strong:], MOST_DRAWN - strong)]
-    means = [float(point["mean"]) for point in points]
+    means = [(point.mean or 0.0) for point in points]
     with drawing(34 + _ROW * (len(axes_drawn) + 1)) as (figure, axes):
         for rank in range(len(drawn) - 1, -1, -1):
             _draw_line(axes, drawn[rank], axes_drawn, (min(means), max(means)), rank, strong)
@@ -48,17 +48,17 @@ def draw_parallel(facts: SweepFacts, dimensions: Sequence[Dimension]) -> Markup 
         values = ", ".join(f"{each.label} {shown(each.of(best))}" for each in axes_drawn)
         text = (
             f"Parallel coordinates of {plural(len(points), 'point')}; the best: {values}, "
-            f"{facts.metric} {metric_text(facts.metric, best['mean'])}."
+            f"{facts.metric} {metric_text(facts.metric, best.mean)}."
         )
         return to_svg(figure, "parallel", text)
 
 
 def _draw_line(
-    axes: Axes, point: Document, dimensions: Sequence[Dimension], ends: tuple[float, float], rank: int, strong: int
+    axes: Axes, point: PointRow, dimensions: Sequence[Dimension], ends: tuple[float, float], rank: int, strong: int
 ) -> None:
     low, high = ends
     places = [dimension.place(dimension.of(point)) for dimension in dimensions]
-    places.append((float(point["mean"]) - low) / (high - low) if high > low else 0.5)
+    places.append(((point.mean or 0.0) - low) / (high - low) if high > low else 0.5)
     xs, ys = _bent(places)
     if rank == 0:
         axes.plot(xs, ys, color=SERIES[1], linewidth=2.6, zorder=3)

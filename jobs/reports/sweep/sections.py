@@ -10,8 +10,12 @@ from jobs.reports.sweep.facts import SweepFacts
 from jobs.reports.sweep.importance import Importance, importance
 from jobs.reports.words import duration, figure, listed, metric, percent, plural, short
 from jobs.training.early_stopping import stop_reason
+from service.records.answers import TrialRow
 from service.records.run_record import Document
+from service.records.schemas import Failure, RunState
+from service.records.sweep_schemas import PointRow
 from service.sweeps.points import Point, Points
+from service.sweeps.trials import STOPPED
 
 MOST_POINTS = 12
 """Of the table of points (assumed: the rest is not what one looks for)."""
@@ -61,8 +65,8 @@ def _best(facts: SweepFacts, dimensions: Sequence[Dimension]) -> str:
         return f"None has reported {facts.metric} yet." if not facts.run.ended else f"None reported {facts.metric}."
     chosen = [f"{each.label} {shown(each.of(best), 24)}" for each in dimensions if each.kind != "expression"]
     where = listed(chosen or ["the only point"])
-    of = f" over {plural(best['count'], 'seed')}" if best["count"] > 1 else ""
-    return f"Best: {where}, with {facts.metric} {mean_text(facts.metric, best['mean'], best['spread'])}{of}."
+    of = f" over {plural(best.count, 'seed')}" if best.count > 1 else ""
+    return f"Best: {where}, with {facts.metric} {mean_text(facts.metric, best.mean, best.spread)}{of}."
 
 
 def mean_text(name: str, mean: float, spread: float | None) -> str:
@@ -80,12 +84,12 @@ def tiles(facts: SweepFacts) -> list[tuple[str, str]]:
     best, counts = facts.best, facts.counts
     found: list[tuple[str, str]] = []
     if best:
-        several = best["spread"] is not None
-        found.append((f"best {facts.metric}{', mean' if several else ''}", metric(facts.metric, best["mean"])))
-        found += [("its spread over seeds", f"± {spread_text(facts.metric, best['spread'])}")] if several else []
-        own = next(row for row in facts.trials if row["id"] == best["trial"])
-        tested = [name for name in _OTHER[:2] if name != facts.metric and isinstance(own["metrics"].get(name), int | float)]
-        found += [(f"{name.replace('_', ' ')} of the best trial", metric(name, own["metrics"][name])) for name in tested[:1]]
+        spread = best.spread
+        found.append((f"best {facts.metric}{'' if spread is None else ', mean'}", metric(facts.metric, best.mean)))
+        found += [] if spread is None else [("its spread over seeds", f"± {spread_text(facts.metric, spread)}")]
+        own = next(row for row in facts.trials if row.id == best.trial)
+        tested = [name for name in _OTHER[:2] if name != facts.metric and isinstance(own.metrics.get(name), int | float)]
+        found += [(f"{name.replace('_', ' ')} of the best trial", metric(name, own.metrics[name])) for name in tested[:1]]
     found.append(("trials", f"{len(facts.trials):,}"))
     found += [(f"{state}", f"{counts[state]:,}") for state in ("stopped", "failed") if state in counts]
     if facts.run.state.used_seconds:
@@ -96,9 +100,9 @@ def tiles(facts: SweepFacts) -> list[tuple[str, str]]:
     return found
 
 
-def _length(row: Document) -> float | None:
-    started, finished = row.get("started"), row.get("finished")
-    return float(finished) - float(started) if started and finished and row["state"] == "succeeded" else None
+def _length(row: TrialRow) -> float | None:
+    done = row.started and row.finished and row.state == RunState.SUCCEEDED
+    return row.finished - row.started if done and row.started and row.finished else None
 
 
 def trial_table(facts: SweepFacts, dimensions: Sequence[Dimension]) -> Document:
@@ -111,15 +115,15 @@ def trial_table(facts: SweepFacts, dimensions: Sequence[Dimension]) -> Document:
         rows.append(
             {
                 "rank": f"{rank}" if value is not None else "–",
-                "id": row["id"].removeprefix(prefix),
+                "id": row.id.removeprefix(prefix),
                 "params": _cells(dimensions, row),
-                "seed": row["seed"],
-                "state": row["state"],
+                "seed": row.seed,
+                "state": row.state,
                 "epochs": _epochs(row),
                 "value": "–" if value is None else metric(facts.metric, value),
                 "other": [_other(row, name) for name in names],
                 "end": _end(facts, row),
-                "best": facts.best is not None and row["id"] == facts.best["trial"],
+                "best": facts.best is not None and row.id == facts.best.trial,
             }
         )
     ends = any(row["end"] for row in rows)
@@ -128,7 +132,7 @@ def trial_table(facts: SweepFacts, dimensions: Sequence[Dimension]) -> Document:
 
 def other_metrics(facts: SweepFacts) -> list[str]:
     """Validation and test metrics beside the sweep's own that a trial has."""
-    return [name for name in _OTHER if name != facts.metric and any(name in row["metrics"] for row in facts.shown)]
+    return [name for name in _OTHER if name != facts.metric and any(name in row.metrics for row in facts.shown)]
 
 
 def heads(dimensions: Sequence[Dimension]) -> list[str]:
@@ -136,66 +140,66 @@ def heads(dimensions: Sequence[Dimension]) -> list[str]:
     return [each.label for each in dimensions] if len(dimensions) <= MOST_COLUMNS else ["parameters"]
 
 
-def _cells(dimensions: Sequence[Dimension], row: Document) -> list[str]:
+def _cells(dimensions: Sequence[Dimension], row: TrialRow | PointRow) -> list[str]:
     if len(dimensions) <= MOST_COLUMNS:
         return [shown(each.of(row)) for each in dimensions]
     return [", ".join(f"{each.label} {shown(each.of(row), 24)}" for each in dimensions)]
 
 
-def _epochs(row: Document) -> str:
-    epoch, epochs = row.get("epoch"), row.get("epochs")
+def _epochs(row: TrialRow) -> str:
+    epoch, epochs = row.epoch, row.epochs
     if epoch is None:
         return "–"
     return f"{epoch}" if epochs in (None, epoch) else f"{epoch} of {epochs}"
 
 
-def _other(row: Document, name: str) -> str:
-    value = row["metrics"].get(name)
+def _other(row: TrialRow, name: str) -> str:
+    value = row.metrics.get(name)
     return metric(name, value) if isinstance(value, int | float) else "–"
 
 
-def _end(facts: SweepFacts, row: Document) -> str:
+def _end(facts: SweepFacts, row: TrialRow) -> str:
     """Why a trial did not go to its end."""
-    if row["state"] == "failed":
-        return short(str((row.get("error") or {}).get("message") or "for a reason that it could not write down"), 200)
-    if row["state"] == "stopped":
-        return short(str(row["stopped"].get("message") or f"stopped by {row['stopped'].get('by')}"), 200)
-    if row["state"] == "succeeded" and row.get("epoch") and row.get("epochs") and row["epoch"] < row["epochs"]:
+    if row.state == RunState.FAILED:
+        return short((row.error and row.error.message) or "for a reason that it could not write down", 200)
+    if row.state == STOPPED and row.stopped:
+        return short(row.stopped.message or f"stopped by {row.stopped.by}", 200)
+    if row.state == RunState.SUCCEEDED and row.epoch and row.epochs and row.epoch < row.epochs:
         return f"early stopping: {_reason(facts, row)}"
     return ""
 
 
-def _reason(facts: SweepFacts, row: Document) -> str:
+def _reason(facts: SweepFacts, row: TrialRow) -> str:
     """Why a trial stopped early: its last evaluation tells whether its goal was reached."""
-    policy = Points(facts.sweep).spec(Point(row["point"], row["base"], row["params"]), row["seed"]).early_stopping
-    return (stop_reason([row["metrics"]] * 2, policy) if policy else None) or "the metric stopped improving"
+    policy = Points(facts.sweep).spec(Point(row.point, row.base, row.params), row.seed).early_stopping
+    return (stop_reason([row.metrics] * 2, policy) if policy else None) or "the metric stopped improving"
 
 
 def schedule(facts: SweepFacts) -> str | None:
     """With what the best trial was trained before its last values; None where it had these from the beginning."""
-    best = next((row for row in facts.trials if facts.best is not None and row["id"] == facts.best["trial"]), None)
-    if best is None or not best.get("mutations"):
+    best = next((row for row in facts.trials if facts.best is not None and row.id == facts.best.trial), None)
+    if best is None or not best.mutations:
         return None
     names = labels(list(facts.sweep.space))
 
     def values(params: Document) -> str:
         return ", ".join(f"{names[key]} {shown(value, 24)}" for key, value in params.items())
 
-    steps = [f"from step {each['step']} of {each['from']} on {values(each['params'])}" for each in best["mutations"]]
-    return f"It began with {values(best['first_params'])}; {'; '.join(steps[-MOST_CHANGES:])}"
+    steps = [f"from step {each.step} of {each.donor} on {values(each.params)}" for each in best.mutations]
+    return f"It began with {values(best.first_params or {})}; {'; '.join(steps[-MOST_CHANGES:])}"
 
 
 def point_table(facts: SweepFacts, dimensions: Sequence[Dimension]) -> Document | None:
     """Mean and spread of the best points; None where each has one trial."""
     if facts.sweep.seeds < 2:
         return None
-    kept = [point for point in facts.points if point["mean"] is not None][:MOST_POINTS]
+    kept = [point for point in facts.points if point.mean is not None][:MOST_POINTS]
     rows = [
         {
             "params": _cells(dimensions, point),
-            "value": mean_text(facts.metric, point["mean"], point["spread"]),
-            "count": f"{point['count']} of {len(point['trials'])}",
-            "best": facts.best is not None and point["point"] == facts.best["point"],
+            "value": mean_text(facts.metric, point.mean or 0.0, point.spread),
+            "count": f"{point.count} of {len(point.trials)}",
+            "best": facts.best is not None and point.point == facts.best.point,
         }
         for point in kept
     ]
@@ -206,10 +210,10 @@ def failures(facts: SweepFacts) -> Document:
     """Failed trials by their reason, the most frequent first."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for row in facts.trials:
-        if row["state"] == "failed":
-            error = row.get("error") or {}
-            message = str(error.get("message") or "It could not write down the reason.")
-            reasons.setdefault((str(error.get("kind") or "unknown"), short(message, 400)), []).append(row["id"])
+        if row.state == RunState.FAILED:
+            error = row.error or Failure(message="")
+            message = error.message or "It could not write down the reason."
+            reasons.setdefault((error.kind or "unknown", short(message, 400)), []).append(row.id)
     groups = sorted(reasons.items(), key=lambda item: (-len(item[1]), item[1]))
     return {
         "count": sum(len(ids) for ids in reasons.values()),
@@ -226,8 +230,8 @@ def importance_of(facts: SweepFacts, dimensions: Sequence[Dimension]) -> Importa
     if by_trial(facts, dimensions):
         rows = [row for row in facts.trials if facts.value(row) is not None]
         return importance(dimensions, rows, [facts.value(row) or 0.0 for row in rows])
-    points = [point for point in facts.points if point["mean"] is not None]
-    return importance(dimensions, points, [point["mean"] for point in points])
+    points = [point for point in facts.points if point.mean is not None]
+    return importance(dimensions, points, [point.mean or 0.0 for point in points])
 
 
 def by_trial(facts: SweepFacts, dimensions: Sequence[Dimension]) -> bool:

@@ -48,19 +48,19 @@ def test_an_attempt_that_is_over_writes_no_progress(record: RunRecord, reporter:
     old, new = reporter(1), reporter(2)
     old.update(step=10)
     old.confirm()
-    assert record.progress()["step"] == 10
+    assert record.progress().step == 10
     new.update(step=11)
     new.confirm()
     old.update(step=12)
     for again in (old, old, reporter(1)):
         with pytest.raises(LeaseLost):
             again.confirm()
-    assert (record.progress()["step"], record.progress()["attempt"]) == (11, 2)
+    assert (record.progress().step, record.progress().attempt) == (11, 2)
     new.update(step=13)
     new.close()
     with pytest.raises(LeaseLost):
         old.close()
-    assert record.progress()["step"] == 13
+    assert record.progress().step == 13
 
 
 def test_its_own_thread_shows_an_attempt_that_it_is_over(record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,5 +153,5 @@ def test_thousands_of_events_are_written_once(tmp_path: Path, monkeypatch: pytes
     for step in range(600):
         log.add("checkpoint", f"checkpoint at step {step} saved", step=step)
         log.flush()
-    assert [row["step"] for row in record.events()] == list(range(600))
+    assert [row.step for row in record.events()] == list(range(600))
     assert max(written) < 20_000

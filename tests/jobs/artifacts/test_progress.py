@@ -41,11 +41,11 @@ def test_an_event_log_writes_all_its_events_each_time(record: RunRecord) -> None
     log.add("ended", "the run ended")
     log.flush()
     rows = record.events()
-    assert [(row["event"], row["message"], row["attempt"]) for row in rows] == [
+    assert [(row.event, row.message, row.attempt) for row in rows] == [
         ("attempt", "attempt 2 starts", 2),
         ("ended", "the run ended", 2),
     ]
-    assert rows[0]["workers"] == 3
+    assert rows[0].workers == 3
 
 
 def test_writers_and_attempts_have_files_of_their_own_and_are_read_by_time(record: RunRecord) -> None:
@@ -54,7 +54,7 @@ def test_writers_and_attempts_have_files_of_their_own_and_are_read_by_time(recor
         log.add("n", str(number))
     for log in logs:
         log.flush()
-    assert [row["message"] for row in record.events()] == ["0", "1", "2", "3"]
+    assert [row.message for row in record.events()] == ["0", "1", "2", "3"]
 
 
 def test_what_a_reporter_was_given_is_there_once_it_is_closed(record: RunRecord) -> None:
@@ -66,14 +66,14 @@ def test_what_a_reporter_was_given_is_there_once_it_is_closed(record: RunRecord)
     reporter.event("resumed", "goes on", step=1)
     reporter.close()
     document = record.progress()
-    assert {name: document[name] for name in ("attempt", "phase", "step", "metrics")} == {
+    assert {name: getattr(document, name) for name in ("attempt", "phase", "step", "metrics")} == {
         "attempt": 3,
         "phase": "training",
         "step": 6,
         "metrics": {"loss": 0.5},
     }
     assert record.history() == [{"step": 1}, {"step": 5, "loss": 0.5}]
-    assert [row["event"] for row in record.events()] == ["resumed"]
+    assert [row.event for row in record.events()] == ["resumed"]
 
 
 def test_it_is_written_while_the_run_trains_without_being_asked(record: RunRecord, quick: None) -> None:
@@ -81,20 +81,20 @@ def test_it_is_written_while_the_run_trains_without_being_asked(record: RunRecor
     reporter.update(step=7)
     reporter.add_row({"step": 7})
     reporter.event("a", "b")
-    until(lambda: record.progress().get("step") == 7 and record.history() == [{"step": 7}] and record.events())
+    until(lambda: record.progress().step == 7 and record.history() == [{"step": 7}] and record.events())
     reporter.close()
 
 
 def test_the_workers_are_written_before_the_first_look(record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LocalStore, "look_seconds", 600.0)
     reporter = ProgressReporter(record, 1, {"phase": "starting", "workers": [{"rank": 0, "host": "h", "pid": 1}]})
-    until(lambda: record.progress().get("workers") == [{"rank": 0, "host": "h", "pid": 1}])
+    until(lambda: [each.host for each in record.progress().workers] == ["h"])
     reporter.close()
 
 
 def test_what_did_not_change_is_not_written_again(record: RunRecord, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     reporter = ProgressReporter(record, 1, {})
-    until(lambda: record.progress().get("attempt") == 1)
+    until(lambda: record.progress().attempt == 1)
     written: list[str] = []
     write = record.store.write
     monkeypatch.setattr(record.store, "write", lambda key, data, **more: (written.append(key), write(key, data, **more))[1])

@@ -20,7 +20,7 @@ def test_every_end_leaves_a_page(play: Play, record: RunRecord, act: Act) -> Non
     play(act)
     state = record.state().state
     assert f'class="state {state}"' in record.store.read(record.paths.report).decode()
-    assert "no report" not in [row["event"] for row in record.events()]
+    assert "no report" not in [row.event for row in record.events()]
 
 
 def test_a_page_that_cannot_be_made_changes_nothing(play: Play, record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,8 +31,8 @@ def test_a_page_that_cannot_be_made_changes_nothing(play: Play, record: RunRecor
     code, _ = play(succeeds)
     assert (code, record.state().state) == (0, "succeeded")
     last = record.events()[-1]
-    assert last["event"] == "no report"
-    assert "ValueError: no such font" in last["message"]
+    assert last.event == "no report"
+    assert "ValueError: no such font" in last.message
 
 
 def test_waiting_for_room_costs_no_retry_and_has_an_end(play: Play, record: RunRecord) -> None:
@@ -47,7 +47,7 @@ def test_waiting_for_room_costs_no_retry_and_has_an_end(play: Play, record: RunR
 
     stage.size = size  # type: ignore[method-assign]
     assert play(stage=stage, retries=1)[0] == 0
-    assert [row["event"] for row in record.events()].count("waiting") == 1
+    assert [row.event for row in record.events()].count("waiting") == 1
     stage.wait_limit = 0.0
     refusals = iter(range(12))
     record.write_state(StateDocument(state="queued", attempts=[], error=None))
@@ -81,7 +81,7 @@ def test_a_cluster_that_cannot_be_joined_is_tried_again(play: Play, record: RunR
     code, _ = play(stage=StartsLate(record, [succeeds]))
     assert code == 0
     assert reasons(record) == ["succeeded"]
-    assert "waits, 60 s at most: Ray did not start" in [row["message"] for row in record.events()]
+    assert "waits, 60 s at most: Ray did not start" in [row.message for row in record.events()]
     assert record.state().waiting is None
 
 

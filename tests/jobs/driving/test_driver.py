@@ -21,7 +21,7 @@ from support.played_workers import (
 from service.errors import InfrastructureFailure
 from service.records.lease import Lease, lease_is_live, lease_of
 from service.records.run_record import RunRecord
-from service.records.schemas import Worker
+from service.records.schemas import ProgressDocument, Worker
 
 
 def is_killed(record: RunRecord, number: int) -> BaseException:
@@ -50,7 +50,7 @@ def test_a_run_is_running_once_its_workers_train(play: Play, record: RunRecord) 
         seen.append((record.state().state, record.state().attempts[-1].workers))
         if len(seen) > 3:
             return
-        record.write_progress({"attempt": number, "phase": "training", "workers": [{"rank": 0, "host": "h", "pid": 1}]})
+        record.write_progress(ProgressDocument(attempt=number, phase="training", workers=[{"rank": 0, "host": "h", "pid": 1}]))
         raise StillRunning
 
     play(act)
@@ -70,7 +70,7 @@ def test_a_clock_that_is_set_forward_uses_up_no_time(play: Play, record: RunReco
 
     def set_forward(record: RunRecord, number: int) -> None:
         if not record.progress():
-            record.write_progress({"attempt": number, "phase": "training"})
+            record.write_progress(ProgressDocument(attempt=number, phase="training"))
             monkeypatch.setattr(time, "time", lambda: true_time() + 9e5)
             raise StillRunning
         if len(looks) < 5:
@@ -99,7 +99,7 @@ def test_an_analysis_that_was_lost_is_repeated_alone(play: Play, record: RunReco
     first, second = stage.configs
     assert first.trained is None
     assert second.trained == {"phase": "trained", "step": 40, "metrics": {"test_accuracy": 0.9}}
-    assert "not analysed" not in [row["event"] for row in record.events()]
+    assert "not analysed" not in [row.event for row in record.events()]
 
 
 @pytest.mark.parametrize("second", [in_its_analysis(is_lost), is_killed, fails(("user", 3)), fails(("store", 5))])
@@ -109,7 +109,7 @@ def test_a_trained_run_succeeds_whatever_becomes_of_its_analysis(play: Play, rec
     state = record.state()
     assert (code, state.state, state.error, state.metrics) == (0, "succeeded", None, {"test_accuracy": 0.9})
     assert len(stage.configs) == len(state.attempts) == 2
-    (said,) = [row["message"] for row in record.events() if row["event"] == "not analysed"]
+    (said,) = [row.message for row in record.events() if row.event == "not analysed"]
     assert said.endswith(", twice")
 
 
@@ -138,7 +138,7 @@ def test_the_time_limit_in_an_analysis_fails_no_trained_run(play: Play, record: 
 
     code, _ = play(in_its_analysis(does_not_end), time_limit="1s", patience=0.1)
     assert (code, record.state().state) == (0, "succeeded")
-    (said,) = [row["message"] for row in record.events() if row["event"] == "not analysed"]
+    (said,) = [row.message for row in record.events() if row.event == "not analysed"]
     assert "The time limit of 1 s was reached" in said
 
 
@@ -153,4 +153,4 @@ def test_a_trained_run_for_whose_analysis_there_is_no_room_succeeds(play: Play, 
     stage.wait_limit = 0.1
     code, _ = play(stage=stage)
     assert (code, record.state().state, record.state().error) == (0, "succeeded", None)
-    assert "holds 0 CPUs" in [row["message"] for row in record.events() if row["event"] == "not analysed"][-1]
+    assert "holds 0 CPUs" in [row.message for row in record.events() if row.event == "not analysed"][-1]

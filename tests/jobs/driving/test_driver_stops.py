@@ -6,6 +6,7 @@ from jobs.driving.stops import SIGNAL
 from service.records.cancel_requests import TIME_LIMIT
 from service.records.lease import lease_is_live, lease_of
 from service.records.run_record import RunRecord
+from service.records.schemas import ProgressDocument
 
 
 def test_a_driver_that_the_system_stops_leaves_a_run_that_any_submission_resumes(play: Play, record: RunRecord) -> None:
@@ -76,7 +77,7 @@ def test_the_time_limit_stops_the_run_and_says_how_to_resume(play: Play, record:
 
 def test_workers_that_do_not_stop_are_not_waited_for_for_ever(play: Play, record: RunRecord) -> None:
     def ignores(record: RunRecord, number: int) -> None:
-        record.write_progress({"attempt": number, "phase": "training"})
+        record.write_progress(ProgressDocument(attempt=number, phase="training"))
         record.request_cancel()
         raise StillRunning
 

@@ -105,7 +105,7 @@ def test_both_ways_a_resumed_run_may_change_its_workers(submit_by: Way, local_st
     record.write_state(StateDocument(state="cancelled", attempts=[], finished=7.0, exit_code=130))
     changes = submit_by(local_store, here, "workers=4", resume=True)
     assert json.loads(changes or "{}")["workers"] == 4
-    assert "workers is 2 there, 4 here" in record.events()[-1]["message"]
+    assert "workers is 2 there, 4 here" in record.events()[-1].message
 
 
 @WAYS

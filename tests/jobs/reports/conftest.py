@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save
 
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin, StateDocument
+from service.records.schemas import Origin, ProgressDocument, StateDocument
 from service.specs.train import TrainSpec
 from service.storage.json_documents import rows_to_bytes, to_bytes
 from service.storage.local import LocalStore
@@ -197,13 +197,13 @@ class Writer:
             )
         )
         record.write_progress(
-            {
-                "attempt": 2,
-                "step": rows[-1]["step"] if rows else 0,
-                "steps": 200,
-                "epoch": 10,
-                "metrics": metrics,
-                "timing": {
+            ProgressDocument(
+                attempt=2,
+                step=rows[-1]["step"] if rows else 0,
+                steps=200,
+                epoch=10,
+                metrics=metrics,
+                timing={
                     "training_seconds": 21.0,
                     "building_seconds": 3.0,
                     "building_steps": 10,
@@ -211,9 +211,9 @@ class Writer:
                     "checkpoint_seconds": 0.2,
                     "evaluation_seconds": 1.1,
                 },
-                "time": START + 79,
-                "workers": last["workers"],
-            }
+                time=START + 79,
+                workers=last["workers"],
+            )
         )
         record.write_history(rows)
         self.store.write(record.paths.events(record.label(1), "driver"), rows_to_bytes(EVENTS))

@@ -18,17 +18,17 @@ def test_every_point_and_seed_is_a_run_of_its_own(sweep: Sweep, local_store: Sto
     assert sweep(learns) == 0
     record = RunRecord(local_store, "s")
     trials = record.trials()
-    assert [(trial["id"], trial["params"]["batch"], trial["seed"]) for trial in trials] == [
+    assert [(trial.id, trial.params["batch"], trial.seed) for trial in trials] == [
         (f"s-{number:04d}", batch, seed) for number, (batch, seed) in enumerate((b, s) for b in (16, 32, 64) for s in (0, 1))
     ]
-    specs = [RunRecord(local_store, trial["id"]).spec() for trial in trials]
-    assert [(spec.batch, spec.seed) for spec in specs] == [(trial["params"]["batch"], trial["seed"]) for trial in trials]
+    specs = [RunRecord(local_store, trial.id).spec() for trial in trials]
+    assert [(spec.batch, spec.seed) for spec in specs] == [(trial.params["batch"], trial.seed) for trial in trials]
     submission = RunRecord(local_store, "s-0003").submission()
     assert (submission.sweep, submission.dataset_version, submission.folder) == ("s", "7", "/somewhere")
     state = record.state()
     assert (state.state, state.exit_code) == ("succeeded", 0)
     assert state.metrics["val_accuracy"] == pytest.approx(0.6405)
-    assert record.progress()["best"]["params"] == {"batch": 64}
+    assert record.progress().best.params == {"batch": 64}
 
 
 def test_a_new_driver_resumes_a_killed_ones_sweep_and_repeats_no_trial_that_ended(sweep: Sweep, local_store: Store) -> None:
@@ -50,7 +50,7 @@ def test_a_new_driver_resumes_a_killed_ones_sweep_and_repeats_no_trial_that_ende
 
     assert sweep(noted) == 0
     assert done == [f"s-{number:04d}" for number in range(6)]
-    assert "resumes 1 of 4 trials; 3 are over" in [row["message"] for row in RunRecord(local_store, "s").events()]
+    assert "resumes 1 of 4 trials; 3 are over" in [row.message for row in RunRecord(local_store, "s").events()]
 
 
 def test_a_trial_that_was_claimed_but_not_noted_gets_the_spec_that_is_due(sweep: Sweep, local_store: Store) -> None:
@@ -116,7 +116,7 @@ def test_trials_that_were_lost_run_again_and_what_they_find_then_counts(sweep: S
     state = RunRecord(local_store, "s").state()
     assert (state.state, state.error) == ("succeeded", None)
     assert state.metrics["val_accuracy"] == pytest.approx(0.6405)
-    assert RunRecord(local_store, "s").progress()["trials"] == {"succeeded": 6}
+    assert RunRecord(local_store, "s").progress().trials == {"succeeded": 6}
 
 
 @pytest.mark.parametrize("scheduler", ["asha", "median"])
@@ -181,8 +181,8 @@ def test_a_trial_that_the_scheduler_stops_is_stopped_with_the_reason(sweep: Swee
 
     assert sweep(judged, spec) == 0
     assert states(local_store) == ["stopped"] * 2 + ["succeeded"] * 4
-    stopped = RunRecord(local_store, "s").trials()[0]["stopped"]
-    assert stopped == {
+    stopped = RunRecord(local_store, "s").trials()[0].stopped
+    assert stopped.document() == {
         "by": "asha",
         "evaluation": 2,
         "message": "asha: after 2 evaluations val_accuracy 0.1000 was not among the best",

@@ -16,7 +16,7 @@ def test_a_trial_that_paused_once_may_be_cancelled_by_a_person(sweep: Sweep, loc
     def killed_as_it_paused(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
         end(record, "cancelled", 0.3)
         trials = RunRecord(local_store, "s").trials()
-        RunRecord(local_store, "s").write_trials([{**trials[0], "pauses": True}, *trials[1:]])
+        RunRecord(local_store, "s").write_trials([trials[0].changed(pauses=True), *trials[1:]])
         raise Killed
 
     def act(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def test_the_budget_stops_what_is_under_way_and_the_sweep_has_succeeded(sweep: S
 
     assert sweep(waits, spec) == 0
     assert states(local_store)[0] == "stopped"
-    assert RunRecord(local_store, "s").trials()[0]["stopped"]["by"] == "budget"
+    assert RunRecord(local_store, "s").trials()[0].stopped.by == "budget"
 
 
 def test_a_budget_is_not_begun_anew_by_a_driver_that_follows_a_killed_one(sweep: Sweep, local_store: Store) -> None:
@@ -76,7 +76,7 @@ def test_a_budget_is_not_begun_anew_by_a_driver_that_follows_a_killed_one(sweep:
 
     def killed(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
         whole = RunRecord(local_store, "s")
-        whole.write_progress({**whole.progress(), "used_seconds": 99.9})
+        whole.write_progress(whole.progress().changed(used_seconds=99.9))
         raise Killed
 
     with pytest.raises(Killed):

@@ -50,7 +50,7 @@ def test_trials_that_differ_in_seed_and_rate_are_handed_out_together(sweep: Swee
     assert handed == [[f"s-{number:04d}" for number in numbers] for numbers in (range(4), range(4, 8))]
     record = RunRecord(local_store, "s")
     assert record.state().metrics["val_accuracy"] == pytest.approx(0.4005)
-    assert [row["trials"] for row in record.events() if row["event"] == "together"] == handed
+    assert [row.trials for row in record.events() if row.event == "together"] == handed
 
 
 def test_each_process_has_an_equal_share(sweep: Sweep, local_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

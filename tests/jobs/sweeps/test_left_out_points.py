@@ -25,8 +25,8 @@ def test_points_whose_values_make_no_spec_together_are_left_out(sweep: Sweep, lo
         sweep(killed_at_the_last, spec)
     assert sweep(lambda record, order: end(record, "succeeded", 0.5), spec) == 0
     record = RunRecord(local_store, "s")
-    assert [tuple(trial["params"].values()) for trial in record.trials()] == [(5, 40), (5, 20), (30, 40)]
-    messages = [row["message"] for row in record.events()]
+    assert [tuple(trial.params.values()) for trial in record.trials()] == [(5, 40), (5, 20), (30, 40)]
+    messages = [row.message for row in record.events()]
     assert sum(message.startswith("point 3 is left out: ") for message in messages) == 1
     assert messages[-1] == "the sweep ended: succeeded (3 succeeded)"
 
@@ -39,8 +39,8 @@ def divided(values: dict[str, list[int]], **keys: Any) -> SweepSpec:
 def test_points_whose_expressions_fail_are_left_out(sweep: Sweep, local_store: Store) -> None:
     assert sweep(lambda record, order: end(record, "succeeded", 0.5), divided({"grid": [3, 2, 200, 4]})) == 0
     record = RunRecord(local_store, "s")
-    assert [trial["params"]["batch"] for trial in record.trials()] == [64, 32]
-    assert any(row["message"].startswith("2 points from 1 on are left out, the first because: ") for row in record.events())
+    assert [trial.params["batch"] for trial in record.trials()] == [64, 32]
+    assert any(row.message.startswith("2 points from 1 on are left out, the first because: ") for row in record.events())
 
 
 def test_draws_that_hardly_ever_make_a_spec_end_the_sweep(
@@ -52,4 +52,4 @@ def test_draws_that_hardly_ever_make_a_spec_end_the_sweep(
     assert sweep(lambda record, order: end(record, "succeeded", 0.5), spec.model_copy(update={"seed": first})) == 2
     state = RunRecord(local_store, "s").state()
     assert "3 points in a row make no spec; of the last one" in state.error.message
-    assert RunRecord(local_store, "s").progress()["total"] is None
+    assert RunRecord(local_store, "s").progress().total is None

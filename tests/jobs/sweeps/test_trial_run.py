@@ -10,6 +10,7 @@ from jobs.sweeps import trial_run as trial_runs
 from jobs.sweeps.trial_run import TrialRun
 from service.records.run_record import RunRecord
 from service.records.schemas import StateDocument
+from service.records.sweep_schemas import Trial
 from service.settings import Settings
 from service.storage.base import Store
 
@@ -46,7 +47,7 @@ def test_a_trial_that_a_person_stopped_begins_anew_and_one_that_paused_resumes(
     point = {"base": "cnn", "params": {}, "seed": 0}
     ids = {"a-sweep-0000": True, record.run_id: pauses}
     sweep.write_trials(
-        [{"id": name, "number": n, "point": n, **point, "pauses": is_paused} for n, (name, is_paused) in enumerate(ids.items())]
+        [Trial(id=name, number=n, point=n, **point, pauses=is_paused) for n, (name, is_paused) in enumerate(ids.items())]
     )
     run = TrialRun(record, sweep.run_id, Settings.load(store=local_store.url), str(tmp_path))
     assert run.drive(lambda *_: pytest.fail("no group is made")) is None

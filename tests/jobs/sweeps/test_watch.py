@@ -79,7 +79,7 @@ def test_a_request_to_stop_reaches_the_trials_though_the_store_refuses_at_first(
 
 def test_the_time_of_earlier_drivers_counts_for_the_budget(make_watch: MakeWatch, dispatcher: TrialDispatcher) -> None:
     within(make_watch(used=99.99), lambda: dispatcher.stopped_by == BUDGET)
-    assert dispatcher.table.trials[0]["stopped"]["by"] == BUDGET
+    assert dispatcher.table.trials[0].stopped.by == BUDGET
 
 
 def test_the_driver_starts_again_once_rays_processes_are_gone(make_watch: MakeWatch) -> None:
@@ -89,7 +89,7 @@ def test_the_driver_starts_again_once_rays_processes_are_gone(make_watch: MakeWa
 
 def test_the_table_of_trials_is_written_meanwhile(make_watch: MakeWatch, local_store: Store) -> None:
     record = RunRecord(local_store, "s")
-    within(make_watch(), lambda: bool(record.progress()))
+    within(make_watch(), lambda: record.progress().trials is not None)
     progress = record.progress()
-    assert (progress["trials"], progress["total"]) == ({"queued": 1}, 3)
-    assert progress["used_seconds"] >= 5.0
+    assert (progress.trials, progress.total) == ({"queued": 1}, 3)
+    assert progress.used_seconds >= 5.0

@@ -103,10 +103,10 @@ def test_rows_events_and_the_end_are_in_the_store_and_in_the_log(make: Callable[
     recorder.ended("succeeded", {"loss": 0.1}, LoopState.fresh(2))
     recorder.close()
     assert record.history() == [ROW]
-    assert [row["event"] for row in record.events()] == ["training", "early stop"]
+    assert [row.event for row in record.events()] == ["training", "early stop"]
     progress = record.progress()
-    assert (progress["phase"], progress["metrics"], progress["workers"]) == ("succeeded", {"loss": 0.1}, MEMBERS)
-    assert (progress["steps"], progress["model_summary"]) == (8, "the layers")
+    assert (progress.phase, progress.metrics, progress.workers) == ("succeeded", {"loss": 0.1}, MEMBERS)
+    assert (progress.steps, progress.model_summary) == (8, "the layers")
     assert lines == ["the layers", "epoch=1 step=8 loss=0.123457 time=1", "early stop: it is good enough"]
 
 
@@ -132,7 +132,7 @@ def test_a_saved_checkpoint_is_an_event_once_it_is_in_the_store(make: Callable[.
     recorder.wait_for_checkpoints()
     assert [checkpoint["step"] for checkpoint in record.checkpoints()] == [3]
     recorder.close()
-    assert [(row["event"], row["step"]) for row in record.events()] == [("checkpoint", 3)]
+    assert [(row.event, row.step) for row in record.events()] == [("checkpoint", 3)]
 
 
 def test_what_a_checkpoint_meets_in_the_background_is_raised_in_the_training(make: Callable[..., Any]) -> None:

@@ -102,7 +102,7 @@ def assert_ends_with_best(record: RunRecord) -> int:
     assert best["step"] < evaluated[-1]["step"]
     told = {name: value for name, value in record.state().metrics.items() if name.startswith("val_")}
     assert told == {name: value for name, value in best.items() if name.startswith("val_")}
-    assert [event["step"] for event in record.events() if event["event"] == "restored best"] == [best["step"]]
+    assert [event.step for event in record.events() if event.event == "restored best"] == [best["step"]]
     return int(best["step"])
 
 
@@ -194,7 +194,7 @@ def test_examples_are_weighted_by_class_and_column_and_the_model_gets_no_weights
     assert score_of(record.history()[-1], record.spec().early_stopping) == -metrics["val_auc"]
     counts = np.array(gather(record).model["counts"]["by_class"])
     assert [feature.name for feature in finished_run(record, "to look at").dataset.features] == ["x"]
-    (said,) = (event["message"] for event in record.events() if event["event"] == "weighted")
+    (said,) = (event.message for event in record.events() if event.event == "weighted")
     assert said in str(unescape(render(gather(record))))
     assert counts.sum() == 80
     # What it says are the weights of those that it learned from.
@@ -210,9 +210,9 @@ def test_what_is_said_of_a_users_model_stands_once_in_the_run_and_its_page(
     source = "import keras\ndef build(shape, classes):\n    layers = [keras.layers.Flatten(), keras.layers.Dense(classes, 'softmax')]\n"
     (tmp_path / "soft_nets.py").write_text(f"{source}    return keras.Sequential([keras.Input(shape), *layers])\n")
     record = trained(make_run("soft", model="soft_nets:build", model_params={}, epochs=1))
-    (said,) = runs.show(record.store, "soft")["remarks"]
+    (said,) = runs.show(record.store, "soft").remarks
     assert said.startswith("The model 'soft_nets:build' ends with a softmax (layer 'dense")
-    assert [event["message"] for event in record.events() if event["event"] == "remark"] == [said]
+    assert [event.message for event in record.events() if event.event == "remark"] == [said]
     assert str(escape(said)) in render(gather(record))
 
 
@@ -231,9 +231,9 @@ def test_stored_values_are_handed_to_a_model_that_scales_by_itself(
     twice = trained(make_run("twice", **keys, model_params={"own": True}))
     assert stored.history() and [row["loss"] for row in stored.history()] == [row["loss"] for row in divided.history()]
     assert stored.state().metrics["test_loss"] == divided.state().metrics["test_loss"] != twice.state().metrics["test_loss"]
-    (said,) = runs.show(local_store, "twice")["remarks"]
+    (said,) = runs.show(local_store, "twice").remarks
     assert "(layer 'rescaling'), but gets image as 0 to 1 already" in said and str(escape(said)) in render(gather(twice))
-    assert not runs.show(local_store, "stored")["remarks"] and not runs.show(local_store, "divided")["remarks"]
+    assert not runs.show(local_store, "stored").remarks and not runs.show(local_store, "divided").remarks
     # What was kept is asked in the same way.
     images = embedded_arrays("digits")["test"]["image"][:5]
     np.savez(tmp_path / "a.npz", x=images)

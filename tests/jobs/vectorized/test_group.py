@@ -59,7 +59,7 @@ def train_group(*runs: TrialRun) -> None:
 
 
 def events(run: TrialRun) -> list[str]:
-    return [row["event"] for row in run.record.events()]
+    return [row.event for row in run.record.events()]
 
 
 def rows(run: TrialRun) -> list[dict[str, Any]]:
@@ -101,8 +101,8 @@ def test_a_member_is_the_run_that_its_spec_makes_apart(make_run: Make, local_sto
         )
         assert {key for key in ours if "tfevents" not in key} == {key for key in theirs if "tfevents" not in key}
     assert [event for event in events(members[0]) if event != "checkpoint"] == ["attempt", "together", "training", "ended"]
-    (told,) = [row for row in members[1].record.events() if row["event"] == "together"]
-    assert told["trials"] == ["member-0", "member-2"]
+    (told,) = [row for row in members[1].record.events() if row.event == "together"]
+    assert told.trials == ["member-0", "member-2"]
 
 
 def keys_of(store: Store, run: TrialRun) -> set[str]:
@@ -208,5 +208,5 @@ def test_runs_at_different_steps_train_in_groups_of_equal_step(make_run: Make) -
     train_group(*members)
     assert [member.record.state().state for member in members] == ["succeeded"] * 3
     assert "together" not in events(members[0])
-    (told,) = [row for row in members[1].record.events() if row["event"] == "together"]
-    assert told["trials"] == ["member-2"]
+    (told,) = [row for row in members[1].record.events() if row.event == "together"]
+    assert told.trials == ["member-2"]

@@ -16,7 +16,7 @@ from service.cli.console import print_yaml
 from service.cli.display import LiveDisplay, PlainDisplay
 from service.cli.follow import make_display
 from service.records.run_record import RunRecord
-from service.records.schemas import StateDocument
+from service.records.schemas import ProgressDocument, StateDocument
 
 Delayline = Callable[..., Any]
 
@@ -46,7 +46,7 @@ def on_a_terminal(arguments: list[str], **environment: str) -> str:
 @pytest.fixture
 def watched(submitted: RunRecord) -> list[str]:
     """The command that watches a run that has ended."""
-    submitted.write_progress({"attempt": 1, "phase": "training", "epoch": 1, "step": 3, "steps": 9, "metrics": {"loss": 0.5}})
+    submitted.write_progress(ProgressDocument(attempt=1, phase="training", epoch=1, step=3, steps=9, metrics={"loss": 0.5}))
     submitted.write_state(StateDocument(state="succeeded", attempts=[], error=None, metrics={"test_accuracy": 0.5}, finished=2.0))
     return ["runs", "watch", "fake", "--store", submitted.store.url]
 

@@ -2,6 +2,8 @@ import pytest
 
 from service.cli.display import LiveDisplay, PlainDisplay, describe
 from service.cli.follow import make_display
+from service.records.run_record import queued
+from service.records.schemas import Event, ProgressDocument, RunState
 from service.runs import Update
 
 PROGRESS = {"attempt": 1, "phase": "training", "epoch": 3, "epochs": 20, "step": 120, "steps": 400}
@@ -9,13 +11,13 @@ FIGURES = {"metrics": {"loss": 0.12345, "accuracy": 0.97, "other": 1}, "examples
 
 
 def update(state: str = "running", **progress: object) -> Update:
-    return Update(state, {}, {**PROGRESS, **FIGURES, **progress}, [])
+    return Update(RunState(state), queued(), ProgressDocument(**{**PROGRESS, **FIGURES, **progress}), [])
 
 
 def test_describes_progress() -> None:
     line = "epoch 3/20  step 120/400  5,321 examples/s  1:12 left  loss 0.1235  accuracy 0.9700"
-    assert describe({**PROGRESS, **FIGURES}) == line
-    assert describe({"step": 3}) == "epoch 0  step 3"
+    assert describe(ProgressDocument(**PROGRESS, **FIGURES)) == line
+    assert describe(ProgressDocument(step=3)) == "epoch 0  step 3"
 
 
 def test_plain_lines_come_once_an_epoch(capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,13 +39,13 @@ def test_a_line_that_says_nothing_new_is_left_out(capsys: pytest.CaptureFixture[
 def test_shows_states_events_and_a_store_that_is_away(capsys: pytest.CaptureFixture[str]) -> None:
     display = PlainDisplay("a-run")
     events = [
-        {"time": 1.0, "event": "checkpoint", "message": "saved"},
-        {"time": 1.0, "event": "lost", "message": "worker 1 was lost"},
+        Event(time=1.0, event="checkpoint", message="saved"),
+        Event(time=1.0, event="lost", message="worker 1 was lost"),
     ]
-    display.show(Update("running", {}, {}, events))
-    display.show(Update("running", {}, {}, [], "No answer."))
-    display.show(Update("running", {}, {}, [], "No answer."))
-    display.show(Update("retrying", {}, {}, []))
+    display.show(Update(RunState.RUNNING, queued(), ProgressDocument(), events))
+    display.show(Update(RunState.RUNNING, queued(), ProgressDocument(), [], "No answer."))
+    display.show(Update(RunState.RUNNING, queued(), ProgressDocument(), [], "No answer."))
+    display.show(Update(RunState.RETRYING, queued(), ProgressDocument(), []))
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "run a-run is running"
     assert lines[1].endswith("worker 1 was lost")

@@ -69,7 +69,7 @@ def test_a_second_ctrl_c_ends_the_command_and_its_driver_while_the_store_stands_
         end = time.monotonic() + 60
         while not record.progress() and process.poll() is None and time.monotonic() < end:
             time.sleep(0.05)
-        workers = record.progress()["workers"]
+        workers = record.progress().workers
         with frozen(seaweedfs):
             # Long enough for a look at the store that is under way, and for one that reads several objects at a time.
             time.sleep(2.5)
@@ -81,7 +81,7 @@ def test_a_second_ctrl_c_ends_the_command_and_its_driver_while_the_store_stands_
             assert process.wait(20) == 130
             assert time.monotonic() - began < 2
         with pytest.raises(ProcessLookupError):
-            os.kill(workers[0]["pid"], 0)
+            os.kill(workers[0].pid, 0)
     finally:
         process.kill()
         _, err = process.communicate()

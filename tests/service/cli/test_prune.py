@@ -39,7 +39,7 @@ def three(local_store: Store) -> Store:
 
 
 def there(store: Store) -> set[str]:
-    return {row["id"] for row in runs.list_runs(store)}
+    return {row.id for row in runs.list_runs(store)}
 
 
 def test_shows_what_would_go_and_deletes_nothing(delayline: Delayline, three: Store) -> None:

@@ -8,7 +8,7 @@ import pytest
 from service import runs
 from service.records.lease import Lease
 from service.records.run_record import RunRecord, run_summary
-from service.records.schemas import StateDocument
+from service.records.schemas import ProgressDocument, StateDocument
 from service.specs.train import TrainSpec
 from service.storage.base import Store
 
@@ -121,7 +121,7 @@ def test_show_and_watch_say_for_how_long_there_was_no_step(delayline: Delayline,
     attempt = {"number": 1, "workers": [], "started": 1.0, "finished": None, "reason": None}
     submitted.write_state(StateDocument(state="running", attempt=1, attempts=[attempt], started=1.0, finished=None))
     submitted.write_progress(
-        {"attempt": 1, "phase": "training", "step": 7, "steps": 9, "idle_seconds": 720 if way == "told" else None}
+        ProgressDocument(attempt=1, phase="training", step=7, steps=9, idle_seconds=720 if way == "told" else None)
     )
     if way == "silent":
         file = Path(submitted.store.url, submitted.paths.progress)
@@ -129,7 +129,7 @@ def test_show_and_watch_say_for_how_long_there_was_no_step(delayline: Delayline,
     assert "idle_seconds: no step for 12 min" in delayline("runs", "show", "fake").out
     assert delayline("runs", "show", "fake", "--json").document["idle_seconds"] in range(720, 730)
     update = next(runs.watch(submitted.store, "fake"))
-    assert update.progress["idle_seconds"] in range(720, 730)
+    assert update.progress.idle_seconds in range(720, 730)
     finish(submitted)
     assert delayline("runs", "show", "fake", "--json").document["idle_seconds"] is None
 

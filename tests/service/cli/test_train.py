@@ -122,7 +122,7 @@ def test_two_interrupts_stop_at_once(delayline: Delayline, drive: Drive, local_s
     assert time.monotonic() - began < 25
     assert signal.getsignal(signal.SIGINT) is before
     with pytest.raises(ProcessLookupError):
-        os.kill(record.progress()["workers"][0]["pid"], 0)
+        os.kill(record.progress().workers[0].pid, 0)
 
 
 def test_a_wish_to_stop_that_a_starting_driver_missed_is_repeated(

@@ -21,7 +21,7 @@ from service.errors import Conflict, LeaseLost, StoreUnreachable
 from service.records.checkpoint_index import MANIFEST, CheckpointIndex, Kept, kept_checkpoints
 from service.records.lease import LEASE_SECONDS, Lease
 from service.records.run_record import RunRecord
-from service.records.schemas import Attempt, Origin, StateDocument
+from service.records.schemas import Attempt, Origin, ProgressDocument, StateDocument
 from service.specs.train import TrainSpec
 from service.storage.base import Seen, Store
 from service.storage.local import TEMPORARY, LocalStore
@@ -308,7 +308,7 @@ def test_what_was_pruned_is_written_anew_by_nobody(make_store: MakeStore) -> Non
         with pytest.raises((LeaseLost, Conflict)):
             late()
     late_progress = RunRecord(make_store(), "one", zombie.nonce)
-    late_progress.write_progress({"step": 900})
+    late_progress.write_progress(ProgressDocument(step=900))
     late_progress.request_cancel()
     fresh = RunRecord(make_store(), "one")
     assert fresh.claim(SPEC) and fresh.nonce != zombie.nonce

@@ -25,7 +25,7 @@ def test_a_note_is_replaced_shown_and_deleted(local_store: Store) -> None:
         assert RunRecord(store, name).claim(SPEC)
     for text in ("first", "naïve\nlearning rate ✓", "x" * LONGEST):
         write_note(store, "fake", text)
-        assert RunRecord(store, "fake").note() == runs.show(store, "fake")["note"] == text
+        assert RunRecord(store, "fake").note() == runs.show(store, "fake").note == text
         assert listed(store) == {"fake": text, "other": None}
     for nothing in ("", " \n"):
         write_note(store, "fake", nothing)
@@ -107,5 +107,5 @@ def test_a_damaged_note_is_reported_and_hides_no_other_run(submitted: RunRecord)
 def test_a_run_of_the_first_format_has_a_note(local_store: Store) -> None:
     local_store.write("runs/old/spec.json", to_bytes({"kind": "train", "spec": SPEC.document(), "submitted": 1.0}))
     write_note(local_store, "old", "kept")
-    assert runs.show(local_store, "old")["note"] == "kept"
+    assert runs.show(local_store, "old").note == "kept"
     assert listed(local_store) == {"old": "kept"}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from service.errors import Damaged, UnknownName
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin, StateDocument
+from service.records.schemas import Origin, ProgressDocument, StateDocument
 from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage import open_store
@@ -59,9 +59,9 @@ def test_documents_that_were_not_written_yet_are_empty(record: RunRecord) -> Non
 
 def test_documents_come_back(record: RunRecord) -> None:
     record.write_state(StateDocument(state="running", attempts=[], error=None))
-    record.write_progress({"step": 3})
+    record.write_progress(ProgressDocument(step=3))
     record.write_history([{"step": 1}, {"step": 2, "loss": 0.5}])
-    assert record.state().state == "running" and record.progress()["step"] == 3
+    assert record.state().state == "running" and record.progress().step == 3
     assert record.history() == [{"step": 1}, {"step": 2, "loss": 0.5}]
 
 
@@ -69,7 +69,7 @@ def test_events_of_all_writers_are_in_order_of_time(record: RunRecord) -> None:
     for attempt, writer, times in ((1, "driver", [1.0, 4.0]), (1, "rank-0", [2.0, 3.0]), (2, "driver", [0.5])):
         rows = [{"time": moment, "event": writer} for moment in times]
         record.store.write(record.paths.events(record.label(attempt), writer), rows_to_bytes(rows))
-    assert [row["time"] for row in record.events()] == [0.5, 1.0, 2.0, 3.0, 4.0]
+    assert [row.time for row in record.events()] == [0.5, 1.0, 2.0, 3.0, 4.0]
 
 
 def test_only_complete_checkpoints_count(record: RunRecord) -> None:

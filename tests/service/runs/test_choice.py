@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.answered_rows import listed_row
 
 from service.errors import InvalidInput
 from service.runs.choice import STATES, check_choice, choose_rows, parse_limit, parse_since
@@ -15,7 +16,7 @@ rows_of = st.lists(
             "model": st.sampled_from(["cnn", "dense", "cnn, dense", "my_nets:build"]),
             "submitted": st.one_of(st.none(), st.floats(0, 100)),
         }
-    ),
+    ).map(lambda fields: listed_row(**fields)),
     max_size=20,
 )
 
@@ -40,16 +41,16 @@ def test_rows_are_those_that_every_option_alone_chooses(rows: Any, states: Any, 
 @given(rows_of)
 def test_a_value_that_stands_twice_adds_what_it_alone_chooses(rows: Any) -> None:
     both = choose_rows(rows, ["failed", "lost"])
-    assert both == [row for row in rows if row["state"] in ("failed", "lost")]
+    assert both == [row for row in rows if row.state in ("failed", "lost")]
 
 
 def test_a_dataset_without_a_version_stands_for_all_of_them_and_a_sweep_for_each_of_its_bases() -> None:
     rows = [
-        {"id": name, "state": "failed", "dataset": name}
+        listed_row(id=name, state="failed", dataset=name)
         for name in ("digits", "digits@a", "digits@b", "mnist, digits@a", "mnist")
     ]
-    assert [row["id"] for row in choose_rows(rows, datasets=["digits"])] == ["digits", "digits@a", "digits@b", "mnist, digits@a"]
-    assert [row["id"] for row in choose_rows(rows, datasets=["digits@a"])] == ["digits@a", "mnist, digits@a"]
+    assert [row.id for row in choose_rows(rows, datasets=["digits"])] == ["digits", "digits@a", "digits@b", "mnist, digits@a"]
+    assert [row.id for row in choose_rows(rows, datasets=["digits@a"])] == ["digits@a", "mnist, digits@a"]
 
 
 def test_a_state_that_there_is_not_is_refused_with_those_that_are() -> None:
@@ -59,11 +60,11 @@ def test_a_state_that_there_is_not_is_refused_with_those_that_are() -> None:
 
 def test_every_tag_that_is_asked_for_must_be_there() -> None:
     rows = [
-        {"id": "a", "state": "failed", "tags": ["x"]},
-        {"id": "b", "state": "failed", "tags": ["x", "y"]},
-        {"id": "c", "state": "damaged"},
+        listed_row(id="a", state="failed", tags=["x"]),
+        listed_row(id="b", state="failed", tags=["x", "y"]),
+        listed_row(id="c", state="damaged"),
     ]
-    assert [[row["id"] for row in choose_rows(rows, tags=tags)] for tags in ([], ["x"], ["y", "x"])] == [
+    assert [[row.id for row in choose_rows(rows, tags=tags)] for tags in ([], ["x"], ["y", "x"])] == [
         ["a", "b", "c"],
         ["a", "b"],
         ["b"],

@@ -11,7 +11,7 @@ from service import runs
 from service.errors import Damaged, InfrastructureFailure, InvalidInput, StoreUnreachable, UnknownName
 from service.records.lease import LEASE_SECONDS, Lease, boot_id
 from service.records.run_record import RunRecord, run_summary
-from service.records.schemas import Origin, StateDocument
+from service.records.schemas import Origin, ProgressDocument, StateDocument, Worker
 from service.records.standing import QUEUED_SECONDS, cancel_without_driver, fail_without_driver, standing
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
@@ -50,10 +50,10 @@ def write_dead_lease(record: RunRecord) -> None:
 def test_shows_a_run_that_waits(submitted: RunRecord) -> None:
     document = runs.show(submitted.store, "fake")
     wanted = "id kind state spec epoch step steps metrics history attempts checkpoints events error started finished"
-    assert set(wanted.split()) <= set(document)
-    assert (document["id"], document["kind"], document["state"], document["step"]) == ("fake", "train", "queued", 0)
-    assert document["spec"] == SPEC.document()
-    json.dumps(document, allow_nan=False)
+    assert set(wanted.split()) <= set(document.document())
+    assert (document.id, document.kind, document.state, document.step) == ("fake", "train", "queued", 0)
+    assert document.spec == SPEC.document()
+    json.dumps(document.document(), allow_nan=False)
 
 
 def test_shows_a_run_that_lives(submitted: RunRecord) -> None:
@@ -61,7 +61,7 @@ def test_shows_a_run_that_lives(submitted: RunRecord) -> None:
     assert lease.acquire()
     write_attempt(submitted)
     workers = [{"rank": 0, "host": "h", "pid": 7}]
-    submitted.write_progress({"attempt": 1, "epoch": 2, "step": 12, "steps": 40, "metrics": {"loss": 0.5}, "workers": workers})
+    submitted.write_progress(ProgressDocument(attempt=1, epoch=2, step=12, steps=40, metrics={"loss": 0.5}, workers=workers))
     submitted.write_history([{"epoch": 1, "step": 10, "loss": 0.6}])
     submitted.store.write(
         submitted.paths.events(submitted.label(1), "driver"),
@@ -71,24 +71,24 @@ def test_shows_a_run_that_lives(submitted: RunRecord) -> None:
     submitted.store.write(submitted.paths.checkpoint(f"0000000010-{submitted.label(1)}") + "manifest.json", b"{}")
     submitted.store.write(submitted.paths.checkpoint(f"0000000012-{submitted.label(1)}") + "part", b"")
     document = runs.show(submitted.store, "fake")
-    assert (document["state"], document["epoch"], document["step"], document["steps"]) == ("running", 2, 12, 40)
-    assert document["attempts"][0]["workers"] == workers
-    assert document["checkpoints"] == [{"step": 10, "path": submitted.paths.checkpoint(f"0000000010-{submitted.label(1)}")}]
-    assert [row["event"] for row in document["events"]] == ["a", "b", "c"]
-    assert document["metrics"] == {"loss": 0.5}
-    assert document["history"] == [{"epoch": 1, "step": 10, "loss": 0.6}]
+    assert (document.state, document.epoch, document.step, document.steps) == ("running", 2, 12, 40)
+    assert document.attempts[0].workers == (Worker(**workers[0]),)
+    assert [each.path for each in document.checkpoints] == [submitted.paths.checkpoint(f"0000000010-{submitted.label(1)}")]
+    assert [row.event for row in document.events] == ["a", "b", "c"]
+    assert document.metrics == {"loss": 0.5}
+    assert [row.document() for row in document.history] == [{"epoch": 1, "step": 10, "loss": 0.6}]
 
 
 def test_progress_of_another_attempt_names_no_workers_of_this_one(submitted: RunRecord) -> None:
     write_attempt(submitted)
-    submitted.write_progress({"attempt": 2, "step": 1, "workers": [{"rank": 0, "host": "h", "pid": 7}]})
-    assert runs.show(submitted.store, "fake")["attempts"][0]["workers"] == []
+    submitted.write_progress(ProgressDocument(attempt=2, step=1, workers=[{"rank": 0, "host": "h", "pid": 7}]))
+    assert runs.show(submitted.store, "fake").attempts[0].workers == ()
 
 
 def test_a_run_whose_driver_is_gone_is_lost(submitted: RunRecord) -> None:
     write_attempt(submitted)
     write_dead_lease(submitted)
-    assert runs.show(submitted.store, "fake")["state"] == "lost"
+    assert runs.show(submitted.store, "fake").state == "lost"
 
 
 @pytest.mark.parametrize(
@@ -146,8 +146,8 @@ def test_lists_runs_newest_first_and_a_damaged_one_as_such(local_store: Store) -
     local_store.write("runs/No Run/spec.json", b"{")
     local_store.write("runs/no-spec/state.json", b"{")
     rows = runs.list_runs(local_store)
-    assert [(row["id"], row["state"]) for row in rows] == [("run-2", "queued"), ("run-1", "failed"), ("run-0", "damaged")]
-    assert (rows[1]["error"], rows[1]["metrics"], rows[1]["model"]) == ("why", {"loss": 1.0}, "cnn")
+    assert [(row.id, row.state) for row in rows] == [("run-2", "queued"), ("run-1", "failed"), ("run-0", "damaged")]
+    assert (rows[1].error, rows[1].metrics, rows[1].model) == ("why", {"loss": 1.0}, "cnn")
 
 
 @pytest.mark.parametrize(
@@ -168,8 +168,8 @@ def test_a_document_that_does_not_fit_is_damage_with_its_key_and_field(
 ) -> None:
     submitted.store.write(f"{submitted.paths.root}{name}", to_bytes(document))
     (row,) = runs.list_runs(submitted.store)
-    assert row["state"] == "damaged"
-    assert f"{submitted.paths.root}{name} is not as Delayline writes it: {why}" in row["error"]
+    assert row.state == "damaged"
+    assert f"{submitted.paths.root}{name} is not as Delayline writes it: {why}" in row.error
     if document.get("kind") != "sweep":
         with pytest.raises(Damaged, match=why.split()[0]):
             runs.show(submitted.store, "fake")
@@ -187,9 +187,9 @@ def test_a_mistake_of_our_own_is_not_damage(submitted: RunRecord, monkeypatch: p
 def test_lists_what_lives_with_its_step(submitted: RunRecord) -> None:
     assert Lease(submitted).acquire()
     write_attempt(submitted)
-    submitted.write_progress({"attempt": 1, "step": 12, "steps": 40})
+    submitted.write_progress(ProgressDocument(attempt=1, step=12, steps=40))
     row = runs.list_runs(submitted.store)[0]
-    assert (row["state"], row["step"], row["steps"]) == ("running", 12, 40)
+    assert (row.state, row.step, row.steps) == ("running", 12, 40)
 
 
 def test_an_empty_store_lists_nothing(local_store: Store) -> None:
@@ -213,7 +213,7 @@ def test_watches_until_the_end_and_shows_each_event_once(submitted: RunRecord, m
     thread.start()
     updates = list(runs.watch(submitted.store, "fake", interval=0.01))
     thread.join()
-    assert [row["event"] for update in updates for row in update.events] == [f"event {step}" for step in range(5)]
+    assert [row.event for update in updates for row in update.events] == [f"event {step}" for step in range(5)]
     assert updates[-1].state == "succeeded"
     assert {update.state for update in updates} == {"queued", "running", "succeeded"}
 
@@ -295,14 +295,14 @@ def test_a_trial_is_listed_with_the_tags_of_its_sweep(local_store: Store) -> Non
         SweepSpec.model_validate({"base": [base], "space": {"batch": {"grid": [1]}}, "tags": ["all"]})
     )
     RunRecord(local_store, "s-0000").claim(TrainSpec.model_validate(base["values"]), Origin(sweep="s"))
-    assert {row["id"]: row["tags"] for row in runs.list_runs(local_store)} == {"s": ["all"], "s-0000": ["own", "all"]}
+    assert {row.id: row.tags for row in runs.list_runs(local_store)} == {"s": ("all",), "s-0000": ("own", "all")}
 
 
 def test_a_run_that_ended_before_there_were_tags_is_listed(local_store: Store) -> None:
     record = RunRecord(local_store, "old")
     record.claim(SPEC)
     write_attempt(record, "succeeded", summary=run_summary(record.submission()).without("tags"))
-    assert [row["tags"] for row in runs.list_runs(local_store)] == [[]]
+    assert [row.tags for row in runs.list_runs(local_store)] == [()]
 
 
 def test_an_ended_run_is_listed_from_its_state_alone(local_store: Store) -> None:

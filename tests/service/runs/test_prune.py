@@ -106,7 +106,7 @@ def test_a_run_that_lives_is_never_chosen_nor_deleted(store: Store, make: Make) 
     with pytest.raises(InvalidInput, match="'living' lives"):
         delete(store, "living")
     assert {info.key for info in store.objects("runs/")} == before
-    assert runs.show(store, "living")["state"] == "running"
+    assert runs.show(store, "living").state == "running"
 
 
 def test_a_run_that_was_resumed_since_it_was_chosen_stays(store: Store, make: Make) -> None:
@@ -145,8 +145,8 @@ def test_deletion_leaves_nothing_and_the_id_is_free(store: Store, make: Make) ->
     make("one-more")
     delete(store, "one")
     assert list(store.objects("runs/one/")) == []
-    assert [row["id"] for row in runs.list_runs(store)] == ["one-more"]
-    assert runs.show(store, "one-more")["state"] == "succeeded"
+    assert [row.id for row in runs.list_runs(store)] == ["one-more"]
+    assert runs.show(store, "one-more").state == "succeeded"
     delete(store, "one")
     assert make("one").submission().recipe == "cnn-digits"
 
@@ -185,7 +185,7 @@ def test_wherever_it_is_interrupted_the_run_is_whole_or_gone(
         return
     if not is_deleted(spec):
         assert whole <= {info.key for info in store.objects(record.paths.root)}
-        assert runs.show(store, "one")["state"] == "failed"
+        assert runs.show(store, "one").state == "failed"
         return
     # Gone for everybody, and nobody can take its id and resume from what is left.
     with pytest.raises(UnknownName, match="deleted"):
@@ -205,7 +205,7 @@ def test_the_same_for_many_runs(store: Store, make: Make) -> None:
     kept = set(made[:4])
     for name in names(store, keep_last=4):
         delete(store, name)
-    assert {row["id"] for row in runs.list_runs(store)} == kept
+    assert {row.id for row in runs.list_runs(store)} == kept
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_who_may_only_read_deletes_nothing(seaweedfs: s3_servers.S3Server, monke
     assert names(reader, ["failed"]) == ["one"]
     with pytest.raises(StoreError, match="right to"):
         delete(reader, "one")
-    assert runs.show(reader, "one")["state"] == "failed"
+    assert runs.show(reader, "one").state == "failed"
 
 
 def test_trials_go_with_their_sweep_alone(store: Store, make: Make) -> None:
@@ -247,7 +247,7 @@ def test_trials_go_with_their_sweep_alone(store: Store, make: Make) -> None:
     assert sorted(names(store, keep_last=1)) in (["old", "old-0000"], ["young", "young-0000"])
     for name in ("old", "old-0000"):
         delete(store, name)
-    assert sorted(row["id"] for row in runs.list_runs(store)) == ["young", "young-0000"]
+    assert sorted(row.id for row in runs.list_runs(store)) == ["young", "young-0000"]
 
 
 @pytest.mark.parametrize("name", ["seaweedfs", "minio"])

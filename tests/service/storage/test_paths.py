@@ -76,4 +76,4 @@ def test_events_that_a_zombie_writes_behind_a_deletion_are_not_those_of_the_next
     RunRecord(local_store, "one").claim(SPEC)
     local_store.write(zombie.paths.events(zombie.label(1), "driver"), rows_to_bytes([{"time": 1.0, "event": "late"}]))
     assert RunRecord(local_store, "one").events() == []
-    assert [row["event"] for row in zombie.events()] == ["late"]
+    assert [row.event for row in zombie.events()] == ["late"]

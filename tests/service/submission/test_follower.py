@@ -31,7 +31,7 @@ def test_the_updates_of_a_run_end_with_its_end_and_its_driver(
     found = list(follower.updates())
     assert found[-1].state == "succeeded"
     assert supervisor.poll() == 0
-    assert any("another one is started" in row["message"] for update in found for row in update.events)
+    assert any("another one is started" in row.message for update in found for row in update.events)
     assert notes == []
     told = capsys.readouterr()
     assert (told.out, told.err) == ("", "")

@@ -10,6 +10,7 @@ from service.recipes import sweeps as recipes
 from service.records.claim import Submission
 from service.records.run_record import RunRecord
 from service.records.schemas import StateDocument
+from service.records.sweep_schemas import Trial
 from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage.base import Store
@@ -145,7 +146,7 @@ def ended(store: Store, used: float, *trials: dict[str, Any]) -> None:
         run = {"attempts": [], "metrics": {}, "error": None, **trial.pop("run", {"state": "succeeded"})}
         RunRecord(store, name).write_state(StateDocument(**run))
         noted.append({"id": name, "number": number, "point": number // 2, "base": "b", "params": {}, "seed": number % 2, **trial})
-    record.write_trials(noted)
+    record.write_trials([Trial(**each) for each in noted])
     state = {"state": "succeeded", "attempt": 1, "attempts": [], "finished": 7.0, "error": None, "used_seconds": used}
     record.write_state(StateDocument(**state))
 

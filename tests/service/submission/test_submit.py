@@ -93,7 +93,7 @@ def test_a_resumed_run_may_change_its_workers(first: Plan, local_store: Store, t
     assert (submission.action, submission.changed) == ("start", True)
     assert json.loads(changed.job(True, submission.changed).spec_changes or "") == changed.spec.document()
     events = RunRecord(local_store, "a-run").events()
-    assert "workers is 2 there, 4 here" in events[-1]["message"]
+    assert "workers is 2 there, 4 here" in events[-1].message
 
 
 def test_without_resume_other_workers_are_another_spec(first: Plan, local_store: Store, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_a_driver_that_waits_for_its_start_is_not_started_once_the_system_stops_
     submitted: RunRecord, job_of: JobOf, tmp_path: Path
 ) -> None:
     supervisor = supervise(submitted, job_of("killed", "succeeds"), tmp_path)
-    while not any("another one is started" in row["message"] for row in submitted.events()):
+    while not any("another one is started" in row.message for row in submitted.events()):
         assert supervisor.poll() is None
         time.sleep(0.02)
     assert supervisor.interrupt()
@@ -109,7 +109,7 @@ def test_a_driver_that_dies_is_started_again(submitted: RunRecord, job_of: JobOf
     assert wait(supervise(submitted, job_of(death, "succeeds"), tmp_path)) == 0
     state = submitted.state()
     assert (state.state, len(state.attempts)) == ("succeeded", 2)
-    assert [row["event"] for row in submitted.events()] == ["driver lost"]
+    assert [row.event for row in submitted.events()] == ["driver lost"]
 
 
 def test_a_run_that_failed_by_the_users_fault_is_not_tried_again(submitted: RunRecord, job_of: JobOf, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_driver_that_the_system_stopped_is_replaced(submitted: RunRecord, job_
     supervisor.handle.terminate()
     assert wait(supervisor) == 0
     assert submitted.state().state == "succeeded"
-    assert "the driver was stopped by the system; another one is started" in [row["message"] for row in submitted.events()]
+    assert "the driver was stopped by the system; another one is started" in [row.message for row in submitted.events()]
 
 
 def test_deaths_with_a_new_checkpoint_between_them_are_not_counted_together(

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 from matplotlib.text import Text
+from support.answered_rows import trial_row
 from support.sweeps_in_a_store import DELAYS, DRAWN, SETTLED, VERSIONS, write_sweep
 
 from jobs.reports.sweep import charts as sweep_charts
@@ -26,7 +27,7 @@ BASE = [{"name": "only", "values": {"model": "dense", "dataset": "digits", "epoc
 
 def varied(space: dict[str, Any], *params: dict[str, Any]) -> list[Any]:
     sweep = SweepSpec.model_validate({"base": BASE, "space": space, "search": "random", "trials": 1})
-    return dimensions(sweep, [{"base": "only", "params": each} for each in params])
+    return dimensions(sweep, [trial_row(base="only", params=each) for each in params])
 
 
 @pytest.mark.parametrize(
@@ -88,12 +89,12 @@ def test_a_line_for_each_network_with_mean_and_spread_over_seeds(tmp_path: Path)
     rows = [(row, value) for row in facts.trials if (value := facts.value(row)) is not None]
     lines = series(facts, found[1], split_of(found), rows)
     assert [line.label for line in lines] == [base["name"] for base in DELAYS["base"]]
-    points = {(point["base"], point["params"]["dataset_params.delay"]): point for point in facts.points}
+    points = {(point.base, point.params["dataset_params.delay"]): point for point in facts.points}
     for line in lines:
         assert [x for x, _, _ in line.means] == DELAYS["space"]["dataset_params.delay"]["grid"]
         for x, mean, spread in line.means:
             point = points[line.label, x]
-            assert (mean, spread) == (pytest.approx(point["mean"]), pytest.approx(point["spread"]))
+            assert (mean, spread) == (pytest.approx(point.mean), pytest.approx(point.spread))
     assert sum(len(line.dots) for line in lines) == 71
 
 
@@ -107,8 +108,8 @@ def test_lines_are_at_most_as_many_as_colours() -> None:
 
 @given(st.integers(0, 500))
 def test_of_many_trials_the_best_and_some_others_are_drawn(count: int) -> None:
-    rows = [{"number": n, "state": "succeeded", "metrics": {"loss": n}} for n in range(count)]
-    drawn = [row["number"] for row in drawn_trials(rows, "loss")]
+    rows = [trial_row(number=n, metrics={"loss": n}) for n in range(count)]
+    drawn = [row.number for row in drawn_trials(rows, "loss")]
     assert len(drawn) == len(set(drawn)) == min(count, MOST_CURVES)
     assert drawn[:10] == list(range(min(count, 10)))
     assert drawn == sorted(drawn)
@@ -119,12 +120,12 @@ def test_facts_are_those_of_the_service(tmp_path: Path) -> None:
     facts = gather_sweep(record)
     rows = trial_rows(record.store, record.trials())
     assert facts.best == best_of(rows, "val_accuracy", "max")
-    assert [point["point"] for point in facts.points] == [p["point"] for p in point_rows(rows, "val_accuracy", "max")]
-    assert sorted(row["id"] for row in facts.trials) == sorted(row["id"] for row in rows)
+    assert [point.point for point in facts.points] == [p.point for p in point_rows(rows, "val_accuracy", "max")]
+    assert sorted(row.id for row in facts.trials) == sorted(row.id for row in rows)
     values = [facts.value(row) for row in facts.trials]
     known = [value for value in values if value is not None]
     assert known == sorted(known, reverse=True) == values[: len(known)]
-    assert {row["state"]: row["epoch"] for row in facts.trials}["succeeded"] == 4
+    assert {row.state: row.epoch for row in facts.trials}["succeeded"] == 4
 
 
 RECIPES = [name for name in recipes.names() if "spec" in recipes.describe(name)]

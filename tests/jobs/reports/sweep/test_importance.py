@@ -7,28 +7,30 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.answered_rows import trial_row
 
 from jobs.reports.sweep.axes import Dimension, dimensions
 from jobs.reports.sweep.importance import FEWEST, Importance, importance
+from service.records.answers import TrialRow
 from service.specs.sweep import SweepSpec
 
 BASE = [{"name": "only", "values": {}}]
 Document = dict[str, Any]
 
 
-def swept(space: Document, rows: list[Document]) -> list[Dimension]:
+def swept(space: Document, rows: list[TrialRow]) -> list[Dimension]:
     return dimensions(SweepSpec.model_validate({"base": BASE, "space": space, "search": "random", "trials": 1}), rows)
 
 
-def row(**params: Any) -> Document:
-    return {"base": "only", "params": params}
+def row(**params: Any) -> TrialRow:
+    return trial_row(base="only", params=params)
 
 
 def shares(found: Importance) -> dict[str, float]:
     return {share.dimension.label: share.share for share in found.shares}
 
 
-def grid(*sizes: int, repeats: int) -> tuple[list[Dimension], list[Document]]:
+def grid(*sizes: int, repeats: int) -> tuple[list[Dimension], list[TrialRow]]:
     names = [f"p{index}" for index in range(len(sizes))]
     rows = [
         row(**dict(zip(names, values, strict=True))) for values in itertools.product(*map(range, sizes)) for _ in range(repeats)
@@ -58,7 +60,7 @@ def test_a_full_grid_is_taken_apart_as_by_hand(first: int, second: int, repeats:
         assert share == pytest.approx(max(0.0, between[name] - freedom[name] * each) / total, abs=1e-9)
 
 
-def drawn(count: int, seed: int) -> tuple[list[Dimension], list[Document]]:
+def drawn(count: int, seed: int) -> tuple[list[Dimension], list[TrialRow]]:
     random = np.random.default_rng(seed)
     rows = [
         row(rate=float(10 ** random.uniform(-5, -1)), width=int(random.integers(8, 256)), kind=str(random.choice(["a", "b"])))
@@ -72,8 +74,7 @@ def test_of_drawn_points_what_mattered_is_found() -> None:
     varied, rows = drawn(200, 1)
     noise = np.random.default_rng(2).normal(size=len(rows))
     values = [
-        -((np.log10(r["params"]["rate"]) + 3) ** 2) + (r["params"]["kind"] == "a") + 0.1 * e
-        for r, e in zip(rows, noise, strict=True)
+        -((np.log10(r.params["rate"]) + 3) ** 2) + (r.params["kind"] == "a") + 0.1 * e for r, e in zip(rows, noise, strict=True)
     ]
     found = importance(varied, rows, values)
     by_name = {share.dimension.label: share for share in found.shares}
@@ -104,7 +105,7 @@ def test_parameters_that_go_together_share_nothing_alone() -> None:
 
 def test_without_any_noise_all_is_explained() -> None:
     varied, rows = grid(2, 2, repeats=2)
-    found = importance(varied, rows, [float(r["params"]["p0"]) for r in rows])
+    found = importance(varied, rows, [float(r.params["p0"]) for r in rows])
     assert shares(found) == pytest.approx({"p0": 1.0, "p1": 0.0}, abs=1e-9)
     assert found.shares[0].sure
     assert not found.shares[1].sure

@@ -17,10 +17,11 @@ from service.errors import InvalidInput, UnknownName
 from service.records.notes import write_note
 from service.records.remarks import REMARK
 from service.records.run_record import RunRecord
+from service.records.sweep_schemas import Mutation
 from service.storage.json_documents import rows_to_bytes
 from service.storage.local import LocalStore
 from service.sweeps.points import Points
-from service.sweeps.trials import best_of, point_rows, sweep_document
+from service.sweeps.trials import best_of, point_rows, results_of
 
 STATES = {3: "failed", 5: "failed", 8: "running", 9: "queued", 20: "cancelled", 60: "stopped"}
 
@@ -70,8 +71,8 @@ def test_a_trial_that_reached_its_goal_is_shown_apart_from_one_that_learned_no_m
     longer = {**base, "values": {**base["values"], "epochs": 9, "early_stopping": policy}}
     record = write_sweep(store, spec={**DELAYS, "base": [longer]})
     for trial in record.trials():
-        run = RunRecord(store, trial["id"])
-        run.write_progress({**run.progress(), "epochs": 9})
+        run = RunRecord(store, trial.id)
+        run.write_progress(run.progress().changed(epochs=9))
     _, *rows = rows_of(report(record), 'aria-label="Trials, the best first"')
     good = [float(row[6].rstrip("%")) > 70 for row in rows]
     assert {(row[-1], right) for row, right in zip(rows, good, strict=True)} == {
@@ -133,14 +134,14 @@ def test_the_best_of_a_population_says_with_what_it_was_trained_before(store: Lo
     spec = {"base": base, "space": space, "search": "random", "trials": 6, "scheduler": "pbt"}
     record = write_sweep(store, "population", spec, lambda trial: 0.9 - trial["number"] / 100)
     trials = record.trials()
-    first, last = {"optimizer.learning_rate": 0.00125, "optimizer.momentum": 0.5}, trials[0]["params"]
-    trials[0] |= {"first_params": first, "mutations": [{"step": 40, "from": "population-0003", "params": last}]}
-    record.write_trials(trials)
+    first, last = {"optimizer.learning_rate": 0.00125, "optimizer.momentum": 0.5}, trials[0].params
+    mutation = Mutation(step=40, donor="population-0003", params=last)
+    record.write_trials([trials[0].changed(first_params=first, mutations=(mutation,)), *trials[1:]])
     text = re.sub(r"\s+", " ", check(report(record)).text)
     assert "with pbt" in text
     assert "These are its last values. It began with learning_rate 0.00125, momentum 0.5" in text
     assert f"from step 40 of population-0003 on learning_rate {last['optimizer.learning_rate']:.4g}" in text
-    record.write_trials([{name: value for name, value in trial.items() if name != "mutations"} for trial in trials])
+    record.write_trials([trial.without("mutations") for trial in trials])
     assert "These are its last values" not in check(report(record)).text
 
 
@@ -178,19 +179,18 @@ def test_ten_thousand_trials_stay_light(store: LocalStore) -> None:
     trials = []
     for number in range(10_000):
         point = points.point(number)
-        trial = {
-            **facts.trials[number % 50],
-            "id": f"a-sweep-{number:05}",
-            "number": number,
-            "point": number,
-            "params": point.params,
-        }
+        trial = facts.trials[number % 50].changed(
+            id=f"a-sweep-{number:05}",
+            number=number,
+            point=number,
+            params=point.params,
+        )
         value = by_rate(trial)
         failed = (
             {"state": "failed", "error": {"kind": "user", "message": f"reason {number // 50 % 40}"}} if number % 50 == 0 else {}
         )
-        trials.append({**trial, "metrics": {"val_accuracy": value}, **failed})
-    trials.sort(key=lambda trial: (trial["state"] == "failed", -trial["metrics"]["val_accuracy"]))
+        trials.append(trial.changed(metrics={"val_accuracy": value}, **failed))
+    trials.sort(key=lambda trial: (trial.state == "failed", -trial.metrics["val_accuracy"]))
     best, means = best_of(trials, "val_accuracy", "max"), point_rows(trials, "val_accuracy", "max")
     page = render_sweep(replace(facts, trials=trials, points=means, best=best))
     outline = check(page)
@@ -229,7 +229,7 @@ def test_two_trials_are_compared_and_a_sweep_by_its_best(store: LocalStore) -> N
     best = gather_sweep(record).best
     assert best is not None
     text = check(compare(store, ["a-sweep", "a-sweep-0040"])).text
-    assert f"{best['trial']} stands for the sweep a-sweep: it is its best trial." in text
+    assert f"{best.trial} stands for the sweep a-sweep: it is its best trial." in text
     write_sweep(store, "other", spec=SETTLED, measure=lambda trial: 0.8)
     assert "stands for the sweep other" in check(compare(store, ["a-sweep", "other"])).text
 
@@ -241,8 +241,8 @@ def test_what_a_sweep_cannot_be_compared_with(store: LocalStore) -> None:
     assert best is not None
     for ids, error, words in (
         (["a-sweep", "new"], InvalidInput, "The sweep 'new' has no best trial to compare: none has reported val_accuracy"),
-        (["a-sweep", best["trial"]], InvalidInput, "named twice, once as the best trial of the sweep 'a-sweep'"),
-        ([best["trial"], "a-sweep"], InvalidInput, "named twice, once as the best trial of the sweep 'a-sweep'"),
+        (["a-sweep", best.trial], InvalidInput, "named twice, once as the best trial of the sweep 'a-sweep'"),
+        ([best.trial, "a-sweep"], InvalidInput, "named twice, once as the best trial of the sweep 'a-sweep'"),
         (["a-sweep", "absent"], UnknownName, "There is no run 'absent'"),
     ):
         known: Any = error
@@ -254,17 +254,17 @@ def test_a_sweep_whose_best_trial_was_deleted_has_a_page(store: LocalStore) -> N
     record = write_sweep(store)
     best = gather_sweep(record).best
     assert best is not None
-    store.delete(RunRecord(store, best["trial"]).paths.spec)
-    assert f"The best trial, {best['trial']}, was deleted from the store." in check(report(record)).text
+    store.delete(RunRecord(store, best.trial).paths.spec)
+    assert f"The best trial, {best.trial}, was deleted from the store." in check(report(record)).text
 
 
 def test_what_is_said_of_the_best_trials_model_is_said_of_the_sweep(store: LocalStore) -> None:
     record = write_sweep(store, states=STATES)
-    best = sweep_document(record, record.submission().spec)["best"]["trial"]
+    best = results_of(record, "val_accuracy", "max").best.trial
     trial = RunRecord(store, best)
     said = {"time": 1.0, "event": REMARK, "message": "The model 'nets:build' ends with a <softmax>."}
     store.write(trial.paths.events(trial.label(1), "driver"), rows_to_bytes([said]))
     write_note(store, record.run_id, "of <the> sweep")
     assert "Note: of <the> sweep" in check(report(record)).text
-    assert runs.show(store, record.run_id)["remarks"] == [said["message"]]
+    assert runs.show(store, record.run_id).remarks == (said["message"],)
     assert said["message"] in check(report(record)).text
