@@ -108,7 +108,7 @@ def _is_still(order: dict[str, Any], silence: Silence) -> bool:
 
 
 def _progress(order: dict[str, Any]) -> "ProgressDocument | None":
-    """Rank 0's document; None where the store does not answer."""
+    """Return rank 0's progress; None where the store does not answer."""
     from service.errors import DelaylineError
 
     with contextlib.suppress(DelaylineError):

@@ -11,6 +11,7 @@ from service.cli.console import is_live, local_time, print_json, print_table, sa
 from service.cli.options import AsJson, StoreUrl
 from service.datasets import Feature, Manifest, find_dataset, list_datasets
 from service.errors import Damaged
+from service.records.command_answers import VerifiedDataset
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
@@ -134,7 +135,10 @@ def verify(name: Dataset, store: StoreUrl = None, as_json: AsJson = False) -> No
 
         problems = verify_dataset(opened, manifest, report)
     if as_json:
-        print_json({"name": manifest.name, "version": manifest.version, "shards": len(manifest.shards), "problems": problems})
+        found = VerifiedDataset(
+            name=manifest.name, version=manifest.version, shards=len(manifest.shards), problems=tuple(problems)
+        )
+        print_json(found.document())
     if problems:
         more = f" ({len(problems) - 1} more shards are damaged)" if len(problems) > 1 else ""
         raise Damaged(problems[0] + more)

@@ -7,6 +7,7 @@ import typer
 from service.cli.console import print_json, printable
 from service.cli.options import AsJson, InsecureToken, StoreUrl
 from service.errors import StoreError
+from service.records.command_answers import Diagnosis, DoctorCheck
 from service.settings import Settings
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -31,7 +32,10 @@ def doctor(
     lines = diagnose(Settings.load(store=store, cluster=cluster, insecure_token=insecure_token or None))
     wrong = [line for line in lines if line.status == "failed"]
     if as_json:
-        print_json({"ok": not wrong, "checks": [line.document() for line in lines]})
+        checks = [
+            DoctorCheck(check=line.name, status=line.status, text=line.text, seconds=round(line.seconds, 3)) for line in lines
+        ]
+        print_json(Diagnosis(ok=not wrong, checks=tuple(checks)).document())
     else:
         widths = [max(len(getattr(line, name)) for line in lines) for name in ("status", "name")]
         for line in lines:

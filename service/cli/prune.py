@@ -9,11 +9,12 @@ from service.cli.completion import states as known_states
 from service.cli.console import local_time, print_json, print_table, say
 from service.cli.options import AsJson, StoreUrl
 from service.errors import Cancelled, InvalidInput, StoreError
+from service.records.command_answers import Pruned, PrunedPackages, PrunedRun, PrunedUploads
 from service.runs.prune import PRUNABLE, Candidate, choose, delete, old_packages, old_uploads
 from service.settings import Settings
 from service.specs.quantities import parse_duration
 from service.storage import open_store
-from service.storage.base import Store, Unfinished
+from service.storage.base import ObjectInfo, Store, Unfinished
 from service.words import size
 
 
@@ -50,26 +51,52 @@ def prune(
     packages = old_packages(opened) if yes or sure else []
     for package in packages:
         opened.delete(package.key)
-    gone = [each for each in found if sure and each.run_id not in refused]
     for upload in uploads if sure else []:
         opened.forget(upload)
+    gone = [each for each in found if sure and each.run_id not in refused]
     if as_json:
-        rows = [{**each.document(), "deleted": each in gone, "refused": refused.get(each.run_id)} for each in found]
-        print_json(
-            {
-                "runs": rows,
-                "deleted": len(gone),
-                "bytes": sum(each.bytes for each in (gone if sure else found)),
-                "packages": {"deleted": len(packages), "bytes": sum(each.size for each in packages)},
-                "uploads": {"found": len(uploads), "dropped": len(uploads) * sure, "bytes": sum(each.bytes for each in uploads)},
-            }
-        )
+        print_json(_answer(found, gone if sure else None, refused, packages, uploads).document())
     elif sure:
         say(f"deleted {_count(gone, uploads)}")
         if packages:
             say(f"and the code of runs that are gone: {len(packages)} packages, {size(sum(each.size for each in packages))}")
     elif found or uploads:
         say(f"nothing was deleted; add --yes to delete {_count(found, uploads)}")
+
+
+def _answer(
+    found: list[Candidate],
+    gone: list[Candidate] | None,
+    refused: dict[str, str],
+    packages: list[ObjectInfo],
+    uploads: list[Unfinished],
+) -> Pruned:
+    """What `--json` prints; `gone` is None where nothing was to be deleted."""
+    rows = [
+        PrunedRun(
+            id=each.run_id,
+            state=each.state,
+            model=each.model,
+            dataset=each.dataset,
+            last=each.last,
+            objects=each.objects,
+            bytes=each.bytes,
+            deleted=each in (gone or ()),
+            refused=refused.get(each.run_id),
+        )
+        for each in found
+    ]
+    return Pruned(
+        runs=tuple(rows),
+        deleted=len(gone or ()),
+        bytes=sum(each.bytes for each in (found if gone is None else gone)),
+        packages=PrunedPackages(deleted=len(packages), bytes=sum(each.size for each in packages)),
+        uploads=PrunedUploads(
+            found=len(uploads),
+            dropped=0 if gone is None else len(uploads),
+            bytes=sum(each.bytes for each in uploads),
+        ),
+    )
 
 
 def _old_uploads(store: Store) -> list[Unfinished]:

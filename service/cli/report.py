@@ -9,6 +9,7 @@ from service.cli.console import print_json, say
 from service.cli.jobs_process import run_job
 from service.cli.options import AsJson, RunId, StoreUrl
 from service.errors import InvalidInput
+from service.records.command_answers import Comparison, Report
 from service.records.run_record import RunRecord
 from service.settings import Settings
 from service.storage import open_store
@@ -29,7 +30,8 @@ def report(run: RunId, to: ToFile = None, open_: Open = False, store: StoreUrl =
     # A page in a bucket is nothing that a browser opens: it is written to a file here too.
     target = to if to is not None or not _is_remote(opened) else Path(f"{run}-report.html")
     _make(settings, opened, ["--run", run], target)
-    _tell(target or Path(opened.url) / paths.report, open_, as_json, {"run": run, "key": paths.report})
+    page = (target or Path(opened.url) / paths.report).expanduser()
+    _tell(page, open_, as_json, Report(run=run, key=paths.report, path=str(page.absolute())))
 
 
 def compare(
@@ -50,7 +52,7 @@ def compare(
         )
     target = to or Path("compare.html")
     _make(settings, open_store(settings), ["--compare", *runs], target)
-    _tell(target, open_, as_json, {"runs": runs})
+    _tell(target, open_, as_json, Comparison(runs=tuple(runs), path=str(target.expanduser().absolute())))
 
 
 def _is_remote(store: Store) -> bool:
@@ -62,10 +64,10 @@ def _make(settings: Settings, store: Store, what: list[str], target: Path | None
     run_job(settings, "report", *what, "--store", store.url, *where)
 
 
-def _tell(path: Path, open_: bool, as_json: bool, document: dict[str, object]) -> None:
+def _tell(path: Path, open_: bool, as_json: bool, answer: Report | Comparison) -> None:
     absolute = path.expanduser().absolute()
     if as_json:
-        print_json({**document, "path": str(absolute)})
+        print_json(answer.document())
     else:
         print(path)
     if open_:

@@ -14,6 +14,7 @@ from service.cli.prune import prune
 from service.cli.report import compare, report
 from service.cli.shown_runs import print_rows, readable
 from service.errors import InfrastructureFailure
+from service.records.command_answers import Log, Note
 from service.records.notes import LONGEST, with_notes, write_note
 from service.records.run_record import RunRecord
 from service.records.schemas import RunState
@@ -132,7 +133,7 @@ def note(
     record.submission()
     kept = record.note()
     if as_json:
-        print_json({"id": run, "note": kept})
+        print_json(Note(id=run, note=kept).document())
     elif text is not None:
         say(f"run {run} has {'this note' if kept else 'no note'} now")
     elif kept is None:
@@ -183,7 +184,7 @@ def logs(
         return
     found = runs.logs(_open(store), run, attempt, rank)
     if as_json:
-        print_json([{"attempt": log.attempt, "rank": log.rank, "text": log.text} for log in found])
+        print_json([Log(attempt=log.attempt, rank=log.rank, text=log.text).document() for log in found])
         return
     for log in found:
         if len(found) > 1:

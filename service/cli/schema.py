@@ -7,7 +7,7 @@ import typer
 from service.cli.console import print_json
 from service.cli.options import AsJson
 from service.errors import UnknownName
-from service.records.answers import ANSWERS, json_schema
+from service.records.command_answers import ANSWERS, json_schema
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -22,7 +22,8 @@ def schema(
     """Print the JSON Schema of what commands print with --json.
 
     run: runs show, watch and cancel, train, sweep. runs: runs list. plan: train and sweep with --dry-run. dataset: data show and
-    import. datasets: data list.
+    import. datasets: data list. verified: data verify. note: runs note. logs: runs logs. pruned: runs prune. report: runs report.
+    comparison: runs compare. doctor: doctor. recipe: recipes NAME. recipes: recipes. predictions: predict. export: export.
     """
     # Every command takes --json, and this one prints nothing else.
     del as_json

@@ -4,18 +4,21 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from service.errors import DelaylineError
-from service.records.run_record import Document
 
-OK, FAILED, SKIPPED = "ok", "failed", "not checked"
+Status = Literal["ok", "failed", "not checked"]
+OK: Status = "ok"
+FAILED: Status = "failed"
+SKIPPED: Status = "not checked"
 
 
 @dataclass(frozen=True)
 class Finding:
     """What a check found: `status` is `ok`, `failed` or `not checked`; `text` says what is there, or the remedy."""
 
-    status: str
+    status: Status
     text: str
 
 
@@ -24,13 +27,9 @@ class Line:
     """One check's result."""
 
     name: str
-    status: str
+    status: Status
     text: str
     seconds: float
-
-    def document(self) -> Document:
-        """For JSON output."""
-        return {"check": self.name, "status": self.status, "text": self.text, "seconds": round(self.seconds, 3)}
 
 
 Check = tuple[str, Callable[[], Finding]]

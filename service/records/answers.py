@@ -1,8 +1,8 @@
-"""What the commands print with `--json`."""
+"""What the commands print of runs with `--json`; what else they print is in command_answers.py."""
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from service.errors import LOST
 from service.records.schemas import Attempt, Event, Failure, Kind, Metrics, Row, RunState, Waiting, Workers
@@ -125,106 +125,3 @@ class DamagedRow(_Noted):
     dataset: ClassVar[None] = None
     finished: ClassVar[None] = None
     sweep: ClassVar[str] = ""
-
-
-class Feature(Answer):
-    """One array of each example. A model gets `uint8` values divided by `scale`."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    scale: float
-    columns: tuple[str, ...] = ()
-    one_hot: dict[str, tuple[str, ...]] = {}
-
-
-class Shard(Answer):
-    """One Parquet file of a dataset."""
-
-    split: str
-    key: str
-    rows: int
-    bytes: int
-    sha256: str
-
-
-class DatasetRow(Answer):
-    """A version of a dataset in `data list`; `splits` are numbers of examples."""
-
-    name: str
-    version: str
-    features: tuple[Feature, ...]
-    classes: tuple[str, ...]
-    splits: dict[str, int]
-    source: str
-    imported: float
-    embedded: bool
-    notes: tuple[str, ...]
-    ground: str = ""
-
-
-class Dataset(DatasetRow):
-    """A version of a dataset: `data show` and `data import`."""
-
-    shards: tuple[Shard, ...]
-
-
-class PlannedData(Answer):
-    """The dataset of a plan, with the number of examples of each split."""
-
-    name: str
-    version: str
-    training: int
-    validation: int
-    test: int
-
-
-class PlannedResources(Answer):
-    """What a run takes of its cluster; `memory` in bytes."""
-
-    workers: tuple[int, ...]
-    cpus_per_worker: float
-    gpus_per_worker: float
-    cpus: float
-    gpus: float
-    memory: float = 0
-
-
-class Plan(Answer):
-    """What `train` or `sweep` would do: `--dry-run`. What a cluster adds to it is the cluster's own."""
-
-    model_config = ConfigDict(extra="allow")
-
-    id: str
-    kind: Kind
-    spec: dict[str, JsonValue]
-    dataset: PlannedData
-    cluster: str
-    store: str
-    folder: str
-    command: tuple[str, ...]
-    init_from: dict[str, JsonValue] | None = None
-    resources: PlannedResources | None = None
-    """Of a run; of a sweep `resources_per_trial`."""
-    resources_per_trial: PlannedResources | None = None
-    trials: int | None = None
-    points: int | None = None
-    budget_seconds: float | None = None
-    together: tuple[tuple[str, ...], ...] = ()
-    first_trial: dict[str, JsonValue] | None = None
-
-
-ANSWERS: dict[str, tuple[Any, str]] = {
-    "run": (Run, "a run or a sweep: runs show, runs watch, runs cancel, train, sweep"),
-    "runs": (list[RunRow | DamagedRow], "runs list"),
-    "plan": (Plan, "train --dry-run, sweep --dry-run"),
-    "dataset": (Dataset, "data show, data import"),
-    "datasets": (list[DatasetRow], "data list"),
-}
-"""By the name that `delayline schema` takes: what is printed, and by which commands."""
-
-
-def json_schema(name: str) -> dict[str, Any]:
-    """The JSON Schema, of draft 2020-12, of one of the ANSWERS."""
-    made = TypeAdapter(ANSWERS[name][0]).json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": name}

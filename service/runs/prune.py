@@ -16,7 +16,7 @@ from service.errors import Conflict, Damaged, InvalidInput, NotFound, StoreError
 from service.names import is_run_id
 from service.records.answers import DamagedRow, RunRow
 from service.records.lease import Lease
-from service.records.run_record import Document, RunRecord, deletion_mark, is_deleted
+from service.records.run_record import RunRecord, deletion_mark, is_deleted
 from service.records.schemas import RunState
 from service.records.user_package import unused
 from service.runs import list_runs
@@ -45,11 +45,6 @@ class Candidate:
     last: float
     objects: int
     bytes: int
-
-    def document(self) -> Document:
-        """For JSON output."""
-        names = ("state", "model", "dataset", "last", "objects", "bytes")
-        return {"id": self.run_id, **{name: getattr(self, name) for name in names}}
 
 
 def choose(

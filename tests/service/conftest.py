@@ -23,7 +23,7 @@ from service.settings import Settings
 from service.storage import open_store
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
-from service.records.schemas import StateDocument, Origin
+from service.records.schemas import ProgressDocument, StateDocument
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--run")
@@ -45,8 +45,12 @@ attempts = [each.changed(finished=each.finished or time.time()) for each in befo
 attempts += [{"number": number, "workers": [], "started": time.time(), "finished": None, "reason": None}]
 state = StateDocument(state="running", attempt=number, attempts=attempts, started=time.time(), finished=None, metrics={}, error=None)
 record.write_state(state)
-record.write_progress({"attempt": number, "phase": "training", "epoch": 1, "step": number, "steps": 9, "metrics": {"loss": 0.5},
-                       "workers": [{"rank": 0, "host": "h", "pid": os.getpid()}], "model_summary": "a small model"})
+record.write_progress(
+    ProgressDocument(
+        attempt=number, phase="training", epoch=1, step=number, steps=9, metrics={"loss": 0.5}, model_summary="a small model",
+        workers=[{"rank": 0, "host": "h", "pid": os.getpid()}],
+    )
+)
 if mode == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
 if mode == "odd":

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import jsonschema
 
-from service.records.answers import json_schema
+from service.records.command_answers import json_schema
 
 NAMES = {
     ("runs", "list"): "runs",
@@ -16,7 +16,15 @@ NAMES = {
     ("data", "list"): "datasets",
     ("data", "show"): "dataset",
     ("data", "import"): "dataset",
+    ("data", "verify"): "verified",
+    ("runs", "note"): "note",
+    ("runs", "logs"): "logs",
+    ("runs", "prune"): "pruned",
+    ("runs", "report"): "report",
+    ("runs", "compare"): "comparison",
 }
+
+ONE_SCHEMA = {"doctor": "doctor", "predict": "predictions", "export": "export"}
 
 
 @functools.cache
@@ -29,8 +37,13 @@ def validator(name: str) -> jsonschema.Draft202012Validator:
 
 def check_output(arguments: Sequence[str], out: str) -> None:
     """Raise ValidationError where a command's JSON is not as its schema says; what has no schema is not looked at."""
-    name = NAMES.get(tuple(arguments[:2]))
-    if arguments[0] in ("train", "sweep"):
+    command, *rest = arguments
+    name = NAMES.get((command, *rest[:1]))
+    if command in ("train", "sweep"):
         name = "plan" if "--dry-run" in arguments else "run"
+    elif command == "recipes":
+        name = "recipe" if any(not word.startswith("-") for word in rest) else "recipes"
+    elif command in ONE_SCHEMA:
+        name = ONE_SCHEMA[command]
     if name is not None and "--json" in arguments and out.strip():
         validator(name).validate(json.loads(out))

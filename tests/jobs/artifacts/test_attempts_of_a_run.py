@@ -91,7 +91,7 @@ def test_what_is_written_behind_a_deletion_is_not_the_next_runs_progress(
     assert again.claim(TrainSpec(model="cnn", dataset="digits", epochs=1))
     with pytest.raises(LeaseLost):
         reporter(5).confirm()
-    assert again.progress() == {}
+    assert again.progress().document() == {}
 
 
 def test_a_model_is_the_later_attempts_whoever_comes_last(

@@ -13,7 +13,7 @@ def test_a_driver_that_the_system_stops_leaves_a_run_that_any_submission_resumes
     stops = Unhurried()
 
     def terminated(record: RunRecord, number: int) -> None:
-        if record.progress():
+        if record.progress().attempt:
             stops.by = SIGNAL
             stops.wanted.set()
             record.request_cancel(reason=SIGNAL)
@@ -31,7 +31,7 @@ def test_a_driver_that_the_system_stops_leaves_a_run_that_any_submission_resumes
 
 def test_a_request_to_stop_ends_the_run_and_is_cleared(play: Play, record: RunRecord) -> None:
     def asked_for(record: RunRecord, number: int) -> None:
-        if record.progress():
+        if record.progress().attempt:
             record.request_cancel()
         obeys(record, number)
 

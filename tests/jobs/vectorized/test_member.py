@@ -35,7 +35,7 @@ def members(local_store: Store, tmp_path: Path) -> Iterator[list[Member]]:
     made = []
     for seed in (1, 2):
         spec = TrainSpec.model_validate({**RUN, "seed": seed, "space": {"name": "target", "realisation": 6}})
-        RunRecord(local_store, f"member-{seed}").claim(spec, {})
+        RunRecord(local_store, f"member-{seed}").claim(spec)
         config = WorkerConfig(f"member-{seed}", spec.model_dump(), 1, "", 1, 1.0, "token", str(tmp_path), {})
         made.append(Member(MemberAttempt(config), Settings.load(store=local_store.url), local_store))
     yield made

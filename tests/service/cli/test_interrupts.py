@@ -67,7 +67,7 @@ def test_a_second_ctrl_c_ends_the_command_and_its_driver_while_the_store_stands_
     )  # fmt: skip
     try:
         end = time.monotonic() + 60
-        while not record.progress() and process.poll() is None and time.monotonic() < end:
+        while not record.progress().attempt and process.poll() is None and time.monotonic() < end:
             time.sleep(0.05)
         workers = record.progress().workers
         with frozen(seaweedfs):

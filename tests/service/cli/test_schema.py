@@ -11,7 +11,7 @@ import pytest
 from support.json_schemas import check_output, validator
 from support.sweeps_in_a_store import write_sweep
 
-from service.records.answers import ANSWERS
+from service.records.command_answers import ANSWERS
 from service.records.run_record import RunRecord
 from service.storage.base import Store
 

@@ -143,7 +143,7 @@ def test_a_second_submission_attaches(
     record.claim(SPEC)
     place = LocalRay(tmp_path / "logs")
     driver = place.start(place.request(fake_driver(local_store.url, "fake", "waits")))
-    while not record.progress():
+    while not record.progress().attempt:
         time.sleep(0.05)
     threading.Timer(0.5, record.request_cancel).start()
     done = delayline(*TRAIN)
@@ -165,7 +165,7 @@ def test_a_job_that_the_cluster_still_knows_is_looked_after_by_whoever_attaches(
     record.claim(SPEC)
     place = LocalRay(tmp_path / "logs")
     driver = place.start(place.request(fake_driver(local_store.url, "fake", "waits")))
-    while not record.progress():
+    while not record.progress().attempt:
         time.sleep(0.05)
     monkeypatch.setattr(LocalRay, "find", lambda cluster, run_id: driver)
     threading.Timer(0.5, lambda: os.kill(driver.pid, signal.SIGKILL)).start()

@@ -312,7 +312,7 @@ def test_what_was_pruned_is_written_anew_by_nobody(make_store: MakeStore) -> Non
     late_progress.request_cancel()
     fresh = RunRecord(make_store(), "one")
     assert fresh.claim(SPEC) and fresh.nonce != zombie.nonce
-    assert fresh.progress() == {} and fresh.state().state == "queued" and not fresh.cancel_requested()
+    assert fresh.progress().document() == {} and fresh.state().state == "queued" and not fresh.cancel_requested()
 
 
 DRIVER = """

@@ -19,9 +19,9 @@ from service.records.schemas import (
     RunState,
     StateDocument,
     SubmissionDocument,
-    TrialsDocument,
 )
 from service.records.stored_document import StoredDocument, fitted
+from service.records.sweep_schemas import TrialsDocument
 from service.runs.choice import STATES
 from service.runs.prune import PRUNABLE
 

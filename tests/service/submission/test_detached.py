@@ -39,7 +39,7 @@ def test_a_stop_by_the_system_is_passed_on_to_the_driver_and_no_other_one_is_sta
     before = signal.getsignal(signal.SIGTERM)
 
     def terminate() -> None:
-        while not submitted.progress():
+        while not submitted.progress().attempt:
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -79,7 +79,7 @@ def test_while_the_system_stops_this_process_no_other_driver_is_started(
     submitted: RunRecord, job_of: JobOf, tmp_path: Path, death: str
 ) -> None:
     supervisor = supervise(submitted, job_of("waits" if death == "killed" else "interrupted", "succeeds"), tmp_path)
-    while not submitted.progress():
+    while not submitted.progress().attempt:
         time.sleep(0.05)
     time.sleep(0.3)
     assert supervisor.interrupt()
@@ -146,7 +146,7 @@ def test_a_sweeps_driver_that_dies_while_its_budget_ends_it_is_replaced(
 @pytest.mark.parametrize("mode", ["waits", "stubborn"])
 def test_stop_ends_the_driver_and_calls_the_run_cancelled(submitted: RunRecord, job_of: JobOf, tmp_path: Path, mode: str) -> None:
     supervisor = supervise(submitted, job_of(mode), tmp_path)
-    while not submitted.progress():
+    while not submitted.progress().attempt:
         time.sleep(0.05)
     supervisor.stop()
     assert supervisor.poll() == 130
@@ -155,7 +155,7 @@ def test_stop_ends_the_driver_and_calls_the_run_cancelled(submitted: RunRecord, 
 
 def test_a_driver_that_the_system_stopped_is_replaced(submitted: RunRecord, job_of: JobOf, tmp_path: Path) -> None:
     supervisor = supervise(submitted, job_of("interrupted", "succeeds"), tmp_path)
-    while not submitted.progress():
+    while not submitted.progress().attempt:
         time.sleep(0.05)
     time.sleep(0.3)
     supervisor.handle.terminate()
