@@ -1,7 +1,6 @@
 """`delayline runs logs --follow`: what the processes of a run print, while it lives."""
 
 from service.cli.console import print_json, printable, say
-from service.records.command_answers import Log
 from service.records.run_record import RunRecord
 from service.runs.log_follower import follow
 from service.storage.base import Store
@@ -29,6 +28,8 @@ def follow_logs(store: Store, run: str, attempt: int | None, rank: int | None, a
         print(printable(lines.text), end="" if lines.text.endswith("\n") else "\n", flush=True)
         shown = where
     if as_json:
+        from service.records.command_answers import Log
+
         print_json([Log(attempt=number, rank=worker, text=text).document() for (number, worker), text in texts.items()])
     else:
         say(f"run {run} is {RunRecord(store, run).state().state}")

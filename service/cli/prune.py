@@ -1,7 +1,7 @@
 """`delayline runs prune`: delete runs that are over, once it was seen which."""
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,13 +9,15 @@ from service.cli.completion import states as known_states
 from service.cli.console import local_time, print_json, print_table, say
 from service.cli.options import AsJson, StoreUrl
 from service.errors import Cancelled, InvalidInput, StoreError
-from service.records.command_answers import Pruned, PrunedPackages, PrunedRun, PrunedUploads
 from service.runs.prune import PRUNABLE, Candidate, choose, delete, old_packages, old_uploads
 from service.settings import Settings
 from service.specs.quantities import parse_duration
 from service.storage import open_store
 from service.storage.base import ObjectInfo, Store, Unfinished
 from service.words import size
+
+if TYPE_CHECKING:
+    from service.records.command_answers import Pruned
 
 
 def prune(
@@ -70,8 +72,10 @@ def _answer(
     refused: dict[str, str],
     packages: list[ObjectInfo],
     uploads: list[Unfinished],
-) -> Pruned:
+) -> "Pruned":
     """What `--json` prints; `gone` is None where nothing was to be deleted."""
+    from service.records.command_answers import Pruned, PrunedPackages, PrunedRun, PrunedUploads
+
     rows = [
         PrunedRun(
             id=each.run_id,

@@ -1,7 +1,7 @@
 """`delayline runs report|compare`: pages made by a process that has the libraries for figures."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,11 +9,13 @@ from service.cli.console import print_json, say
 from service.cli.jobs_process import run_job
 from service.cli.options import AsJson, RunId, StoreUrl
 from service.errors import InvalidInput
-from service.records.command_answers import Comparison, Report
 from service.records.run_record import RunRecord
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
+
+if TYPE_CHECKING:
+    from service.records.command_answers import Comparison, Report
 
 ToFile = Annotated[
     Path | None, typer.Option("--to", metavar="FILE", help="Write the page to FILE; one that is there is replaced.")
@@ -23,6 +25,8 @@ Open = Annotated[bool, typer.Option("--open", help="Open the page in the browser
 
 def report(run: RunId, to: ToFile = None, open_: Open = False, store: StoreUrl = None, as_json: AsJson = False) -> None:
     """Make the report of a run or a sweep anew, finished or not: one HTML page, kept in the store; print where it is."""
+    from service.records.command_answers import Report
+
     settings = Settings.load(store=store)
     opened = open_store(settings)
     paths = RunRecord(opened, run).paths
@@ -45,6 +49,8 @@ def compare(
 
     A sweep stands for its best trial.
     """
+    from service.records.command_answers import Comparison
+
     settings = Settings.load(store=store)
     if len(runs) < 2:
         raise InvalidInput(
@@ -64,7 +70,7 @@ def _make(settings: Settings, store: Store, what: list[str], target: Path | None
     run_job(settings, "report", *what, "--store", store.url, *where)
 
 
-def _tell(path: Path, open_: bool, as_json: bool, answer: Report | Comparison) -> None:
+def _tell(path: Path, open_: bool, as_json: bool, answer: "Report | Comparison") -> None:
     absolute = path.expanduser().absolute()
     if as_json:
         print_json(answer.document())

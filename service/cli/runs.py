@@ -14,7 +14,6 @@ from service.cli.prune import prune
 from service.cli.report import compare, report
 from service.cli.shown_runs import print_rows, readable
 from service.errors import InfrastructureFailure
-from service.records.command_answers import Log, Note
 from service.records.notes import LONGEST, with_notes, write_note
 from service.records.run_record import RunRecord
 from service.records.schemas import RunState
@@ -133,6 +132,8 @@ def note(
     record.submission()
     kept = record.note()
     if as_json:
+        from service.records.command_answers import Note
+
         print_json(Note(id=run, note=kept).document())
     elif text is not None:
         say(f"run {run} has {'this note' if kept else 'no note'} now")
@@ -184,6 +185,8 @@ def logs(
         return
     found = runs.logs(_open(store), run, attempt, rank)
     if as_json:
+        from service.records.command_answers import Log
+
         print_json([Log(attempt=log.attempt, rank=log.rank, text=log.text).document() for log in found])
         return
     for log in found:

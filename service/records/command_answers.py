@@ -1,5 +1,9 @@
 """What the commands print with `--json` of anything but runs, and the schemas of all."""
 
+import ast
+import inspect
+import itertools
+import textwrap
 from typing import Any, Literal
 
 from pydantic import Field, JsonValue, TypeAdapter
@@ -277,4 +281,20 @@ ANSWERS: dict[str, tuple[Any, str]] = {
 def json_schema(name: str) -> dict[str, Any]:
     """The JSON Schema, of draft 2020-12, of one of the ANSWERS."""
     made = TypeAdapter(ANSWERS[name][0]).json_schema()
+    _describe(made, str(made.get("title")))
+    for title, each in made.get("$defs", {}).items():
+        _describe(each, title)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": name}
+
+
+def _describe(schema: dict[str, Any], title: str) -> None:
+    """Add what stands below the fields of a model: read here, for pydantic would read it whenever the module is imported."""
+    model = globals().get(title)
+    if not isinstance(model, type) or not issubclass(model, Answer):
+        return
+    body = ast.parse(textwrap.dedent(inspect.getsource(model))).body[0]
+    lines = body.body if isinstance(body, ast.ClassDef) else []
+    for field, below in itertools.pairwise(lines):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
+            text = ast.literal_eval(below.value)
+            schema["properties"].get(field.target.id, {}).setdefault("description", inspect.cleandoc(text))

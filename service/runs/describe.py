@@ -146,7 +146,8 @@ class _Listed:
             summary, ago = run_summary(submission, paths.spec), seen[paths.spec].age
             if not progress.is_of(submission):
                 progress = ProgressDocument()
-        row = RunRow(
+        # Its values are those of documents that were checked.
+        row = RunRow.model_construct(
             id=paths.run_id,
             kind=summary.kind,
             state=standing(state, lease_in(seen.get(paths.lease), paths.lease), ago),
