@@ -171,12 +171,15 @@ def test_small_trials_train_together_and_a_kill_changes_nothing(workspace: Works
     process = workspace.start("sweep", "sweep.yaml", "--name", "killed", "--json")
     trials = [trial["id"].replace("apart", "killed") for trial in apart.document["trials"]]
 
-    def all_saved_the_same_step() -> bool:
+    def all_saved_the_same_step_and_said_how_they_train() -> bool:
         steps = {newest_step(workspace, trial) for trial in trials}
-        return len(steps) == 1 and steps != {0}
+        return len(steps) == 1 and steps != {0} and all("together" in names(workspace.show(trial)) for trial in trials)
 
-    # Runs whose newest checkpoints stand at different steps would rightly train apart.
-    kill_when(all_saved_the_same_step, lambda: [one for one in family(process.pid) if "ray::" in command_of(one)])
+    # Runs whose newest checkpoints stand at different steps would rightly train apart; events are written every few seconds.
+    kill_when(
+        all_saved_the_same_step_and_said_how_they_train,
+        lambda: [one for one in family(process.pid) if "ray::" in command_of(one)],
+    )
     done = workspace.end_of(process)
     assert done.code == 0, done.err
     assert [trial["id"] for trial in done.document["trials"]] == trials

@@ -148,8 +148,8 @@ class Workspace:
                     os.environ[name] = value
 
     def show(self, run_id: str) -> Any:
-        """The run's document."""
-        return runs.show(self.store, run_id)
+        """The run's document, as `runs show --json` prints it."""
+        return runs.show(self.store, run_id).document()
 
     def wait_for(self, name: str, moment: Callable[[Any], bool], seconds: float = 280) -> Any:
         """The document of a run or sweep as soon as `moment` holds of it; fail where it ends before."""
@@ -158,10 +158,10 @@ class Workspace:
             document = None
             # It is not there yet, or not whole.
             with contextlib.suppress(Exception):
-                document = runs.show(store, name)
+                document = runs.show(store, name).document()
                 if moment(document):
                     return document
-            assert document is None or document.state not in ("failed", "succeeded"), document.error
+            assert document is None or document["state"] not in ("failed", "succeeded"), document["error"]
             time.sleep(0.1)
         raise AssertionError(f"What {name} was waited for did not come in {seconds} s")
 
