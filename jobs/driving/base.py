@@ -17,7 +17,7 @@ from jobs.driving.stops import Stops
 from service.errors import InfrastructureFailure, StoreError
 from service.records.lease import Lease
 from service.records.run_record import Document, RunRecord, queued, run_summary
-from service.records.schemas import SIGNAL, Attempt, RunState, StateDocument, Waiting
+from service.records.schemas import SIGNAL, Attempt, LeaseDocument, RunState, StateDocument, Waiting
 from service.settings import Settings
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
@@ -198,13 +198,14 @@ class BaseDriver(ABC, Generic[Spec]):
         os.execv(sys.executable, [*python(self.module), *where, *changes, "--lease-token", self.lease.token])
 
 
-def seconds_of_lost(attempt: Attempt, lease: Document) -> float:
+def seconds_of_lost(attempt: Attempt, lease: LeaseDocument | None) -> float:
     """For how long an attempt of a driver that was lost ran, as far as its lease says; each by one machine's own clock."""
-    noted = lease.get("attempt") or {}
-    if noted.get("number") == attempt.number:
-        return float(noted["seconds"])
+    if lease is None:
+        return 0.0
+    if lease.attempt is not None and lease.attempt.number == attempt.number:
+        return lease.attempt.seconds
     # In the first format a lease and an attempt have times by their driver's clock.
-    return max(0.0, float(lease.get("heartbeat") or 0.0) - attempt.started) if "beat" not in lease else 0.0
+    return max(0.0, (lease.heartbeat or 0.0) - attempt.started) if lease.beat is None else 0.0
 
 
 def seconds_of(attempt: Attempt) -> float:

@@ -18,7 +18,7 @@ from jobs.worker_groups.ray_train import WorkerGroup
 from service.errors import InfrastructureFailure, LeaseLost, StoreError, TimeLimitReached
 from service.records.cancel_requests import TIME_LIMIT
 from service.records.run_record import Document
-from service.records.schemas import SIGNAL, Attempt, RunState, StateDocument
+from service.records.schemas import SIGNAL, Attempt, LeaseAttempt, LeaseDocument, RunState, StateDocument
 from service.specs.train import TrainSpec
 
 WATCH_SECONDS = 0.5
@@ -64,17 +64,17 @@ class Driver(BaseDriver[TrainSpec]):
             first = len(previous.attempts) + 1 if self.fresh_budget else previous.first_attempt
             return self._taken_over(previous).changed(first_attempt=first)
 
-        self.lease.details = self._for_successor
+        self.lease.completed = self._with_time_so_far
         self.state = self.record.take_state(take)
         # What the driver before asked for is asked for again, if it is still due.
         self.record.cancel.withdraw(TIME_LIMIT, SIGNAL)
 
-    def _for_successor(self) -> Document:
-        """In the lease: how long the attempt under way has run."""
+    def _with_time_so_far(self, lease: LeaseDocument) -> LeaseDocument:
+        """The lease with how long the attempt under way has run, for a successor."""
         attempts = self.state.attempts
         if self._began is None or not attempts or attempts[-1].finished is not None:
-            return {}
-        return {"attempt": {"number": attempts[-1].number, "seconds": time.monotonic() - self._began}}
+            return lease
+        return lease.changed(attempt=LeaseAttempt(number=attempts[-1].number, seconds=time.monotonic() - self._began))
 
     def _drive(self) -> Outcome:
         outcome = self._attempts(self._cluster.enter_context(self.make_group(self.settings, self.spec)))

@@ -52,7 +52,8 @@ def fence_of(record: RunRecord, config: WorkerConfig) -> Callable[[], None]:
     """Return a function that raises LeaseLost when this attempt no longer owns the run."""
 
     def fence() -> None:
-        if record.lease().get("token") != config.lease_token:
+        lease = record.lease()
+        if lease is None or lease.token != config.lease_token:
             raise LeaseLost(f"Another driver took over the run {config.run_id}; this attempt stops.")
 
     return fence

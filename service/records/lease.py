@@ -35,29 +35,33 @@ def seconds_awake_or_not() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-def lease_in(seen: Seen | None, key: str) -> Document:
-    """A lease with its `age`, the seconds since it was written by the store's clock; empty where there is none."""
-    if seen is None:
-        return {}
-    document = from_bytes(seen.data, key)
-    fitted(LeaseDocument, document, key)
-    return {**document, "age": seen.age}
+@dataclass(frozen=True)
+class SeenLease:
+    """A lease as it was read; `age`: seconds since it was written, by the store's clock."""
+
+    document: LeaseDocument
+    age: float
 
 
-def lease_of(record: RunRecord) -> Document:
+def lease_in(seen: Seen | None, key: str) -> SeenLease | None:
+    """The lease in what was read from the store; None where there is none."""
+    return SeenLease(fitted(LeaseDocument, from_bytes(seen.data, key), key), seen.age) if seen is not None else None
+
+
+def lease_of(record: RunRecord) -> SeenLease | None:
     """Who drives a run, as `lease_in`."""
     with contextlib.suppress(NotFound):
         return lease_in(record.store.read_aged(record.paths.lease), record.paths.lease)
-    return {}
+    return None
 
 
-def lease_is_live(lease: Document) -> bool:
+def lease_is_live(lease: SeenLease | None) -> bool:
     """Whether a lease's holder is alive: its heartbeat is fresh or, on this very machine, its process exists."""
-    if not lease or lease.get("released"):
+    if lease is None or lease.document.released:
         return False
-    if lease["host"] == socket.gethostname() and lease.get("boot") == boot_id():
-        return _process_lives(lease)
-    return bool(lease["age"] < LEASE_SECONDS)
+    if lease.document.host == socket.gethostname() and lease.document.boot == boot_id():
+        return _process_lives(lease.document)
+    return lease.age < LEASE_SECONDS
 
 
 def boot_id() -> str:
@@ -69,13 +73,13 @@ def boot_id() -> str:
         return ""
 
 
-def _process_lives(lease: Document) -> bool:
-    now = process_start(int(lease["pid"]))
-    if "pid_ticks" in lease:
-        return bool(now.get("pid_ticks") == lease["pid_ticks"])
+def _process_lives(lease: LeaseDocument) -> bool:
+    now = process_start(lease.pid)
+    if lease.pid_ticks is not None:
+        return bool(now.get("pid_ticks") == lease.pid_ticks)
     # Off Linux, and in the first format everywhere: by the wall clock, which may have been set since.
-    began = _created(int(lease["pid"])) if now else None
-    return began is not None and abs(began - float(lease["pid_started"])) < STEP_SECONDS
+    began = _created(lease.pid) if now else None
+    return began is not None and lease.pid_started is not None and abs(began - lease.pid_started) < STEP_SECONDS
 
 
 def process_start(pid: int) -> Document:
@@ -105,9 +109,9 @@ class Lease:
     record: RunRecord
     token: str = field(default_factory=lambda: secrets.token_hex(8))
     clock: Callable[[], float] = seconds_awake_or_not
-    details: Callable[[], Document] = dict
-    """What the holder wants its successor to know, written with each renewal."""
-    replaced: Document = field(default_factory=dict)
+    completed: Callable[[LeaseDocument], LeaseDocument] = lambda document: document
+    """Adds to the document of each renewal what the holder wants its successor to know."""
+    replaced: LeaseDocument | None = None
     """The lease in whose place this one was acquired."""
     _version: str | None = None
     _renewed: float = 0.0
@@ -121,7 +125,7 @@ class Lease:
         with contextlib.suppress(NotFound):
             seen = store.read_aged(key)
         held = lease_in(seen, key)
-        if lease_is_live(held) and held["token"] != self.token:
+        if held is not None and lease_is_live(held) and held.document.token != self.token:
             return False
         with self._lock:
             began = self.clock()
@@ -132,7 +136,7 @@ class Lease:
                     self._version = store.write(key, self._document(), if_version=seen.version)
             except Conflict:
                 return False
-            self._renewed, self.replaced = began, held
+            self._renewed, self.replaced = began, held.document if held else None
         return True
 
     def renew(self) -> None:
@@ -180,16 +184,14 @@ class Lease:
     def _document(self, released: bool = False) -> bytes:
         pid = os.getpid()
         self._beats += 1
-        return to_bytes(
-            {
-                "token": self.token,
-                "host": socket.gethostname(),
-                "boot": boot_id(),
-                "pid": pid,
-                **process_start(pid),
-                "heartbeat": time.time(),
-                "beat": self._beats,
-                "released": released,
-                **self.details(),
-            }
+        written = LeaseDocument(
+            token=self.token,
+            host=socket.gethostname(),
+            boot=boot_id(),
+            pid=pid,
+            **process_start(pid),
+            heartbeat=time.time(),
+            beat=self._beats,
+            released=released,
         )
+        return to_bytes(self.completed(written).document())

@@ -300,9 +300,10 @@ class RunRecord:
         """Whether it was a person who asked, and not a sweep whose budget was used up."""
         return self.cancel.standing().get("reason") == PERSON
 
-    def lease(self) -> Document:
-        """Who drives the run, or an empty document; whether they live is told by service.records.lease."""
-        return self._optional(self.paths.lease, LeaseDocument)
+    def lease(self) -> LeaseDocument | None:
+        """Who drives the run, None before the first driver; service.records.lease says whether they live."""
+        document = self._optional(self.paths.lease, LeaseDocument)
+        return LeaseDocument.model_validate(document) if document else None
 
 
 def _events(data: bytes, key: str) -> list[Event]:

@@ -251,8 +251,8 @@ class LeaseDocument(StoredDocument):
 
     token: str
     host: str
-    pid: int
     boot: str = ""
+    pid: int
     pid_ticks: int | None = None
     pid_started: float | None = None
     heartbeat: float | None = None

@@ -5,8 +5,8 @@ import time
 
 from service.background import start_in_background
 from service.errors import Cancelled, DelaylineError, InvalidInput, LeaseLost, NotFound
-from service.records.lease import Lease, lease_is_live, lease_of
-from service.records.run_record import Document, RunRecord
+from service.records.lease import Lease, SeenLease, lease_is_live, lease_of
+from service.records.run_record import RunRecord
 from service.records.schemas import Failure, RunState, StateDocument
 from service.storage.base import Store
 from service.user_folder import python
@@ -15,7 +15,7 @@ QUEUED_SECONDS = 60.0
 """A run without a driver for so long after it was submitted is taken for lost (assumed: a slow machine starts one in 20 s)."""
 
 
-def standing(state: StateDocument, lease: Document, submitted_ago: float) -> RunState:
+def standing(state: StateDocument, lease: SeenLease | None, submitted_ago: float) -> RunState:
     """The state of a run as a reader sees it: `lost` when it has not ended and nobody alive drives it.
 
     `lease` with its age; `submitted_ago`: seconds since its spec was written, by the store's clock.
@@ -36,7 +36,7 @@ def is_driven(record: RunRecord, state: StateDocument) -> bool:
     return lease_is_live(lease) or standing(state, lease, ago) == RunState.QUEUED
 
 
-def _looked_up(record: RunRecord, state: StateDocument) -> tuple[Document, float]:
+def _looked_up(record: RunRecord, state: StateDocument) -> tuple[SeenLease | None, float]:
     lease = lease_of(record)
     if state.state == RunState.QUEUED and not lease_is_live(lease):
         with contextlib.suppress(NotFound):

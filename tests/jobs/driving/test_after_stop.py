@@ -36,7 +36,7 @@ def record(tmp_path: Path, driver: "subprocess.Popen[bytes]") -> RunRecord:
     made.claim(TrainSpec(model="cnn", dataset="digits", epochs=1))
     assert Lease(made).acquire()
     holder = {"pid": driver.pid, **process_start(driver.pid)}
-    made.store.write(made.paths.lease, to_bytes({**made.lease(), **holder}))
+    made.store.write(made.paths.lease, to_bytes({**made.lease().document(), **holder}))
     made.write_state(StateDocument(state="running", attempts=[{"number": 1, "started": 1.0, "finished": None}], error=None))
     return made
 
@@ -97,7 +97,7 @@ def test_a_run_that_somebody_else_drives_meanwhile_is_left_to_them(record: RunRe
     assert Lease(record).acquire()
     assert after_stop.main(["--run", "a-run", "--store", record.store.url, "--driver", str(driver.pid)]) == 1
     assert record.state().state == "running"
-    assert record.lease()["pid"] == os.getpid()
+    assert record.lease().pid == os.getpid()
 
 
 @pytest.mark.parametrize(("ask_ray", "state"), [(False, "cancelled"), (True, "running")])

@@ -113,4 +113,4 @@ def test_a_cluster_that_died_is_left_and_a_new_process_resumes(
     assert reasons(record) == ["Ray's own processes on this machine were lost."]
     (argv,) = commands
     assert argv[1:6] == ["-P", "-m", "jobs.train", "--run", "a-run"]
-    assert argv[-2:] == ["--lease-token", record.lease()["token"]]
+    assert argv[-2:] == ["--lease-token", record.lease().token]

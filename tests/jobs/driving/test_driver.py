@@ -21,7 +21,7 @@ from support.played_workers import (
 from service.errors import InfrastructureFailure
 from service.records.lease import Lease, lease_is_live, lease_of
 from service.records.run_record import RunRecord
-from service.records.schemas import ProgressDocument, Worker
+from service.records.schemas import LeaseAttempt, ProgressDocument, Worker
 
 
 def is_killed(record: RunRecord, number: int) -> BaseException:
@@ -40,7 +40,7 @@ def test_a_run_that_succeeds(play: Play, record: RunRecord) -> None:
     assert stage.left
     config = stage.configs[0]
     assert (config.attempt, config.workers, config.run_id) == (1, 2, "a-run")
-    assert config.lease_token == record.lease()["token"]
+    assert config.lease_token == record.lease().token
 
 
 def test_a_run_is_running_once_its_workers_train(play: Play, record: RunRecord) -> None:
@@ -86,7 +86,7 @@ def test_a_clock_that_is_set_forward_uses_up_no_time(play: Play, record: RunReco
 
 def test_an_attempt_of_a_lost_driver_counts_as_its_lease_says(play: Play, record: RunRecord) -> None:
     record.write_state(lost_attempts(1))
-    lost = Lease(record, details=lambda: {"attempt": {"number": 1, "seconds": 900.5}})
+    lost = Lease(record, completed=lambda document: document.changed(attempt=LeaseAttempt(number=1, seconds=900.5)))
     assert lost.acquire()
     lost.release()
     assert play(succeeds)[0] == 0

@@ -20,14 +20,14 @@ def test_a_lost_lease_ends_the_process(play: Play, record: RunRecord, monkeypatc
     monkeypatch.setattr(heartbeat, "HEARTBEAT_SECONDS", 0.02)
 
     def another_takes_over(record: RunRecord, number: int) -> None:
-        if record.lease().get("token") != "other":
-            record.store.write(record.paths.lease, to_bytes({**record.lease(), "token": "other"}))
+        if record.lease().token != "other":
+            record.store.write(record.paths.lease, to_bytes({**record.lease().document(), "token": "other"}))
         if not exits:
             raise StillRunning
 
     play(another_takes_over)
     assert exits == [4]
-    assert record.lease()["token"] == "other"
+    assert record.lease().token == "other"
 
 
 def test_the_heartbeat_is_renewed_while_the_run_is_driven(play: Play, record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,9 +35,9 @@ def test_the_heartbeat_is_renewed_while_the_run_is_driven(play: Play, record: Ru
     beats: set[float] = set()
 
     def act(record: RunRecord, number: int) -> None:
-        beats.add(record.lease()["heartbeat"])
+        beats.add(record.lease().heartbeat)
         if len(beats) < 4:
             raise StillRunning
 
     assert play(act)[0] == 0
-    assert record.lease()["released"]
+    assert record.lease().released

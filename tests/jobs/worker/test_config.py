@@ -68,7 +68,7 @@ def test_a_place_knows_who_shares_its_machine(record: RunRecord, tmp_path: Path)
 def test_an_attempt_stops_once_another_driver_has_the_lease(record: RunRecord, tmp_path: Path) -> None:
     first, second = Lease(record), Lease(record)
     assert first.acquire()
-    fence = fence_of(record, config(tmp_path, lease_token=record.lease()["token"]))
+    fence = fence_of(record, config(tmp_path, lease_token=record.lease().token))
     fence()
     first.release()
     assert second.acquire()

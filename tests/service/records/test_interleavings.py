@@ -81,7 +81,9 @@ class PlayedDriver:
 
     def acquire(self) -> None:
         machine = {"host": f"machine-{self.number}", "boot": str(self.number), "heartbeat": self.world.now + self.offset}
-        self.lease = Lease(self.record, clock=lambda: self.world.now + self.offset, details=lambda: machine)
+        self.lease = Lease(
+            self.record, clock=lambda: self.world.now + self.offset, completed=lambda document: document.changed(**machine)
+        )
         if self.lease.acquire():
             self.record.guard, self.phase = self.lease.assure, "holds"
 
@@ -160,7 +162,7 @@ class TwoDrivers(RuleBasedStateMachine):
             undisturbed = driver.store.before_write is None
             self._do(driver, driver.take_over)
             if undisturbed and driver.phase == "drives":
-                assert self.reader.lease()["token"] == driver.lease.token, "it took the run over under another one's lease"
+                assert self.reader.lease().token == driver.lease.token, "it took the run over under another one's lease"
         elif driver.phase == "drives":
             self._do(driver, driver.step)
 
@@ -274,7 +276,7 @@ def test_a_stale_driver_between_its_look_and_its_write(make_store: MakeStore) ->
     """By hand, on each kind of store: the successor writes while the first one's request is on its way."""
     first, second = (RunRecord(make_store(), "one") for _ in range(2))
     assert first.claim(SPEC)
-    lease = Lease(first, details=lambda: {"host": "elsewhere"})
+    lease = Lease(first, completed=lambda document: document.changed(host="elsewhere"))
     assert lease.acquire()
     first.guard = lease.assure
     first.take_state(lambda state: state.changed(state="running", attempts=[ONE]))
@@ -323,7 +325,7 @@ from service.storage.local import TEMPORARY, LocalStore
 from service.records.run_record import RunRecord
 leases.LEASE_SECONDS = 0.5
 record = RunRecord(LocalStore(__import__("pathlib").Path(sys.argv[1])), "one")
-lease = Lease(record, details=lambda: {"host": sys.argv[2]})
+lease = Lease(record, completed=lambda document: document.changed(host=sys.argv[2]))
 assert lease.acquire()
 record.guard = lease.assure
 state = record.take_state(lambda found: found.changed(state="running", by=sys.argv[2], step=0))

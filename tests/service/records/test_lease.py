@@ -17,9 +17,9 @@ import pytest
 
 from service.errors import Conflict, InvalidInput, LeaseLost
 from service.records import lease as leases
-from service.records.lease import LEASE_SECONDS, Lease, boot_id, lease_is_live, lease_of, process_start
+from service.records.lease import LEASE_SECONDS, Lease, SeenLease, boot_id, lease_is_live, lease_of, process_start
 from service.records.run_record import RunRecord
-from service.records.schemas import Attempt, StateDocument
+from service.records.schemas import Attempt, LeaseDocument, StateDocument
 from service.settings import Settings
 from service.storage import open_store
 from service.storage.base import Store
@@ -37,7 +37,7 @@ def record(local_store: Store) -> RunRecord:
 
 def change_lease(record: RunRecord, ago: float | None = None, **changes: Any) -> None:
     """What another machine would have written, `ago` seconds before now by the clock of the folder."""
-    record.store.write(record.paths.lease, to_bytes({**record.lease(), **changes}))
+    record.store.write(record.paths.lease, to_bytes({**record.lease().document(), **changes}))
     if ago is not None:
         moment = time.time() - ago
         os.utime(Path(record.store.url, record.paths.lease), (moment, moment))
@@ -50,9 +50,9 @@ def is_live(record: RunRecord) -> bool:
 def test_a_lease_is_taken_renewed_and_released(record: RunRecord) -> None:
     lease = Lease(record)
     assert lease.acquire() and is_live(record)
-    before = record.lease()["heartbeat"]
+    before = record.lease().heartbeat
     lease.renew()
-    assert record.lease()["heartbeat"] >= before and record.lease()["token"] == lease.token
+    assert record.lease().heartbeat >= before and record.lease().token == lease.token
     assert not Lease(record).acquire()
     lease.release()
     assert not is_live(record)
@@ -105,11 +105,11 @@ def test_of_many_that_acquire_in_any_store_one_succeeds_until_the_lease_is_old(
     winner.renew()
     # Its holder is another machine, whose clock is an hour ahead: that alone keeps nobody away.
     change_lease(winner.record, host="elsewhere", heartbeat=time.time() + HOUR)
-    assert 0.0 <= lease_of(winner.record)["age"] < 5.0
+    assert 0.0 <= lease_of(winner.record).age < 5.0
     assert not Lease(winner.record).acquire()
     monkeypatch.setattr(leases, "LEASE_SECONDS", 1.0)
     time.sleep(3.1)
-    assert 1.0 <= lease_of(winner.record)["age"] < 60.0
+    assert 1.0 <= lease_of(winner.record).age < 60.0
     assert Lease(winner.record).acquire()
     with pytest.raises(LeaseLost):
         winner.renew()
@@ -138,7 +138,7 @@ def test_a_silent_driver_of_another_machine_is_taken_over(record: RunRecord) -> 
         old.renew()
     assert caught.value.exit_code == 4
     old.release()
-    assert record.lease()["token"] == new.token and is_live(record)
+    assert record.lease().token == new.token and is_live(record)
     new.renew()
 
 
@@ -148,13 +148,13 @@ def test_whoever_did_not_renew_for_the_leases_length_may_not_write_until_they_di
     assert lease.acquire()
     record.guard = lease.assure
     record.write_state(StateDocument(state="running", attempts=[]))
-    before = record.lease()["beat"]
+    before = record.lease().beat
     now += LEASE_SECONDS - 0.1
     lease.assure()
-    assert record.lease()["beat"] == before
+    assert record.lease().beat == before
     now += 0.2
     record.write_state(StateDocument(state="running", attempts=[ONE]))
-    assert record.lease()["beat"] > before, "nobody had taken it: it was renewed first"
+    assert record.lease().beat > before, "nobody had taken it: it was renewed first"
     now += LEASE_SECONDS
     change_lease(record, host="elsewhere", token="another's")
     with pytest.raises(LeaseLost, match="Another driver took over"):
@@ -179,7 +179,7 @@ from service.records.run_record import RunRecord
 sys.exit(0 if Lease(RunRecord(open_store(Settings.load(store=sys.argv[1])), "one")).acquire() else 1)
 """
     subprocess.run([sys.executable, "-c", script, record.store.url], check=True, timeout=60)
-    assert record.lease()["host"] == socket.gethostname() and lease_of(record)["age"] < LEASE_SECONDS
+    assert record.lease().host == socket.gethostname() and lease_of(record).age < LEASE_SECONDS
     assert not is_live(record)
     assert Lease(record).acquire()
 
@@ -237,7 +237,7 @@ def test_a_lease_document_that_vanished_is_reported_in_our_words(record: RunReco
 def test_a_killed_holder_that_nobody_waited_for_holds_nothing() -> None:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     mine = {"token": "t", "host": socket.gethostname(), "boot": boot_id(), "pid": child.pid, **process_start(child.pid)}
-    lease = {**mine, "age": 0.0, "released": False}
+    lease = SeenLease(LeaseDocument(**mine), 0.0)
     assert lease_is_live(lease)
     child.kill()
     while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:

@@ -53,7 +53,11 @@ def test_an_unknown_run_is_named(record: RunRecord) -> None:
 
 def test_documents_that_were_not_written_yet_are_empty(record: RunRecord) -> None:
     assert record.state().state == "queued"
-    assert record.progress() == record.lease() == {} and record.history() == record.events() == record.checkpoints() == []
+    assert (
+        record.lease() is None
+        and record.progress() == ProgressDocument()
+        and record.history() == record.events() == record.checkpoints() == []
+    )
     assert not record.cancel_requested()
 
 
