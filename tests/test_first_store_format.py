@@ -69,7 +69,7 @@ def test_a_run_that_ended_is_shown_whole(store: Store) -> None:
         "runs/finished/checkpoints/0000088000/",
         "runs/finished/checkpoints/0000090000/",
     ]
-    steps = [row["step"] for row in document.history]
+    steps = [row.step for row in document.history]
     assert steps[-1] == 90000 and steps == sorted(set(steps)) and len(steps) > 50
     assert {"attempt", "attempt failed", "resumed", "checkpoint", "training", "ended"} <= {row.event for row in document.events}
     assert document.metrics["test_accuracy"] > 0.1
@@ -148,8 +148,8 @@ def test_it_is_resumed_to_its_end(folder: Path, store: Store, name: str, resume:
     resumed = [row.step for row in document.events if row.event == "resumed"]
     assert resumed and resumed[-1] >= 12000
     rows = [row for row in before if row["step"] <= resumed[-1]]
-    assert document.history[: len(rows)] == rows
-    assert {row["step"] for row in whole.history} <= {row["step"] for row in document.history}
-    steps = [row["step"] for row in document.history]
+    assert [row.document() for row in document.history[: len(rows)]] == rows
+    steps = [row.step for row in document.history]
+    assert {row.step for row in whole.history} <= set(steps)
     assert steps == sorted(set(steps))
     assert document.checkpoints[-1].path == f"runs/{name}/checkpoints/0000090000-{len(document.attempts):04d}/"

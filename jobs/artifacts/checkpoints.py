@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from service.errors import Damaged, InfrastructureFailure, NotFound
 from service.records.checkpoint_index import MANIFEST, CheckpointIndex, Kept
 from service.records.metrics import Segment, read_sealed
 from service.records.run_record import Document, RunRecord, from_bytes, rows_from_bytes, rows_to_bytes, to_bytes
+from service.records.schemas import CheckpointManifest, FileEntry
+from service.records.stored_document import fitted
 from service.specs.parts import CheckpointPolicy
 from service.storage.base import Store
 
@@ -104,21 +106,21 @@ class CheckpointStore:
             **({"callbacks.safetensors": TensorStream(snapshot.callbacks)} if snapshot.callbacks else {}),
             **({"averaged.safetensors": TensorStream(snapshot.averaged)} if snapshot.averaged else {}),
         }
-        files: dict[str, Document] = {}
+        files: dict[str, FileEntry] = {}
         for name, stream in streams.items():
-            files[name] = {"bytes": stream.size, "sha256": self.store.write_stream(path + name, stream, stream.size)}
+            files[name] = FileEntry(bytes=stream.size, sha256=self.store.write_stream(path + name, stream, stream.size))
         history = rows_to_bytes(rows)
         self.store.write(path + HISTORY, history)
-        files[HISTORY] = {"bytes": len(history), "sha256": hashlib.sha256(history).hexdigest()}
-        manifest = {
-            "step": snapshot.step,
-            "epoch": snapshot.epoch,
-            "score": snapshot.score,
-            "saved": time.time(),
-            "files": files,
-            "history": [asdict(segment) for segment in sealed],
-            "position": snapshot.position,
-        }
+        files[HISTORY] = FileEntry(bytes=len(history), sha256=hashlib.sha256(history).hexdigest())
+        manifest = CheckpointManifest(
+            step=snapshot.step,
+            epoch=snapshot.epoch,
+            score=snapshot.score,
+            saved=time.time(),
+            files=files,
+            history=tuple(sealed),
+            position=snapshot.position,
+        ).document()
         self.fence()
         self.store.write(path + MANIFEST, to_bytes({**manifest, "sha256": _digest(manifest)}))
 
@@ -141,26 +143,28 @@ class CheckpointStore:
     def _load(self, kept: Kept) -> Snapshot:
         path = self._path(kept.folder)
         manifest = self._manifest(kept)
-        contents = {name: self._verified(path + name, entry) for name, entry in manifest["files"].items()}
-        # A run of the first format has all of its rows in each checkpoint.
-        sealed = [Segment(**segment) for segment in manifest.get("history", [])]
+        contents = {name: self._verified(path + name, entry) for name, entry in manifest.files.items()}
         return Snapshot(
-            step=int(manifest["step"]),
-            epoch=int(manifest["epoch"]),
+            step=manifest.step,
+            epoch=manifest.epoch,
             model=tensors_in(contents["model.safetensors"]),
             optimizer=tensors_in(contents["optimizer.safetensors"]),
-            history=[*read_sealed(self.store, self.record.paths, sealed), *rows_from_bytes(contents[HISTORY].tobytes())],
-            sealed=tuple(sealed),
-            position=manifest["position"],
+            # A run of the first format has all of its rows in each checkpoint.
+            history=[
+                *read_sealed(self.store, self.record.paths, manifest.history),
+                *rows_from_bytes(contents[HISTORY].tobytes()),
+            ],
+            sealed=manifest.history,
+            position=manifest.position,
             space=tensors_in(contents["space.safetensors"]) if "space.safetensors" in contents else {},
             callbacks=tensors_in(contents["callbacks.safetensors"]) if "callbacks.safetensors" in contents else {},
             averaged=tensors_in(contents["averaged.safetensors"]) if "averaged.safetensors" in contents else {},
-            score=manifest["score"],
+            score=manifest.score,
         )
 
     def best_kept(self) -> int | None:
         """The step of the best checkpoint in the store, the earlier of two equals; None when none was evaluated."""
-        scores = ((self._manifest(kept)["score"], kept.step) for kept in self._index.found())
+        scores = ((self._manifest(kept).score, kept.step) for kept in self._index.found())
         return min(((score, step) for score, step in scores if score is not None), default=(None, None))[1]
 
     def adopt(self, step: int) -> None:
@@ -175,7 +179,7 @@ class CheckpointStore:
     def _intact(self, kept: Kept) -> Kept | None:
         """Return it with the score in its manifest; None where the manifest is damaged."""
         try:
-            return replace(kept, score=self._manifest(kept)["score"])
+            return replace(kept, score=self._manifest(kept).score)
         except (Damaged, NotFound):
             return None
 
@@ -194,18 +198,18 @@ class CheckpointStore:
     def _path(self, folder: str) -> str:
         return self.record.paths.checkpoint(folder)
 
-    def _manifest(self, kept: Kept) -> dict[str, Any]:
+    def _manifest(self, kept: Kept) -> CheckpointManifest:
         key = self._path(kept.folder) + MANIFEST
         document = from_bytes(self.store.read(key), key)
         manifest = {name: value for name, value in document.items() if name not in ("format", "sha256")}
         if document.get("sha256") != _digest(manifest) or manifest.get("step") != kept.step:
             raise Damaged(f"The checkpoint's manifest {key} is not as Delayline wrote it.")
-        return manifest
+        return fitted(CheckpointManifest, document, key)
 
-    def _verified(self, key: str, entry: dict[str, Any]) -> NDArray[np.uint8]:
+    def _verified(self, key: str, entry: FileEntry) -> NDArray[np.uint8]:
         if self.share is not None:
-            return self.share.read(self.store, key, int(entry["bytes"]), str(entry["sha256"]))
-        return read_verified(self.store, key, int(entry["bytes"]), str(entry["sha256"]))
+            return self.share.read(self.store, key, entry.bytes, entry.sha256)
+        return read_verified(self.store, key, entry.bytes, entry.sha256)
 
 
 class CheckpointWriter:

@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, JsonValue
 
 from service.errors import LOST, DelaylineError
+from service.records.metrics import Segment
 from service.records.stored_document import StoredDocument
 from service.records.sweep_schemas import Best, TableRow
 
@@ -335,9 +336,10 @@ class CheckpointManifest(StoredDocument):
     step: int
     epoch: int
     score: float | None
-    files: dict[str, FileEntry]
-    position: dict[str, JsonValue]
-    sha256: str
     saved: float | None = None
-    history: tuple[dict[str, JsonValue], ...] = ()
+    files: dict[str, FileEntry]
+    history: tuple[Segment, ...] = ()
     """The sealed parts of the rows of metrics up to here; none in the first format, whose checkpoints hold all rows."""
+    position: dict[str, JsonValue]
+    sha256: str = ""
+    """Empty until the rest stands."""
