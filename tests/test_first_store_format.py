@@ -123,7 +123,7 @@ def test_the_next_attempt_takes_its_checkpoints_and_rows_over(store: Store) -> N
     ledger.flush()
     assert record.history() == [*found.history, {"step": 12345, "loss": 1.0}]
     made.save(found.__class__(**{**vars(found), "step": 16000}))
-    assert [each["path"] for each in record.checkpoints()] == [
+    assert [each.path for each in record.checkpoints()] == [
         "runs/killed/checkpoints/0000012000/",
         "runs/killed/checkpoints/0000016000-0002/",
     ]

@@ -173,7 +173,7 @@ class BaseDriver(ABC, Generic[Spec]):
     def _newest_checkpoint(self) -> int | None:
         """The step of the newest checkpoint in the store."""
         found = self.record.checkpoints()
-        return int(found[-1]["step"]) if found else None
+        return found[-1].step if found else None
 
     def _members(self, number: int) -> Document:
         """What is known of the workers of an attempt."""

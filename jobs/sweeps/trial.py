@@ -78,7 +78,7 @@ class Trial:
         """Return once the checkpoint of what was reported last is in the store, or will not come."""
         end = time.monotonic() + SAVE_PATIENCE
         while self._thread.is_alive() and time.monotonic() < end:
-            if any(checkpoint["step"] >= self._reported for checkpoint in self._record.checkpoints()):
+            if any(checkpoint.step >= self._reported for checkpoint in self._record.checkpoints()):
                 return
             time.sleep(LOOK_SECONDS)
 

@@ -1,6 +1,6 @@
 """The arguments of Keras' optimizers, schedules and callbacks, and of Delayline's own schedules, with their defaults.
 
-Written by `just arguments` for Keras 3.15.1; a test compares it with Keras. `...` marks one that must be given.
+Written by `just arguments` for Keras 3.15.1; a test compares it with Keras. `...` stands for one that must be given.
 """
 
 from typing import Any

@@ -7,8 +7,11 @@ A run of the first format has no index; each of its folders with a manifest coun
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from service.errors import LeaseLost, NotFound
+from service.records.schemas import CheckpointIndexDocument, KeptCheckpoint
+from service.records.stored_document import fitted
 from service.storage.base import Store
 from service.storage.json_documents import Document, from_bytes
 from service.storage.paths import RunPaths, number_of
@@ -16,6 +19,13 @@ from service.storage.shared_document import SharedDocument
 
 MANIFEST = "manifest.json"
 """Written last: a folder without it holds no checkpoint."""
+
+
+class SavedCheckpoint(NamedTuple):
+    """A checkpoint that a run can resume from; `path` is the key of its folder in the store."""
+
+    step: int
+    path: str
 
 
 @dataclass(frozen=True)
@@ -31,8 +41,9 @@ class Kept:
         """That of the attempt that saved it; empty in a run of the first format."""
         return self.folder.partition("-")[2]
 
-    def document(self) -> Document:
-        return {"step": self.step, "folder": self.folder, "score": self.score}
+    def document(self) -> KeptCheckpoint:
+        """As the index has it."""
+        return KeptCheckpoint(step=self.step, folder=self.folder, score=self.score)
 
 
 def kept_checkpoints(store: Store, paths: RunPaths, nonce: str) -> list[Kept]:
@@ -42,7 +53,7 @@ def kept_checkpoints(store: Store, paths: RunPaths, nonce: str) -> list[Kept]:
     except NotFound:
         document = {}
     if document and (not nonce or document.get("nonce", nonce) == nonce):
-        return _named(document)
+        return _named(document, paths.checkpoint_index)
     return _newest_of_each(_complete(store, paths, nonce))
 
 
@@ -59,7 +70,7 @@ class CheckpointIndex:
         self._kept: list[Kept] | None = None
 
     def found(self) -> list[Kept]:
-        """The checkpoints that the run can go on from, by step: those of the index, and what its owner completed and could not note."""
+        """The checkpoints that the run can resume from, by step: those of the index, and what its owner completed and could not note."""
         # Not by this attempt's own document: what others wrote meanwhile must not look as if it had been seen.
         return self._found(SharedDocument(self._store, self._paths.checkpoint_index, self._nonce).read())
 
@@ -73,7 +84,7 @@ class CheckpointIndex:
                 # An index of another run that has the id now counts as absent, and must not be replaced.
                 self._check_claim()
             if self._number(str(document.get("owner", ""))) > self._number(self._label):
-                raise LeaseLost(f"Another attempt goes on with the run {self._paths.run_id}; this one stops.")
+                raise LeaseLost(f"Another attempt took over the run {self._paths.run_id}; this one stops.")
             chosen = choose(self._found(document))
             return self._as_document(chosen)
 
@@ -108,21 +119,22 @@ class CheckpointIndex:
     def _found(self, document: Document) -> list[Kept]:
         if not document:
             return _newest_of_each(_complete(self._store, self._paths, self._nonce))
-        named, owner = _named(document), str(document.get("owner", ""))
+        named, owner = _named(document, self._paths.checkpoint_index), str(document.get("owner", ""))
         newest = max((each.step for each in named), default=-1)
         whole = _complete(self._store, self._paths, self._nonce)
         unnoted = [each for each in whole if each.step > newest and (each.label == owner or each.label.startswith(f"{owner}-"))]
         return sorted([*named, *_newest_of_each(unnoted)], key=lambda each: each.step)
 
     def _as_document(self, kept: list[Kept]) -> Document:
-        return {"owner": self._label, "checkpoints": [each.document() for each in kept]}
+        return CheckpointIndexDocument(owner=self._label, checkpoints=tuple(each.document() for each in kept)).document()
 
     def _number(self, label: str) -> int:
         return number_of(label, self._nonce) or 0
 
 
-def _named(document: Document) -> list[Kept]:
-    return [Kept(int(each["step"]), str(each["folder"]), each["score"]) for each in document["checkpoints"]]
+def _named(document: Document, key: str) -> list[Kept]:
+    """The checkpoints of the index; raise Damaged where it is not as it is written."""
+    return [Kept(each.step, each.folder, each.score) for each in fitted(CheckpointIndexDocument, document, key).checkpoints]
 
 
 def _complete(store: Store, paths: RunPaths, nonce: str) -> list[Kept]:

@@ -64,8 +64,8 @@ def _of_run(record: RunRecord) -> FirstWeights:
         raise UnknownName(_absent(record)) from error
     state = record.state().state
     if state != RunState.SUCCEEDED:
-        newest = next(reversed(record.checkpoints()), {"path": f"runs/{record.run_id}/checkpoints/FOLDER/"})
-        example = f"{newest['path']}model.safetensors"
+        saved = record.checkpoints()
+        example = f"{saved[-1].path if saved else record.paths.checkpoint('FOLDER')}model.safetensors"
         raise InvalidInput(
             f"init_from names the run {record.run_id!r}, which is {state}: only a run that succeeded has weights to start from, "
             f"or give the key of one of its checkpoints, such as {example}."
@@ -90,7 +90,7 @@ def _absent(record: RunRecord) -> str:
 
 
 def _checkpoint(record: RunRecord, best: bool) -> FirstWeights | None:
-    paths = [str(checkpoint["path"]) for checkpoint in record.checkpoints()]
+    paths = [checkpoint.path for checkpoint in record.checkpoints()]
     if not paths:
         return None
     manifests = [(path, _manifest(record.store, f"{path}{MANIFEST}")) for path in paths]

@@ -150,7 +150,7 @@ class MetricsLedger:
             if not document:
                 self._check_claim()
             if (number_of(str(document.get("owner", "")), self._nonce) or 0) > self._number:
-                raise LeaseLost(f"Another attempt goes on with the run {self._paths.run_id}; this one stops.")
+                raise LeaseLost(f"Another attempt took over the run {self._paths.run_id}; this one stops.")
             return self._as_document(own)
 
         self._document.update(change)

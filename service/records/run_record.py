@@ -11,7 +11,7 @@ from pydantic import JsonValue, ValidationError
 
 from service.errors import Conflict, InvalidInput, LeaseLost, NotFound, UnknownName
 from service.records.cancel_requests import HANDLED, PERSON, CancelRequests
-from service.records.checkpoint_index import kept_checkpoints
+from service.records.checkpoint_index import SavedCheckpoint, kept_checkpoints
 from service.records.metrics import MetricsLedger, read_rows, shared_prefix
 from service.records.schemas import (
     Event,
@@ -267,10 +267,10 @@ class RunRecord:
                 found.setdefault(number, []).append(info.key)
         return found[max(found)] if found else []
 
-    def checkpoints(self) -> list[Document]:
-        """The complete checkpoints by step: `step`, `path`."""
+    def checkpoints(self) -> list[SavedCheckpoint]:
+        """The complete checkpoints by step."""
         found = kept_checkpoints(self.store, self.paths, self.nonce)
-        return [{"step": each.step, "path": self.paths.checkpoint(each.folder)} for each in found]
+        return [SavedCheckpoint(each.step, self.paths.checkpoint(each.folder)) for each in found]
 
     def check_claim(self) -> None:
         """Raise LeaseLost when the run was deleted, also where its id is another run's by now."""

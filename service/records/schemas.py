@@ -323,6 +323,21 @@ class Row(StoredDocument):
     time: float | None = None
 
 
+class KeptCheckpoint(StoredDocument):
+    """A checkpoint that counts: its step, its folder's name below the run's checkpoints, and how good it is where that is known."""
+
+    step: int
+    folder: str
+    score: float | None = None
+
+
+class CheckpointIndexDocument(StoredDocument):
+    """`checkpoints/index.json`: which checkpoints a run can resume from, by the label of the attempt that has the index."""
+
+    owner: str = ""
+    checkpoints: tuple[KeptCheckpoint, ...]
+
+
 class FileEntry(StoredDocument):
     """A file of a checkpoint."""
 

@@ -52,7 +52,7 @@ def show(store: Store, run_id: str) -> Run:
         metrics=(state.metrics if state.is_ended else None) or progress.metrics,
         history=tuple(fitted(Row, row, record.paths.metrics_root) for row in history),
         attempts=state.attempts_with(progress),
-        checkpoints=tuple(Checkpoint.model_validate(each) for each in record.checkpoints()),
+        checkpoints=tuple(Checkpoint(step=each.step, path=each.path) for each in record.checkpoints()),
         remarks=tuple(remarks_among(events)),
         events=tuple(events),
         error=state.error,

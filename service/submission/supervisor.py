@@ -143,8 +143,8 @@ class Supervisor:
         """Deaths count that have no new checkpoint between them."""
         with contextlib.suppress(StoreError):
             found = self._record.checkpoints()
-            if found and int(found[-1]["step"]) > self._saved:
-                self._deaths, self._saved = 0, int(found[-1]["step"])
+            if found and found[-1].step > self._saved:
+                self._deaths, self._saved = 0, found[-1].step
         self._deaths += 1
 
     def _ended_as_cancelled(self) -> bool:

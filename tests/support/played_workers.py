@@ -133,7 +133,7 @@ def saves(step: int, act: Act) -> Act:
 def save_checkpoint(record: RunRecord, number: int, step: int) -> None:
     checkpoints = CheckpointStore(record, CheckpointPolicy(keep_last=9), record.label(number))
     found = record.checkpoints()
-    checkpoints.adopt(found[-1]["step"] if found else 0)
+    checkpoints.adopt(found[-1].step if found else 0)
     checkpoints.save(Snapshot(step=step, epoch=1, model={}, optimizer={}, history=[], position={}))
 
 

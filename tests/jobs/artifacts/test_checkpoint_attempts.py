@@ -12,7 +12,7 @@ from support import s3_servers
 
 from jobs.artifacts.checkpoints import CheckpointStore, Snapshot
 from service.errors import LeaseLost, NotFound, StoreError
-from service.records.checkpoint_index import MANIFEST, CheckpointIndex
+from service.records.checkpoint_index import MANIFEST, CheckpointIndex, SavedCheckpoint
 from service.records.run_record import RunRecord
 from service.settings import Settings
 from service.specs.parts import CheckpointPolicy
@@ -106,9 +106,9 @@ def test_a_checkpoint_that_was_completed_and_not_noted_is_resumed_from(
     assert newest(record) == (20, 1)
     new = attempt(record, 2)
     new.adopt(20)
-    assert [each["step"] for each in record.checkpoints()] == [10, 20]
+    assert [each.step for each in record.checkpoints()] == [10, 20]
     new.save(snapshot(30, 2))
-    assert [each["step"] for each in record.checkpoints()] == [30]
+    assert [each.step for each in record.checkpoints()] == [30]
     assert len(folders(record)) == 1
 
 
@@ -129,7 +129,7 @@ def test_a_successor_between_the_manifest_and_the_index_has_the_run(record: RunR
     with pytest.raises(LeaseLost):
         old.save(snapshot(20, 1))
     assert newest(record) == (30, 2)
-    assert [each["step"] for each in record.checkpoints()] == [30]
+    assert [each.step for each in record.checkpoints()] == [30]
 
 
 def test_an_old_attempt_that_writes_while_the_new_one_takes_over_does_not_stop_it(
@@ -213,8 +213,8 @@ def test_a_store_of_the_first_format_is_resumed_from(store: Store) -> None:
     store.delete(record.paths.checkpoint_index)
     store.delete(record.paths.checkpoint("0000000030") + MANIFEST)
     assert record.checkpoints() == [
-        {"step": 10, "path": "runs/old/checkpoints/0000000010/"},
-        {"step": 20, "path": "runs/old/checkpoints/0000000020/"},
+        SavedCheckpoint(10, "runs/old/checkpoints/0000000010/"),
+        SavedCheckpoint(20, "runs/old/checkpoints/0000000020/"),
     ]
     assert newest(record) == (20, 1)
     new = attempt(record, 2)

@@ -128,5 +128,5 @@ def test_fresh_training_leaves_the_validation_sequences_as_they_are(tmp_path: Pa
     assert isinstance(fresh.train, FreshColumns)
     rows = np.array([3, 9, 4])
     reader = open_reader(fresh.train, fresh.train_labels, iter([rows]))
-    assert (reader.take(rows).bits == fixed.train["bits"][rows]).all()
+    assert (reader.take(rows)["bits"] == fixed.train["bits"][rows]).all()
     assert (fresh.test["bits"] == fixed.test["bits"]).all()

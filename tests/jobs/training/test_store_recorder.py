@@ -15,6 +15,7 @@ from jobs.training.state import LoopState
 from jobs.training.store_recorder import StoreRecorder
 from service.errors import LeaseLost
 from service.records.run_record import RunRecord
+from service.records.schemas import Worker
 from service.specs.parts import CheckpointPolicy
 from service.specs.train import TrainSpec
 from service.storage.base import Store
@@ -105,7 +106,7 @@ def test_rows_events_and_the_end_are_in_the_store_and_in_the_log(make: Callable[
     assert record.history() == [ROW]
     assert [row.event for row in record.events()] == ["training", "early stop"]
     progress = record.progress()
-    assert (progress.phase, progress.metrics, progress.workers) == ("succeeded", {"loss": 0.1}, MEMBERS)
+    assert (progress.phase, progress.metrics, progress.workers) == ("succeeded", {"loss": 0.1}, (Worker(**MEMBERS[0]),))
     assert (progress.steps, progress.model_summary) == (8, "the layers")
     assert lines == ["the layers", "epoch=1 step=8 loss=0.123457 time=1", "early stop: it is good enough"]
 
@@ -130,7 +131,7 @@ def test_a_saved_checkpoint_is_an_event_once_it_is_in_the_store(make: Callable[.
     recorder = make()
     recorder.save(lambda: Snapshot(step=3, epoch=1, model={}, optimizer={}, history=[], position={}))
     recorder.wait_for_checkpoints()
-    assert [checkpoint["step"] for checkpoint in record.checkpoints()] == [3]
+    assert [checkpoint.step for checkpoint in record.checkpoints()] == [3]
     recorder.close()
     assert [(row.event, row.step) for row in record.events()] == [("checkpoint", 3)]
 

@@ -58,7 +58,7 @@ def keep(store: LocalStore, model: keras.Model, form: str, folder: Path) -> Firs
     if form == "checkpoint":
         record = RunRecord(store, "base")
         CheckpointStore(record, CheckpointPolicy(), record.label(1)).save(Snapshot(7, 1, copy_model(model), {}, [], {}))
-        return FirstWeights(key=record.checkpoints()[0]["path"] + "model.safetensors", run="base", step=7, classes=TEN)
+        return FirstWeights(key=record.checkpoints()[0].path + "model.safetensors", run="base", step=7, classes=TEN)
     if form == "keras":
         model.save(folder / "kept.keras")
         store.upload(folder / "kept.keras", "nets/kept.keras")

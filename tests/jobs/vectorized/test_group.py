@@ -81,7 +81,7 @@ def assert_alike(ours: TrialRun, theirs: TrialRun) -> None:
     assert [row["step"] for row in rows(ours)] == [row["step"] for row in rows(theirs)]
     for row, row_apart in zip(rows(ours), rows(theirs), strict=True):
         assert row == pytest.approx(row_apart, rel=1e-5, abs=1e-5)
-    assert [each["step"] for each in ours.record.checkpoints()] == [each["step"] for each in theirs.record.checkpoints()]
+    assert [each.step for each in ours.record.checkpoints()] == [each.step for each in theirs.record.checkpoints()]
     tensors, tensors_apart = weights(ours), weights(theirs)
     assert sorted(tensors) == sorted(tensors_apart)
     for name, tensor in tensors.items():

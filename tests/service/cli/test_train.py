@@ -97,7 +97,7 @@ def test_a_driver_that_leaves_without_a_word_in_the_store_is_quoted(delayline: D
 def test_one_interrupt_saves_and_cancels(delayline: Delayline, drive: Drive, local_store: Store) -> None:
     drive("waits", "succeeds")
     record = RunRecord(local_store, "fake")
-    thread = interrupt_once(record.progress)
+    thread = interrupt_once(lambda: record.progress().workers)
     done = delayline(*TRAIN, "--json")
     thread.join()
     assert done.code == 130
@@ -113,7 +113,7 @@ def test_two_interrupts_stop_at_once(delayline: Delayline, drive: Drive, local_s
     drive("stubborn")
     before = signal.getsignal(signal.SIGINT)
     record = RunRecord(local_store, "fake")
-    thread = interrupt_once(record.progress, times, pause)
+    thread = interrupt_once(lambda: record.progress().workers, times, pause)
     began = time.monotonic()
     done = delayline(*TRAIN, "--json")
     thread.join()
@@ -130,7 +130,7 @@ def test_a_wish_to_stop_that_a_starting_driver_missed_is_repeated(
 ) -> None:
     monkeypatch.setattr(follower, "REPEAT_SECONDS", 0.2)
     drive("forgets")
-    thread = interrupt_once(RunRecord(local_store, "fake").progress)
+    thread = interrupt_once(lambda: RunRecord(local_store, "fake").progress().workers)
     done = delayline(*TRAIN)
     thread.join()
     assert done.code == 130

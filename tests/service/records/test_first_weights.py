@@ -78,7 +78,7 @@ def test_only_a_run_that_succeeded_is_a_source(local_store: Store, state: str) -
     keep(record, {10: None})
     with pytest.raises(InvalidInput, match=f"'base', which is {state}: only a run that succeeded"):
         find_weights(local_store, "base")
-    key = record.checkpoints()[0]["path"] + "model.safetensors"
+    key = record.checkpoints()[0].path + "model.safetensors"
     assert find_weights(local_store, key) == FirstWeights(key=key)
 
 

@@ -79,7 +79,7 @@ def test_events_of_all_writers_are_in_order_of_time(record: RunRecord) -> None:
 def test_only_complete_checkpoints_count(record: RunRecord) -> None:
     for step, name in ((200, "manifest.json"), (30, "manifest.json"), (300, "part-0")):
         record.store.write(record.paths.checkpoint(f"{step:010d}") + name, b"{}")
-    assert [checkpoint["step"] for checkpoint in record.checkpoints()] == [30, 200]
+    assert [checkpoint.step for checkpoint in record.checkpoints()] == [30, 200]
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"[]", b'"text"', b"{}", b'{"format": 2}'])
