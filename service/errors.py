@@ -9,7 +9,7 @@
     │   └── BadLoss               3   a loss became NaN or infinite, in training or in an evaluation
     ├── InfrastructureFailure     4   workers, nodes or Ray failed and the retries are used up
     │   ├── LeaseLost             4   another driver took the run over
-    │   ├── Stalled               4   a worker did not get on for too long
+    │   ├── Stalled               4   a worker made no progress for too long
     │   └── ClusterUnreachable    4   no answer from the cluster
     ├── StoreError                5   the store cannot be reached or refuses
     │   ├── StoreUnreachable      5   no answer in time: worth another try
@@ -112,7 +112,7 @@ class InfrastructureFailure(DelaylineError):
 
 
 class Stalled(InfrastructureFailure):
-    """A worker did not get on for longer than its limit; the log has its stacks."""
+    """A worker made no progress for longer than its limit; the log has its stacks."""
 
 
 class LeaseLost(InfrastructureFailure):

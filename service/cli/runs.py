@@ -202,7 +202,7 @@ def cancel(
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ask a run or a sweep to save and stop; `delayline train` or `sweep` with `--resume --name RUN` goes on."""
+    """Ask a run or a sweep to save and stop; `delayline train` or `sweep` with `--resume --name RUN` resumes it."""
     opened = _open(store)
     outcome = runs.cancel(opened, run)
     if outcome == "requested" and wait:

@@ -1,7 +1,7 @@
 """Who drives a run: a lease that one process holds at a time, and renews while it lives.
 
-No two machines' clocks are compared. How long a lease was not renewed is told by the store's clock alone; for how long its holder
-may write without a renewal, by the holder's own, which counts the time in which it was stopped.
+No two machines' clocks are compared. The store's clock alone says how long a lease was not renewed; the holder's
+own, which counts the time in which it was stopped, says for how long it may write without a renewal.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ from service.storage.base import Seen
 from service.storage.json_documents import Document, from_bytes, to_bytes
 
 LEASE_SECONDS = 30.0
-"""A driver that was silent for so long is taken for lost (assumed: three heartbeats)."""
+"""A driver that was silent for so long counts as lost (assumed: three heartbeats)."""
 HEARTBEAT_SECONDS = 10.0
 STEP_SECONDS = 10.0
 """By so much a step of the machine's clock may move the start of a process as psutil tells it (assumed)."""
 
 
 def seconds_awake_or_not() -> float:
-    """A clock that never goes back and goes on while the machine is suspended, where the system has one that does."""
+    """A clock that never goes back and that runs while the machine is suspended, where the system has one that does."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 

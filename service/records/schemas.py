@@ -43,7 +43,7 @@ class RunState(StrEnum):
 
     @property
     def is_ended(self) -> bool:
-        """Whether no driver goes on with the run unless a person asks for it."""
+        """Whether no driver resumes the run unless a person asks for it."""
         return self in _ENDED
 
 

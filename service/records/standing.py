@@ -12,7 +12,7 @@ from service.storage.base import Store
 from service.user_folder import python
 
 QUEUED_SECONDS = 60.0
-"""A run without a driver for so long after it was submitted is taken for lost (assumed: a slow machine starts one in 20 s)."""
+"""A run without a driver for so long after it was submitted counts as lost (assumed: a slow machine starts one in 20 s)."""
 
 
 def standing(state: StateDocument, lease: SeenLease | None, submitted_ago: float) -> RunState:

@@ -1,4 +1,4 @@
-"""How a run's end is told: the error that it stands for, and the command that continues it."""
+"""How commands report a run's end: the error that it stands for, and the command that continues it."""
 
 from service.errors import Cancelled, InfrastructureFailure, UserFailure, for_exit_code
 from service.records.schemas import Failure, RunState, StateDocument

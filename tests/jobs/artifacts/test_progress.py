@@ -63,7 +63,7 @@ def test_what_a_reporter_was_given_is_there_once_it_is_closed(record: RunRecord)
     reporter.update(step=5, metrics={"loss": 0.5})
     reporter.update(phase="training", step=6)
     reporter.add_row({"step": 5, "loss": 0.5})
-    reporter.event("resumed", "goes on", step=1)
+    reporter.event("resumed", "resumes from step 1", step=1)
     reporter.close()
     document = record.progress()
     assert {name: getattr(document, name) for name in ("attempt", "phase", "step", "metrics")} == {
