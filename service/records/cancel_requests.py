@@ -1,7 +1,7 @@
 """Requests to stop a run: each has an id, and stands until it is handled or withdrawn.
 
 Drivers never delete a request, for one that comes while a run goes from one driver to the next would be lost. The driver that a
-request ends, or that ends anyhow while it stands, notes the id in the state that the run ends in. Whoever lets an ended run go on
+request ends, or that ends anyhow while it stands, notes the id in the state that the run ends in. Whoever resumes an ended run
 withdraws the request that ended it, as it was when they looked.
 """
 
@@ -9,32 +9,43 @@ import secrets
 import time
 from collections.abc import Callable
 
+from service.records.stored_document import StoredDocument, fitted
 from service.storage.json_documents import Document
 from service.storage.shared_document import SharedDocument
 
 PERSON = "person"
 """Who asks a run to stop, if nobody else is named."""
 SWEEP = "sweep"
-"""Who asks a trial to stop: its sweep, which may let it go on later."""
+"""Who asks a trial to stop: its sweep, which may resume it later."""
 TIME_LIMIT = "time limit"
 """Who asks when a run has had its time: its own driver."""
 HANDLED = "handled_cancel"
 """The key of a run's state with the id of the newest request that was handled."""
 
 
+class CancelRequest(StoredDocument):
+    """`cancel.json`: the newest request to stop a run. Times are seconds since 1970."""
+
+    id: str = ""
+    time: float | None = None
+    reason: str = PERSON
+    withdrawn: float | None = None
+
+
 class CancelRequests:
-    """The requests to stop one run. `handled` reads the id of the newest one that was handled from the run's state."""
+    """The requests to stop one run, at `key`. `handled` reads the id of the newest one that was handled from the run's state."""
 
     def __init__(
-        self, document: Callable[[], SharedDocument], read: Callable[[], Document], handled: Callable[[], str | None]
+        self, key: str, document: Callable[[], SharedDocument], read: Callable[[], Document], handled: Callable[[], str | None]
     ) -> None:
+        self._key = key
         self._document = document
         self._read = read
         self._read_handled = handled
         self._handled: str | None = None
 
-    def standing(self) -> Document:
-        """The request that stands, with its `id` and `reason`, or an empty document."""
+    def standing(self) -> CancelRequest | None:
+        """The request that stands, None where there is none."""
         return self._checked(self._read())
 
     def make(self, reason: str = PERSON) -> None:
@@ -42,9 +53,9 @@ class CancelRequests:
 
         def change(found: Document) -> Document | None:
             standing = self._checked(found)
-            if standing and standing["reason"] in (PERSON, reason):
+            if standing and standing.reason in (PERSON, reason):
                 return None
-            return {"id": secrets.token_hex(8), "time": time.time(), "reason": reason}
+            return CancelRequest(id=secrets.token_hex(8), time=time.time(), reason=reason).document()
 
         self._document().update(change)
 
@@ -53,18 +64,21 @@ class CancelRequests:
 
         def change(found: Document) -> Document | None:
             standing = self._checked(found)
-            if not standing or (standing["reason"] not in reasons and standing["id"] != request):
+            if not standing or (standing.reason not in reasons and standing.id != request):
                 return None
             return {**found, "withdrawn": time.time()}
 
         self._document().update(change)
 
-    def _checked(self, found: Document) -> Document:
-        """The document as a request, empty unless it stands."""
-        if not found or found.get("withdrawn"):
-            return {}
+    def _checked(self, found: Document) -> CancelRequest | None:
+        """The document as a request, None unless it stands."""
+        if not found:
+            return None
+        request = fitted(CancelRequest, found, self._key)
+        if request.withdrawn:
+            return None
         # Requests of the first format have no id.
-        identity = str(found.get("id") or found.get("time"))
+        identity = request.id or str(request.time)
         if identity != self._handled and identity == self._read_handled():
             self._handled = identity
-        return {} if identity == self._handled else {**found, "id": identity, "reason": found.get("reason", PERSON)}
+        return None if identity == self._handled else request.changed(id=identity)

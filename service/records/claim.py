@@ -107,7 +107,7 @@ def _repeat(
     record: RunRecord, spec: TrainSpec | SweepSpec, resume: bool, changes: list[str], goes_further: GoesFurther
 ) -> Submission:
     # Read first: a request that comes later is not one of those that ended the run before.
-    asked = record.cancel.standing().get("id")
+    asked = record.cancel.standing()
     state = record.state()
     if state.state == RunState.SUCCEEDED and not (resume and isinstance(spec, SweepSpec) and goes_further(record, spec)):
         return Submission("finished")
@@ -117,7 +117,7 @@ def _repeat(
     if ended and not resume:
         return Submission("ended", earlier_end=state.finished)
     if asked:
-        record.cancel.withdraw(request=asked)
+        record.cancel.withdraw(request=asked.id)
     if changes:
         _note_changes(record, state, changes)
     return Submission("start", resume=resume, changed=bool(changes), earlier_end=state.finished if ended else None)

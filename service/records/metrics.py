@@ -8,9 +8,10 @@ stands in parts of its own, which nobody reads.
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from service.errors import Damaged, LeaseLost, NotFound
+from service.records.stored_document import StoredDocument, fitted
 from service.storage.base import Store
 from service.storage.json_documents import Document, from_bytes, rows_from_bytes, rows_to_bytes
 from service.storage.paths import RunPaths, number_of
@@ -35,15 +36,22 @@ class Segment:
         return [paths.metrics_part(self.label, self.first + number) for number in range(self.parts)]
 
 
+class MetricsIndex(StoredDocument):
+    """`metrics/index.json`: the sealed parts that count, and the number of the open one of the attempt that has the index."""
+
+    owner: str
+    open: int
+    segments: tuple[Segment, ...] = ()
+
+
 def read_rows(store: Store, paths: RunPaths, nonce: str) -> list[Document]:
     """All rows so far."""
     for last in (False, True):
         index = _index(store, paths, nonce)
-        if not index:
+        if index is None:
             return rows_from_bytes(store.read_many([paths.metrics]).get(paths.metrics, b""))
-        segments = _segments(index)
-        sealed = [key for segment in segments for key in segment.keys(paths)]
-        opened = paths.metrics_part(str(index["owner"]), int(index["open"]))
+        sealed = [key for segment in index.segments for key in segment.keys(paths)]
+        opened = paths.metrics_part(index.owner, index.open)
         found = store.read_many([*sealed, opened])
         missing = [key for key in sealed if key not in found]
         if not missing:
@@ -108,7 +116,7 @@ class MetricsLedger:
     def reference(self, rows: int) -> list[Segment]:
         """Segments, in the store by now, that hold the first of so many rows; the others are for whoever asks to keep.
 
-        A later checkpoint never refers to fewer of them than one before it: what it does not is dropped when it is gone on from.
+        A later checkpoint never refers to fewer of them than one before it: what it does not is dropped when it is resumed from.
         """
         with self._lock:
             before = sum(segment.rows for segment in self._base)
@@ -173,14 +181,15 @@ class MetricsLedger:
 
     def _as_document(self, own: Segment) -> Document:
         segments = [*self._base, *([own] if own.parts else [])]
-        return {"owner": own.label, "open": own.first + own.parts, "segments": [asdict(segment) for segment in segments]}
+        return MetricsIndex(owner=own.label, open=own.first + own.parts, segments=tuple(segments)).document()
 
 
 def shared_prefix(store: Store, paths: RunPaths, nonce: str, rows: Sequence[Document]) -> list[Segment]:
     """Of the parts that count those which begin `rows`."""
     kept: list[Segment] = []
     place = 0
-    for segment in _segments(_index(store, paths, nonce)):
+    index = _index(store, paths, nonce)
+    for segment in index.segments if index else ():
         found, sha256 = store.read_many(segment.keys(paths)), hashlib.sha256()
         same = replace(segment, parts=0, rows=0)
         for key in segment.keys(paths):
@@ -197,13 +206,12 @@ def shared_prefix(store: Store, paths: RunPaths, nonce: str, rows: Sequence[Docu
     return kept
 
 
-def _index(store: Store, paths: RunPaths, nonce: str) -> Document:
+def _index(store: Store, paths: RunPaths, nonce: str) -> MetricsIndex | None:
+    """The run's index; None before it has one, and where another run of the id wrote it."""
     try:
         document = from_bytes(store.read(paths.metrics_index), paths.metrics_index)
     except NotFound:
-        return {}
-    return document if not nonce or document.get("nonce", nonce) == nonce else {}
-
-
-def _segments(index: Document) -> list[Segment]:
-    return [Segment(**segment) for segment in index.get("segments", [])]
+        return None
+    if nonce and document.get("nonce", nonce) != nonce:
+        return None
+    return fitted(MetricsIndex, document, paths.metrics_index)

@@ -73,6 +73,7 @@ class RunRecord:
         self.guard: Callable[[], None] = lambda: None
         """Asked before a shared document or an event is written; a driver's raises LeaseLost once its lease is not its own."""
         self.cancel = CancelRequests(
+            self.paths.cancel,
             lambda: self.shared(self.paths.cancel),
             lambda: self._optional(self.paths.cancel),
             lambda: self.state().handled_cancel,
@@ -287,18 +288,19 @@ class RunRecord:
 
     def cancel_requested(self) -> bool:
         """Whether somebody asked the run to stop."""
-        return bool(self.cancel.standing())
+        return self.cancel.standing() is not None
 
     def with_handled_cancel(self, state: StateDocument, *reasons: str) -> StateDocument:
         """The state of a run that ends now, with the request to stop that stands, if it is one of these reasons or none are given."""
         standing = self.cancel.standing()
-        if not standing or (reasons and standing["reason"] not in reasons):
+        if standing is None or (reasons and standing.reason not in reasons):
             return state
-        return state.changed(handled_cancel=standing["id"])
+        return state.changed(handled_cancel=standing.id)
 
     def person_cancelled(self) -> bool:
         """Whether it was a person who asked, and not a sweep whose budget was used up."""
-        return self.cancel.standing().get("reason") == PERSON
+        standing = self.cancel.standing()
+        return standing is not None and standing.reason == PERSON
 
     def lease(self) -> LeaseDocument | None:
         """Who drives the run, None before the first driver; service.records.lease says whether they live."""

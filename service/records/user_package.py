@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 
 from service.errors import Damaged, NotFound
 from service.names import is_run_id
+from service.records.stored_document import StoredDocument, fitted
 from service.scratch import ScratchFolder
 from service.storage.base import ObjectInfo, Store
 from service.storage.json_documents import from_bytes, to_bytes
@@ -27,6 +28,12 @@ _unpacked: dict[str, ScratchFolder] = {}
 """For as long as this process lives: a module may be imported late, and warm processes have one run after the other."""
 
 
+class PackageDocument(StoredDocument):
+    """`package.json`: which package a run's code is."""
+
+    sha256: str
+
+
 def key_of(sha256: str) -> str:
     """Where a package lies."""
     return f"{PACKAGES}{sha256}.zip"
@@ -39,7 +46,7 @@ def keep(store: Store, run_id: str, archive: bytes) -> str:
     """
     sha256 = hashlib.sha256(archive).hexdigest()
     store.write(key_of(sha256), archive)
-    store.write(RunPaths(run_id).package, to_bytes({"sha256": sha256}))
+    store.write(RunPaths(run_id).package, to_bytes(PackageDocument(sha256=sha256).document()))
     return REFERENCE + sha256
 
 
@@ -103,4 +110,4 @@ def unused(store: Store, now: float) -> list[ObjectInfo]:
 def _used(store: Store) -> Iterator[str]:
     keys = [RunPaths(name).package for name in store.list_folders(RUNS) if is_run_id(name)]
     for key, data in store.read_many(keys).items():
-        yield key_of(str(from_bytes(data, key).get("sha256")))
+        yield key_of(fitted(PackageDocument, from_bytes(data, key), key).sha256)

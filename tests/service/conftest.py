@@ -61,7 +61,7 @@ if mode == "mute":
 if mode == "forgets":
     while not record.cancel_requested():
         time.sleep(0.05)
-    record.cancel.withdraw(request=record.cancel.standing()["id"])
+    record.cancel.withdraw(request=record.cancel.standing().id)
     mode = "waits"
 if mode in ("waits", "stubborn"):
     if mode == "stubborn":

@@ -48,12 +48,12 @@ def test_a_request_that_comes_as_a_driver_takes_over_stands(make_record: Callabl
 def test_who_resumes_a_run_withdraws_the_request_that_they_saw_and_nothing_newer(make_record: Callable[[], RunRecord]) -> None:
     person = make_record()
     person.request_cancel()
-    seen = person.cancel.standing()["id"]
+    seen = person.cancel.standing().id
     end(make_record())
     make_record().request_cancel()
     make_record().cancel.withdraw(request=seen)
     assert make_record().cancel_requested()
-    make_record().cancel.withdraw(request=make_record().cancel.standing()["id"])
+    make_record().cancel.withdraw(request=make_record().cancel.standing().id)
     assert not make_record().cancel_requested()
     make_record().cancel.withdraw(PERSON)
 
@@ -61,21 +61,21 @@ def test_who_resumes_a_run_withdraws_the_request_that_they_saw_and_nothing_newer
 def test_a_persons_request_is_not_weakened_and_outweighs_others(make_record: Callable[[], RunRecord]) -> None:
     record = make_record()
     record.request_cancel(SWEEP)
-    first = record.cancel.standing()["id"]
+    first = record.cancel.standing().id
     record.request_cancel(SWEEP)
-    assert record.cancel.standing()["id"] == first and not record.person_cancelled()
+    assert record.cancel.standing().id == first and not record.person_cancelled()
     record.request_cancel()
-    person = record.cancel.standing()["id"]
+    person = record.cancel.standing().id
     for reason in (SWEEP, TIME_LIMIT, PERSON):
         make_record().request_cancel(reason)
     make_record().cancel.withdraw(SWEEP, TIME_LIMIT)
-    assert make_record().cancel.standing()["id"] == person != first
+    assert make_record().cancel.standing().id == person != first
 
 
 def test_requests_of_the_first_format_are_understood(local_store: Store) -> None:
     record = RunRecord(local_store, "one")
     local_store.write(record.paths.cancel, to_bytes({"time": 12.5, "reason": "budget"}))
-    assert record.cancel.standing() | {"format": 1} == {"format": 1, "time": 12.5, "reason": "budget", "id": "12.5"}
+    assert record.cancel.standing().document() | {"format": 1} == {"format": 1, "time": 12.5, "reason": "budget", "id": "12.5"}
     end(record)
     assert not RunRecord(local_store, "one").cancel_requested()
     local_store.write(record.paths.cancel, to_bytes({"time": 13.5}))

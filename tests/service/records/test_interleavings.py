@@ -233,7 +233,7 @@ class TwoDrivers(RuleBasedStateMachine):
     @precondition(lambda self: self.reader.state().is_ended)
     @rule()
     def a_person_resumes(self) -> None:
-        asked = self.reader.cancel.standing().get("id")
+        asked = getattr(self.reader.cancel.standing(), "id", None)
         if asked:
             self.reader.cancel.withdraw(request=asked)
         self.owes_cancel = False

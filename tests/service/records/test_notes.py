@@ -16,7 +16,7 @@ SPEC = TrainSpec(model="cnn", dataset="digits", epochs=1)
 
 
 def listed(store: Store) -> dict[str, str | None]:
-    return {row["id"]: row["note"] for row in with_notes(store, runs.list_runs(store))}
+    return {row.id: row.note for row in with_notes(store, runs.list_runs(store))}
 
 
 def test_a_note_is_replaced_shown_and_deleted(local_store: Store) -> None:
@@ -98,9 +98,9 @@ def test_a_damaged_note_is_reported_and_hides_no_other_run(submitted: RunRecord)
     assert RunRecord(store, "good").claim(SPEC)
     write_note(store, "good", "fine")
     store.write(submitted.paths.note, b"{")
-    rows = {row["id"]: row for row in with_notes(store, runs.list_runs(store))}
-    assert (rows["fake"]["note"], rows["good"]["note"]) == (None, "fine")
-    assert "note.json" in rows["fake"]["note_error"]
+    rows = {row.id: row for row in with_notes(store, runs.list_runs(store))}
+    assert (rows["fake"].note, rows["good"].note) == (None, "fine")
+    assert "note.json" in rows["fake"].note_error
     write_note(store, "good", "better")
 
 
