@@ -9,9 +9,9 @@ import pytest
 
 from service import runs
 from service.errors import Damaged, InfrastructureFailure, InvalidInput, StoreUnreachable, UnknownName
-from service.records.lease import LEASE_SECONDS, Lease, boot_id
+from service.records.lease import LEASE_SECONDS, Lease, SeenLease, boot_id
 from service.records.run_record import RunRecord, run_summary
-from service.records.schemas import Origin, ProgressDocument, StateDocument, Worker
+from service.records.schemas import LeaseDocument, Origin, ProgressDocument, StateDocument, Worker
 from service.records.standing import QUEUED_SECONDS, cancel_without_driver, fail_without_driver, standing
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
@@ -105,7 +105,7 @@ def test_a_run_whose_driver_is_gone_is_lost(submitted: RunRecord) -> None:
     ],
 )
 def test_how_a_run_stands(state: str, age: float, heartbeat: float | None, seen: str) -> None:
-    lease = {} if heartbeat is None else {"host": "elsewhere", "age": heartbeat}
+    lease = None if heartbeat is None else SeenLease(LeaseDocument(token="t", host="elsewhere", pid=1), heartbeat)
     assert standing(StateDocument(state=state), lease, submitted_ago=age) == seen
 
 

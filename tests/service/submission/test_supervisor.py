@@ -6,6 +6,7 @@ import pytest
 
 from service.cluster.base import Job
 from service.cluster.local_ray import LocalRay
+from service.records.checkpoint_index import SavedCheckpoint
 from service.records.run_record import RunRecord
 from service.records.schemas import StateDocument
 from service.runs import logs
@@ -168,7 +169,7 @@ def test_deaths_with_a_new_checkpoint_between_them_are_not_counted_together(
     submitted: RunRecord, job_of: JobOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = iter(range(100, 1000, 100))
-    monkeypatch.setattr(submitted, "checkpoints", lambda: [{"step": next(steps), "path": ""}])
+    monkeypatch.setattr(submitted, "checkpoints", lambda: [SavedCheckpoint(next(steps), "")])
     assert wait(supervise(submitted, job_of(*["killed"] * 4, "succeeds"), tmp_path, retries=1)) == 0
 
 
