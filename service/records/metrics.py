@@ -37,7 +37,7 @@ class Segment:
 
 
 class MetricsIndex(StoredDocument):
-    """`metrics/index.json`: the sealed parts that count, and the number of the open one of the attempt that has the index."""
+    """`metrics.json`: the sealed parts that count, and the number of the open one of the attempt that has the index."""
 
     owner: str
     open: int

@@ -332,7 +332,7 @@ class KeptCheckpoint(StoredDocument):
 
 
 class CheckpointIndexDocument(StoredDocument):
-    """`checkpoints/index.json`: which checkpoints a run can resume from, by the label of the attempt that has the index."""
+    """`checkpoints.json`: which checkpoints a run can resume from, by the label of the attempt that has the index."""
 
     owner: str = ""
     checkpoints: tuple[KeptCheckpoint, ...]
