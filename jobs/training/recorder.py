@@ -8,6 +8,7 @@ from jobs.training.intervals import Intervals
 from jobs.training.state import LoopState
 from service.records.metrics import Segment
 from service.records.run_record import Document
+from service.records.schemas import RunState
 
 
 class Recorder(Protocol):
@@ -49,7 +50,7 @@ class Recorder(Protocol):
     def trained(self, metrics: Document, state: LoopState) -> None:
         """Write to the store that the training is done: what comes after it may be lost."""
 
-    def ended(self, outcome: str, metrics: Document, state: LoopState) -> None:
+    def ended(self, outcome: RunState, metrics: Document, state: LoopState) -> None:
         """Write how the attempt ended."""
 
     def close(self) -> None:
@@ -84,6 +85,6 @@ class NullRecorder:
 
     def trained(self, metrics: Document, state: LoopState) -> None: ...
 
-    def ended(self, outcome: str, metrics: Document, state: LoopState) -> None: ...
+    def ended(self, outcome: RunState, metrics: Document, state: LoopState) -> None: ...
 
     def close(self) -> None: ...

@@ -19,6 +19,7 @@ from service.errors import StoreError
 from service.records.metrics import Segment
 from service.records.remarks import REMARK
 from service.records.run_record import Document, RunRecord
+from service.records.schemas import RunState
 
 IDLE_SECONDS = 10.0
 """Between looks at how long there was no step, by this process's own clock (assumed: a person who watches begins to wonder)."""
@@ -138,7 +139,7 @@ class StoreRecorder:
     def _timing(self, state: LoopState) -> Document:
         return {**state.timing(), "checkpoint_wait_seconds": round(self._waited, 3)}
 
-    def ended(self, outcome: str, metrics: Document, state: LoopState) -> None:
+    def ended(self, outcome: RunState, metrics: Document, state: LoopState) -> None:
         """Write how the attempt ended."""
         self._tensorboard.finish(metrics, state.step)
         self.update(phase=outcome, step=state.step, metrics=metrics, eta_seconds=0.0, timing=self._timing(state))

@@ -47,6 +47,7 @@ from jobs.training.transfer import freeze_layers
 from service.control_groups import UNLIMITED
 from service.machine import this_machine
 from service.records.run_record import Document, RunRecord
+from service.records.schemas import RunState
 from service.specs.train import TrainSpec
 
 
@@ -109,7 +110,7 @@ def finish(
     context: WorkerContext,
     recorder: Recorder,
     outer_loop: OuterLoop,
-    outcome: str,
+    outcome: RunState,
     test: Evaluates | None = None,
 ) -> None:
     """After the last step: if the run succeeded, evaluate the test split, save the model and analyse what it learned.
@@ -120,7 +121,7 @@ def finish(
     longer()
     recorder.wait_for_checkpoints()
     metrics = dict(latest_metrics(outer_loop.state.history))
-    if outcome == "succeeded":
+    if outcome == RunState.SUCCEEDED:
         recorder.update(phase="testing")
         metrics |= end_with_best(context, recorder)
         step = outer_loop.state.step
@@ -140,7 +141,7 @@ def _analyse_alone(context: WorkerContext, recorder: Recorder, outer_loop: Outer
     describe_attempt(_subject(context), recorder.event)
     end_with_best(context, recorder)
     analyse(_subject(context), recorder.event)
-    recorder.ended("succeeded", trained["metrics"], outer_loop.state)
+    recorder.ended(RunState.SUCCEEDED, trained["metrics"], outer_loop.state)
 
 
 def prepare(spec: TrainSpec, place: Place, record: RunRecord, fence: Callable[[], None], guard: Guard) -> WorkerContext:

@@ -9,6 +9,7 @@ from jobs.liveness import longer
 from jobs.training.batches import BatchFeeder
 from jobs.training.outer_loop import OuterLoop
 from jobs.training.replica import Replica
+from service.records.schemas import RunState
 
 
 @dataclass(kw_only=True)
@@ -21,20 +22,20 @@ class TrainingLoop:
     _counts: set[int] = field(default_factory=set)
     """Of steps a call, so far."""
 
-    def run(self) -> str:
+    def run(self) -> RunState:
         """Train to the end; return `succeeded`, or `cancelled` when asked to stop; the last step is saved."""
         outer, stopped = self.outer, False
         if not outer.begin():
-            return "succeeded"
+            return RunState.SUCCEEDED
         count = outer.intervals.steps_until_due(outer.state.step, outer.pace.most)
         while count:
             stopped, count = self._call(count)
             if outer.at_step():
-                return "succeeded"
+                return RunState.SUCCEEDED
             if stopped and count:
                 outer.stop()
-                return "cancelled"
-        return "succeeded"
+                return RunState.CANCELLED
+        return RunState.SUCCEEDED
 
     def _call(self, count: int) -> tuple[bool, int]:
         """Do `count` steps in one call; return whether a worker was asked to stop, and the size of the next call."""

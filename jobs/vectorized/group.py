@@ -25,6 +25,7 @@ from jobs.vectorized.member_attempt import MemberAttempt
 from jobs.vectorized.stack import Stack
 from jobs.worker.process import stall_watch
 from service.errors import InfrastructureFailure
+from service.records.schemas import RunState
 from service.settings import Settings
 from service.storage import open_store
 
@@ -100,7 +101,7 @@ class TrialGroup:
                 member.outer_loop.callbacks.on_train_begin()
                 begin(member.context, member.recorder, member.outer_loop, graph)
                 if not member.outer_loop.begin():
-                    self._finish_member(member, "succeeded")
+                    self._finish_member(member, RunState.SUCCEEDED)
         if self._members:
             self._assemble()
 
@@ -217,12 +218,12 @@ class TrialGroup:
         outer_loop.add_sums(sums)
         outer_loop.pace.mark(state.step)
         if outer_loop.at_step() or state.step >= outer_loop.intervals.total:
-            self._finish_member(member, "succeeded")
+            self._finish_member(member, RunState.SUCCEEDED)
         elif asked:
             outer_loop.stop()
-            self._finish_member(member, "cancelled")
+            self._finish_member(member, RunState.CANCELLED)
 
-    def _finish_member(self, member: Member, outcome: str) -> None:
+    def _finish_member(self, member: Member, outcome: RunState) -> None:
         self._members.remove(member)
         member.lend_weights()
         policy = member.spec.early_stopping
