@@ -16,9 +16,9 @@ from jobs.artifacts.tensors import Tensors, TensorStream, tensors_in
 from jobs.liveness import tick
 from service.errors import Damaged, InfrastructureFailure, NotFound
 from service.records.checkpoint_index import MANIFEST, CheckpointIndex, Kept
+from service.records.checkpoint_schemas import CheckpointManifest, FileEntry
 from service.records.metrics import Segment, read_sealed
 from service.records.run_record import Document, RunRecord, from_bytes, rows_from_bytes, rows_to_bytes, to_bytes
-from service.records.schemas import CheckpointManifest, FileEntry
 from service.records.stored_document import fitted
 from service.specs.parts import CheckpointPolicy
 from service.storage.base import Store

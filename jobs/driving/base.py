@@ -16,8 +16,9 @@ from jobs.driving.outcome import Outcome
 from jobs.driving.stops import Stops
 from service.errors import InfrastructureFailure, StoreError
 from service.records.lease import Lease
-from service.records.run_record import Document, RunRecord, queued, run_summary
+from service.records.run_record import Document, RunRecord, queued
 from service.records.schemas import SIGNAL, Attempt, LeaseDocument, RunState, StateDocument, Waiting
+from service.records.submissions import run_summary
 from service.settings import Settings
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from service.errors import LeaseLost, NotFound
-from service.records.schemas import CheckpointIndexDocument, KeptCheckpoint
+from service.records.checkpoint_schemas import CheckpointIndexDocument, KeptCheckpoint
 from service.records.stored_document import fitted
 from service.storage.base import Store
 from service.storage.json_documents import Document, from_bytes

@@ -4,8 +4,9 @@ from service import recipes
 from service.datasets import find_dataset
 from service.errors import InvalidInput, NotFound, UnknownName
 from service.records.checkpoint_index import MANIFEST
+from service.records.checkpoint_schemas import CheckpointManifest
 from service.records.run_record import RunRecord, from_bytes
-from service.records.schemas import CheckpointManifest, FirstWeights, RunState, SubmissionDocument
+from service.records.schemas import FirstWeights, RunState, SubmissionDocument
 from service.records.stored_document import fitted
 from service.specs.train import WEIGHT_FILES, TrainSpec
 from service.storage.base import Store, check_key

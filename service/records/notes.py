@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 from service.errors import Damaged, InvalidInput, LeaseLost, UnknownName
 from service.records.answers import DamagedRow, RunRow
-from service.records.run_record import RunRecord, is_deleted
+from service.records.run_record import RunRecord
 from service.records.schemas import NoteDocument, SubmissionDocument
 from service.records.stored_document import fitted
+from service.records.submissions import is_deleted
 from service.storage.base import Store
 from service.storage.json_documents import from_bytes
 from service.storage.paths import RunPaths

@@ -1,13 +1,9 @@
 """The documents of a run in the store: claimed once, driven under a lease, read by anyone at any time."""
 
 import contextlib
-import json
 import secrets
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
-
-from pydantic import JsonValue, ValidationError
 
 from service.errors import Conflict, InvalidInput, LeaseLost, NotFound, UnknownName
 from service.records.cancel_requests import HANDLED, PERSON, CancelRequests
@@ -22,10 +18,10 @@ from service.records.schemas import (
     RunState,
     StateDocument,
     SubmissionDocument,
-    Summary,
 )
 from service.records.stored_document import StoredDocument, fitted
-from service.records.sweep_schemas import Bases, Trial, TrialsDocument
+from service.records.submissions import as_of_today, deletion_mark, is_deleted, new_submission, run_summary
+from service.records.sweep_schemas import Trial, TrialsDocument
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
 from service.storage.base import Store
@@ -101,7 +97,7 @@ class RunRecord:
         """Write spec.json if no run and no sweep has this id yet; return whether it was written."""
         nonce = new_nonce()
         self.guard()
-        submission = _submission(spec, origin or Origin()).changed(nonce=nonce)
+        submission = new_submission(spec, origin or Origin()).changed(nonce=nonce)
         try:
             self.store.write(self.paths.spec, to_bytes(submission.document()), if_absent=True)
         except Conflict:
@@ -115,7 +111,7 @@ class RunRecord:
         def change(found: Document) -> Document:
             if not found or found.get("kind") == "deleted":
                 raise LeaseLost(f"The run {self.run_id} was deleted from the store; its driver stops.")
-            return _submission(spec, origin).document()
+            return new_submission(spec, origin).document()
 
         self.shared(self.paths.spec).update(change)
 
@@ -310,43 +306,3 @@ class RunRecord:
 
 def _events(data: bytes, key: str) -> list[Event]:
     return [fitted(Event, row, key) for row in rows_from_bytes(data)]
-
-
-def _submission(spec: TrainSpec | SweepSpec, origin: Origin) -> SubmissionDocument:
-    kind = "sweep" if isinstance(spec, SweepSpec) else "train"
-    known = {name: getattr(origin, name) for name in origin.model_fields_set}
-    # Of a run that is submitted anew its first submission may stand there.
-    return SubmissionDocument.model_validate({"submitted": time.time(), **known, "kind": kind, "spec": spec.document()})
-
-
-def deletion_mark() -> bytes:
-    """What stands in the place of a run's spec while the rest of the run is deleted."""
-    return to_bytes({"kind": "deleted", "deleted": time.time()})
-
-
-def is_deleted(spec: bytes | None) -> bool:
-    """Whether the bytes of a spec.json are a deletion mark."""
-    try:
-        return spec is not None and len(spec) < 1000 and json.loads(spec).get("kind") == "deleted"
-    except (ValueError, AttributeError):
-        return False
-
-
-def run_summary(submission: SubmissionDocument, key: str = "spec.json") -> Summary:
-    """What a list of runs shows of a submission; raise Damaged, which names the `key`, where there is no such spec in it."""
-    spec = submission.spec
-    shown = {name: spec.get(name) for name in ("model", "dataset", "workers")}
-    if submission.is_sweep:
-        bases = [each.values for each in fitted(Bases, spec, key).base]
-        shown |= {name: ", ".join(dict.fromkeys(str(base.get(name)) for base in bases)) for name in ("model", "dataset")}
-    trial = {"sweep": submission.sweep} if submission.sweep is not None else {}
-    summary = {"kind": submission.kind, **shown, "submitted": submission.submitted, "tags": spec.get("tags") or [], **trial}
-    return fitted(Summary, summary, key)
-
-
-def as_of_today(stored: Mapping[str, JsonValue], kind: type[TrainSpec | SweepSpec]) -> Document:
-    """A stored spec with the keys that this version added, at their defaults."""
-    try:
-        return kind.model_validate(stored).document()
-    except ValidationError:
-        return dict(stored)

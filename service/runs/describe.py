@@ -7,10 +7,11 @@ from service.names import is_run_id
 from service.records.answers import Checkpoint, DamagedRow, Run, RunRow
 from service.records.lease import lease_in
 from service.records.remarks import remarks_among
-from service.records.run_record import RunRecord, from_bytes, is_deleted, queued, run_summary
+from service.records.run_record import RunRecord, from_bytes, queued
 from service.records.schemas import ProgressDocument, Row, RunState, StateDocument, SubmissionDocument, Summary
 from service.records.standing import standing, standing_of
 from service.records.stored_document import Stored, fitted
+from service.records.submissions import is_deleted, run_summary
 from service.storage.base import Seen, Store
 from service.storage.paths import RUNS, RunPaths
 from service.sweeps.trials import results_of

@@ -16,8 +16,9 @@ from service.errors import Conflict, Damaged, InvalidInput, NotFound, StoreError
 from service.names import is_run_id
 from service.records.answers import DamagedRow, RunRow
 from service.records.lease import Lease
-from service.records.run_record import RunRecord, deletion_mark, is_deleted
+from service.records.run_record import RunRecord
 from service.records.schemas import RunState
+from service.records.submissions import deletion_mark, is_deleted
 from service.records.user_package import unused
 from service.runs import list_runs
 from service.storage.base import ObjectInfo, Store, Unfinished

@@ -44,7 +44,8 @@ def make_runs(store: str, environment: dict[str, str], count: int) -> None:
     """Finished runs, each with the documents that a listing reads."""
     os.environ.update(environment)
     from service.recipes import resolve
-    from service.records.run_record import RunRecord, run_summary
+    from service.records.run_record import RunRecord
+    from service.records.submissions import run_summary
     from service.settings import Settings
     from service.storage import open_store
 

@@ -7,8 +7,9 @@ import pytest
 
 from service import runs
 from service.records.lease import Lease
-from service.records.run_record import RunRecord, run_summary
+from service.records.run_record import RunRecord
 from service.records.schemas import ProgressDocument, StateDocument
+from service.records.submissions import run_summary
 from service.specs.train import TrainSpec
 from service.storage.base import Store
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from service.errors import Damaged
+from service.records.checkpoint_schemas import CheckpointManifest
 from service.records.schemas import (
     ENDED,
-    CheckpointManifest,
     Event,
     Failure,
     LeaseDocument,
