@@ -55,8 +55,7 @@ class GroupTrial:
             return [[run] for run in self._runs]
         by_step: dict[int, list[TrialRun]] = {}
         for run in self._runs:
-            checkpoints = run.record.checkpoints()
-            by_step.setdefault(checkpoints[-1].step if checkpoints else 0, []).append(run)
+            by_step.setdefault(run.record.step_to_resume_from(), []).append(run)
         return [by_step[step] for step in sorted(by_step)]
 
     def _together(self, runs: list[TrialRun]) -> None:

@@ -7,7 +7,7 @@ from functools import cache
 
 from service.errors import Conflict, InvalidInput, LeaseLost, NotFound, UnknownName
 from service.records.cancel_requests import HANDLED, PERSON, CancelRequests
-from service.records.checkpoint_index import SavedCheckpoint, kept_checkpoints
+from service.records.checkpoint_index import CheckpointIndex, SavedCheckpoint, kept_checkpoints
 from service.records.metrics import MetricsLedger, read_rows, shared_prefix
 from service.records.schemas import (
     Event,
@@ -268,6 +268,11 @@ class RunRecord:
         """The complete checkpoints by step."""
         found = kept_checkpoints(self.store, self.paths, self.nonce)
         return [SavedCheckpoint(each.step, self.paths.checkpoint(each.folder)) for each in found]
+
+    def step_to_resume_from(self) -> int:
+        """Of the newest checkpoint, one that a killed attempt completed and could not note included; 0 where there is none."""
+        index = CheckpointIndex(self.store, self.paths, self.nonce, "", self.check_claim)
+        return max((kept.step for kept in index.found()), default=0)
 
     def check_claim(self) -> None:
         """Raise LeaseLost when the run was deleted, also where its id is another run's by now."""

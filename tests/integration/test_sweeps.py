@@ -198,9 +198,8 @@ def test_small_trials_train_together_and_a_kill_changes_nothing(workspace: Works
 
 
 def newest_step(workspace: Workspace, run_id: str) -> int:
-    """Of the run's newest checkpoint; 0 if it has none."""
-    checkpoints = RunRecord(workspace.store, run_id).checkpoints()
-    return checkpoints[-1].step if checkpoints else 0
+    """Of the newest checkpoint that a successor finds; 0 if there is none."""
+    return RunRecord(workspace.store, run_id).step_to_resume_from()
 
 
 def names(document: Any) -> list[str]:

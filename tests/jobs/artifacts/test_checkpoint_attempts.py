@@ -104,6 +104,7 @@ def test_a_checkpoint_that_was_completed_and_not_noted_is_resumed_from(
         patched.setattr(old.record.store, "write", killed)
         old.save(snapshot(20, 1))
     assert newest(record) == (20, 1)
+    assert [each.step for each in record.checkpoints()] == [10] and record.step_to_resume_from() == 20
     new = attempt(record, 2)
     new.adopt(20)
     assert [each.step for each in record.checkpoints()] == [10, 20]
