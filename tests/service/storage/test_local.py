@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.s3_stores import one_sentence, opened
 
 from service.doctor.findings import examine
 from service.doctor.store import store_checks
@@ -18,17 +19,6 @@ from service.storage.base import Store
 from service.storage.local import TEMPORARY
 
 MIB = 1024**2
-
-
-def opened(url: str, patience: float = 5.0) -> Store:
-    return open_store(Settings.load(store=url), patience)
-
-
-def one_sentence(error: pytest.ExceptionInfo[StoreError], *words: str) -> None:
-    text = str(error.value)
-    assert error.value.exit_code == 5 and "\n" not in text and text.endswith(".") and len(text) < 400, text
-    for word in words:
-        assert word in text, text
 
 
 def fail_with(number: int) -> Callable[..., None]:
