@@ -5,15 +5,16 @@
 
 It needs root, debootstrap and a chroot, and the package registries that `docker build` needs. It reads the Dockerfile itself (FROM, ARG, RUN,
 COPY, ENV, USER, WORKDIR, LABEL, CMD; any other instruction is an error), so that the two cannot drift. The archive has one layer for the base
-stage and one for each instruction of the last stage that changed files, as `docker save` writes it. Beside it comes ARCHIVE.packages.tsv: each
-package with its version and licence.
+stage and one for each instruction of the last stage that changed files, as `docker save` writes it (an OCI layout with Docker's own
+manifest.json). Beside it comes ARCHIVE.packages.tsv: each package with its version and licence.
 
-A stage whose instructions and copied files are as they were is not built again: its folder in the cache is used. What a build takes from this
+A stage or layer whose instructions and copied files are as they were is not made again: its folder or file in the cache is used. What a build takes from this
 machine and does not keep: the resolver's configuration, the CA bundle and Debian's mirror.
 """
 
 import argparse
 import contextlib
+import fcntl
 import hashlib
 import io
 import json
@@ -24,9 +25,10 @@ import stat
 import subprocess
 import sys
 import tarfile
+import time
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -36,6 +38,9 @@ PROJECT = HERE.parents[1]
 DEBIAN = {"debian:bookworm-slim": "bookworm"}
 """The base images that debootstrap makes: image → Debian's release."""
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+LOCK_SECONDS = 3600.0
+"""How long a build waits for another that uses the same cache (assumed: several times what one takes)."""
+OCI = "application/vnd.oci.image"
 BUILD_FOLDER = Path("run/build")
 """Within a root folder: what RUN sees of this machine, gone when the step ends."""
 
@@ -71,6 +76,17 @@ class Image:
     folder: str = "/"
     command: list[str] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one instruction changed: a tar in the cache (none if nothing changed), its digest, and its paths with their facts."""
+
+    made_from: str
+    """A digest over the instruction and all before it, with the files that they take."""
+    file: str
+    sha256: str
+    paths: dict[str, tuple[int, ...]]
 
 
 def instructions(text: str) -> Iterator[Instruction]:
@@ -200,18 +216,23 @@ class Builder:
         total = hashlib.sha256(stage.base.encode())
         if stage.base in self.stages:
             total.update(self.digest(stage.base).encode())
-        variables = self.variables(name)
         for step in stage.instructions:
-            total.update(f"{step.name} {substitute(step.text, variables)}\n".encode())
-            if step.name != "COPY":
-                continue
-            if step.text.startswith("--from="):
-                total.update(self.digest(step.text.split()[0].removeprefix("--from=")).encode())
-                continue
+            total.update(self.taken(step, name))
+        return total.hexdigest()
+
+    def taken(self, step: Instruction, name: str) -> bytes:
+        """What tells one instruction of a stage from another: its text, and the names and bytes of the files that it copies."""
+        variables = self.variables(name)
+        total = hashlib.sha256(f"{step.name} {substitute(step.text, variables)}\n".encode())
+        if step.name == "RUN":
+            total.update(json.dumps(variables, sort_keys=True).encode())
+        if step.name == "COPY" and step.text.startswith("--from="):
+            total.update(self.digest(step.text.split()[0].removeprefix("--from=")).encode())
+        elif step.name == "COPY":
             for path in self.sources(step, name)[1]:
                 for file in product_files(path):
                     total.update(str(file.relative_to(self.context)).encode() + file.read_bytes())
-        return total.hexdigest()
+        return total.digest()
 
     def carry_out(self, step: Instruction, name: str, root: Path) -> None:
         """Do one instruction in a root folder."""
@@ -229,38 +250,73 @@ class Builder:
         elif step.name == "WORKDIR":
             (root / step.text.lstrip("/")).mkdir(parents=True, exist_ok=True)
 
-    def layers(self) -> list[Path]:
+    def layers(self) -> list[Layer]:
         """Write the layers of the last stage: that of the stage below it, then one for each instruction that changed files."""
-        stage = self.stages[self.last]
+        stage, root, record = self.stages[self.last], self.cache / self.last, self.cache / f"{self.last}.layers.json"
         below = self.base(stage.base)
-        made = [self.layer(f"{self.last}.0", below, sorted(listing(below)))]
-        root = self.cache / self.last
-        start(below, root)
-        before = listing(root)
-        for number, step in enumerate(stage.instructions, start=1):
+        steps = [(n, step) for n, step in enumerate(stage.instructions, 1) if step.name in ("RUN", "COPY", "WORKDIR")]
+        keys = self.keys(stage, [step for _, step in steps])
+        made = kept(record, root, keys)
+        record.unlink(missing_ok=True)
+        if not made:
+            start(below, root)
+            made = [self.layer(0, keys[0], root, listing(root))]
+        before = {path: facts for layer in made for path, facts in layer.paths.items()}
+        for key, (number, step) in list(zip(keys[1:], steps, strict=True))[len(made) - 1 :]:
             self.carry_out(step, self.last, root)
-            if step.name not in ("RUN", "COPY", "WORKDIR"):
-                continue
             after = listing(root)
             gone = [path for path in before if path not in after]
             if gone:
                 raise Refused(
                     f"line {step.line}: the last stage deletes {gone[0]}; delete it in an earlier stage, so that no layer holds it"
                 )
-            changed = sorted(path for path in after if before.get(path) != after[path])
+            made.append(self.layer(number, key, root, {path: after[path] for path in after if before.get(path) != after[path]}))
             before = after
-            if changed:
-                made.append(self.layer(f"{self.last}.{number}", root, changed))
-        return made
+        record.write_text(json.dumps([asdict(layer) for layer in made]))
+        return [layer for layer in made if layer.file]
 
-    def layer(self, name: str, root: Path, paths: list[str]) -> Path:
+    def keys(self, stage: Stage, steps: list[Instruction]) -> list[str]:
+        """A digest for the layer of the stage below and for that of each step, each over all that comes before it."""
+        below = self.digest(stage.base) if stage.base in self.stages else stage.base
+        found = [hashlib.sha256(below.encode()).hexdigest()]
+        for step in steps:
+            found.append(hashlib.sha256(found[-1].encode() + self.taken(step, stage.name)).hexdigest())
+        return found
+
+    def layer(self, number: int, key: str, root: Path, paths: dict[str, tuple[int, ...]]) -> Layer:
         """Write the tar of some paths of a root folder, the same bytes for the same files."""
-        file = self.cache / f"{name}.layer.tar"
-        say(f"layer {name}: {len(paths)} paths")
+        if not paths:
+            return Layer(key, "", "", {})
+        file = self.cache / f"{self.last}.{number}.layer.tar"
+        say(f"layer {self.last}.{number}: {len(paths)} paths")
         with file.open("wb") as out, tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            for path in paths:
+            for path in sorted(paths):
                 tar.add(root / path, arcname=path, recursive=False, filter=without_devices)
-        return file
+        return Layer(key, str(file), sha256(file), paths)
+
+
+def kept(record: Path, root: Path, keys: list[str]) -> list[Layer]:
+    """The first layers of the last build that this one begins with too; `root` is put back to where they end.
+
+    None where there was no such build, or where its folder is not as it left it.
+    """
+    if not record.exists():
+        return []
+    layers = [
+        Layer(**{**layer, "paths": {path: tuple(facts) for path, facts in layer["paths"].items()}})
+        for layer in json.loads(record.read_text())
+    ]
+    same = [layer for layer, key in zip(layers, keys, strict=False) if layer.made_from == key]
+    same = same if [layer.made_from for layer in same] == keys[: len(same)] else []
+    wanted = {path: facts for layer in same for path, facts in layer.paths.items()}
+    for path in sorted(listing(root) if same else (), reverse=True):
+        if path not in wanted:
+            place = root / path
+            place.rmdir() if place.is_dir() and not place.is_symlink() else place.unlink()
+    if not same or listing(root) != wanted or not all(Path(layer.file).exists() for layer in same if layer.file):
+        return []
+    say(f"layers: the first {len(same)} of {len(keys)} as they were")
+    return same
 
 
 def start(below: Path, root: Path) -> None:
@@ -340,9 +396,9 @@ def assignments(text: str) -> dict[str, str]:
     return dict(word.split("=", 1) for word in shlex.split(text))
 
 
-def listing(root: Path) -> dict[str, tuple[Any, ...]]:
+def listing(root: Path) -> dict[str, tuple[int, ...]]:
     """All paths of a root folder, without what /proc and /dev hold, with what tells whether one changed."""
-    found = {}
+    found: dict[str, tuple[int, ...]] = {}
     for folder, names, files in os.walk(root):
         if folder == str(root):
             names[:] = [name for name in names if name not in ("proc", "dev", "sys")]
@@ -372,9 +428,11 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def write_archive(image: Image, layers: list[Path], reference: str, out: Path) -> None:
-    """Write an archive as `docker save` does, which docker, containerd, podman and kind load."""
-    digests = [sha256(layer) for layer in layers]
+def write_archive(image: Image, layers: list[Layer], reference: str, out: Path, present: frozenset[str] = frozenset()) -> None:
+    """Write an archive as `docker save` does, which docker, containerd, podman and kind load.
+
+    Layers whose digest (sha256:…) is in `present` are named and left out: containerd takes those that it has from its own store.
+    """
     config = json.dumps(
         {
             "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine],
@@ -386,29 +444,73 @@ def write_archive(image: Image, layers: list[Path], reference: str, out: Path) -
                 "User": image.user,
                 "Labels": image.labels,
             },
-            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.sha256}" for layer in layers]},
         }
     ).encode()
-    name = f"{hashlib.sha256(config).hexdigest()}.json"
-    manifest = json.dumps([{"Config": name, "RepoTags": [reference], "Layers": [f"{digest}.tar" for digest in digests]}]).encode()
+    tars = [(layer.sha256, Path(layer.file).stat().st_size) for layer in layers]
+    manifest = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": f"{OCI}.manifest.v1+json",
+            "config": descriptor("config.v1+json", hashlib.sha256(config).hexdigest(), len(config)),
+            "layers": [descriptor("layer.v1.tar", digest, size) for digest, size in tars],
+        }
+    ).encode()
+    names = {"io.containerd.image.name": reference, "org.opencontainers.image.ref.name": reference.rpartition(":")[2]}
+    pointer = descriptor("manifest.v1+json", hashlib.sha256(manifest).hexdigest(), len(manifest))
+    docker = {"Config": blob(config), "RepoTags": [reference], "Layers": [f"blobs/sha256/{digest}" for digest, _ in tars]}
+    files = {
+        "oci-layout": b'{"imageLayoutVersion": "1.0.0"}',
+        "index.json": json.dumps({"schemaVersion": 2, "manifests": [pointer | {"annotations": names}]}).encode(),
+        "manifest.json": json.dumps([docker]).encode(),
+        blob(config): config,
+        blob(manifest): manifest,
+    }
     with tarfile.open(out, mode="w") as tar:
-        for entry, data in (("manifest.json", manifest), (name, config)):
-            info = tarfile.TarInfo(entry)
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
-        for digest, layer in zip(digests, layers, strict=True):
-            tar.add(layer, arcname=f"{digest}.tar")
+        for layer in layers:
+            if f"sha256:{layer.sha256}" not in present:
+                tar.add(layer.file, arcname=f"blobs/sha256/{layer.sha256}")
 
 
-def compressed_size(layers: list[Path]) -> int:
+def descriptor(kind: str, digest: str, size: int) -> dict[str, Any]:
+    """How an OCI document points at a blob."""
+    return {"mediaType": f"{OCI}.{kind}", "digest": f"sha256:{digest}", "size": size}
+
+
+def blob(data: bytes) -> str:
+    """The name of a blob in an archive."""
+    return f"blobs/sha256/{hashlib.sha256(data).hexdigest()}"
+
+
+def compressed_size(layers: list[Layer]) -> int:
     """Bytes of the layers as registries keep them (gzip, level 6)."""
     total = 0
     for layer in layers:
-        with subprocess.Popen(["gzip", "-6", "-c", str(layer)], stdout=subprocess.PIPE) as packer:
+        with subprocess.Popen(["gzip", "-6", "-c", layer.file], stdout=subprocess.PIPE) as packer:
             assert packer.stdout is not None
             while piece := packer.stdout.read(1 << 20):
                 total += len(piece)
     return total
+
+
+@contextlib.contextmanager
+def alone(cache: Path) -> Iterator[None]:
+    """Hold the cache, which two builds would spoil for each other; raise Refused when another holds it for too long."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    with (cache / "lock").open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise Refused(f"another build has held {cache} for {LOCK_SECONDS:.0f} s") from None
+                time.sleep(0.5)
+        yield
 
 
 def run(command: list[str], *, timeout: float, env: dict[str, str] | None = None) -> None:
@@ -429,6 +531,9 @@ def main() -> int:
     parser.add_argument("--variant", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument("--reference", help="the image's name and tag (default: delayline:VERSION-VARIANT)")
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/delayline/image").expanduser(), help="where stages are kept")
+    parser.add_argument(
+        "--present", type=Path, help="a file of digests, one a line (`ctr content ls -q`): leave those layers out of the archive"
+    )
     parser.add_argument("--measure", action="store_true", help="also print the compressed size, as registries keep it")
     options = parser.parse_args()
     version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
@@ -439,15 +544,19 @@ def main() -> int:
             raise Refused("this needs debootstrap: apt-get install debootstrap")
         cache = options.cache / options.variant
         cache.mkdir(parents=True, exist_ok=True)
-        builder = Builder(HERE / "Dockerfile", PROJECT, cache, {"VARIANT": options.variant, "VERSION": version})
-        layers = builder.layers()
-        image = builder.read(builder.last)
-        write_archive(image, layers, options.reference or f"delayline:{version}-{options.variant}", options.archive)
-        shutil.copy(cache / builder.last / "opt/venv/PACKAGES.tsv", f"{options.archive}.packages.tsv")
+        with alone(cache):
+            builder = Builder(HERE / "Dockerfile", PROJECT, cache, {"VARIANT": options.variant, "VERSION": version})
+            layers = builder.layers()
+            image = builder.read(builder.last)
+            present = frozenset(options.present.read_text().split()) if options.present else frozenset()
+            reference = options.reference or f"delayline:{version}-{options.variant}"
+            write_archive(image, layers, reference, options.archive, present)
+            shutil.copy(cache / builder.last / "opt/venv/PACKAGES.tsv", f"{options.archive}.packages.tsv")
     except (Refused, subprocess.TimeoutExpired) as failed:
         print(f"Error: {failed}.", file=sys.stderr)
         return 1
-    print(f"unpacked {sum(layer.stat().st_size for layer in layers) / 1e9:.2f} GB in {len(layers)} layers")
+    unpacked = sum(Path(layer.file).stat().st_size for layer in layers)
+    print(f"unpacked {unpacked / 1e9:.2f} GB in {len(layers)} layers; archive {options.archive.stat().st_size / 1e6:.1f} MB")
     if options.measure:
         print(f"compressed {compressed_size(layers) / 1e9:.2f} GB")
     return 0

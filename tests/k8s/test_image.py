@@ -159,6 +159,46 @@ def test_stages_are_carried_out_and_become_an_archive(base: Path, builder: Modul
     assert (cache / "made" / "build" / "product.txt").read_text() == "another\n"
 
 
+def test_layers_that_did_not_change_are_kept_and_those_that_a_node_has_left_out(
+    base: Path, builder: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "product.txt").write_text("one\n")
+    (tmp_path / "old.txt").write_text("gone later\n")
+    (tmp_path / "Dockerfile").write_text("FROM debian:small\nWORKDIR /srv\nCOPY old.txt /a/\nCOPY product.txt /b/\n")
+
+    def build(cache: str, present: frozenset[str] = frozenset()) -> tuple[list[str], list[str]]:
+        (tmp_path / cache).mkdir(exist_ok=True)
+        if not (tmp_path / cache / "debian-small").exists():
+            shutil.copytree(base, tmp_path / cache / "debian-small", symlinks=True)
+        made = builder.Builder(tmp_path / "Dockerfile", tmp_path, tmp_path / cache, {})
+        layers = made.layers()
+        builder.write_archive(made.read(made.last), layers, "kube.local/product:1", tmp_path / "out.tar", present)
+        with tarfile.open(tmp_path / "out.tar") as archive:
+            index = json.loads(archive.extractfile("index.json").read())  # type: ignore[union-attr]
+            manifest = f"blobs/{index['manifests'][0]['digest'].replace(':', '/')}"
+            document = json.loads(archive.extractfile(manifest).read())  # type: ignore[union-attr]
+            held = [name for name in archive.getnames() if name.startswith("blobs/")]
+        assert [f"sha256:{layer.sha256}" for layer in layers] == [layer["digest"] for layer in document["layers"]]
+        return [layer["digest"] for layer in document["layers"]], held
+
+    first, _ = build("cache")
+    (tmp_path / "product.txt").write_text("another\n")
+    capfd.readouterr()
+    second, held = build("cache", frozenset(first))
+    assert "the first 3 of 4 as they were" in capfd.readouterr().err
+    assert second[:-1] == first[:-1] and second[-1] != first[-1]
+    assert [
+        name for name in held if name.removeprefix("blobs/sha256/") in {digest.removeprefix("sha256:") for digest in first}
+    ] == []
+    assert len(held) == 3, "the configuration, the manifest and the one layer that changed"
+    assert build("fresh")[0] == second, "kept layers are those of a build from nothing"
+
+    # What an earlier layer no longer has, and what someone did to the folder, is in no layer.
+    (tmp_path / "old.txt").write_text("new, and longer\n")
+    (tmp_path / "cache" / "0" / "stray.txt").write_text("made by hand\n")
+    assert build("cache")[0] == build("fresh")[0]
+
+
 def test_a_step_that_fails_ends_the_build(base: Path, builder: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM debian:small AS base\nRUN exit 3\nFROM base\n")
     with pytest.raises(builder.Refused, match="exit code 3"):
