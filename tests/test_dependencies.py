@@ -38,7 +38,7 @@ def test_a_dependency_has_a_lower_and_an_upper_bound_that_its_pins_meet(requirem
 
 def test_every_package_that_is_imported_is_a_dependency() -> None:
     """A package that comes with another one goes when that one no longer needs it."""
-    declared = {canonicalize_name(requirement.name) for requirement in DIRECT}
+    declared = {canonicalize_name(requirement.name) for requirement in [*DIRECT, *EXTRA]}
     # Pydantic wants exactly one version of its core.
     declared.add("pydantic-core")
     providers = metadata.packages_distributions()
