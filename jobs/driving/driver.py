@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from jobs.driving.attempt_end import outcome_of_attempt
 from jobs.driving.base import BaseDriver, seconds_of
+from jobs.driving.leaving_nodes import LeavingNodes, said_of
 from jobs.driving.outcome import Outcome
-from jobs.driving.retries import failures_in_a_row, pause_after
+from jobs.driving.retries import NODE_TAKEN, failures_in_a_row, pause_after
 from jobs.driving.stops import SAVE_SECONDS
 from jobs.training.after_training import trained_progress, was_repeated
 from jobs.worker.config import WorkerConfig
@@ -16,7 +17,7 @@ from jobs.worker_groups.base import Attempt as UnderWay
 from jobs.worker_groups.base import Group, MakeGroup
 from jobs.worker_groups.ray_train import WorkerGroup
 from service.errors import InfrastructureFailure, LeaseLost, StoreError, TimeLimitReached
-from service.records.cancel_requests import TIME_LIMIT
+from service.records.cancel_requests import NODE, TIME_LIMIT
 from service.records.run_record import Document
 from service.records.schemas import SIGNAL, Attempt, LeaseAttempt, LeaseDocument, RunState, StateDocument
 from service.specs.train import TrainSpec
@@ -67,7 +68,7 @@ class Driver(BaseDriver[TrainSpec]):
         self.lease.completed = self._with_time_so_far
         self.state = self.record.take_state(take)
         # What the driver before asked for is asked for again, if it is still due.
-        self.record.cancel.withdraw(TIME_LIMIT, SIGNAL)
+        self.record.cancel.withdraw(TIME_LIMIT, SIGNAL, NODE)
 
     def _with_time_so_far(self, lease: LeaseDocument) -> LeaseDocument:
         """The lease with how long the attempt under way has run, for a successor."""
@@ -102,6 +103,9 @@ class Driver(BaseDriver[TrainSpec]):
                 continue
             if self._stop_wanted():
                 return Outcome.cancelled()
+            if outcome.state == RunState.RETRYING:
+                # Nothing is to be waited for but room elsewhere.
+                continue
             if not trained and self._used_up():
                 break
             self._pause(self._failures() - 1)
@@ -147,7 +151,7 @@ class Driver(BaseDriver[TrainSpec]):
         return Outcome.cancelled() if count is None else count
 
     def _attempt(self, group: Group, count: int) -> Outcome:
-        number, trained = len(self.state.attempts) + 1, self._trained()
+        number, trained, newest = len(self.state.attempts) + 1, self._trained(), self._newest_checkpoint()
         attempt = Attempt(number=number, workers=(), started=time.time(), finished=None, reason=None)
         if trained is not None:
             attempt = attempt.changed(analysis=True)
@@ -157,12 +161,16 @@ class Driver(BaseDriver[TrainSpec]):
         self._save()
         self._event("attempt", f"attempt {number} starts {count} worker{'s' * (count != 1)}", attempt=number, workers=count)
         try:
-            outcome = self._watch(group, group.start(self._worker_config(number, count, trained)), number)
+            nodes = LeavingNodes(self.record, group.leaving, self.stops)
+            outcome = nodes.outcome(self._watch(group, group.start(self._worker_config(number, count, trained)), number, nodes))
         except LeaseLost:
             raise
         except InfrastructureFailure as error:
             outcome = Outcome.failed(error)
         self._end_attempt(number, outcome)
+        if outcome.state == RunState.RETRYING:
+            self.state = self.state.changed(state=RunState.RETRYING)
+            self._event("node leaving", said_of(newest, self.state.attempts[-1].saved))
         if outcome.error:
             self._event("attempt failed", f"attempt {number} failed: {outcome.error.message}", kind=outcome.error.kind)
         self._save()
@@ -170,10 +178,11 @@ class Driver(BaseDriver[TrainSpec]):
 
     def _end_attempt(self, number: int, outcome: Outcome) -> None:
         by_system = outcome.state == RunState.CANCELLED and self.stops.by_system
+        reason = NODE_TAKEN if outcome.state == RunState.RETRYING else outcome.error.message if outcome.error else outcome.state
         self.state = self.state.with_newest_attempt(
             finished=time.time(),
             seconds=0.0 if self._began is None else time.monotonic() - self._began,
-            reason=SIGNAL if by_system else outcome.error.message if outcome.error else outcome.state,
+            reason=SIGNAL if by_system else reason,
             **self._members(number),
             saved=self._newest_checkpoint(),
         )
@@ -192,12 +201,13 @@ class Driver(BaseDriver[TrainSpec]):
             trained=trained,
         )
 
-    def _watch(self, group: Group, attempt: UnderWay, number: int) -> Outcome:
-        """Wait for the attempt's end; notice a request to stop, the time limit, a dead cluster."""
+    def _watch(self, group: Group, attempt: UnderWay, number: int, nodes: LeavingNodes) -> Outcome:
+        """Wait for the attempt's end; notice a request to stop, the time limit, a node that is taken away, a dead cluster."""
         deadline: float | None = None
         while not attempt.wait(self.watch_seconds):
             if self._is_due("phase", 1):
-                self._note_phase(number)
+                self._note_phase(number, nodes)
+            nodes.look()
             if self.stops.at_once.is_set():
                 return Outcome.cancelled()
             if deadline is None and (self._stop_wanted(looks=self._looks_now()) or self._out_of_time()):
@@ -245,11 +255,13 @@ class Driver(BaseDriver[TrainSpec]):
         self.record.request_cancel(TIME_LIMIT)
         return True
 
-    def _note_phase(self, number: int) -> None:
+    def _note_phase(self, number: int, nodes: LeavingNodes) -> None:
         if self.state.state == RunState.RUNNING:
             return
         try:
             progress = self.record.progress()
+            if progress.attempt == number:
+                nodes.note(progress)
             if progress.attempt == number and progress.phase not in (None, RunState.STARTING):
                 self.state = self.state.changed(state=RunState.RUNNING).with_newest_attempt(**self._members(number))
                 self._save()

@@ -8,7 +8,7 @@ from service.records.schemas import Failure, RunState
 
 @dataclass(frozen=True)
 class Outcome:
-    """Made by `succeeded()`, `cancelled()` or `failed(error)`; `state` is the word for it in a run's documents."""
+    """Made by `succeeded()`, `cancelled()`, `displaced()` or `failed(error)`; `state` is the word for it in a run's documents."""
 
     state: RunState
     error: Failure | None = None
@@ -27,6 +27,11 @@ class Outcome:
         return cls(RunState.CANCELLED)
 
     @classmethod
+    def displaced(cls) -> "Outcome":
+        """A node of an attempt was taken away: the run goes on elsewhere."""
+        return cls(RunState.RETRYING)
+
+    @classmethod
     def failed(cls, error: DelaylineError | Failure, passing: bool = False) -> "Outcome":
         """`error`: what this process met, or what a worker left of its own in the store."""
         return cls(RunState.FAILED, error if isinstance(error, Failure) else Failure.of(error), passing)
@@ -41,4 +46,6 @@ class Outcome:
     @property
     def retryable(self) -> bool:
         """Whether another attempt may end otherwise."""
-        return self.error is not None and (self.error.kind == InfrastructureFailure.kind or self.passing)
+        if self.error is None:
+            return self.state == RunState.RETRYING
+        return self.error.kind == InfrastructureFailure.kind or self.passing

@@ -6,7 +6,9 @@ from service.records.schemas import SIGNAL, Attempt, RunState
 
 LONGEST_PAUSE = 30.0
 """Seconds between two attempts at most (assumed: what a node takes to restart)."""
-_NO_FAILURES = frozenset({RunState.CANCELLED, SIGNAL})
+NODE_TAKEN = "a node was taken away"
+"""Why an attempt ended one of whose nodes the system took: it says so some seconds before."""
+_NO_FAILURES = frozenset({RunState.CANCELLED, SIGNAL, NODE_TAKEN})
 """Why an attempt ended that somebody ended on purpose."""
 
 

@@ -39,6 +39,8 @@ class Stops:
         self.at_once = threading.Event()
         self.ended = threading.Event()
         """The run's end is written, as far as this process writes it."""
+        self.terminate: Callable[[], None] = lambda: None
+        """Does what SIGTERM would, for a node that is taken away and whose system tells this process nothing."""
 
     @property
     def by_system(self) -> bool:
@@ -72,6 +74,7 @@ class SignalWatch:
         threading.Thread(target=self._read, name="signals", daemon=True).start()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._handle)
+        self.stops.terminate = lambda: self._handle(signal.SIGTERM, None)
         return self.stops
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -188,6 +188,6 @@ class CancelWatch:
     def _look(self) -> bool:
         # A store that is away cannot carry a request either.
         with contextlib.suppress(StoreError):
-            if self._record.cancel_requested():
+            if self._record.workers_are_to_stop():
                 self._asked.set()
         return self._asked.is_set()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from jobs.worker.config import WorkerConfig
@@ -18,6 +19,16 @@ class Attempt(Protocol):
         """Whether it ended, after waiting at most so long."""
 
 
+@dataclass(frozen=True)
+class Leaving:
+    """Which nodes are being taken away now: they are gone within seconds, as a preempted or drained one."""
+
+    nodes: frozenset[str] = frozenset()
+    """By the ids that workers have in `Worker.node`."""
+    driver: bool = False
+    """Whether it is the node of this process, too."""
+
+
 class Group(Protocol):
     """The workers of one run, attempt after attempt."""
 
@@ -32,6 +43,9 @@ class Group(Protocol):
 
     def is_alive(self) -> bool:
         """Whether workers can still be started."""
+
+    def leaving(self) -> Leaving:
+        """Which nodes are being taken away, as of a second ago; asks nobody, and so waits for nobody."""
 
 
 MakeGroup = Callable[[Settings, TrainSpec], AbstractContextManager[Group]]

@@ -23,10 +23,18 @@ def local_node() -> dict[str, float]:
 
 
 def nodes_of_cluster() -> list[dict[str, float]]:
-    """What each node of the cluster has that answers: Ray itself takes up to 20 s to notice that one is gone."""
+    """What each node of the cluster has that answers and stays: Ray itself takes up to 20 s to notice that one is gone."""
     import ray
 
-    return [node["Resources"] for node in ray.nodes() if node["Alive"] and _answers(node)]
+    leaving = draining_nodes()
+    return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving and _answers(node)]
+
+
+def draining_nodes() -> frozenset[str]:
+    """The ids of the nodes that are taken away: Ray was told, or a node's own Ray got SIGTERM. It starts nothing there any more."""
+    from ray._private.state import state
+
+    return frozenset(state.get_draining_nodes())
 
 
 def _answers(node: dict[str, Any]) -> bool:

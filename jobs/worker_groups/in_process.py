@@ -6,7 +6,7 @@ from typing import Self
 from jobs.training.hooks import NO_HOOKS, Hooks
 from jobs.worker.config import WorkerConfig
 from jobs.worker.process import run_worker
-from jobs.worker_groups.base import Attempt
+from jobs.worker_groups.base import Attempt, Leaving
 
 
 class InProcess:
@@ -34,6 +34,10 @@ class InProcess:
     def is_alive(self) -> bool:
         """As long as anybody can ask."""
         return True
+
+    def leaving(self) -> Leaving:
+        """This process's node leaves with its driver."""
+        return Leaving()
 
 
 class InProcessAttempt:

@@ -8,6 +8,7 @@ class JoinedCluster(RayCluster):
 
     def __exit__(self, *_: object) -> None:
         """The next trial runs here too."""
+        self._watch.stop()
 
     @property
     def is_connected(self) -> bool:

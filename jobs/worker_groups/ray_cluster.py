@@ -11,7 +11,9 @@ from typing import Any
 
 import psutil
 
+from jobs.worker_groups.base import Leaving
 from jobs.worker_groups.capacity import local_node, nodes_of_cluster
+from jobs.worker_groups.node_watch import NodeWatch
 from jobs.worker_groups.patched import patched
 from service.errors import DelaylineError, InfrastructureFailure
 from service.settings import Settings
@@ -64,6 +66,7 @@ class RayCluster:
     def __init__(self, settings: Settings, local: bool) -> None:
         self.settings = settings
         self.local = local
+        self._watch = NodeWatch()
         self.wait_limit = min(settings.wait_limit, LOCAL_WAIT) if local else settings.wait_limit
 
     @classmethod
@@ -77,6 +80,7 @@ class RayCluster:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._watch.stop()
         if "ray" not in sys.modules:
             return
         import ray
@@ -128,6 +132,12 @@ class RayCluster:
         import ray
 
         return not self.local or not ray.is_initialized() or local_ray_lives()
+
+    def leaving(self) -> Leaving:
+        """Which nodes are being taken away; of one of this process's own none is, for this process is asked itself."""
+        if self.local or not self.is_connected:
+            return Leaving()
+        return self._watch.seen()
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from jobs.worker.config import WorkerConfig
 from jobs.worker.process import train_worker
+from jobs.worker_groups.base import Leaving
 from jobs.worker_groups.capacity import DRIVER_CPUS, fitting_workers
 from jobs.worker_groups.ray_cluster import RayCluster
 from service.datasets import find_dataset, is_streamed
@@ -61,6 +62,10 @@ class WorkerGroup:
     def is_alive(self) -> bool:
         """Whether the cluster is."""
         return self._cluster.is_alive()
+
+    def leaving(self) -> Leaving:
+        """Those of the cluster."""
+        return self._cluster.leaving()
 
     def _connect(self, count: int) -> None:
         if self._cluster.local and self._streams():

@@ -39,11 +39,12 @@ def _introduce() -> dict[str, Any]:
         "address": f"[{address}]:{port}" if ":" in address else f"{address}:{port}",
         "host": socket.gethostname(),
         "pid": os.getpid(),
+        "node": ray.get_runtime_context().get_node_id(),
     }
 
 
 def _join(members: list[dict[str, Any]], rank: int) -> None:
     cluster = {"worker": [member["address"] for member in members]}
     os.environ["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": rank}})
-    known = [{"rank": index, "host": member["host"], "pid": member["pid"]} for index, member in enumerate(members)]
+    known = [{"rank": index, **{name: member[name] for name in ("host", "pid", "node")}} for index, member in enumerate(members)]
     os.environ[PEERS_VARIABLE] = json.dumps(known)

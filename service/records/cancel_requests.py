@@ -19,6 +19,8 @@ SWEEP = "sweep"
 """Who asks a trial to stop: its sweep, which may resume it later."""
 TIME_LIMIT = "time limit"
 """Who asks when a run has had its time: its own driver."""
+NODE = "node"
+"""Who asks the workers alone to stop, when the node of one is taken away: the run's own driver, which goes on elsewhere."""
 HANDLED = "handled_cancel"
 """The key of a run's state with the id of the newest request that was handled."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from service.errors import Conflict, InvalidInput, LeaseLost, NotFound, UnknownName
-from service.records.cancel_requests import HANDLED, PERSON, CancelRequests
+from service.records.cancel_requests import HANDLED, NODE, PERSON, CancelRequests
 from service.records.checkpoint_index import CheckpointIndex, SavedCheckpoint, kept_checkpoints
 from service.records.metrics import MetricsLedger, read_rows, shared_prefix
 from service.records.schemas import (
@@ -289,6 +289,11 @@ class RunRecord:
 
     def cancel_requested(self) -> bool:
         """Whether somebody asked the run to stop."""
+        standing = self.cancel.standing()
+        return standing is not None and standing.reason != NODE
+
+    def workers_are_to_stop(self) -> bool:
+        """Whether the workers of the attempt under way are to save and stop; the run may go on."""
         return self.cancel.standing() is not None
 
     def with_handled_cancel(self, state: StateDocument, *reasons: str) -> StateDocument:

@@ -84,6 +84,8 @@ class Worker(StoredDocument):
     rank: int
     host: str
     pid: int
+    node: str | None = None
+    """The id of its node in a Ray cluster."""
 
 
 class Attempt(StoredDocument):

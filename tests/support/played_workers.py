@@ -7,6 +7,7 @@ from typing import Self
 from jobs.artifacts.checkpoints import CheckpointStore, Snapshot
 from jobs.driving.stops import Stops
 from jobs.worker.config import WorkerConfig
+from jobs.worker_groups.base import Leaving
 from service.records.run_record import RunRecord
 from service.records.schemas import ProgressDocument, StateDocument
 from service.specs.parts import CheckpointPolicy
@@ -46,6 +47,7 @@ class Stage:
     def __init__(self, record: RunRecord, acts: list[Act]) -> None:
         self.record, self.acts = record, acts
         self.alive, self.configs, self.left = True, list[WorkerConfig](), False
+        self.leaves: Callable[[], Leaving] = Leaving
 
     def __enter__(self) -> Self:
         return self
@@ -62,6 +64,9 @@ class Stage:
 
     def is_alive(self) -> bool:
         return self.alive
+
+    def leaving(self) -> Leaving:
+        return self.leaves()
 
 
 class Played:

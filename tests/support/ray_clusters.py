@@ -1,11 +1,16 @@
-"""Real Ray clusters for tests: nodes of one CPU each on this machine, tokens on, with the Jobs API, all on free loopback ports."""
+"""Real Ray clusters for tests: nodes of one CPU each on this machine, tokens on, with the Jobs API, all on free loopback ports.
+
+`RayPods` has its nodes as KubeRay has them: a process `ray start --block` each, which gets SIGTERM when the pod is deleted.
+"""
 
 import contextlib
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,10 +106,65 @@ class RayCluster:
                 process.kill()
 
     def kill(self) -> None:
-        """End all of it."""
+        """End all of it, without a word."""
         for process in [child for one in self.processes() for child in family(one.pid)]:
             with contextlib.suppress(psutil.Error):
                 process.kill()
+
+
+@dataclass
+class RayPods(RayCluster):
+    """Each node has an address of its own on this machine's loopback; the head has no CPU for workers."""
+
+    pods: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+    """The process of each node; the head's comes first."""
+
+    def _start(self, nodes: int) -> None:
+        self.pods.clear()
+        self.port, self.dashboard_port, client_port = s3_servers.free_ports(3)
+        self.add_node(
+            "--head", f"--port={self.port}", "--include-dashboard=true", f"--dashboard-port={self.dashboard_port}",
+            f"--ray-client-server-port={client_port}", f"--temp-dir={self.folder}", "--num-cpus=0",
+        )  # fmt: skip
+        for _ in range(nodes - 1):
+            self.add_node(f"--address=127.0.0.1:{self.port}")
+
+    def add_node(self, *options: str) -> None:
+        """Start a node and return once it stands."""
+        number = len(self.pods)
+        agent, agent_grpc, runtime, metrics = s3_servers.free_ports(4)
+        cpus = () if "--head" in options else ("--num-cpus=1",)
+        arguments = [
+            *options, *cpus, f"--node-ip-address=127.0.0.{1 + number}", "--object-store-memory=80000000", "--block",
+            f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_grpc}",
+            f"--runtime-env-agent-port={runtime}", f"--metrics-export-port={metrics}",
+        ]  # fmt: skip
+        said = self.folder / f"node-{number}.txt"
+        with said.open("wb") as output:
+            process = subprocess.Popen(
+                [BIN / "ray", "start", *arguments], env={**self._environment, **self.environment}, stdout=output, stderr=output
+            )
+        self.pods.append(process)
+        end = time.monotonic() + NODE_SECONDS
+        while "--block" not in said.read_text(errors="replace"):
+            if process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"A node of Ray did not start: {said.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.2)
+
+    def delete(self, index: int) -> None:
+        """Begin a node's end as the deletion of a pod does."""
+        self.pods[index].send_signal(signal.SIGTERM)
+
+    def pod_of(self, pid: int) -> int:
+        """The index of the node that a process is on."""
+        return next(index for index, pod in enumerate(self.pods) if pid in {each.pid for each in family(pod.pid)})
+
+    def kill(self) -> None:
+        """End all of it, as when the grace is over."""
+        super().kill()
+        for process in self.pods:
+            process.kill()
+            process.wait()
 
 
 @contextlib.contextmanager
@@ -115,6 +175,18 @@ def running(**environment: str) -> Iterator[RayCluster]:
         cluster = RayCluster(Path(folder), environment)
         try:
             cluster.start()
+            yield cluster
+        finally:
+            cluster.kill()
+
+
+@contextlib.contextmanager
+def running_pods(nodes: int, **environment: str) -> Iterator[RayPods]:
+    """A cluster of so many nodes, the head included, as KubeRay starts them."""
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        cluster = RayPods(Path(folder), environment)
+        try:
+            cluster.start(nodes)
             yield cluster
         finally:
             cluster.kill()

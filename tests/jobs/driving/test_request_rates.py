@@ -14,6 +14,7 @@ from jobs.driving import heartbeat
 from jobs.driving.driver import WATCH_SECONDS, Driver
 from jobs.training.hooks import Hooks
 from jobs.training.store_recorder import StoreRecorder
+from jobs.worker_groups.base import Leaving
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
 from service.settings import Settings
@@ -86,6 +87,9 @@ class Trains:
 
     def is_alive(self) -> bool:
         return True
+
+    def leaving(self) -> Leaving:
+        return Leaving()
 
 
 def test_a_steady_run_makes_at_most_one_request_and_a_fifth_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

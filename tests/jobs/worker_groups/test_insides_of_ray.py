@@ -9,6 +9,7 @@ import pytest
 import ray._private.node
 import ray._private.parameter
 import ray._private.utils
+from ray._private.state import GlobalState
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.dashboard.modules.job.common import JobInfoStorageClient
 from ray.data._internal.execution.execution_callback import ExecutionCallback
@@ -40,6 +41,7 @@ from jobs.worker_groups.patched import patched
         (FixedScalingPolicy._maybe_send_resource_request, {"self"}),
         (DataParallelTrainer._initialize_and_run_controller, {"self", "train_run_context"}),
         (DataParallelTrainer._create_default_callbacks, {"self"}),
+        (GlobalState.get_draining_nodes, {"self"}),
         (JobInfoStorageClient.get_status, {"self", "job_id"}),
         (ExecutionCallback.on_execution_step, {"self", "executor"}),
     ],
