@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.kube_plans import plans
+from support.kuberay_schema import validator
 
 from service.cluster.cluster_defaults import ClusterDefaults, Pool
 from service.cluster.manifests import RayJobPlan, entrypoint, ray_job, workers_of_a_pod
@@ -41,6 +42,19 @@ def sentence(plan: RayJobPlan) -> str:
 
 
 @given(plans())
+def test_kuberay_has_every_field(plan: RayJobPlan) -> None:
+    validator().validate(ray_job(plan))
+
+
+def test_a_field_that_kuberay_lacks_would_be_found() -> None:
+    job = ray_job(PLAN)
+    job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["imagePolicy"] = "Always"
+    assert not validator().is_valid(job)
+    assert not validator().is_valid(ray_job(PLAN) | {"spec": {"backoffLimit": "0"}})
+
+
+@settings(max_examples=30)
+@given(plans())
 def test_every_pod_is_hardened(plan: RayJobPlan) -> None:
     for spec in pod_specs(ray_job(plan)).values():
         assert spec["automountServiceAccountToken"] is False and spec["enableServiceLinks"] is False
@@ -53,6 +67,7 @@ def test_every_pod_is_hardened(plan: RayJobPlan) -> None:
             assert {mount["name"] for mount in container["volumeMounts"]} <= {volume["name"] for volume in spec["volumes"]}
 
 
+@settings(max_examples=30)
 @given(plans())
 def test_the_manifest_is_plain_json_and_always_the_same(plan: RayJobPlan) -> None:
     assert json.loads(json.dumps(ray_job(plan), allow_nan=False)) == ray_job(plan)
