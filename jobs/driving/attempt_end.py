@@ -2,9 +2,9 @@
 
 from jobs.driving.outcome import Outcome
 from service.errors import InfrastructureFailure, InvalidInput, LeaseLost, StoreError, UserFailure
-from service.records.run_record import RunRecord, from_bytes
+from service.records.run_record import RunRecord
 from service.records.schemas import Failure, RunState
-from service.records.stored_document import fitted
+from service.records.stored_document import read_document
 from service.scratch import full_disk
 
 _WORSE_FIRST = [each.kind for each in (LeaseLost, UserFailure, InvalidInput, StoreError, InfrastructureFailure)]
@@ -19,7 +19,7 @@ def outcome_of_attempt(record: RunRecord, number: int, error: BaseException | No
         phase = record.progress().phase
         return Outcome.cancelled() if phase == RunState.CANCELLED else Outcome.succeeded()
     failures = [
-        fitted(Failure, from_bytes(record.store.read(info.key), info.key), info.key)
+        read_document(Failure, record.store.read(info.key), info.key)
         for info in record.store.objects(record.paths.failures_root(record.label(number)))
     ]
     if not failures:

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from service.cli.console import figures, idle_words, local_time, print_table
-from service.cli.sweep_display import cells, several_bases
 from service.records.answers import DamagedRow, Run, RunRow
-from service.sweeps.trials import table
 from service.words import clock
 
 HEADS = ("RUN", "KIND", "STATE", "MODEL", "DATASET", "WORKERS", "STEP", "RESULT", "SUBMITTED")
@@ -60,6 +58,9 @@ def readable(run: Run) -> dict[str, Any]:
 
 def _shorten_sweep(shown: dict[str, Any], run: Run) -> None:
     """A line for each trial, best first, in the place of all that is known of it; nothing of what its trials alone have."""
+    from service.cli.sweep_display import cells, several_bases
+    from service.sweeps.trials import table
+
     for name in ("phase", "epoch", "step", "history", "checkpoints"):
         shown.pop(name, None)
     rows = table(run.trials, str(run.spec["metric"]), str(run.spec["mode"]), most=MOST_TRIALS)

@@ -5,9 +5,9 @@ from service.datasets import find_dataset
 from service.errors import InvalidInput, NotFound, UnknownName
 from service.records.checkpoint_index import MANIFEST
 from service.records.checkpoint_schemas import CheckpointManifest
-from service.records.run_record import RunRecord, from_bytes
+from service.records.run_record import RunRecord
 from service.records.schemas import FirstWeights, RunState, SubmissionDocument
-from service.records.stored_document import fitted
+from service.records.stored_document import read_document
 from service.specs.train import WEIGHT_FILES, TrainSpec
 from service.storage.base import Store, check_key
 from service.storage.paths import RunPaths
@@ -103,7 +103,7 @@ def _checkpoint(record: RunRecord, best: bool) -> FirstWeights | None:
 
 
 def _manifest(store: Store, key: str) -> CheckpointManifest:
-    return fitted(CheckpointManifest, from_bytes(store.read(key), key), key)
+    return read_document(CheckpointManifest, store.read(key), key)
 
 
 def _classes(store: Store, submission: SubmissionDocument) -> tuple[str, ...] | None:

@@ -14,12 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
 from service.errors import Conflict, InvalidInput, LeaseLost, NotFound
 from service.records.run_record import RunRecord
 from service.records.schemas import LeaseDocument
-from service.records.stored_document import fitted
+from service.records.stored_document import read_document
 from service.storage.base import Seen
 from service.storage.json_documents import Document, from_bytes, to_bytes
 
@@ -45,7 +43,7 @@ class SeenLease:
 
 def lease_in(seen: Seen | None, key: str) -> SeenLease | None:
     """The lease in what was read from the store; None where there is none."""
-    return SeenLease(fitted(LeaseDocument, from_bytes(seen.data, key), key), seen.age) if seen is not None else None
+    return SeenLease(read_document(LeaseDocument, seen.data, key), seen.age) if seen is not None else None
 
 
 def lease_of(record: RunRecord) -> SeenLease | None:
@@ -95,6 +93,8 @@ def process_start(pid: int) -> Document:
 
 
 def _created(pid: int) -> float | None:
+    import psutil
+
     try:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())

@@ -7,10 +7,9 @@ from service.errors import Damaged, InvalidInput, LeaseLost, UnknownName
 from service.records.answers import DamagedRow, RunRow
 from service.records.run_record import RunRecord
 from service.records.schemas import NoteDocument, SubmissionDocument
-from service.records.stored_document import fitted
+from service.records.stored_document import read_document
 from service.records.submissions import is_deleted
 from service.storage.base import Store
-from service.storage.json_documents import from_bytes
 from service.storage.paths import RunPaths
 
 LONGEST = 2000
@@ -54,8 +53,8 @@ def _note_of(path: RunPaths, notes: dict[str, bytes], specs: dict[str, bytes]) -
     if path.note not in notes or path.spec not in specs or is_deleted(specs[path.spec]):
         return {"note": None}
     try:
-        note = fitted(NoteDocument, from_bytes(notes[path.note], path.note), path.note)
-        spec = fitted(SubmissionDocument, from_bytes(specs[path.spec], path.spec), path.spec)
+        note = read_document(NoteDocument, notes[path.note], path.note)
+        spec = read_document(SubmissionDocument, specs[path.spec], path.spec)
     except Damaged as error:
         return {"note": None, "note_error": str(error)}
     return {"note": (note.text or None) if note.nonce == spec.nonce else None}

@@ -4,6 +4,7 @@ import contextlib
 import secrets
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
 from service.errors import Conflict, InvalidInput, LeaseLost, NotFound, UnknownName
 from service.records.cancel_requests import HANDLED, NODE, PERSON, CancelRequests
@@ -19,15 +20,18 @@ from service.records.schemas import (
     StateDocument,
     SubmissionDocument,
 )
-from service.records.stored_document import StoredDocument, fitted
+from service.records.stored_document import StoredDocument, fitted, read_document
 from service.records.submissions import as_of_today, deletion_mark, is_deleted, new_submission, run_summary
 from service.records.sweep_schemas import Trial, TrialsDocument
-from service.specs.sweep import SweepSpec
-from service.specs.train import TrainSpec
 from service.storage.base import Store
 from service.storage.json_documents import Document, from_bytes, rows_from_bytes, rows_to_bytes, to_bytes
 from service.storage.paths import RunPaths, attempt_label, new_nonce, number_of
 from service.storage.shared_document import SharedDocument
+
+if TYPE_CHECKING:
+    # Whoever only reads what became of runs does not wait for what a spec may say.
+    from service.specs.sweep import SweepSpec
+    from service.specs.train import TrainSpec
 
 __all__ = [
     "HANDLED",
@@ -93,7 +97,7 @@ class RunRecord:
         """The attempt's part of its keys."""
         return attempt_label(attempt, self.nonce)
 
-    def claim(self, spec: TrainSpec | SweepSpec, origin: Origin | None = None) -> bool:
+    def claim(self, spec: "TrainSpec | SweepSpec", origin: Origin | None = None) -> bool:
         """Write spec.json if no run and no sweep has this id yet; return whether it was written."""
         nonce = new_nonce()
         self.guard()
@@ -105,7 +109,7 @@ class RunRecord:
         self._nonce = nonce
         return True
 
-    def replace_spec(self, spec: TrainSpec | SweepSpec, origin: Origin) -> None:
+    def replace_spec(self, spec: "TrainSpec | SweepSpec", origin: Origin) -> None:
         """Write spec.json anew, for a run that nobody drives; raise LeaseLost where it is deleted."""
 
         def change(found: Document) -> Document:
@@ -127,13 +131,15 @@ class RunRecord:
             raise UnknownName(
                 f"The run {self.run_id!r} is deleted, but not to the end yet: `delayline runs prune` deletes the rest; take another id until then."
             )
-        submission = fitted(SubmissionDocument, from_bytes(data, self.paths.spec), self.paths.spec)
+        submission = read_document(SubmissionDocument, data, self.paths.spec)
         if self._nonce is None:
             self._nonce = submission.nonce
         return submission
 
-    def spec(self) -> TrainSpec:
+    def spec(self) -> "TrainSpec":
         """The run's spec; raise InvalidInput for a sweep."""
+        from service.specs.train import TrainSpec
+
         submission = self.submission()
         if submission.is_sweep:
             raise InvalidInput(
@@ -141,8 +147,10 @@ class RunRecord:
             )
         return TrainSpec.model_validate(submission.spec)
 
-    def sweep_spec(self) -> SweepSpec:
+    def sweep_spec(self) -> "SweepSpec":
         """The sweep's spec; raise InvalidInput for a run."""
+        from service.specs.sweep import SweepSpec
+
         submission = self.submission()
         if not submission.is_sweep:
             raise InvalidInput(f"{self.run_id!r} is a run, not a sweep: `delayline runs list` shows of what kind each is.")

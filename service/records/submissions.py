@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue, ValidationError
 
@@ -13,13 +14,17 @@ from service.records.schemas import (
 )
 from service.records.stored_document import fitted
 from service.records.sweep_schemas import Bases
-from service.specs.sweep import SweepSpec
-from service.specs.train import TrainSpec
 from service.storage.json_documents import Document, to_bytes
 
+if TYPE_CHECKING:
+    from service.specs.sweep import SweepSpec
+    from service.specs.train import TrainSpec
 
-def new_submission(spec: TrainSpec | SweepSpec, origin: Origin) -> SubmissionDocument:
+
+def new_submission(spec: "TrainSpec | SweepSpec", origin: Origin) -> SubmissionDocument:
     """The document of a spec that is submitted now, or again with the nonce and the time of its first submission."""
+    from service.specs.sweep import SweepSpec
+
     kind = "sweep" if isinstance(spec, SweepSpec) else "train"
     known = {name: getattr(origin, name) for name in origin.model_fields_set}
     # Of a run that is submitted anew its first submission may stand there.
@@ -51,7 +56,7 @@ def run_summary(submission: SubmissionDocument, key: str = "spec.json") -> Summa
     return fitted(Summary, summary, key)
 
 
-def as_of_today(stored: Mapping[str, JsonValue], kind: type[TrainSpec | SweepSpec]) -> Document:
+def as_of_today(stored: Mapping[str, JsonValue], kind: "type[TrainSpec | SweepSpec]") -> Document:
     """A stored spec with the keys that this version added, at their defaults."""
     try:
         return kind.model_validate(stored).document()

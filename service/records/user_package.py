@@ -13,10 +13,10 @@ from pathlib import PurePosixPath
 
 from service.errors import Damaged, NotFound
 from service.names import is_run_id
-from service.records.stored_document import StoredDocument, fitted
+from service.records.stored_document import StoredDocument, read_document
 from service.scratch import ScratchFolder
 from service.storage.base import ObjectInfo, Store
-from service.storage.json_documents import from_bytes, to_bytes
+from service.storage.json_documents import to_bytes
 from service.storage.paths import PACKAGES, RUNS, RunPaths
 
 REFERENCE = "package:"
@@ -110,4 +110,4 @@ def unused(store: Store, now: float) -> list[ObjectInfo]:
 def _used(store: Store) -> Iterator[str]:
     keys = [RunPaths(name).package for name in store.list_folders(RUNS) if is_run_id(name)]
     for key, data in store.read_many(keys).items():
-        yield key_of(fitted(PackageDocument, from_bytes(data, key), key).sha256)
+        yield key_of(read_document(PackageDocument, data, key).sha256)

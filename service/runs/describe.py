@@ -1,20 +1,20 @@
 """Runs as anyone can read them from the store: one in full, all in short."""
 
 import contextlib
+from functools import cache
 
 from service.errors import Damaged, NotFound
 from service.names import is_run_id
 from service.records.answers import Checkpoint, DamagedRow, Run, RunRow
 from service.records.lease import lease_in
 from service.records.remarks import remarks_among
-from service.records.run_record import RunRecord, from_bytes, queued
+from service.records.run_record import RunRecord, queued
 from service.records.schemas import ProgressDocument, Row, RunState, StateDocument, SubmissionDocument, Summary
 from service.records.standing import standing, standing_of
-from service.records.stored_document import Stored, fitted
+from service.records.stored_document import Stored, fitted, read_document
 from service.records.submissions import is_deleted, run_summary
 from service.storage.base import Seen, Store
 from service.storage.paths import RUNS, RunPaths
-from service.sweeps.trials import results_of
 
 SILENT_SECONDS = 30.0
 """Rank 0 says every ten seconds how it stands: where it did not for so long, all its threads stand still (assumed: three times)."""
@@ -67,6 +67,9 @@ def show(store: Store, run_id: str) -> Run:
 
 def _with_trials(run: Run, record: RunRecord) -> Run:
     """The document of a sweep with its trials."""
+    # A list of runs has no trials, and what they need takes as long to import as half of what it needs.
+    from service.sweeps.trials import results_of
+
     found = results_of(record, str(run.spec["metric"]), str(run.spec["mode"]))
     return run.model_copy(update={"trials": tuple(found.trials), "best": found.best, "remarks": tuple(found.remarks)})
 
@@ -101,6 +104,11 @@ def _with_tags(row: RunRow | DamagedRow, of_sweeps: dict[str, tuple[str, ...]]) 
     return row.model_copy(update={"tags": tuple(dict.fromkeys([*row.tags, *added]))}) if added else row
 
 
+@cache
+def _no_progress() -> ProgressDocument:
+    return ProgressDocument()
+
+
 class _Listed:
     """A run of the list: its state, or why that cannot be read."""
 
@@ -109,7 +117,7 @@ class _Listed:
         self._state, self._damage = queued(), None
         try:
             if data is not None:
-                self._state = fitted(StateDocument, from_bytes(data, paths.state), paths.state)
+                self._state = read_document(StateDocument, data, paths.state)
         except Damaged as error:
             self._damage = error
 
@@ -138,17 +146,16 @@ class _Listed:
 
     def _row(self, seen: dict[str, Seen]) -> RunRow:
         def read(kind: type[Stored], key: str) -> Stored | None:
-            return fitted(kind, from_bytes(seen[key].data, key), key) if key in seen else None
+            return read_document(kind, seen[key].data, key) if key in seen else None
 
         paths, state, summary = self.paths, self._state, self._state.summary or Summary()
-        progress = read(ProgressDocument, paths.progress) or ProgressDocument()
+        progress = read(ProgressDocument, paths.progress) or _no_progress()
         submission, ago = read(SubmissionDocument, paths.spec), 0.0
         if submission is not None:
             summary, ago = run_summary(submission, paths.spec), seen[paths.spec].age
             if not progress.is_of(submission):
-                progress = ProgressDocument()
-        # Its values are those of documents that were checked.
-        row = RunRow.model_construct(
+                progress = _no_progress()
+        return RunRow(
             id=paths.run_id,
             kind=summary.kind,
             state=standing(state, lease_in(seen.get(paths.lease), paths.lease), ago),
@@ -166,5 +173,5 @@ class _Listed:
             started=state.started,
             finished=state.finished,
             error=state.error.message if state.error else None,
+            **({} if summary.sweep is None else {"sweep": summary.sweep}),
         )
-        return row if summary.sweep is None else row.model_copy(update={"sweep": summary.sweep})

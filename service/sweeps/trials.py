@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from service.records.answers import TrialRow
 from service.records.lease import lease_in, lease_is_live
 from service.records.remarks import remarks_among
-from service.records.run_record import RunRecord, from_bytes, queued
+from service.records.run_record import RunRecord, queued
 from service.records.schemas import ENDED, ProgressDocument, RunState, StateDocument
-from service.records.stored_document import fitted
+from service.records.stored_document import read_document
 from service.records.sweep_schemas import Best, PointRow, TableRow, Trial
 from service.specs.sweep import SweepSpec
 from service.storage.base import Seen, Store
@@ -40,7 +40,7 @@ def trial_rows(store: Store, trials: Sequence[Trial]) -> list[TrialRow]:
 def _row(trial: Trial, path: RunPaths, found: StateDocument | None, seen: dict[str, Seen]) -> TrialRow:
     progress = ProgressDocument()
     if path.progress in seen:
-        progress = fitted(ProgressDocument, from_bytes(seen[path.progress].data, path.progress), path.progress)
+        progress = read_document(ProgressDocument, seen[path.progress].data, path.progress)
     state = found or queued()
     name: str = state.state
     if name in (RunState.CANCELLED, RunState.QUEUED) and trial.stopped:
@@ -69,7 +69,7 @@ def _row(trial: Trial, path: RunPaths, found: StateDocument | None, seen: dict[s
 
 
 def _state(documents: dict[str, bytes], path: RunPaths) -> StateDocument | None:
-    return fitted(StateDocument, from_bytes(documents[path.state], path.state), path.state) if path.state in documents else None
+    return read_document(StateDocument, documents[path.state], path.state) if path.state in documents else None
 
 
 def point_rows(rows: Sequence[TrialRow], metric: str, mode: str) -> list[PointRow]:

@@ -10,7 +10,7 @@ from service.records.answers import TrialRow
 from service.records.run_record import Document, RunRecord, from_bytes
 from service.records.schemas import ProgressDocument, RunState
 from service.records.standing import standing_of
-from service.records.stored_document import fitted
+from service.records.stored_document import read_document
 from service.records.sweep_schemas import Best, PointRow
 from service.specs.sweep import SweepSpec
 from service.storage.base import Store
@@ -161,7 +161,7 @@ def _with_progress(store: Store, trials: list[TrialRow]) -> list[TrialRow]:
     """How far trials came that have ended: their rows tell it of the others alone."""
     keys = {trial.id: RunPaths(trial.id).progress for trial in trials if trial.epoch is None}
     found = store.read_many(list(keys.values()))
-    progress = {key: fitted(ProgressDocument, from_bytes(data, key), key) for key, data in found.items()}
+    progress = {key: read_document(ProgressDocument, data, key) for key, data in found.items()}
     return [
         trial.changed(**dict(progress[keys[trial.id]].position)) if keys.get(trial.id) in progress else trial for trial in trials
     ]
