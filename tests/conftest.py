@@ -17,7 +17,7 @@ from service.storage.base import Store
 hypothesis.settings.register_profile("delayline", deadline=None, print_blob=True, derandomize=bool(os.environ.get("CI")))
 hypothesis.settings.load_profile("delayline")
 
-REQUIRED = ("DELAYLINE_REQUIRE_MINIO", "DELAYLINE_REQUIRE_CHROMIUM")
+REQUIRED = ("DELAYLINE_REQUIRE_MINIO", "DELAYLINE_REQUIRE_CHROMIUM", "DELAYLINE_REQUIRE_KUBERNETES")
 """Set in CI: a test fails that would be skipped for want of these."""
 
 
@@ -103,7 +103,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Page]
     binary = chromium.find()
     if binary is None:
         why = "there is no Chromium on the PATH: install it, on Debian by `apt-get install chromium`"
-        if os.environ.get("DELAYLINE_REQUIRE_CHROMIUM"):
+        if os.environ.get("DELAYLINE_REQUIRE_CHROMIUM", "DELAYLINE_REQUIRE_KUBERNETES"):
             pytest.fail(why)
         pytest.skip(why)
     with chromium.browser(binary, tmp_path_factory.mktemp("chromium")) as page:

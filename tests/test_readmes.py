@@ -88,6 +88,7 @@ WRONG = {
     "```sh\nuv run delayline runs show first | delayline predict first --top many a.png\n```": "Input should be a valid integer",
     "```sh\nray job submit -- python -m jobs.train --nme main\n```": "unrecognized arguments: --nme",
     "`python -m jobs.trian`": "there is no module jobs.trian",
+    "```sh\nkubectl apply -f k8s/minio/mini.yaml\n```": "there is no k8s/minio/mini.yaml",
     "`uv run just benchmrk`": "just has no target benchmrk",
     "`just benchmark step_tiem`": "there is no benchmark step_tiem",
     "`just benchmark step_time --ronds 2`": "has no option --ronds",

@@ -22,7 +22,7 @@ from service.errors import DelaylineError
 
 ROOT = Path(__file__).parents[2]
 _ASSIGNMENT = re.compile(r"[A-Z_0-9]+=")
-_TOOLS = {"pip", "uv", "pytest", "jq", "ray", "tensorboard", "chromium", "apt-get", "docker", "ctr"}
+_TOOLS = {"pip", "uv", "pytest", "jq", "ray", "tensorboard", "chromium", "apt-get", "docker", "ctr", "kind", "minikube"}
 """Programs of others, whose options are theirs to check."""
 
 
@@ -59,7 +59,10 @@ def wrong_command(command: list[str], whole: bool) -> str | None:
         return wrong_target(arguments)
     if program == "python":
         return None if arguments[:1] == ["-c"] or (ROOT / arguments[0]).is_file() else f"there is no {arguments[0]}"
-    if program == "bash":
+    if program == "kubectl":
+        files = [name for before, name in itertools.pairwise(arguments) if before in ("-f", "-k") and name.startswith("k8s/")]
+        return next((f"there is no {name}" for name in files if not (ROOT / name).exists()), None)
+    if program in ("bash", "sh"):
         return None if (ROOT / arguments[0]).is_file() else f"there is no {arguments[0]}"
     return None if program in _TOOLS else f"{program} is no command that the tests know"
 
