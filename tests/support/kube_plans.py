@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from service.cluster.cluster_defaults import ClusterDefaults, PodResources, Pool, Toleration
-from service.cluster.manifests import LEAST_MEMORY, RayJobPlan
+from service.cluster.ray_job_plan import LEAST_MEMORY, RayJobPlan
 from service.specs.parts import Resources
 
 RUN_IDS = st.from_regex(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?", fullmatch=True)

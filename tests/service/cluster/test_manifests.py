@@ -11,7 +11,8 @@ from support.kube_plans import plans
 from support.kuberay_schema import validator
 
 from service.cluster.cluster_defaults import ClusterDefaults, Pool
-from service.cluster.manifests import RayJobPlan, entrypoint, ray_job, workers_of_a_pod
+from service.cluster.manifests import entrypoint, ray_job
+from service.cluster.ray_job_plan import RayJobPlan, workers_of_a_pod
 from service.errors import InvalidInput
 from service.specs.parts import Resources
 
@@ -186,11 +187,12 @@ def test_a_credential_never_stands_in_a_manifest(name: str) -> None:
         ({"name": "2cnn"}, "The run id '2cnn' cannot name a RayJob"),
         ({"name": "a" * 48}, "1 to 47 lower-case letters"),
         ({"workers": (3, 2)}, "3 to 2 workers are no range"),
-        ({"worker": Resources(memory=500 * MIB)}, "use -s worker.memory=768MiB or more"),
+        ({"worker": Resources(memory=500 * MIB)}, "use -s worker.memory=800MiB or more"),
         ({"pool": Pool(max_workers=1)}, "2 workers are more than the 1 that this pool allows"),
         ({"pool": Pool(), "ray_cluster": "shared"}, "leave --pool out, or use kube://team"),
-        ({"defaults": ClusterDefaults()}, "set `image` in the ConfigMap delayline-defaults of team"),
-        ({"ray_cluster": "shared", "variables": {"DELAYLINE_STORE": "s3://lab/$x"}}, "The value of DELAYLINE_STORE"),
+        ({"defaults": ClusterDefaults()}, "set `image` in the ConfigMap delayline-defaults of the namespace team"),
+        ({"ray_cluster": "shared", "variables": {"DELAYLINE_STORE": "s3://lab/$x"}}, "The value of DELAYLINE_STORE holds $ or `"),
+        ({"variables": {"DELAYLINE_STORE": "a\n"}}, "The value of DELAYLINE_STORE holds control characters"),
     ],
 )
 def test_refuses_what_could_never_run(changes: dict[str, Any], words: str) -> None:
