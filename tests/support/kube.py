@@ -101,6 +101,13 @@ def find() -> Kube | str:
     return found.lacks() or found
 
 
+def found() -> Kube:
+    """The cluster of `find`; fail where there is none."""
+    cluster = find()
+    assert isinstance(cluster, Kube), cluster
+    return cluster
+
+
 def is_owned() -> bool:
     """Whether tests may disturb the cluster itself: its node, its operator, its API server."""
     return os.environ.get("DELAYLINE_TEST_OWNS_CLUSTER") == "1"
