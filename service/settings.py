@@ -49,6 +49,8 @@ class Settings(BaseSettings):
         default=None, validation_alias=AliasChoices("KUBERNETES_SERVICE_HOST", "kubernetes_service_host")
     )
     """Set by Kubernetes in every pod."""
+    ray_job: str | None = Field(default=None, validation_alias=AliasChoices("RAY_JOB_CONFIG_JSON_ENV_VAR", "ray_job"), repr=False)
+    """Set by Ray for the process of a job, and for what that starts."""
     ray_auth_mode: str | None = Field(default=None, validation_alias=AliasChoices("RAY_AUTH_MODE", "ray_auth_mode"))
 
     @field_validator(
@@ -87,6 +89,11 @@ class Settings(BaseSettings):
     def in_kubernetes(self) -> bool:
         """Whether this process runs in a pod of a Kubernetes cluster."""
         return bool(self.kubernetes_service_host)
+
+    @property
+    def in_job_of_kubernetes(self) -> bool:
+        """Whether this process is of a job of a Ray cluster in Kubernetes."""
+        return self.in_kubernetes and bool(self.ray_job)
 
     def cluster_token(self) -> SecretStr | None:
         """The token of a Ray cluster, found as Ray finds it; None where there is none. Raise InvalidInput.

@@ -2,19 +2,18 @@
 
 A person who stops a run at once does not wait for a store that is away; this process does. And `ray job stop` sends SIGTERM to a
 job's processes and kills those that it knows 3 s later (RAY_JOB_STOP_WAIT_TIME_S); this one is started after it looked, and
-outlives them. The system sends the same signal: `--ask-ray` asks Ray, by the job's status, whether a person stopped the job.
+outlives them. The system sends the same signal: `--ask-ray` asks Ray, by the job's status, whether a person stopped the job. In
+Kubernetes Ray's word is not enough, for KubeRay stops a job too, when it deletes it: such a run is left to the next submission.
 """
 
 import argparse
-import contextlib
 import sys
 import time
 
-import psutil
-
 from jobs.worker_groups.ray_job import status_of_job
+from service.records.lease import process_start
 from service.records.run_record import RunRecord
-from service.records.standing import cancel_without_driver
+from service.records.standing import cancel_without_driver, interrupt_without_driver
 from service.settings import Settings
 from service.storage import open_store
 
@@ -34,15 +33,24 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--cancelled", action="store_true", help="a person has stopped the run")
     parser.add_argument("--ask-ray", action="store_true", help="a person has if Ray says that the job was stopped")
     options = parser.parse_args(argv)
-    with contextlib.suppress(psutil.Error):
-        # 0 is the job of another machine.
-        if options.driver:
-            psutil.Process(options.driver).wait(DRIVER_SECONDS)
+    # 0 is the job of another machine.
+    if options.driver:
+        wait_for_end(options.driver)
     settings = Settings.load(store=options.store)
     record = RunRecord(open_store(settings, patience=settings.store_patience), options.run)
+    if options.ask_ray and settings.in_kubernetes and not record.person_cancelled():
+        state = record.state()
+        return 0 if state.is_ended or state.was_interrupted or interrupt_without_driver(record) else 1
     if options.cancelled or record.person_cancelled() or (options.ask_ray and job_was_stopped()):
         return 0 if cancel_without_driver(record) or record.state().is_ended else 1
     return 0
+
+
+def wait_for_end(pid: int) -> None:
+    """Return once the process has ended, also where its parent never asks for its end."""
+    began, limit = process_start(pid), time.monotonic() + DRIVER_SECONDS
+    while began and process_start(pid) == began and time.monotonic() < limit:
+        time.sleep(LOOK_SECONDS)
 
 
 def job_was_stopped() -> bool:

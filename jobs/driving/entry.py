@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jobs.command_line import add_trust_folder
-from jobs.driving.stops import SignalWatch, Stops
+from jobs.driving.stops import SYSTEM_SECONDS, SignalWatch, Stops
 from jobs.log_lines import say_aside
 from jobs.worker_groups.ray_cluster import kill_local_ray
 from jobs.worker_groups.ray_job import in_ray_job
-from service.errors import DelaylineError
+from service.errors import DelaylineError, InfrastructureFailure
 from service.machine import this_machine
 from service.records import claim as claims
 from service.records import user_package
@@ -26,6 +26,7 @@ from service.specs.train import TrainSpec
 from service.storage import open_store
 from service.storage.base import Store
 from service.sweeps.trials import goes_further
+from service.until_killed import KILL_SECONDS, wait_until_killed
 from service.user_folder import folder_of_modules, put_last
 
 ATTACH_SECONDS = 1.0
@@ -74,6 +75,8 @@ def parser(verb: str, default: str) -> argparse.ArgumentParser:
 def take_and_drive(arguments: argparse.Namespace, submit: Submit, drive: Drive) -> int:
     """Take the lease and drive; attach while somebody else does."""
     settings = Settings.load(store=arguments.store)
+    # Who submits or supervises a driver passes the user's folder.
+    alone = arguments.folder is None
     store = open_store(settings, patience=settings.store_patience)
     # The workers stand in other folders, from which a relative path would lead elsewhere.
     settings = settings.model_copy(update={"store": store.url})
@@ -102,7 +105,10 @@ def take_and_drive(arguments: argparse.Namespace, submit: Submit, drive: Drive) 
     if over:
         lease.release()
         return report_end(run_id, noun, state, arguments.resume)
-    return drive(arguments, record, submission, settings, lease)
+    code = drive(arguments, record, submission, settings, lease)
+    if alone and settings.in_job_of_kubernetes and code == InfrastructureFailure.exit_code and record.state().was_interrupted:
+        wait_until_killed(say_aside)
+    return code
 
 
 def _folder(arguments: argparse.Namespace, record: RunRecord, submission: SubmissionDocument) -> str:
@@ -164,4 +170,6 @@ def listen(record: RunRecord, settings: Settings) -> Stops:
         if settings.ray_address in (None, "local"):
             kill_local_ray()
 
-    return SignalWatch(record, say_aside, clean_up, in_ray_job()).listen()
+    # A job of Kubernetes does not end by itself when it is stopped.
+    limit = KILL_SECONDS if settings.in_job_of_kubernetes else SYSTEM_SECONDS
+    return SignalWatch(record, say_aside, clean_up, in_ray_job(), limit).listen()

@@ -56,15 +56,24 @@ class SignalWatch:
     """Turns SIGINT and SIGTERM into `stops`, and into a request in the store that the workers see.
 
     A second signal ends the process within two seconds, also when no store answers: `clean_up` is called, which kills what
-    would stay behind, and a process is started that writes the end later. `in_job`: Ray may have been the sender.
+    would stay behind, and a process is started that writes the end later. `in_job`: Ray may have been the sender. `limit`:
+    so many seconds after SIGTERM the process is gone, whatever it waits for.
     """
 
-    def __init__(self, record: RunRecord, say: Callable[[str], None], clean_up: Callable[[], None], in_job: bool = False) -> None:
+    def __init__(
+        self,
+        record: RunRecord,
+        say: Callable[[str], None],
+        clean_up: Callable[[], None],
+        in_job: bool = False,
+        limit: float = SYSTEM_SECONDS,
+    ) -> None:
         self.stops = Stops()
         self._record = record
         self._say = say
         self._clean_up = clean_up
         self._in_job = in_job
+        self._limit = limit
         self._terminated = 0.0
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
@@ -130,7 +139,7 @@ class SignalWatch:
                 return
 
     def _end_in_time(self) -> None:
-        if not self.stops.ended.wait(SYSTEM_SECONDS) and not self.stops.at_once.is_set():
+        if not self.stops.ended.wait(self._limit) and not self.stops.at_once.is_set():
             self._clean_up()
             os._exit(InfrastructureFailure.exit_code)
 

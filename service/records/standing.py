@@ -7,7 +7,7 @@ from service.background import start_in_background
 from service.errors import Cancelled, DelaylineError, InvalidInput, LeaseLost, NotFound
 from service.records.lease import Lease, SeenLease, lease_is_live, lease_of
 from service.records.run_record import RunRecord
-from service.records.schemas import Failure, RunState, StateDocument
+from service.records.schemas import SIGNAL, Failure, RunState, StateDocument
 from service.storage.base import Store
 from service.user_folder import python
 
@@ -54,6 +54,11 @@ def fail_without_driver(record: RunRecord, error: DelaylineError) -> bool:
     return _end_without_driver(record, RunState.FAILED, Failure.of(error), error.exit_code)
 
 
+def interrupt_without_driver(record: RunRecord) -> bool:
+    """Leave a run that nobody drives to the next submission, as its driver does when the system stops it; False as above."""
+    return _end_without_driver(record, RunState.RETRYING, None, None)
+
+
 def start_after_stop(record: RunRecord, driver: int, ask_ray: bool = False) -> None:
     """Let a process of its own write the end of a run whose driver may be gone before it does, as soon as the store answers.
 
@@ -65,7 +70,7 @@ def start_after_stop(record: RunRecord, driver: int, ask_ray: bool = False) -> N
         start_in_background([*argv, "--ask-ray" if ask_ray else "--cancelled"])
 
 
-def _end_without_driver(record: RunRecord, state: RunState, error: Failure | None, exit_code: int) -> bool:
+def _end_without_driver(record: RunRecord, state: RunState, error: Failure | None, exit_code: int | None) -> bool:
     lease = Lease(record)
     if not lease.acquire():
         return False
@@ -79,15 +84,18 @@ def _end_without_driver(record: RunRecord, state: RunState, error: Failure | Non
             return None
         now = time.time()
         lost = {"finished": now, "reason": "the driver was lost"}
+        interrupted = state == RunState.RETRYING
         made = found.changed(
             state=state,
             attempts=[each.changed(**lost) if each.finished is None else each for each in found.attempts],
-            finished=now,
+            finished=None if interrupted else now,
             metrics=found.metrics or ending.progress().metrics,
             error=error,
             exit_code=exit_code,
         )
-        return ending.with_handled_cancel(made)
+        if not interrupted:
+            return ending.with_handled_cancel(made)
+        return ending.with_handled_cancel(made.changed(reason=SIGNAL), SIGNAL)
 
     try:
         ending.take_state(end)
@@ -95,7 +103,7 @@ def _end_without_driver(record: RunRecord, state: RunState, error: Failure | Non
         return False
     finally:
         lease.release()
-    if ended:
+    if ended and state.is_ended:
         _start_report(record)
     return ended
 

@@ -19,6 +19,7 @@ from service.records.run_record import RunRecord
 from service.settings import Settings
 from service.storage import open_store
 from service.submission.supervisor import Supervisor
+from service.until_killed import wait_until_killed
 
 POLL_SECONDS = 0.5
 SAVE_SECONDS = 26.0
@@ -68,7 +69,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def supervise(options: argparse.Namespace, settings: Settings, record: RunRecord, termination: Termination) -> int:
-    """Start the driver and keep it alive; once the system stops this process, only until it has saved."""
+    """Start the driver and keep it alive; once the system stops this process, only until it has saved.
+
+    As a job in Kubernetes this process then stays until it is killed.
+    """
     state = record.state()
     earlier_end = state.finished if state.is_ended else None
     supervisor = Supervisor(
@@ -80,7 +84,16 @@ def supervise(options: argparse.Namespace, settings: Settings, record: RunRecord
         retries=options.retries,
         resume=options.resume,
         earlier_end=earlier_end,
+        leaves_interrupted=settings.in_job_of_kubernetes,
     )
+    code = follow(supervisor, termination)
+    if settings.in_job_of_kubernetes and code == InfrastructureFailure.exit_code and was_stopped(record, termination):
+        wait_until_killed(say)
+    return code
+
+
+def follow(supervisor: Supervisor, termination: Termination) -> int:
+    """Wait for the end of the last driver; return its exit code."""
     deadline: float | None = None
     while (code := supervisor.poll()) is None:
         if termination.asked and deadline is None:
@@ -89,6 +102,20 @@ def supervise(options: argparse.Namespace, settings: Settings, record: RunRecord
             return InfrastructureFailure.exit_code
         time.sleep(POLL_SECONDS)
     return code
+
+
+def was_stopped(record: RunRecord, termination: Termination) -> bool:
+    """Whether the system stopped the driver or this process before the run's end."""
+    try:
+        state = record.state()
+    except StoreError:
+        return termination.asked
+    return state.was_interrupted or (termination.asked and not state.is_ended)
+
+
+def say(message: str) -> None:
+    """Print a line to the job's log."""
+    print(message, flush=True)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ class Supervisor:
     """Starts a run's driver and starts it again when it was killed or died without a word.
 
     `job_of(resume)` makes the driver's job. `earlier_end` is when the run ended before this submission, if it did.
-    `handle` is of a job that was started before; without it the first one is started here.
+    `handle` is of a job that was started before; without it the first one is started here. `leaves_interrupted`: a driver that the
+    system stopped is not started again here, for this place is about to be gone.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Supervisor:
         resume: bool = False,
         earlier_end: float | None = None,
         handle: Handle | None = None,
+        leaves_interrupted: bool = False,
     ) -> None:
         self._record = record
         self._cluster = cluster
@@ -43,6 +45,7 @@ class Supervisor:
         self._retries = retries
         self._resume = resume
         self._earlier_end = earlier_end
+        self._leaves_interrupted = leaves_interrupted
         self._deaths = 0
         self._saved = 0
         self._interrupted = False
@@ -67,8 +70,9 @@ class Supervisor:
         if code is None:
             return None
         self.keep_output()
-        died = code not in EXIT_CODES or (code == InfrastructureFailure.exit_code and self._was_interrupted())
-        if died and self._interrupted:
+        interrupted = code == InfrastructureFailure.exit_code and self._was_interrupted()
+        died = code not in EXIT_CODES or interrupted
+        if died and (self._interrupted or (interrupted and self._leaves_interrupted)):
             # The next driver is started by the next submission, or by what supervises this process.
             self._exit_code = InfrastructureFailure.exit_code
         else:

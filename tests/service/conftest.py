@@ -71,8 +71,8 @@ if mode in ("waits", "stubborn"):
         lease.renew()
         time.sleep(0.05)
     mode = "cancelled"
-if mode == "interrupted":
-    asked = []
+if mode in ("interrupted", "stops_itself"):
+    asked = [] if mode == "interrupted" else [1]
     signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
     end = time.time() + 30
     while time.time() < end and not asked:

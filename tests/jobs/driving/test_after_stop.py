@@ -114,3 +114,34 @@ def test_what_a_driver_or_a_supervisor_starts_is_this_command(
     assert words[:3] == ["-P", "-m", "jobs.driving.after_stop"]
     assert after_stop.main(words[3:]) == 0
     assert record.state().state == state
+
+
+def test_a_driver_whose_end_nobody_asks_for_has_ended(record: RunRecord, driver: "subprocess.Popen[bytes]") -> None:
+    """As in a pod, where the parent of a killed driver may never ask."""
+    record.request_cancel()
+    process = wait_beside(record, driver)
+    driver.kill()
+    assert process.wait(60) == 0
+    assert record.state().state == "cancelled"
+
+
+@pytest.mark.parametrize("reason", ["signal", "person"])
+def test_a_job_that_kubernetes_deletes_leaves_a_run_that_the_next_submission_resumes(
+    record: RunRecord, driver: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setattr(after_stop, "job_was_stopped", lambda: True)
+    record.request_cancel(reason)
+    driver.kill()
+    driver.wait()
+    argv = ["--run", "a-run", "--store", record.store.url, "--driver", str(driver.pid), "--ask-ray"]
+    assert [after_stop.main(argv), after_stop.main(argv)] == [0, 0]
+    state = record.state()
+    if reason == "person":
+        assert (state.state, state.exit_code) == ("cancelled", 130)
+    else:
+        assert (state.state, state.reason, state.finished, state.exit_code) == ("retrying", "signal", None, None)
+        assert state.was_interrupted
+    assert state.attempts[0].reason == "the driver was lost"
+    assert not record.workers_are_to_stop()
+    assert standing.standing_of(record, state) == state.state

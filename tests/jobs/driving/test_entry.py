@@ -131,3 +131,31 @@ def test_a_driver_refuses_an_id_of_the_other_kind(
     RunRecord(local_store, "r").claim(spec if spec is SWEEP else TrainSpec.model_validate(spec))
     assert module.main(["--run", "r", "--store", local_store.url]) == 2
     assert f"'r' is a {kinds}: give another --run." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "host", "code", "waits"),
+    [
+        ([], "10.0.0.1", 4, 1),
+        ([], "", 4, 0),
+        ([], "10.0.0.1", 0, 0),
+        (["--folder", "."], "10.0.0.1", 4, 0),
+    ],
+)
+def test_a_job_of_kubernetes_that_the_system_stopped_waits_to_be_killed(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch, options: list[str], host: str, code: int, waits: int
+) -> None:
+    """Not where somebody submitted or supervises it, and starts the next driver."""
+    record, waited = RunRecord(local_store, "r"), list[str]()
+    record.claim(TrainSpec.model_validate(BASE))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    monkeypatch.setattr(driving, "wait_until_killed", lambda say: waited.append("waits"))
+
+    def drive(*_: Any) -> int:
+        record.write_state(StateDocument(state="retrying", reason="signal"))
+        return code
+
+    arguments = driving.parser("train", "none").parse_args(["--run", "r", "--store", local_store.url, *options])
+    assert driving.take_and_drive(arguments, lambda *_: "r", drive) == code
+    assert len(waited) == waits
