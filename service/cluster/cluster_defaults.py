@@ -18,9 +18,25 @@ CONFIG_MAP = "delayline-defaults"
 KEY = "defaults.yaml"
 
 _QUANTITY = re.compile(r"(\d+(\.\d*)?|\.\d+)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][-+]?\d+)?")
+_UNITS = {
+    "m": 1e-3,
+    **{unit: 1000.0**n for n, unit in enumerate("kMGTPE", 1)},
+    **{f"{unit}i": 1024.0**n for n, unit in enumerate("KMGTPE", 1)},
+}
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _OURS = ("ray.io/", "delayline.io/", "app.kubernetes.io/")
+
+
+def amount(quantity: str) -> float:
+    """A quantity of Kubernetes as a number: cores, or bytes; raise ValueError for what is none."""
+    match = _QUANTITY.fullmatch(quantity)
+    if match is None:
+        raise ValueError(f"{quantity[:40]!r} is no quantity of Kubernetes")
+    number, unit = match[1], match[3] or ""
+    return (
+        float(number + unit) if unit[:1] in ("e", "E") and unit != "E" and unit != "Ei" else float(number) * _UNITS.get(unit, 1.0)
+    )
 
 
 def _quantity(value: str) -> str:
@@ -136,6 +152,13 @@ class PodResources(Frozen):
     memory: Quantity
     cpu_limit: Quantity | None = None
     memory_limit: Quantity | None = None
+
+    @model_validator(mode="after")
+    def _within_limits(self) -> Self:
+        for name, least, most in (("cpu", self.cpu, self.cpu_limit), ("memory", self.memory, self.memory_limit)):
+            if most is not None and amount(least) > amount(most):
+                raise ValueError(f"{name} asks for {least}, above its {name}_limit of {most}")
+        return self
 
 
 class Pool(Frozen):

@@ -137,7 +137,7 @@ def common(defaults: ClusterDefaults, pool: Pool | None) -> Document:
     """What every pod's spec has: hardening, pull secrets, and where it is scheduled."""
     spec: Document = {"automountServiceAccountToken": False, "enableServiceLinks": False, "securityContext": security()}
     if defaults.image_pull_secrets:
-        spec["imagePullSecrets"] = [{"name": name} for name in defaults.image_pull_secrets]
+        spec["imagePullSecrets"] = [{"name": name} for name in dict.fromkeys(defaults.image_pull_secrets)]
     priority = (pool.priority_class if pool else None) or defaults.priority_class
     if priority:
         spec["priorityClassName"] = priority

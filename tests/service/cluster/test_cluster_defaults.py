@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.cluster.cluster_defaults import ClusterDefaults, Pool, Toleration
+from service.cluster.cluster_defaults import ClusterDefaults, Pool, Toleration, amount
 from service.errors import InvalidInput
 
 EVERYTHING = """
@@ -97,6 +97,7 @@ def test_finds_a_pool_or_lists_those_there_are() -> None:
         ("pools: {gpu: {sopt: true}}", "there is no field 'pools.gpu.sopt' (did you mean 'spot'?)"),
         ("head: {cpu: 0, memory: 1Gi}", "head.cpu: a quantity of Kubernetes is above 0"),
         ("head: {cpu: 1, memory: 1 GB}", "head.memory: a quantity of Kubernetes"),
+        ("head: {cpu: 1, memory: 4Gi, memory_limit: 4G}", "head: memory asks for 4Gi, above its memory_limit of 4G"),
         ("head: {cpu: 1}", "head.memory: field required"),
         ("image: a b", "image: an image is a reference without spaces"),
         ("image_pull_policy: Sometimes", "image_pull_policy: input should be 'Always', 'IfNotPresent' or 'Never'"),
@@ -141,3 +142,23 @@ def test_a_proxy_with_a_password_is_not_repeated() -> None:
 
 def test_a_toleration_of_everything() -> None:
     assert Toleration(operator="Exists").document() == {"operator": "Exists"}
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("500m", 0.5),
+        ("2", 2),
+        ("1.5", 1.5),
+        ("1536Mi", 1536 * 2**20),
+        ("3G", 3e9),
+        ("2e9", 2e9),
+        ("1E3", 1e3),
+        ("1E", 1e18),
+        ("1Ei", 2**60),
+    ],
+)
+def test_a_quantity_as_a_number(text: str, number: float) -> None:
+    assert amount(text) == number
+    with pytest.raises(ValueError, match="no quantity"):
+        amount(f"{text} cores")
