@@ -167,9 +167,9 @@ class Namespace:
             assert time.monotonic() < end, f"{what}: not in {seconds:.0f} s\n{self.told()}"
             time.sleep(0.5)
 
-    def delete_pods(self, selector: str, grace: int = 0) -> list[str]:
-        """Delete pods without waiting for their end; their names."""
-        names = [pod["metadata"]["name"] for pod in self.pods(selector)]
+    def delete_pods(self, selector: str, grace: int = 0, count: int | None = None) -> list[str]:
+        """Delete pods, or so many of them, without waiting for their end; their names."""
+        names = [pod["metadata"]["name"] for pod in self.pods(selector)][:count]
         assert names, f"no pod of {selector}\n{self.told()}"
         force = ["--force"] if grace == 0 else []
         self.kubectl("delete", "pod", *names, f"--grace-period={grace}", *force, "--wait=false")
