@@ -22,6 +22,10 @@ class Settings(BaseSettings):
     """A folder, `file:///folder` or `s3://bucket/prefix[?endpoint_override=URL]`."""
     cluster: str | None = None
     """None: Ray on this machine."""
+    pool: str | None = None
+    """Of a Kubernetes cluster's node pools, by the name that `delayline-defaults` gives it."""
+    kubeconfig: str | None = Field(default=None, validation_alias=AliasChoices("KUBECONFIG", "kubeconfig"))
+    """Files with the credentials of Kubernetes clusters, as kubectl takes them; None: `~/.kube/config`."""
     s3_endpoint: str | None = Field(
         default=None,
         validation_alias=AliasChoices("DELAYLINE_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "s3_endpoint"),
@@ -57,6 +61,8 @@ class Settings(BaseSettings):
         "s3_endpoint",
         "store",
         "cluster",
+        "pool",
+        "kubeconfig",
         "ray_address",
         "ray_tmpdir",
         "ray_token",

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from service.cluster.cluster_defaults import KEY, ClusterDefaults
+from service.cluster.driver_jobs import variables
 from service.cluster.manifests import RayJobPlan, ray_job
-from service.cluster.ray_jobs import variables
 from service.specs.parts import Resources
 
 HERE = Path(__file__).parent
@@ -73,7 +73,7 @@ def _plan(
     count = str(most) if fewest == most else f"{fewest}-{most}"
     command = ("python", "-m", "jobs.train", "cnn-digits", "--workers", count, "--name", name, *keys)
     chosen = defaults.pool(pool) if pool else None
-    return RayJobPlan(name, "default", command, variables({}), workers, worker, defaults, chosen)
+    return RayJobPlan(name, "default", command, variables(), workers, worker, defaults, chosen)
 
 
 def _text(name: str, about: str, document: Document) -> str:

@@ -26,12 +26,15 @@ def print_json(document: Any) -> None:
     print(json.dumps(document, indent=2, allow_nan=False))
 
 
-def print_yaml(document: Any) -> None:
+def print_yaml(document: Any, to_stderr: bool = False) -> None:
     """The document as people write it, without YAML's references to what stands in several places."""
     import yaml
 
     plain = json.loads(json.dumps(document))
-    print(printable(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)).rstrip())
+    print(
+        printable(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)).rstrip(),
+        file=sys.stderr if to_stderr else sys.stdout,
+    )
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -12,6 +12,12 @@ StoreUrl = Annotated[
         "--store", metavar="URL", help="A folder, file:///folder or s3://bucket/prefix. [DELAYLINE_STORE, ./delayline-store]"
     ),
 ]
+StoreCluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster", metavar="URL", help="kube://NAMESPACE: use the store that this cluster's defaults name. [DELAYLINE_CLUSTER]"
+    ),
+]
 TrustFolder = Annotated[
     bool,
     typer.Option(

@@ -9,19 +9,22 @@ from service import runs
 from service.cli.completion import all_states, dataset_names
 from service.cli.console import print_json, print_yaml, printable, say
 from service.cli.logs import follow_logs, heading
-from service.cli.options import AsJson, RunId, StoreUrl
+from service.cli.options import AsJson, RunId, StoreCluster, StoreUrl
+from service.cli.places import hindrance, open_place
 from service.cli.prune import prune
 from service.cli.report import compare, report
 from service.cli.shown_runs import print_rows, readable
 from service.errors import InfrastructureFailure
 from service.records.notes import LONGEST, with_notes, write_note
 from service.records.run_record import RunRecord
-from service.records.schemas import RunState
+from service.records.schemas import RunState, Waiting
 from service.runs.choice import NEWEST, STATES, check_choice, choose_rows, parse_limit, parse_since
 from service.runs.endings import lost, raise_for
 from service.settings import Settings
-from service.storage import open_store
 from service.storage.base import Store
+
+NOT_STARTED = (RunState.QUEUED, RunState.LOST)
+"""What a run counts as whose driver has not begun; its cluster may know why."""
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
@@ -36,8 +39,8 @@ app.command()(compare)
 app.command()(prune)
 
 
-def _open(store: str | None) -> Store:
-    return open_store(Settings.load(store=store))
+def _open(store: str | None, cluster: str | None = None) -> Store:
+    return open_place(Settings.load(store=store, cluster=cluster))[1]
 
 
 @app.command("list")
@@ -76,13 +79,14 @@ def list_(
     ] = None,
     trials: Annotated[bool, typer.Option("--trials", help="List the trials of sweeps too, each of which is a run.")] = False,
     store: StoreUrl = None,
+    cluster: StoreCluster = None,
     as_json: AsJson = False,
 ) -> None:
     """List runs and sweeps, newest first: all, or those that have all of what is asked for."""
     after = None if since is None else parse_since(since)
     most = (None if as_json else NEWEST) if limit is None else parse_limit(limit)
     check_choice(states or (), tags or ())
-    opened = _open(store)
+    opened = _open(store, cluster)
     listed = [row for row in runs.list_runs(opened) if trials or not row.sweep]
     found = choose_rows(listed, states or (), datasets or (), models or (), after, tags or ())
     if as_json:
@@ -103,9 +107,12 @@ def _why_none(listed: int) -> str:
 
 
 @app.command()
-def show(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None:
+def show(run: RunId, store: StoreUrl = None, cluster: StoreCluster = None, as_json: AsJson = False) -> None:
     """Show all that is known of a run."""
-    found = runs.show(_open(store), run)
+    place, opened = open_place(Settings.load(store=store, cluster=cluster))
+    found = runs.show(opened, run)
+    if found.state in NOT_STARTED and (reason := hindrance(place, run)) is not None:
+        found = found.model_copy(update={"waiting": Waiting(since=found.submitted or time.time(), message=reason)})
     if as_json:
         print_json(found.document())
         return
@@ -144,16 +151,23 @@ def note(
 
 
 @app.command()
-def watch(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None:
+def watch(run: RunId, store: StoreUrl = None, cluster: StoreCluster = None, as_json: AsJson = False) -> None:
     """Show a run's progress until its end; Ctrl-C leaves the run alone."""
     from service.cli.follow import make_display
     from service.cli.results import result_line
 
-    opened = _open(store)
+    place, opened = open_place(Settings.load(store=store, cluster=cluster))
     display = make_display(run, RunRecord(opened, run).submission().kind)
+    handle = None if place is None else place.find(run)
+    said: str | None = None
     try:
         for update in runs.watch(opened, run):
             display.show(update)
+            if update.state in NOT_STARTED and handle is not None and handle.poll() is None:
+                before, said = said, handle.hindrance()
+                if said is not None and said != before:
+                    display.note(f"{said}.")
+                continue
             if update.state == RunState.LOST:
                 break
     finally:
@@ -177,13 +191,14 @@ def logs(
         bool, typer.Option("--follow", "-f", help="Print new lines as they come, until the run's end; Ctrl-C leaves it alone.")
     ] = False,
     store: StoreUrl = None,
+    cluster: StoreCluster = None,
     as_json: AsJson = False,
 ) -> None:
     """Print what the processes of a run printed."""
     if follow:
-        follow_logs(_open(store), run, attempt, rank, as_json)
+        follow_logs(_open(store, cluster), run, attempt, rank, as_json)
         return
-    found = runs.logs(_open(store), run, attempt, rank)
+    found = runs.logs(_open(store, cluster), run, attempt, rank)
     if as_json:
         from service.records.command_answers import Log
 
@@ -200,11 +215,15 @@ def cancel(
     run: RunId,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the run's end; 0 returns at once.")] = 120.0,
     store: StoreUrl = None,
+    cluster: StoreCluster = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask a run or a sweep to save and stop; `delayline train` or `sweep` with `--resume --name RUN` resumes it."""
-    opened = _open(store)
+    place, opened = open_place(Settings.load(store=store, cluster=cluster))
     outcome = runs.cancel(opened, run)
+    if outcome == RunState.CANCELLED and place is not None and (job := place.find(run)) is not None:
+        # It has no driver yet that would see it: what waits for pods would go on waiting.
+        job.stop()
     if outcome == "requested" and wait:
         say(f"asked the run {run} to save and stop")
         _wait_for_end(opened, run, wait)

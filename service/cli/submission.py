@@ -39,9 +39,21 @@ Name = Annotated[
     str | None, typer.Option(metavar="ID", help="Its id; the same id again never trains twice.", autocompletion=run_ids)
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue what failed or was cancelled.")]
-ClusterUrl = Annotated[str | None, typer.Option(metavar="URL", help="Where to run; without it Ray on this machine.")]
+ClusterUrl = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", help="Where to run: http(s)://HOST:8265 or kube://NAMESPACE[/RAYCLUSTER]; without it Ray on this machine."
+    ),
+]
+Pool = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Of a kube:// cluster's node pools, by its name in delayline-defaults. [DELAYLINE_POOL]"),
+]
 Detach = Annotated[bool, typer.Option("--detach", help="Return as soon as it is submitted.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Print the plan and stop; for a kube:// cluster print the RayJob, and the plan beside it."),
+]
 Spec = Annotated[
     str | None,
     typer.Argument(metavar="SPEC", help="A recipe's name or a YAML file.", autocompletion=recipe_names),
@@ -106,30 +118,34 @@ def command_for(kind: str) -> Callable[..., None]:
         resume: Resume = False,
         store: StoreUrl = None,
         cluster: ClusterUrl = None,
+        pool: Pool = None,
         insecure_token: InsecureToken = False,
         detach: Detach = False,
         dry_run: DryRun = False,
         as_json: AsJson = False,
     ) -> None:
         typed = Typed(kind, spec, changes or [], workers, name, resume)
-        carry_out(typed, store, cluster, insecure_token, detach=detach, dry_run=dry_run, as_json=as_json)
+        settings = Settings.load(store=store, cluster=cluster, pool=pool, insecure_token=insecure_token or None)
+        carry_out(typed, settings, detach=detach, dry_run=dry_run, as_json=as_json)
 
     return command
 
 
 def carry_out(
     typed: Typed,
-    store: str | None,
-    cluster: str | None,
-    insecure_token: bool,
+    settings: Settings,
     *,
     detach: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Plan what was typed, submit it, and stay with it until its end, unless it is to be shown alone, or detached."""
-    settings = Settings.load(store=store, cluster=cluster, insecure_token=insecure_token or None)
-    place, opened = open_cluster(settings), open_store(settings)
+    place = open_cluster(settings)
+    check_pool(settings, place)
+    settings = place.client_settings(settings)
+    opened = open_store(settings)
+    if remark := place.remark():
+        say(remark)
     make = plan_sweep if typed.kind == "sweep" else plan
     planned = make(typed.request(opened, Path.cwd()), settings, opened, place)
     if dry_run:
@@ -149,10 +165,26 @@ def carry_out(
         print_json(runs.show(opened, planned.run_id).document())
 
 
+def check_pool(settings: Settings, place: Cluster) -> None:
+    """Raise InvalidInput where a pool is named and the cluster has none."""
+    if settings.pool is not None and not place.keeps_drivers:
+        raise InvalidInput(
+            f"The pool {settings.pool!r} is one of a Kubernetes cluster's, and this runs on {place.description}: leave --pool and "
+            f"DELAYLINE_POOL out, or give --cluster kube://NAMESPACE."
+        )
+
+
 def show_plan(planned: Plan, place: Cluster, store: Store, detach: bool, as_json: bool) -> None:
     """Print what would happen."""
-    job = planned.job(planned.resume, replaces_spec(planned, store), supervised=detach)
-    document = {**planned.document(), **place.request(job).document()}
+    job = planned.job(planned.resume, replaces_spec(planned, store), supervised=detach or place.keeps_drivers)
+    request = place.request(job)
+    document = {**planned.document(), **request.document()}
+    if (manifest := request.manifest_text()) is not None and not as_json:
+        # What is applied later must find the user's code there.
+        place.prepare(request)
+        print_yaml({key: value for key, value in document.items() if key != "manifest"}, to_stderr=True)
+        print(manifest, end="")
+        return
     if as_json:
         print_json(document)
         return
@@ -214,7 +246,7 @@ def supervise(planned: Plan, submission: Submission, place: Cluster, store: Stor
     """Start the driver, unless `handle` is of one that lives, to be kept alive by this process."""
 
     def job_of(resume: bool) -> Job:
-        return planned.job(resume, submission.changed)
+        return planned.job(resume, submission.changed, supervised=place.keeps_drivers)
 
     record = RunRecord(store, planned.run_id)
     return Supervisor(record, place, job_of, planned.retries, submission.resume, submission.earlier_end, handle)

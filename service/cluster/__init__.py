@@ -1,4 +1,4 @@
-"""Where drivers run: this machine, or a Ray cluster behind its Jobs API. The seam for clusters is `base`."""
+"""Where drivers run: this machine, a Ray cluster behind its Jobs API, or Kubernetes with KubeRay. The seam for clusters is `base`."""
 
 from service.cluster.base import Cluster
 from service.cluster.local_ray import LocalRay
@@ -18,10 +18,9 @@ def open_cluster(settings: Settings) -> Cluster:
 
         return RayJobs(JobsApi(settings.cluster, settings.cluster_token(), settings), settings)
     if settings.cluster.startswith("kube://"):
-        raise InvalidInput(
-            f"This version cannot submit to {settings.cluster[:100]!r}: leave --cluster out to run on this machine, or give "
-            f"http(s)://HOST:8265 of a Ray cluster."
-        )
+        from service.cluster.kuberay import KubeRay
+
+        return KubeRay.of(settings)
     raise InvalidInput(
         f"The cluster {settings.cluster[:100]!r} is not valid: leave --cluster out, or give http(s)://HOST:8265 or kube://NAMESPACE."
     )

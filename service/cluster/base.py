@@ -4,8 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from service.settings import Settings
 from service.specs.parts import Resources
 
 
@@ -35,6 +36,12 @@ class Job:
     """A supervisor is started, which starts the driver where it runs itself: nobody stays here to do so."""
     retries: int = 0
     """How often a supervisor starts a driver again that died."""
+    submission: str | None = field(default=None, repr=False)
+    """What the run is, as JSON: by it the job claims the run's id where nobody has."""
+    workers: tuple[int, int] = (1, 1)
+    """The fewest and the most at a time, of all trials of a sweep."""
+    worker: Resources = field(default_factory=Resources)
+    """What each takes."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Variables for a process of this machine, beside this process's own."""
 
@@ -47,6 +54,10 @@ class Request(ABC):
     @abstractmethod
     def document(self) -> dict[str, Any]:
         """It for people and for `--json`: `command`, and what is sent elsewhere, if anything is."""
+
+    def manifest_text(self) -> str | None:
+        """A file with which another tool starts the very same; None where there is none."""
+        return None
 
 
 class Handle(ABC):
@@ -77,12 +88,20 @@ class Handle(ABC):
         """Drop what was kept to answer `output`; the job has ended."""
         return
 
+    def hindrance(self) -> str | None:
+        """What keeps the job from starting, in a sentence with the remedy; None where nothing does or it is not known."""
+        return None
+
 
 class Cluster(ABC):
     """Starts jobs; says what it has."""
 
     description: str
     """One phrase for people, such as `Ray on this machine`."""
+    queued_seconds: float | None = None
+    """For how long it may take to start a driver, until a run counts as lost; None where that is a process's start."""
+    keeps_drivers: ClassVar[bool] = False
+    """Whether a job that it was given is kept alive there, so that nobody needs to stay for it."""
 
     @abstractmethod
     def request(self, job: Job) -> Request:
@@ -91,6 +110,18 @@ class Cluster(ABC):
     @abstractmethod
     def start(self, request: Request) -> Handle:
         """Start what `request` of this cluster gave and return at once; raise InfrastructureFailure when it cannot be started."""
+
+    def client_settings(self, settings: Settings) -> Settings:
+        """The settings with what the cluster knows and the user did not say, such as its store."""
+        return settings
+
+    def remark(self) -> str | None:
+        """What a user should know of the cluster before anything is submitted; None where there is nothing."""
+        return None
+
+    def prepare(self, request: Request) -> None:
+        """Put into the store what the request needs there, without a start."""
+        return
 
     def find(self, run_id: str) -> Handle | None:
         """The job of a run that was started before, by anyone, and has not ended; None if there is none or none can be found."""

@@ -214,6 +214,8 @@ class ClusterDefaults(Frozen):
     """Ray's head with the driver beside it (measured: 1.45 GiB with a driver; below 2 GiB it was killed)."""
     head_pool: Annotated[str, Field(min_length=1, max_length=63)] | None = None
     """The pool whose nodes the head and the submitter run on; best no spot nodes."""
+    cpu_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Of a worker's CPUs the part that is kept free for it; with less than 1 more pods share a node, and slow each other down."""
     submitter: PodResources = PodResources(cpu="50m", memory="192Mi", memory_limit="512Mi")
     """The pod that submits and follows the output (assumed; 20m and 128Mi were enough in a trial)."""
     ttl_seconds: Annotated[int, Field(ge=0, le=2**31 - 1)] = 10

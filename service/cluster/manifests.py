@@ -120,7 +120,7 @@ def _worker_group(plan: RayJobPlan) -> Document:
     fewest, most = (math.ceil(number / share) for number in plan.workers)
     cpus, gpus = worker.cpus * share, math.ceil(round(worker.gpus * share, 6))
     wanted = PodResources(
-        cpu=_cores(math.ceil(round(cpus * 1000, 3))),
+        cpu=_cores(math.ceil(round(cpus * plan.defaults.cpu_share * 1000, 3))),
         memory=_bytes((worker.memory or MEMORY) * share),
         memory_limit=_bytes((worker.memory or MOST_MEMORY) * share),
     )

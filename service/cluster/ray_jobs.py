@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from service.cluster.base import Cluster, Handle, Job, Request
-from service.cluster.driver_jobs import argv
+from service.cluster.driver_jobs import argv, variables
 from service.cluster.jobs_api import JobsApi
 from service.cluster.nodes import Node, all_here, check_room, is_loopback
 from service.cluster.packages import Package, collect
@@ -28,12 +28,8 @@ AWAY_SECONDS = 9.0
 """A cluster that was silent for so long is given up; with a last look this is said within 15 s."""
 STOP_SECONDS = 10.0
 """How long a job that is stopped at once may take to end (assumed)."""
-SAVE_SECONDS = 100
-"""How long Ray lets a stopped job save before it kills it; more than its driver allows its workers. Ray's own default is 3."""
 OUTPUT_BYTES = 64 * 1024
 """Of a job's output that much of the end is shown (assumed: a few screens)."""
-_SENT = ("store_patience", "ring_timeout", "wait_limit")
-"""The settings that a user may give for a run on a cluster; the others are the cluster's own."""
 SUPERVISED = "delayline_supervised"
 """What the metadata of a supervisor's job hold, beside `delayline_run`."""
 _SUPERVISOR_OF_OLDER = re.compile(r"\s-m\s+service\.(cluster|submission)\.detached\s")
@@ -95,10 +91,9 @@ class RayJobs(Cluster):
         if not number:
             number, latest = self._latest(job.run_id)
             waiting = latest if latest is not None and latest["status"] == "PENDING" else None
-        given = {name: str(getattr(self._settings, name)) for name in _SENT if name in self._settings.model_fields_set}
         folder = user_package.REFERENCE + package.sha256 if package else "."
         command = argv(job, "python", self._store_there(job), folder)
-        return RayJobRequest(job, number if waiting else number + 1, command, variables(given), package, waiting)
+        return RayJobRequest(job, number if waiting else number + 1, command, variables(self._settings), package, waiting)
 
     def start(self, request: Request) -> "RayJobHandle":
         """Put the user's code into the store if need be and submit the job.
@@ -187,18 +182,6 @@ def is_supervisor(submission: Document) -> bool:
     """Whether a job is a supervisor, by its metadata or, of an older version, which wrote none, by what it runs."""
     entrypoint = str(submission.get("entrypoint") or "")
     return SUPERVISED in (submission.get("metadata") or {}) or _SUPERVISOR_OF_OLDER.search(entrypoint) is not None
-
-
-def variables(given: Mapping[str, str]) -> dict[str, str]:
-    """The variables of a job: `given` are settings by name; nothing else comes from an environment."""
-    return {
-        "RAY_JOB_STOP_WAIT_TIME_S": str(SAVE_SECONDS),
-        # A supervisor in the cluster drives the run there and submits it nowhere else.
-        "DELAYLINE_CLUSTER": "",
-        # Whatever lies where Ray was started: no module of the job's is looked for there.
-        "PYTHONSAFEPATH": "1",
-        **{f"DELAYLINE_{name.upper()}": value for name, value in given.items()},
-    }
 
 
 class RayJobHandle(Handle):

@@ -71,8 +71,15 @@ def claim(
     """
     if not resume and not record.store.exists(record.paths.spec) and record.claim(spec, origin()):
         return Submission("start")
+    differences = check_spec(record, spec, resume)
     stored = _comparable(record, spec)
-    differences = differing(without_tags(stored), without_tags(spec.document()))
+    remark = kept_tags(f"The {NOUNS[kind_of(spec)]} {record.run_id!r}", stored.get("tags", ()), spec.tags)
+    return replace(_repeat(record, spec, resume, differences, goes_further), remark=remark)
+
+
+def check_spec(record: RunRecord, spec: TrainSpec | SweepSpec, resume: bool) -> list[str]:
+    """How the spec differs from the one that the id has; raise InvalidInput where it may not."""
+    differences = differing(without_tags(_comparable(record, spec)), without_tags(spec.document()))
     changeable, noun = CHANGEABLE[kind_of(spec)], NOUNS[kind_of(spec)]
     refused = [line for key, line in differences if not (resume and key in changeable)]
     if refused:
@@ -80,8 +87,7 @@ def claim(
             f"The {noun} {record.run_id!r} exists with another spec ({'; '.join(refused[:8])}): give another --name, or the spec "
             f"that it has; with --resume {', '.join(changeable)} may change."
         )
-    remark = kept_tags(f"The {noun} {record.run_id!r}", stored.get("tags", ()), spec.tags)
-    return replace(_repeat(record, spec, resume, [line for _, line in differences], goes_further), remark=remark)
+    return [line for _, line in differences]
 
 
 def replaces_spec(record: RunRecord, spec: TrainSpec | SweepSpec, resume: bool) -> bool:

@@ -206,6 +206,8 @@ class Origin(StoredDocument):
     folder: str | None = None
     dataset_version: str | None = None
     init_from: FirstWeights | None = None
+    queued_seconds: float | None = None
+    """For how long the cluster may take to start the driver, where that is longer than a process takes."""
     sweep: str | None = None
     """The sweep that the run is a trial of; with the `point` and its `params`."""
     point: int | None = None

@@ -15,14 +15,21 @@ QUEUED_SECONDS = 60.0
 """A run without a driver for so long after it was submitted counts as lost (assumed: a slow machine starts one in 20 s)."""
 
 
-def standing(state: StateDocument, lease: SeenLease | None, submitted_ago: float) -> RunState:
+def standing(
+    state: StateDocument, lease: SeenLease | None, submitted_ago: float, queued_seconds: float | None = None
+) -> RunState:
     """The state of a run as a reader sees it: `lost` when it has not ended and nobody alive drives it.
 
-    `lease` with its age; `submitted_ago`: seconds since its spec was written, by the store's clock.
+    `lease` with its age; `submitted_ago`: seconds since its spec was written, by the store's clock; `queued_seconds`: for how long
+    its cluster may take to start a driver.
     """
     if state.is_ended or lease_is_live(lease) or state.was_interrupted:
         return state.state
-    return RunState.QUEUED if state.state == RunState.QUEUED and submitted_ago < QUEUED_SECONDS else RunState.LOST
+    return (
+        RunState.QUEUED
+        if state.state == RunState.QUEUED and submitted_ago < (queued_seconds or QUEUED_SECONDS)
+        else RunState.LOST
+    )
 
 
 def standing_of(record: RunRecord, state: StateDocument) -> RunState:
@@ -32,16 +39,16 @@ def standing_of(record: RunRecord, state: StateDocument) -> RunState:
 
 def is_driven(record: RunRecord, state: StateDocument) -> bool:
     """Whether somebody drives a run that has not ended, or is about to."""
-    lease, ago = _looked_up(record, state)
-    return lease_is_live(lease) or standing(state, lease, ago) == RunState.QUEUED
+    found = _looked_up(record, state)
+    return lease_is_live(found[0]) or standing(state, *found) == RunState.QUEUED
 
 
-def _looked_up(record: RunRecord, state: StateDocument) -> tuple[SeenLease | None, float]:
+def _looked_up(record: RunRecord, state: StateDocument) -> tuple[SeenLease | None, float, float | None]:
     lease = lease_of(record)
     if state.state == RunState.QUEUED and not lease_is_live(lease):
         with contextlib.suppress(NotFound):
-            return lease, record.store.read_aged(record.paths.spec).age
-    return lease, 0.0
+            return lease, record.store.read_aged(record.paths.spec).age, record.submission().queued_seconds
+    return lease, 0.0, None
 
 
 def cancel_without_driver(record: RunRecord) -> bool:

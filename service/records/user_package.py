@@ -44,10 +44,21 @@ def keep(store: Store, run_id: str, archive: bytes) -> str:
 
     It is written also where it is there, so that no prune takes it for an old one before the run refers to it.
     """
+    folder = put(store, archive)
+    refer(store, run_id, folder)
+    return folder
+
+
+def put(store: Store, archive: bytes) -> str:
+    """Put code into the store to which no run refers yet; return what stands for its folder."""
     sha256 = hashlib.sha256(archive).hexdigest()
     store.write(key_of(sha256), archive)
-    store.write(RunPaths(run_id).package, to_bytes(PackageDocument(sha256=sha256).document()))
     return REFERENCE + sha256
+
+
+def refer(store: Store, run_id: str, folder: str) -> None:
+    """Write which package a run's code is, so that no prune deletes it."""
+    store.write(RunPaths(run_id).package, to_bytes(PackageDocument(sha256=folder.removeprefix(REFERENCE)).document()))
 
 
 def is_package(folder: str) -> bool:

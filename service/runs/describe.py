@@ -150,15 +150,15 @@ class _Listed:
 
         paths, state, summary = self.paths, self._state, self._state.summary or Summary()
         progress = read(ProgressDocument, paths.progress) or _no_progress()
-        submission, ago = read(SubmissionDocument, paths.spec), 0.0
+        submission, ago, queued_seconds = read(SubmissionDocument, paths.spec), 0.0, None
         if submission is not None:
-            summary, ago = run_summary(submission, paths.spec), seen[paths.spec].age
+            summary, ago, queued_seconds = run_summary(submission, paths.spec), seen[paths.spec].age, submission.queued_seconds
             if not progress.is_of(submission):
                 progress = _no_progress()
         return RunRow(
             id=paths.run_id,
             kind=summary.kind,
-            state=standing(state, lease_in(seen.get(paths.lease), paths.lease), ago),
+            state=standing(state, lease_in(seen.get(paths.lease), paths.lease), ago, queued_seconds),
             tags=summary.tags,
             model=summary.model,
             dataset=summary.dataset,

@@ -5,6 +5,7 @@ It runs where the driver runs: on this machine, or in the cluster as the job's o
 
 import argparse
 import contextlib
+import json
 import signal
 import sys
 import time
@@ -13,10 +14,15 @@ from pathlib import Path
 from types import FrameType
 
 from service.cluster import open_cluster
-from service.cluster.driver_jobs import DRIVERS, driver_job
-from service.errors import DelaylineError, InfrastructureFailure, StoreError
+from service.cluster.driver_jobs import DRIVERS, driver_job, unpacked
+from service.errors import DelaylineError, InfrastructureFailure, InvalidInput, StoreError
+from service.records import claim as claims
+from service.records import user_package
 from service.records.run_record import RunRecord
+from service.records.schemas import Origin
 from service.settings import Settings
+from service.specs.sweep import SweepSpec
+from service.specs.train import TrainSpec
 from service.storage import open_store
 from service.submission.supervisor import Supervisor
 from service.until_killed import wait_until_killed
@@ -32,12 +38,31 @@ def main(argv: list[str]) -> int:
     settings = Settings.load(store=options.store)
     record = RunRecord(open_store(settings), options.run)
     try:
+        if options.submission:
+            claim(options, record)
         return supervise(options, settings, record, Termination().listen())
+    except InvalidInput as error:
+        # Whoever reads what this process printed is to see it: there may be no run in the store that could hold it.
+        print(f"Error: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
     except Exception as error:
         # No terminal shows what this process prints: it goes to the store.
         with contextlib.suppress(StoreError):
             record.store.write(f"{record.paths.logs}supervisor.log", traceback.format_exc().encode())
         return error.exit_code if isinstance(error, DelaylineError) else DelaylineError.exit_code
+
+
+def claim(options: argparse.Namespace, record: RunRecord) -> None:
+    """Claim the run's id as the one who submitted would have, or find it claimed; raise InvalidInput where it is another spec's."""
+    submission = json.loads(unpacked(options.submission))
+    if options.changed:
+        options.spec_changes = json.dumps(submission["spec"])
+    spec = (SweepSpec if submission["kind"] == "sweep" else TrainSpec).model_validate(submission["spec"])
+    if record.store.exists(record.paths.spec) or not record.claim(spec, Origin.model_validate(submission["origin"])):
+        if not options.spec_changes:
+            claims.check_spec(record, spec, options.resume)
+    elif user_package.is_package(options.folder):
+        user_package.refer(record.store, record.run_id, options.folder)
 
 
 class Termination:
@@ -64,6 +89,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--folder", required=True)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--spec-changes")
+    parser.add_argument("--submission", help="what the run is; by it the id is claimed where nobody has")
+    parser.add_argument("--changed", action="store_true", help="its spec replaces the one that the run has")
     parser.add_argument("--retries", type=int, required=True)
     return parser
 

@@ -29,6 +29,8 @@ from service.submission.supervisor import Supervisor
 
 CANCEL_SECONDS = 120.0
 """How long a cancelled run may take to save and end (assumed: more than its driver allows its workers)."""
+HINDRANCE_SECONDS = 30.0
+"""Between repeats of what keeps a run from starting (assumed: often enough to show that it is still so)."""
 REPEAT_SECONDS = 5.0
 """Between repeats of the wish to stop: a driver that was just starting may have missed it."""
 LISTEN_SECONDS = 0.1
@@ -71,6 +73,8 @@ class RunFollower:
     patience: float = 300.0
     take_over: Callable[[], Supervisor] | None = None
     _over: threading.Event = field(default_factory=threading.Event)
+    _hindrance: str | None = None
+    _told: float = 0.0
     _driver_saves: bool | None = None
     """Once the system stops this process: whether it has a driver that stops as well."""
 
@@ -106,12 +110,23 @@ class RunFollower:
         if self.wishes.stop_since is not None and time.monotonic() - self.wishes.stop_since > CANCEL_SECONDS:
             raise self.stop_at_once()
         self._look_after_driver(record)
+        if self.supervisor is not None and update.state in (RunState.QUEUED, RunState.LOST):
+            self._tell_hindrance(self.supervisor)
         if self.supervisor is not None or update.state != RunState.LOST:
             return
         if self.take_over is None:
             raise lost(self.run_id, self.noun)
         self.note(f"nobody drives the {self.noun} any more: a driver is started here")
         self.supervisor = self.take_over()
+
+    def _tell_hindrance(self, supervisor: Supervisor) -> None:
+        """Say what keeps the driver from starting, when it is new and now and then again."""
+        said = supervisor.handle.hindrance()
+        new = said != self._hindrance
+        if said is not None and (new or time.monotonic() - self._told > HINDRANCE_SECONDS):
+            self.note(f"{said}.")
+            self._told = time.monotonic()
+        self._hindrance = said
 
     def _pass_on_wishes(self) -> None:
         """In a thread of its own, for a store that does not answer holds up the one that looks at the run."""

@@ -13,6 +13,7 @@ from service.records.first_weights import origin_of_weights
 from service.records.run_record import Document
 from service.records.schemas import Origin
 from service.settings import Settings
+from service.specs.parts import Resources
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
 from service.storage.base import Store
@@ -62,6 +63,9 @@ class Plan:
     data: tuple[str, ...]
     """The patterns of the files that travel with them to a cluster."""
     retries: int
+    workers: tuple[int, int]
+    """The fewest and the most workers at a time, of all trials of a sweep."""
+    worker: Resources
     details: Document
     """What is shown of the plan beside the spec: dataset, resources, a sweep's trials."""
 
@@ -79,7 +83,17 @@ class Plan:
         """The driver's job, or its supervisor's; `changed`: this plan's spec differs from the stored one."""
         changes = json.dumps(self.spec.document()) if changed else None
         job = driver_job(self.settings, self.kind, self.run_id, self.store_url, self.folder, resume, changes)
-        return replace(job, modules=self.modules, data=self.data, supervised=supervised, retries=self.retries)
+        submission = {"kind": self.kind, "spec": self.spec.document(), "origin": self.origin.document()}
+        return replace(
+            job,
+            modules=self.modules,
+            data=self.data,
+            supervised=supervised,
+            retries=self.retries,
+            submission=json.dumps(submission, sort_keys=True),
+            workers=self.workers,
+            worker=self.worker,
+        )
 
     def document(self) -> Document:
         """The plan for people and for `--json`; what is started for it is the cluster's to say."""
@@ -118,7 +132,7 @@ def plan(request: Request, settings: Settings, store: Store, cluster: Cluster) -
     dataset = check_dataset(spec, store)
     cluster.check_store(store.url)
     cluster.check_resources(spec.worker_counts[-1], spec.worker)
-    origin = request.origin(dataset["version"])
+    origin = request.origin(dataset["version"]).changed(queued_seconds=cluster.queued_seconds)
     weights = origin_of_weights(store, spec, identity)
     origin = origin if weights is None else origin.changed(init_from=weights)
     first = {} if weights is None else {"init_from": weights.document()}
@@ -135,5 +149,7 @@ def plan(request: Request, settings: Settings, store: Store, cluster: Cluster) -
         modules=user_modules(spec),
         data=spec.package_data,
         retries=spec.retries,
+        workers=(min(spec.worker_counts), max(spec.worker_counts)),
+        worker=spec.worker,
         details=details,
     )

@@ -22,6 +22,8 @@ from service.sweeps.points import UNBOUNDED, Points
 
 SWEEP_RETRIES = 20
 """Of a sweep's driver: a sweep takes hours, and what its driver's end costs is the steps since the trials' checkpoints (assumed)."""
+SIDE_BY_SIDE = 4
+"""Trials for which a cluster that is made for a sweep has room where its spec says `parallel: auto` (assumed)."""
 MOST_TOLD = 500
 """Points for which a plan lists what trains together (assumed: each takes about a millisecond)."""
 
@@ -46,12 +48,20 @@ def plan_sweep(request: Request, settings: Settings, store: Store, cluster: Clus
         cluster=cluster.description,
         folder=request.folder,
         resume=request.resume,
-        origin=request.origin(dataset["version"]),
+        origin=request.origin(dataset["version"]).changed(queued_seconds=cluster.queued_seconds),
         modules=tuple(dict.fromkeys(module for each in specs for module in user_modules(each))),
         data=tuple(dict.fromkeys(pattern for each in specs for pattern in each.package_data)),
         retries=SWEEP_RETRIES,
+        workers=_workers(spec, specs[0]),
+        worker=specs[0].worker,
         details=_details(spec, identity, specs[0], dataset),
     )
+
+
+def _workers(spec: SweepSpec, trial: TrainSpec) -> tuple[int, int]:
+    """The workers of one trial at the fewest, and of all that train side by side."""
+    fewest = min(trial.worker_counts)
+    return fewest, fewest * min(spec.parallel or SIDE_BY_SIDE, spec.trials or MOST_TOLD)
 
 
 def _details(spec: SweepSpec, identity: str, first: TrainSpec, dataset: Document) -> Document:

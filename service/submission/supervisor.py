@@ -40,6 +40,7 @@ class Supervisor:
         leaves_interrupted: bool = False,
     ) -> None:
         self._record = record
+        self._kept = cluster.keeps_drivers
         self._cluster = cluster
         self._job_of = job_of
         self._retries = retries
@@ -70,6 +71,10 @@ class Supervisor:
         if code is None:
             return None
         self.keep_output()
+        if self._kept:
+            # The cluster has tried again for as long as it may.
+            self._exit_code = code if code in EXIT_CODES else InfrastructureFailure.exit_code
+            return self._exit_code
         interrupted = code == InfrastructureFailure.exit_code and self._was_interrupted()
         died = code not in EXIT_CODES or interrupted
         if died and (self._interrupted or (interrupted and self._leaves_interrupted)):

@@ -29,8 +29,10 @@ _TOOLS = {"pip", "uv", "pytest", "jq", "ray", "tensorboard", "chromium", "apt-ge
 def wrong_in_line(line: str, whole: bool) -> Iterator[str]:
     """What is wrong with the commands of a line, cut at pipes; the one that follows `--` is a command too."""
     command: list[str] = []
-    for word in [*shlex.split(line, comments=True), ";"]:
-        if word not in ("&&", "||", "|", ";", "--", ">"):
+    words = shlex.split(line, comments=True)
+    written = {place + 1 for place, word in enumerate(words) if word == ">"}
+    for word in [*(word for place, word in enumerate(words) if word != ">" and place not in written), ";"]:
+        if word not in ("&&", "||", "|", ";", "--"):
             command.append(word)
             continue
         if command[:1] == ["sudo"]:

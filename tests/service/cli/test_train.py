@@ -238,7 +238,8 @@ def test_a_dry_run_writes_nothing(delayline: Delayline, local_store: Store) -> N
         (["--workers", "3"], "multiple"),
         (["--workers", "4000", "-s", "batch=4000"], "4000"),
         (["-s", "worker.cpus=4000"], "this machine has"),
-        (["--cluster", "kube://team"], "leave --cluster out"),
+        (["--cluster", "kube://team"], "no kubeconfig that can be used"),
+        (["--pool", "gpu"], "leave --pool"),
         (["absent.yaml"], "cannot be read"),
     ],
 )

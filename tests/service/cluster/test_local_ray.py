@@ -124,7 +124,15 @@ def test_a_dashboards_address_opens_a_ray_cluster_and_is_asked_nothing_yet(monke
     assert open_cluster(Settings.load(cluster="http://head:8265/")).description == "the Ray cluster at http://head:8265"
 
 
-@pytest.mark.parametrize("url", ["kube://team", "ssh://host", "nonsense"])
-def test_other_clusters_are_refused_by_a_sentence(url: str) -> None:
-    with pytest.raises(InvalidInput, match="leave --cluster out"):
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("kube://team", "no kubeconfig that can be used"),
+        ("kube://", "kube://NAMESPACE"),
+        ("ssh://host", "leave --cluster out"),
+        ("nonsense", "leave --cluster out"),
+    ],
+)
+def test_other_clusters_are_refused_by_a_sentence(url: str, words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
         open_cluster(Settings.load(cluster=url))
