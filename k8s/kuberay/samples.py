@@ -42,7 +42,7 @@ def samples() -> dict[str, str]:
         "rayjob.kueue.yaml": (_plan("digits-kueue", queued), "Waits in Kueue's LocalQueue team-queue until there is room."),
         "rayjob.elastic.yaml": (
             _plan("digits-elastic", defaults, workers=(1, 4)),
-            "One to four workers, as many as there is room for; KubeRay's autoscaler asks for nodes.",
+            "One to four workers: it starts with one; KubeRay's autoscaler makes pods for more as the run asks for them.",
         ),
     }
     texts = {name: _text(name, about, ray_job(plan)) for name, (plan, about) in jobs.items()}

@@ -129,7 +129,8 @@ def _worker_group(plan: RayJobPlan) -> Document:
     labels = {SPOT_LABEL: "true"} if pool and pool.spot else {}
     return {
         "groupName": "workers",
-        "replicas": most,
+        # KubeRay submits the driver once as many run as are asked for here.
+        "replicas": fewest,
         "minReplicas": fewest,
         "maxReplicas": most,
         "rayStartParams": {

@@ -104,7 +104,8 @@ def test_an_elastic_run_has_an_autoscaler_whose_token_no_other_container_sees() 
     cluster = ray_job(replace(PLAN, workers=(1, 4)))["spec"]["rayClusterSpec"]
     assert cluster["enableInTreeAutoscaling"] is True
     group = cluster["workerGroupSpecs"][0]
-    assert (group["minReplicas"], group["maxReplicas"]) == (1, 4)
+    # The driver is submitted once the first of them run: more would keep it waiting for room that need not come.
+    assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (1, 1, 4)
     head = cluster["headGroupSpec"]["template"]["spec"]
     assert head["automountServiceAccountToken"] is False
     assert "autoscaler-token" in {volume["name"] for volume in head["volumes"]}
