@@ -218,7 +218,7 @@ class ClusterDefaults(Frozen):
     """Of a worker's CPUs the part that is kept free for it; with less than 1 more pods share a node, and slow each other down."""
     submitter: PodResources = PodResources(cpu="50m", memory="192Mi", memory_limit="512Mi")
     """The pod that submits and follows the output (assumed; 20m and 128Mi were enough in a trial)."""
-    ttl_seconds: Annotated[int, Field(ge=0, le=2**31 - 1)] = 10
+    ttl_seconds: Annotated[int, Field(ge=0, le=2**31 - 1)] = 5
     """How long a run's Ray cluster stays after its end (assumed: what it printed is in the store by then)."""
     active_deadline: Seconds | None = None
     """Seconds after which KubeRay ends a run that has not ended, waiting and restarts included."""

@@ -12,8 +12,9 @@ Document = dict[str, Any]
 
 USER = 1000
 """The image's user and group."""
-GRACE_SECONDS = 45
-"""From a pod's SIGTERM to its SIGKILL (derived: a driver that the system stops saves and ends within 25 s, and Ray ends after it)."""
+GRACE_SECONDS = 30
+"""From a pod's SIGTERM to its SIGKILL (derived: a driver that the system stops saves and ends within 25 s; an idle head with an autoscaler
+was seen to take all of its grace, and what is cancelled must be free within a minute)."""
 CACHE = "/cache"
 HOME = "/tmp/home"  # noqa: S108 - a path in the pod; the image's own
 _CA_FOLDER = "/etc/delayline-ca"
