@@ -13,7 +13,8 @@ from pathlib import Path
 
 from jobs.command_line import add_common_options, add_trust_folder, exit_code_of, json_on_stdout
 from jobs.inference.exporting import DEFAULT_FORMATS, export
-from service.records.run_record import Document, RunRecord
+from service.records.model_answers import Exported
+from service.records.run_record import RunRecord
 from service.settings import Settings
 from service.specs.choices import EXPORT_FORMATS
 from service.storage import open_store
@@ -40,19 +41,19 @@ def main(argv: list[str]) -> int:
             done = export(record, arguments.to, chosen, checked, arguments.trust_folder)
             _tell(done)
             if arguments.json:
-                answer(done)
+                answer(done.document())
 
     return exit_code_of(work, arguments.debug)
 
 
-def _tell(done: Document) -> None:
-    for name, each in done["formats"].items():
-        figures = "  ".join(f"{metric} {value:.4f}" for metric, value in (each["metrics"] or {}).items())
-        of = "" if done["examples"] == done["test_examples"] else f" of {done['test_examples']}"
-        why = f": {each['not_checked']}" if "not_checked" in each else ""
-        how = f": {figures} on {done['examples']}{of} examples, as the run's own" if figures else f" (not checked{why})"
+def _tell(done: Exported) -> None:
+    for name, each in done.formats.items():
+        figures = "  ".join(f"{metric} {value:.4f}" for metric, value in (each.metrics or {}).items())
+        of = "" if done.examples == done.test_examples else f" of {done.test_examples}"
+        why = f": {each.not_checked}" if each.not_checked else ""
+        how = f": {figures} on {done.examples}{of} examples, as the run's own" if figures else f" (not checked{why})"
         print(f"{name}{how}", file=sys.stderr)
-    print(f"wrote {', '.join(each['path'] for each in done['formats'].values())}", file=sys.stderr)
+    print(f"wrote {', '.join(each.path for each in done.formats.values())}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ def main(argv: list[str]) -> int:
     def work() -> None:
         with json_on_stdout() as answer:
             record = RunRecord(open_store(Settings.load(store=arguments.store)), arguments.run)
-            answer(predict(finished_run(record, "to predict with", arguments.trust_folder), arguments.files, arguments.top))
+            run = finished_run(record, "to predict with", arguments.trust_folder)
+            answer(predict(run, arguments.files, arguments.top).document())
 
     return exit_code_of(work, arguments.debug)
 

@@ -121,7 +121,7 @@ def test_the_next_attempt_takes_its_checkpoints_and_rows_over(store: Store) -> N
     ledger.restart(found.sealed, found.history)
     ledger.add({"step": 12345, "loss": 1.0})
     ledger.flush()
-    assert record.history() == [*found.history, {"step": 12345, "loss": 1.0}]
+    assert record.metric_rows() == [*found.history, {"step": 12345, "loss": 1.0}]
     made.save(found.__class__(**{**vars(found), "step": 16000}))
     assert [each.path for each in record.checkpoints()] == [
         "runs/killed/checkpoints/0000012000/",
@@ -133,7 +133,7 @@ def test_the_next_attempt_takes_its_checkpoints_and_rows_over(store: Store) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "resume"), [("killed", False), ("stopped", True)])
 def test_it_is_resumed_to_its_end(folder: Path, store: Store, name: str, resume: bool, tmp_path: Path) -> None:
-    before = RunRecord(store, name).history()
+    before = RunRecord(store, name).metric_rows()
     command = [sys.executable, "-m", "jobs.train", "--run", name, "--store", str(folder), *(["--resume"] if resume else [])]
     environment = {
         "PATH": "/usr/bin:/bin",

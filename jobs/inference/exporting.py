@@ -8,7 +8,8 @@ from pathlib import Path
 from jobs.command_line import silenced
 from jobs.inference.finished_run import FinishedRun, finished_run
 from service.errors import InvalidInput
-from service.records.run_record import Document, RunRecord
+from service.records.model_answers import Exported, ExportedFormat
+from service.records.run_record import RunRecord
 from service.settings import Settings
 from service.specs.choices import EXPORT_FORMATS
 
@@ -22,7 +23,7 @@ def export(
     formats: Sequence[str] = DEFAULT_FORMATS,
     settings: Settings | None = None,
     trust_folder: bool = False,
-) -> Document:
+) -> Exported:
     """Write all `formats` into `target`, whole or not at all; what is there already is not replaced.
 
     `settings`: where the node's cache is, for the comparison with the run's model on its test split; without them there is none.
@@ -38,36 +39,47 @@ def export(
     try:
         parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".delayline-export-", dir=parent) as scratch:
-            done = _write(run, list(dict.fromkeys(formats)), Path(scratch), settings)
+            done = _write(run, list(dict.fromkeys(formats)), Path(scratch), target, settings)
             names += [TENSORBOARD] if _copy_curves(record, Path(scratch) / TENSORBOARD) else []
             target.mkdir(parents=True, exist_ok=True)
             for name in names:
                 shutil.move(Path(scratch) / name, target / name)
     except OSError as error:
         raise InvalidInput(f"The folder {target} cannot be written: {error.strerror or error}; give another one.") from error
-    for name, each in done["formats"].items():
-        each["path"] = str(target / EXPORT_FORMATS[name])
-    return {"run": record.run_id, "folder": str(target), **done}
+    return done
 
 
-def _write(run: FinishedRun, formats: list[str], scratch: Path, settings: Settings | None) -> Document:
+def _write(run: FinishedRun, formats: list[str], scratch: Path, target: Path, settings: Settings | None) -> Exported:
+    """Write into `scratch` what will stand in `target`, and check it."""
     with silenced():
         from jobs.inference.formats import FORMS
 
     model = run.model(scratch)
     for name in formats:
         FORMS[name].write(model, scratch)
+    paths = {name: str(target / EXPORT_FORMATS[name]) for name in formats}
+    name_of_run, folder = run.record.run_id, str(target)
     if settings is None:
-        return {"examples": 0, "test_examples": None, "formats": {name: {"metrics": None} for name in formats}}
+        unchecked = {name: ExportedFormat(path=path, metrics=None) for name, path in paths.items()}
+        return Exported(run=name_of_run, folder=folder, examples=0, test_examples=None, formats=unchecked)
     from jobs.inference.export_check import Examiner
 
     examiner = Examiner(run, model, settings)
-    checked: Document = {}
-    for name in formats:
+    checked: dict[str, ExportedFormat] = {}
+    for name, path in paths.items():
         why = FORMS[name].why_unchecked()
-        metrics = examiner.examine(name, FORMS[name].open(run, model, scratch)) if why is None else None
-        checked[name] = {"metrics": metrics, **({} if why is None else {"not_checked": why})}
-    return {"examples": examiner.examples, "test_examples": examiner.total, "metrics": examiner.metrics, "formats": checked}
+        if why is None:
+            checked[name] = ExportedFormat(path=path, metrics=examiner.examine(name, FORMS[name].open(run, model, scratch)))
+        else:
+            checked[name] = ExportedFormat(path=path, metrics=None, not_checked=why)
+    return Exported(
+        run=name_of_run,
+        folder=folder,
+        examples=examiner.examples,
+        test_examples=examiner.total,
+        metrics=examiner.metrics,
+        formats=checked,
+    )
 
 
 def _copy_curves(record: RunRecord, folder: Path) -> bool:

@@ -9,14 +9,14 @@ from jobs.command_line import silenced
 from jobs.inference.finished_run import FinishedRun
 from service.datasets.examples import Examples, bits_as_signs, read_examples
 from service.errors import UserFailure
-from service.records.run_record import Document
+from service.records.model_answers import Prediction, Predictions, RankedClass
 from service.scratch import ScratchFolder
 from service.specs.generated import generated, is_bits_task
 
 BATCH = 256
 
 
-def predict(run: FinishedRun, files: list[Path], top: int = 1) -> Document:
+def predict(run: FinishedRun, files: list[Path], top: int = 1) -> Predictions:
     """The classes of all examples of all files, or their bits at each step; raise BadData or InvalidInput for a file before that."""
     # Bad files are refused before TensorFlow is imported.
     found = [read_examples(path, run.dataset.features, run.dataset.ground) for path in files]
@@ -24,7 +24,7 @@ def predict(run: FinishedRun, files: list[Path], top: int = 1) -> Document:
     if made is not None:
         found = [bits_as_signs(examples) for examples in found]
     logits = _logits(run, found)
-    rows: list[Document] = []
+    rows: list[Prediction] = []
     for examples in found:
         for index in range(examples.count):
             own = logits[len(rows)]
@@ -34,26 +34,36 @@ def predict(run: FinishedRun, files: list[Path], top: int = 1) -> Document:
                 else _bits_row(examples, index, own, made.delay)
             )
             rows.append(row)
-    return {"run": run.record.run_id, "classes": list(run.dataset.classes), "predictions": rows}
+    return Predictions(run=run.record.run_id, classes=run.dataset.classes, predictions=tuple(rows))
 
 
-def _row(examples: Examples, index: int, logits: NDArray[np.float64], classes: tuple[str, ...], top: int) -> Document:
+def _row(examples: Examples, index: int, logits: NDArray[np.float64], classes: tuple[str, ...], top: int) -> Prediction:
     powers = np.exp(logits - logits.max())
     chances = powers / powers.sum()
     likeliest = np.argsort(-chances, kind="stable")[: max(1, top)]
-    ranked = [{"class": classes[number], "probability": float(chances[number])} for number in likeliest]
-    return {**_where(examples, index), **ranked[0], "top": ranked, "notes": list(examples.notes)}
+    ranked = tuple(RankedClass(of_class=classes[number], probability=float(chances[number])) for number in likeliest)
+    best = ranked[0]
+    return Prediction(
+        file=examples.file,
+        index=_index_in(examples, index),
+        of_class=best.of_class,
+        probability=best.probability,
+        top=ranked,
+        notes=examples.notes,
+    )
 
 
-def _bits_row(examples: Examples, index: int, logits: NDArray[np.float64], delay: int) -> Document:
+def _bits_row(examples: Examples, index: int, logits: NDArray[np.float64], delay: int) -> Prediction:
     """`bits` as a text, one for each step and `.` for the first `delay`, and the `probabilities` that they are a 1."""
     ones = 1 / (1 + np.exp(-np.clip(logits[:, 0], -700, 700)))
     bits = "." * delay + "".join("1" if logit > 0 else "0" for logit in logits[delay:, 0])
-    return {**_where(examples, index), "bits": bits, "probabilities": ones.tolist(), "notes": list(examples.notes)}
+    return Prediction(
+        file=examples.file, index=_index_in(examples, index), bits=bits, probabilities=tuple(ones.tolist()), notes=examples.notes
+    )
 
 
-def _where(examples: Examples, index: int) -> Document:
-    return {"file": examples.file, "index": index if examples.count > 1 else None}
+def _index_in(examples: Examples, index: int) -> int | None:
+    return index if examples.count > 1 else None
 
 
 def _logits(run: FinishedRun, found: list[Examples]) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from jobs.reports.svg import SERIES, WARN, drawing, to_svg
 from jobs.reports.words import figure as figure_text
-from service.records.run_record import Document
+from service.records.schemas import Row
 
 MOST_POINTS = 240
 """Of a line: more are closer together than a screen's pixels."""
@@ -48,20 +48,19 @@ class Chart:
     best: float | None = None
 
 
-def points(history: list[Document], metric: str, unit: int | None) -> list[tuple[float, float]]:
+def points(history: list[Row], metric: str, unit: int | None) -> list[tuple[float, float]]:
     """(epoch or step, value) of the rows that have the metric; `unit` is the steps of an epoch, or None for steps."""
-    rows = [row for row in history if isinstance(row.get(metric), int | float)]
-    return thinned([(row["step"] / (unit or 1), float(row[metric])) for row in rows])
+    return thinned([(row.step / (unit or 1), value) for row in history if (value := row.value(metric)) is not None])
 
 
-def rates(history: list[Document], batch: int, unit: int | None, breaks: list[float]) -> list[tuple[float, float]]:
+def rates(history: list[Row], batch: int, unit: int | None, breaks: list[float]) -> list[tuple[float, float]]:
     """(epoch or step, examples a second) between rows, all that happens there included; `breaks`: when attempts began."""
     found = []
     for before, row in itertools.pairwise(history):
-        begin, end = before.get("time"), row.get("time")
+        begin, end = before.time, row.time
         if begin is None or end is None or end <= begin or any(begin < moment <= end for moment in breaks):
             continue
-        found.append((row["step"] / (unit or 1), (row["step"] - before["step"]) * batch / (end - begin)))
+        found.append((row.step / (unit or 1), (row.step - before.step) * batch / (end - begin)))
     return thinned(found)
 
 

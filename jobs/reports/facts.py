@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from jobs.artifacts.tensors import tensors_from_bytes
 from service.errors import Damaged, NotFound
 from service.records.run_record import Document, RunRecord, from_bytes
-from service.records.schemas import Attempt, Event, ProgressDocument, RunState, StateDocument, SubmissionDocument
+from service.records.schemas import Attempt, Event, ProgressDocument, Row, RunState, StateDocument, SubmissionDocument
 from service.records.standing import standing_of
 from service.storage.paths import MODEL_FACTS, PICTURES, RESULTS, hardware_name
 
@@ -25,7 +25,7 @@ class RunFacts:
     standing: RunState
     """The run's state as a reader sees it."""
     progress: ProgressDocument
-    history: list[Document]
+    history: list[Row]
     events: list[Event]
     model: Document = field(default_factory=dict)
     results: Document = field(default_factory=dict)
@@ -60,7 +60,7 @@ class RunFacts:
     @property
     def step(self) -> int:
         """Steps done."""
-        last = self.history[-1]["step"] if self.history else 0
+        last = self.history[-1].step if self.history else 0
         return int(self.progress.step or last)
 
     @property
@@ -93,7 +93,7 @@ def gather(record: RunRecord) -> RunFacts:
         state=state,
         standing=standing_of(record, state),
         progress=progress,
-        history=[row for row in record.history() if isinstance(row.get("step"), int)],
+        history=record.history(),
         events=record.events(),
         model=_optional(record, analysis.get(MODEL_FACTS)),
         data=manifest(record, submission),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from statistics import fmean
 
-from service.records.run_record import Document
+from service.records.schemas import Row
 
 RISE = 0.1
 """A validation loss that ends so much above its lowest value counts as risen (assumed: above what one evaluation varies by)."""
@@ -19,33 +19,30 @@ class Verdict:
     """The step of the lowest validation loss, over-fitted or not."""
 
 
-def judge(history: list[Document], epoch_of: str = "epoch") -> Verdict:
+def judge(history: list[Row], epoch_of: str = "epoch") -> Verdict:
     """Over-fitting: from the lowest validation loss on, that of validation rises while that of training falls."""
-    scored = [row for row in history if isinstance(row.get("val_loss"), int | float)]
+    scored = [(value, row) for row in history if (value := row.value("val_loss")) is not None]
     if len(scored) < 2:
         reason = "there is no validation split" if history and not scored else "there are fewer than two evaluations so far"
         return Verdict(None, f"Whether the model over-fits cannot be seen: {reason}.")
-    best = min(scored, key=lambda row: float(row["val_loss"]))
-    last = scored[-1]
-    lowest, ends = float(best["val_loss"]), float(last["val_loss"])
+    lowest, best = min(scored, key=lambda each: each[0])
+    ends, last = scored[-1]
     before, after = _training_loss(history, best), _training_loss(history, last)
-    begun = f"{epoch_of} {best.get('epoch', '?')}"
+    begun = f"{epoch_of} {'?' if best.epoch is None else best.epoch}"
     if best is last:
-        return Verdict(None, f"No over-fitting: the validation loss is lowest at the end, {ends:.4f}.", int(best["step"]))
+        return Verdict(None, f"No over-fitting: the validation loss is lowest at the end, {ends:.4f}.", best.step)
     if ends <= lowest * (1 + RISE):
         near = f"within {RISE:.0%} of its lowest value, {lowest:.4f} in {begun}"
-        return Verdict(None, f"No over-fitting: the validation loss ends at {ends:.4f}, {near}.", int(best["step"]))
+        return Verdict(None, f"No over-fitting: the validation loss ends at {ends:.4f}, {near}.", best.step)
     rises = f"the validation loss rose from {lowest:.4f} in {begun} to {ends:.4f}"
     if after < before:
         sentence = f"Over-fitting after {begun}: {rises} while the training loss fell from {before:.4f} to {after:.4f}."
-        return Verdict(int(best["step"]), sentence, int(best["step"]))
+        return Verdict(best.step, sentence, best.step)
     sentence = f"No over-fitting: {rises}, but the training loss did not fall meanwhile."
-    return Verdict(None, sentence, int(best["step"]))
+    return Verdict(None, sentence, best.step)
 
 
-def _training_loss(history: list[Document], at: Document) -> float:
+def _training_loss(history: list[Row], at: Row) -> float:
     """The mean of the training loss over the rows of the epoch of `at`."""
-    rows = [
-        float(row["loss"]) for row in history if row.get("epoch") == at.get("epoch") and isinstance(row.get("loss"), int | float)
-    ]
-    return fmean(rows) if rows else float(at.get("loss", 0.0))
+    losses = [value for row in history if row.epoch == at.epoch and (value := row.value("loss")) is not None]
+    return fmean(losses) if losses else 0.0

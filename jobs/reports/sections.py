@@ -15,7 +15,7 @@ from jobs.reports.pictures import heat, png, wide
 from jobs.reports.timeline import outcome_of
 from jobs.reports.words import duration, metric, moment, percent, plural, short
 from service.records.run_record import Document
-from service.records.schemas import RunState, Worker
+from service.records.schemas import Row, RunState, Worker
 from service.words import size
 
 Section = dict[str, Any]
@@ -42,10 +42,10 @@ def learning(facts: RunFacts) -> Section:
     }
 
 
-def _metrics(history: list[Document]) -> list[str]:
+def _metrics(history: list[Row]) -> list[str]:
     """`loss`, `accuracy` and whatever else a task reports, loss first."""
-    other = {"epoch", "step", "time", "learning_rate", "examples_per_second"}
-    names = dict.fromkeys(name.removeprefix("val_") for row in history for name in row if name not in other)
+    other = {"learning_rate", "examples_per_second"}
+    names = dict.fromkeys(name.removeprefix("val_") for row in history for name in row.metrics if name not in other)
     return sorted(names, key=lambda name: (name != "loss", name != "accuracy"))
 
 

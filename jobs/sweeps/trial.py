@@ -86,14 +86,14 @@ class Trial:
         """The rows with the metric: those of earlier attempts if wanted, then those to come, until the run's end."""
         # Before it has taken over, a run still has rows that it gives up.
         self._has_taken.wait()
-        for row in self._record.history() if self._order.from_history else ():
+        for row in self._record.metric_rows() if self._order.from_history else ():
             if self._is_judged(row):
                 self._reported = max(self._reported, int(row["step"]))
                 yield row
         while self._thread.is_alive() or not self._rows.empty():
             if self._order.distributed:
                 time.sleep(max(LOOK_SECONDS, self._record.store.look_seconds))
-                rows = [row for row in self._record.history() if self._is_judged(row) and int(row["step"]) > self._reported]
+                rows = [row for row in self._record.metric_rows() if self._is_judged(row) and int(row["step"]) > self._reported]
             else:
                 rows = self._handed_over()
             for row in rows:

@@ -63,6 +63,11 @@ def local_time(seconds: float | None) -> str:
 def figures(metrics: dict[str, Any], names: Sequence[str] | None = None) -> str:
     """`loss 0.1234  accuracy 0.9700`, of all metrics or of those named that are there."""
     chosen = list(metrics) if names is None else [name for name in names if name in metrics]
-    return "  ".join(
-        f"{name} {metrics[name]:.4f}" if isinstance(metrics[name], float) else f"{name} {metrics[name]}" for name in chosen
-    )
+    return "  ".join(f"{name} {_figure(metrics[name])}" for name in chosen)
+
+
+def _figure(value: Any) -> str:
+    """Four digits behind the point, or three that count where the number is so small that they would not."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3g}" if 0 < abs(value) < 0.01 else f"{value:.4f}"

@@ -1,8 +1,8 @@
 """`delayline predict RUN FILE…`: what a run's model says of pictures or arrays, asked in a process that has TensorFlow."""
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from service.cli.options import AsJson, RunId, StoreUrl, TrustFolder
 from service.records.run_record import RunRecord
 from service.settings import Settings
 from service.storage import open_store
+
+if TYPE_CHECKING:
+    from service.records.model_answers import Prediction
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -37,28 +40,30 @@ def predict(
     RunRecord(opened, run).submission()
     trust = ("--trust-folder",) if trust_folder else ()
     arguments = ("--run", run, "--top", str(top), *trust, "--store", opened.url, "--", *map(str, files))
-    document = json.loads(run_job(settings, "predict", *arguments, capture=True))
+    from service.records.model_answers import Predictions
+
+    answer = Predictions.model_validate_json(run_job(settings, "predict", *arguments, capture=True))
     if as_json:
-        print_json(document)
+        print_json(answer.document())
     else:
-        _show(document["predictions"])
+        _show(answer.predictions)
 
 
-def _show(rows: list[dict[str, Any]]) -> None:
-    if "bits" in rows[0]:
-        print_table(["FILE", "BITS"], [[_name(row), row["bits"]] for row in rows])
+def _show(rows: "Sequence[Prediction]") -> None:
+    if rows[0].bits is not None:
+        print_table(["FILE", "BITS"], [[_name(row), row.bits or ""] for row in rows])
     else:
         print_table(["FILE", "CLASS", "PROBABILITY"], [line for row in rows for line in _lines(row)])
     for row in rows:
-        if row["notes"] and not row["index"]:
-            say(f"{row['file']}: {', '.join(row['notes'])}")
+        if row.notes and not row.index:
+            say(f"{row.file}: {', '.join(row.notes)}")
 
 
-def _name(row: dict[str, Any]) -> str:
-    return row["file"] if row["index"] is None else f"{row['file']}[{row['index']}]"
+def _name(row: "Prediction") -> str:
+    return row.file if row.index is None else f"{row.file}[{row.index}]"
 
 
-def _lines(row: dict[str, Any]) -> list[list[str]]:
+def _lines(row: "Prediction") -> list[list[str]]:
     name = _name(row)
-    ranked = [[each["class"], f"{each['probability']:.4f}"] for each in row["top"]]
+    ranked = [[each.of_class, f"{each.probability:.4f}"] for each in row.top]
     return [[name if number == 0 else "", *cells] for number, cells in enumerate(ranked)]

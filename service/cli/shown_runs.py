@@ -5,6 +5,7 @@ from typing import Any
 
 from service.cli.console import figures, idle_words, local_time, print_table
 from service.records.answers import DamagedRow, Run, RunRow
+from service.records.schemas import Row
 from service.words import clock
 
 HEADS = ("RUN", "KIND", "STATE", "MODEL", "DATASET", "WORKERS", "STEP", "RESULT", "SUBMITTED")
@@ -48,12 +49,18 @@ def readable(run: Run) -> dict[str, Any]:
         {**attempt, **{name: local_time(attempt.get(name)) for name in ("started", "finished")}}
         for attempt in document["attempts"]
     ]
-    shown["history"] = [figures(row) for row in document["history"][-NEWEST_ROWS:]]
+    shown["history"] = [_row_of_metrics(row) for row in run.history[-NEWEST_ROWS:]]
     shown["checkpoints"] = [checkpoint.path for checkpoint in run.checkpoints]
     shown["events"] = [f"{local_time(event.time)} {event.message or event.event}" for event in run.events[-NEWEST_EVENTS:]]
     if run.kind == "sweep":
         _shorten_sweep(shown, run)
     return shown
+
+
+def _row_of_metrics(row: Row) -> str:
+    """`2026-11-29 14:30:00  epoch 2  step 40  loss 0.1234`."""
+    place = {name: value for name, value in (("epoch", row.epoch), ("step", row.step)) if value is not None}
+    return "  ".join([local_time(row.time), figures({**place, **row.metrics})])
 
 
 def _shorten_sweep(shown: dict[str, Any], run: Run) -> None:

@@ -12,7 +12,7 @@ from service.records.sweep_schemas import Best, Trial
 class Answer(BaseModel):
     """What a command prints. What stands in it as the store has it may have more keys, of a newer version."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, serialize_by_alias=True)
 
     def document(self) -> dict[str, Any]:
         """As JSON has it, without what was not given."""

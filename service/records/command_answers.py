@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue, TypeAdapter
 
 from service.records.answers import Answer, DamagedRow, Run, RunRow
+from service.records.model_answers import Exported, Predictions
 from service.records.schemas import Kind
 
 
@@ -205,58 +206,6 @@ class Recipe(Answer):
     sweep: dict[str, JsonValue] | None = None
 
 
-class RankedClass(Answer):
-    """A class and how probable the model finds it."""
-
-    of_class: str = Field(alias="class")
-    probability: float
-
-
-class Prediction(Answer):
-    """What the model answers to one example of a file; `index` where the file holds several.
-
-    Of a classifier: the `class`, its `probability`, and the `top` ones. Of a task on bits: `bits`, one for each step and `.` for the
-    first ones, which are not asked for, and the `probabilities` that they are a 1.
-    """
-
-    file: str
-    index: int | None
-    notes: tuple[str, ...]
-    of_class: str | None = Field(None, alias="class")
-    probability: float | None = None
-    top: tuple[RankedClass, ...] = ()
-    bits: str | None = None
-    probabilities: tuple[float, ...] = ()
-
-
-class Predictions(Answer):
-    """What `predict` prints: a row for each example."""
-
-    run: str
-    classes: tuple[str, ...]
-    predictions: tuple[Prediction, ...]
-
-
-class ExportedFormat(Answer):
-    """One format of an export; `metrics` of what was written, None where that was not checked."""
-
-    path: str
-    metrics: dict[str, float] | None
-    not_checked: str | None = None
-    """Why not."""
-
-
-class Exported(Answer):
-    """What `export` wrote; `examples` of the `test_examples` were asked of each format, and the model's own `metrics` on them."""
-
-    run: str
-    folder: str
-    examples: int
-    test_examples: int | None
-    metrics: dict[str, float] | None = None
-    formats: dict[str, ExportedFormat]
-
-
 ANSWERS: dict[str, tuple[Any, str]] = {
     "run": (Run, "a run or a sweep: runs show, runs watch, runs cancel, train, sweep"),
     "runs": (list[RunRow | DamagedRow], "runs list"),
@@ -289,8 +238,8 @@ def json_schema(name: str) -> dict[str, Any]:
 
 def _describe(schema: dict[str, Any], title: str) -> None:
     """Add what stands below the fields of a model: read here, for pydantic would read it whenever the module is imported."""
-    model = globals().get(title)
-    if not isinstance(model, type) or not issubclass(model, Answer):
+    model = _answers().get(title)
+    if model is None:
         return
     body = ast.parse(textwrap.dedent(inspect.getsource(model))).body[0]
     lines = body.body if isinstance(body, ast.ClassDef) else []
@@ -298,3 +247,9 @@ def _describe(schema: dict[str, Any], title: str) -> None:
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
             text = ast.literal_eval(below.value)
             schema["properties"].get(field.target.id, {}).setdefault("description", inspect.cleandoc(text))
+
+
+def _answers(base: type[Answer] = Answer) -> dict[str, type[Answer]]:
+    """All kinds of answers by their names."""
+    below = base.__subclasses__()
+    return {each.__name__: each for each in below} | {name: each for kind in below for name, each in _answers(kind).items()}

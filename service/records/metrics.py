@@ -44,18 +44,18 @@ class MetricsIndex(StoredDocument):
     segments: tuple[Segment, ...] = ()
 
 
-def read_rows(store: Store, paths: RunPaths, nonce: str) -> list[Document]:
-    """All rows so far."""
+def read_parts(store: Store, paths: RunPaths, nonce: str) -> list[tuple[str, bytes]]:
+    """The key and the bytes of each part that counts, in their order: all rows so far."""
     for last in (False, True):
         index = _index(store, paths, nonce)
         if index is None:
-            return rows_from_bytes(store.read_many([paths.metrics]).get(paths.metrics, b""))
+            return list(store.read_many([paths.metrics]).items())
         sealed = [key for segment in index.segments for key in segment.keys(paths)]
         opened = paths.metrics_part(index.owner, index.open)
         found = store.read_many([*sealed, opened])
         missing = [key for key in sealed if key not in found]
         if not missing:
-            return [row for key in (*sealed, opened) for row in rows_from_bytes(found.get(key, b""))]
+            return [(key, found[key]) for key in (*sealed, opened) if key in found]
         # An attempt that began meanwhile may have dropped it: the index tells.
         if last:
             raise Damaged(

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 from service.errors import Conflict, InvalidInput, LeaseLost, NotFound, UnknownName
 from service.records.cancel_requests import HANDLED, NODE, PERSON, CancelRequests
 from service.records.checkpoint_index import CheckpointIndex, SavedCheckpoint, kept_checkpoints
-from service.records.metrics import MetricsLedger, read_rows, shared_prefix
+from service.records.metrics import MetricsLedger, read_parts, shared_prefix
 from service.records.schemas import (
     Event,
     LeaseDocument,
     NoteDocument,
     Origin,
     ProgressDocument,
+    Row,
     RunState,
     StateDocument,
     SubmissionDocument,
 )
-from service.records.stored_document import StoredDocument, fitted, read_document
+from service.records.stored_document import StoredDocument, fitted, read_document, read_documents
 from service.records.submissions import as_of_today, deletion_mark, is_deleted, new_submission, run_summary
 from service.records.sweep_schemas import Trial, TrialsDocument
 from service.storage.base import Store
@@ -224,9 +225,14 @@ class RunRecord:
         """Replace rank 0's document."""
         self._write(self.paths.progress, progress.document())
 
-    def history(self) -> list[Document]:
-        """The rows of metrics so far."""
-        return read_rows(self.store, self.paths, self.nonce)
+    def history(self) -> list[Row]:
+        """The rows of metrics so far; raise Damaged for one that is not as it is written."""
+        parts = read_parts(self.store, self.paths, self.nonce)
+        return [row for key, data in parts for row in read_documents(Row, data, key)]
+
+    def metric_rows(self) -> list[Document]:
+        """The rows as they were written, for whoever writes them again."""
+        return [row for _, data in read_parts(self.store, self.paths, self.nonce) for row in rows_from_bytes(data)]
 
     def metrics_ledger(self, label: str) -> MetricsLedger:
         """What an attempt writes its rows of metrics with."""
@@ -245,7 +251,7 @@ class RunRecord:
         # A file that has grown is longer: those that have not are read once.
         changed = [key for key, info in there.items() if self._events.get(key, (-1, []))[0] != info.size]
         found = self.store.read_many(changed)
-        self._events |= {key: (len(found[key]), _events(found[key], key)) for key in changed if key in found}
+        self._events |= {key: (len(found[key]), read_documents(Event, found[key], key)) for key in changed if key in found}
         rows = [row for key in there if key in self._events for row in self._events[key][1]]
         return sorted(rows, key=lambda row: row.time)
 
@@ -320,7 +326,3 @@ class RunRecord:
         """Who drives the run, None before the first driver; service.records.lease says whether they live."""
         document = self._optional(self.paths.lease, LeaseDocument)
         return LeaseDocument.model_validate(document) if document else None
-
-
-def _events(data: bytes, key: str) -> list[Event]:
-    return [fitted(Event, row, key) for row in rows_from_bytes(data)]

@@ -324,3 +324,14 @@ class Row(StoredDocument):
     step: int
     epoch: int | None = None
     time: float | None = None
+    """In seconds since 1970."""
+
+    @property
+    def metrics(self) -> Metrics:
+        """What stands in it beside these."""
+        return self.model_extra or {}
+
+    def value(self, metric: str) -> float | None:
+        """A metric's figure, None where the row has none."""
+        found = self.metrics.get(metric)
+        return float(found) if isinstance(found, int | float) else None

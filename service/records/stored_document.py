@@ -1,11 +1,12 @@
 """What all models of the store's documents have in common, and how a document becomes one."""
 
+import contextlib
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from service.errors import Damaged
-from service.storage.json_documents import FORMAT, from_bytes
+from service.storage.json_documents import FORMAT, from_bytes, rows_from_bytes
 
 
 class StoredDocument(BaseModel):
@@ -34,16 +35,26 @@ Stored = TypeVar("Stored", bound=StoredDocument)
 
 def read_document(model: type[Stored], data: bytes, key: str) -> Stored:
     """The document in an object's bytes, with types; raise Damaged, which names its key and the field, where there is no such one."""
-    # In one step, a fraction of what two take; pydantic's parser knows NaN and infinity, which Delayline's documents never hold.
-    if b"NaN" not in data and b"Infinity" not in data:
-        try:
+    # In one step, a fraction of what two take.
+    if _is_plain(data):
+        with contextlib.suppress(ValidationError):
             found = model.model_validate_json(data)
-        except ValidationError:
-            pass
-        else:
             if (found.model_extra or {}).get("format") == FORMAT:
                 return found
     return fitted(model, from_bytes(data, key), key)
+
+
+def read_documents(model: type[Stored], data: bytes, key: str) -> list[Stored]:
+    """The rows in an object's bytes, with types, up to one that was cut off; raise Damaged as `read_document`."""
+    if _is_plain(data):
+        with contextlib.suppress(ValidationError):
+            return [model.model_validate_json(line) for line in data.splitlines()]
+    return [fitted(model, row, key) for row in rows_from_bytes(data)]
+
+
+def _is_plain(data: bytes) -> bool:
+    """Whether JSON has neither NaN nor infinity, which pydantic's parser reads and Delayline refuses."""
+    return b"NaN" not in data and b"Infinity" not in data
 
 
 def fitted(model: type[Stored], document: dict[str, Any], key: str) -> Stored:

@@ -9,9 +9,9 @@ from service.records.answers import Checkpoint, DamagedRow, Run, RunRow
 from service.records.lease import lease_in
 from service.records.remarks import remarks_among
 from service.records.run_record import RunRecord, queued
-from service.records.schemas import ProgressDocument, Row, RunState, StateDocument, SubmissionDocument, Summary
+from service.records.schemas import ProgressDocument, RunState, StateDocument, SubmissionDocument, Summary
 from service.records.standing import standing, standing_of
-from service.records.stored_document import Stored, fitted, read_document
+from service.records.stored_document import Stored, read_document
 from service.records.submissions import is_deleted, run_summary
 from service.storage.base import Seen, Store
 from service.storage.paths import RUNS, RunPaths
@@ -27,7 +27,7 @@ def show(store: Store, run_id: str) -> Run:
     history = record.history()
     stands = standing_of(record, state)
     progress = progress.changed(idle_seconds=None) if state.is_ended else with_silence(record, stands, state, progress)
-    events, last = record.events(), history[-1] if history else {}
+    events, last = record.events(), history[-1] if history else None
     run = Run(
         id=run_id,
         kind=submission.kind,
@@ -42,16 +42,16 @@ def show(store: Store, run_id: str) -> Run:
         finished=state.finished,
         phase=progress.phase,
         # From the last row of metrics before rank 0 wrote any progress.
-        epoch=last.get("epoch", 0) if progress.epoch is None else progress.epoch,
+        epoch=(last and last.epoch) or 0 if progress.epoch is None else progress.epoch,
         epochs=progress.epochs,
-        step=last.get("step", 0) if progress.step is None else progress.step,
+        step=(last.step if last else 0) if progress.step is None else progress.step,
         steps=progress.steps,
         examples_per_second=progress.examples_per_second,
         eta_seconds=progress.eta_seconds,
         idle_seconds=progress.idle_seconds,
         waiting=None if state.is_ended else state.waiting,
         metrics=(state.metrics if state.is_ended else None) or progress.metrics,
-        history=tuple(fitted(Row, row, record.paths.metrics_root) for row in history),
+        history=tuple(history),
         attempts=state.attempts_with(progress),
         checkpoints=tuple(Checkpoint(step=each.step, path=each.path) for each in record.checkpoints()),
         remarks=tuple(remarks_among(events)),

@@ -8,7 +8,7 @@ from jobs.reports.facts import RunFacts, manifest
 from service.errors import UnknownName
 from service.records.answers import TrialRow
 from service.records.run_record import Document, RunRecord, from_bytes
-from service.records.schemas import ProgressDocument, RunState
+from service.records.schemas import ProgressDocument, Row, RunState
 from service.records.standing import standing_of
 from service.records.stored_document import read_document
 from service.records.sweep_schemas import Best, PointRow
@@ -29,7 +29,7 @@ class Curve:
     """One trial's rows of metrics; `unit`: the steps of its epoch, `chance`: the accuracy of guesses; None where that is not known."""
 
     trial: TrialRow
-    history: list[Document]
+    history: list[Row]
     unit: int | None
     chance: float | None = None
 
@@ -151,10 +151,9 @@ def _curves(store: Store, trials: list[TrialRow]) -> list[Curve]:
     return [curve for curve in curves if curve.history]
 
 
-def _rows_and_model(record: RunRecord) -> tuple[list[Document], Document]:
-    rows = [row for row in record.history() if isinstance(row.get("step"), int)]
+def _rows_and_model(record: RunRecord) -> tuple[list[Row], Document]:
     key = record.analysis().get(MODEL_FACTS)
-    return rows, from_bytes(record.store.read(key), key) if key else {}
+    return record.history(), from_bytes(record.store.read(key), key) if key else {}
 
 
 def _with_progress(store: Store, trials: list[TrialRow]) -> list[TrialRow]:

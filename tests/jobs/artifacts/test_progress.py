@@ -72,7 +72,7 @@ def test_what_a_reporter_was_given_is_there_once_it_is_closed(record: RunRecord)
         "step": 6,
         "metrics": {"loss": 0.5},
     }
-    assert record.history() == [{"step": 1}, {"step": 5, "loss": 0.5}]
+    assert record.metric_rows() == [{"step": 1}, {"step": 5, "loss": 0.5}]
     assert [row.event for row in record.events()] == ["resumed"]
 
 
@@ -81,7 +81,7 @@ def test_it_is_written_while_the_run_trains_without_being_asked(record: RunRecor
     reporter.update(step=7)
     reporter.add_row({"step": 7})
     reporter.event("a", "b")
-    until(lambda: record.progress().step == 7 and record.history() == [{"step": 7}] and record.events())
+    until(lambda: record.progress().step == 7 and record.metric_rows() == [{"step": 7}] and record.events())
     reporter.close()
 
 
@@ -111,7 +111,7 @@ def test_rows_of_a_checkpoint_replace_those_so_far(record: RunRecord) -> None:
     reporter.restart([{"step": 1}])
     reporter.add_row({"step": 3})
     reporter.close()
-    assert record.history() == [{"step": 1}, {"step": 3}]
+    assert record.metric_rows() == [{"step": 1}, {"step": 3}]
 
 
 def test_rows_that_are_changed_later_do_not_change_what_was_given(record: RunRecord) -> None:

@@ -159,5 +159,5 @@ def test_a_steady_run_makes_at_most_one_request_and_a_fifth_a_second(tmp_path: P
     group.over.set()
     driving.join(20)
     assert not driving.is_alive()
-    assert [row["step"] for row in record.history()] == list(range(1, step + 1))
+    assert [row["step"] for row in record.metric_rows()] == list(range(1, step + 1))
     assert record.progress().step == step

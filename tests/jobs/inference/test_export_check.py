@@ -31,7 +31,7 @@ def test_every_form_gives_the_runs_own_accuracy(
     model = trained(spec, tmp_path)
     keep_file(record, model, tmp_path)
     accuracy = evaluated(record, model)
-    done = export(record, tmp_path / "new", ["tflite", "keras", "savedmodel"], checked)
+    done = export(record, tmp_path / "new", ["tflite", "keras", "savedmodel"], checked).document()
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["model.keras", "model.tflite", "saved_model"]
     assert done["examples"] == done["test_examples"] == 360
     for name in ("keras", "savedmodel", "tflite"):
@@ -88,7 +88,7 @@ def test_a_users_own_layers_are_checked_in_their_file(
     model = trained(spec, user_folder)
     keep_checkpoint(record, spec, model, 7)
     evaluated(record, model)
-    done = export(record, tmp_path / "new", ["keras", "savedmodel", "tflite"], checked)
+    done = export(record, tmp_path / "new", ["keras", "savedmodel", "tflite"], checked).document()
     assert len({str(each["metrics"]) for each in done["formats"].values()}) == 1
 
 
@@ -108,7 +108,7 @@ def test_recurrent_models_are_exported_and_checked_on_generated_sequences(
         keep_checkpoint(record, spec, model, 7)
     else:
         keep_file(record, model, tmp_path)
-    done = export(record, tmp_path / "new", settings=checked)
+    done = export(record, tmp_path / "new", settings=checked).document()
     assert done["examples"] == 30
     for each in done["formats"].values():
         assert each["metrics"]["test_accuracy"] == pytest.approx(accuracy, abs=1e-6)

@@ -51,7 +51,7 @@ def reference(record: RunRecord, folder: Path, images: np.ndarray) -> np.ndarray
 def test_classes_and_probabilities_are_those_of_the_model(record: RunRecord, tmp_path: Path) -> None:
     images = embedded_arrays("digits")["test"]["image"]
     np.savez(tmp_path / "all.npz", x=images)
-    found = predict(finished_run(record, "to predict with"), [tmp_path / "all.npz"], top=10)["predictions"]
+    found = predict(finished_run(record, "to predict with"), [tmp_path / "all.npz"], top=10).document()["predictions"]
     wanted = reference(record, tmp_path, images)
     assert [row["index"] for row in found] == list(range(len(images)))
     assert [int(row["class"]) for row in found] == wanted.argmax(axis=1).tolist()
@@ -65,7 +65,7 @@ def test_a_picture_is_classified_as_the_array_that_it_shows(record: RunRecord, t
     image = embedded_arrays("digits")["test"]["image"][3]
     Image.fromarray((image[..., 0].astype(np.float32) * 255 / 16).round().astype(np.uint8)).save(tmp_path / "a.png")
     np.savez(tmp_path / "a.npz", image=image)
-    picture, array = predict(finished_run(record, ""), [tmp_path / "a.png", tmp_path / "a.npz"])["predictions"]
+    picture, array = predict(finished_run(record, ""), [tmp_path / "a.png", tmp_path / "a.npz"]).document()["predictions"]
     assert (picture["class"], picture["index"], picture["notes"]) == (array["class"], None, [])
     assert picture["probability"] == pytest.approx(array["probability"], abs=0.01)
     assert len(picture["top"]) == 1
@@ -80,7 +80,7 @@ def test_a_transparent_picture_lies_on_the_datasets_ground(record: RunRecord, tm
     Image.fromarray(laid).save(tmp_path / "b.png")
     run = finished_run(record, "")
     vars(run)["dataset"] = replace(run.dataset, ground=ground)
-    transparent, opaque = predict(run, [tmp_path / "a.png", tmp_path / "b.png"], top=10)["predictions"]
+    transparent, opaque = predict(run, [tmp_path / "a.png", tmp_path / "b.png"], top=10).document()["predictions"]
     assert transparent["top"] == opaque["top"]
     assert transparent["notes"] == [f"laid over {ground}, for it is transparent", "made grey"]
 
@@ -150,7 +150,7 @@ def test_bits_may_be_written_as_0_and_1(tmp_path: Path) -> None:
     bits = np.random.default_rng(0).integers(0, 2, (3, 6, 1)).astype(bool)
     np.savez(tmp_path / "zeros.npz", x=bits)
     np.savez(tmp_path / "signs.npz", x=np.where(bits, 1, -1))
-    rows = predict(run, [tmp_path / "zeros.npz", tmp_path / "signs.npz"])["predictions"]
+    rows = predict(run, [tmp_path / "zeros.npz", tmp_path / "signs.npz"]).document()["predictions"]
     for zeros, signs in zip(rows[:3], rows[3:], strict=True):
         np.testing.assert_allclose(zeros["probabilities"], signs["probabilities"], rtol=1e-4)
     assert [row["notes"] for row in rows] == [["took 0 and 1 as -1 and 1"]] * 3 + [[]] * 3

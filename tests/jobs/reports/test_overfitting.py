@@ -1,17 +1,16 @@
 """Over-fitting is named where it is, and only there."""
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.reports.overfitting import RISE, judge
+from service.records.schemas import Row
 
 
-def rows(training: list[float], validation: list[float]) -> list[dict[str, Any]]:
+def rows(training: list[float], validation: list[float]) -> list[Row]:
     return [
-        {"epoch": index + 1, "step": 10 * (index + 1), "loss": loss, "val_loss": scored}
+        Row.model_validate({"epoch": index + 1, "step": 10 * (index + 1), "loss": loss, "val_loss": scored})
         for index, (loss, scored) in enumerate(zip(training, validation, strict=True))
     ]
 
@@ -42,7 +41,7 @@ def test_other_endings(training: list[float], validation: list[float], words: st
 
 
 def test_without_a_validation_split_it_cannot_be_judged() -> None:
-    assert "no validation split" in judge([{"epoch": 1, "step": 1, "loss": 1.0}]).sentence
+    assert "no validation split" in judge([Row.model_validate({"epoch": 1, "step": 1, "loss": 1.0})]).sentence
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 10), st.floats(0.01, 10)), max_size=12))

@@ -26,7 +26,7 @@ def test_rows_that_a_run_gives_up_are_not_reported(local_store: Store, monkeypat
 
     def take_over(run: RunRecord, mutation: dict[str, Any]) -> int:
         time.sleep(0.5)
-        run.write_history([row for row in run.history() if row["step"] <= mutation["step"]])
+        run.write_history([row for row in run.metric_rows() if row["step"] <= mutation["step"]])
         return int(mutation["step"])
 
     def drive(make_group: Any, prepare: Callable[[], None]) -> None:

@@ -103,7 +103,7 @@ def test_rows_events_and_the_end_are_in_the_store_and_in_the_log(make: Callable[
     recorder.event("early stop", "it is good enough", step=8)
     recorder.ended("succeeded", {"loss": 0.1}, LoopState.fresh(2))
     recorder.close()
-    assert record.history() == [ROW]
+    assert record.metric_rows() == [ROW]
     assert [row.event for row in record.events()] == ["training", "early stop"]
     progress = record.progress()
     assert (progress.phase, progress.metrics, progress.workers) == ("succeeded", {"loss": 0.1}, (Worker(**MEMBERS[0]),))

@@ -97,7 +97,7 @@ def same(ours: list[np.ndarray], theirs: list[np.ndarray]) -> bool:
 
 
 def assert_ends_with_best(record: RunRecord) -> int:
-    evaluated = [row for row in record.history() if "val_loss" in row]
+    evaluated = [row for row in record.metric_rows() if "val_loss" in row]
     best = min(evaluated, key=lambda row: row["val_loss"])
     assert best["step"] < evaluated[-1]["step"]
     told = {name: value for name, value in record.state().metrics.items() if name.startswith("val_")}
@@ -164,7 +164,7 @@ def test_a_datasets_own_validation_split_is_judged_and_no_training_example_held_
     theirs = trained(make_run("without", dataset="without", **keys, evaluate={"validation": 0.0}))
     metrics = ours.state().metrics
     assert metrics["val_loss"] == metrics["test_loss"] == theirs.state().metrics["test_loss"]
-    assert [row["loss"] for row in ours.history()] == [row["loss"] for row in theirs.history()]
+    assert [row["loss"] for row in ours.metric_rows()] == [row["loss"] for row in theirs.metric_rows()]
     assert "val_loss" not in trained(make_run("off", dataset="with", **keys, evaluate={"validation": 0.0})).state().metrics
     together = [make_run(f"together-{seed}", dataset="with", seed=seed, **keys) for seed in (0, 1)]
     assert list(GroupTrial(together).reports())
@@ -191,7 +191,7 @@ def test_examples_are_weighted_by_class_and_column_and_the_model_gets_no_weights
     record = trained(run)
     metrics = record.state().metrics
     assert {"val_macro_f1", "val_auc", "test_macro_f1", "test_auc"} <= set(metrics)
-    assert score_of(record.history()[-1], record.spec().early_stopping) == -metrics["val_auc"]
+    assert score_of(record.metric_rows()[-1], record.spec().early_stopping) == -metrics["val_auc"]
     counts = np.array(gather(record).model["counts"]["by_class"])
     assert [feature.name for feature in finished_run(record, "to look at").dataset.features] == ["x"]
     (said,) = (event.message for event in record.events() if event.event == "weighted")
@@ -229,7 +229,9 @@ def test_stored_values_are_handed_to_a_model_that_scales_by_itself(
     divided = trained(make_run("divided", **keys, model_params={"own": False}))
     stored = trained(make_run("stored", **keys, model_params={"own": True}, scale=False))
     twice = trained(make_run("twice", **keys, model_params={"own": True}))
-    assert stored.history() and [row["loss"] for row in stored.history()] == [row["loss"] for row in divided.history()]
+    assert stored.metric_rows() and [row["loss"] for row in stored.metric_rows()] == [
+        row["loss"] for row in divided.metric_rows()
+    ]
     assert stored.state().metrics["test_loss"] == divided.state().metrics["test_loss"] != twice.state().metrics["test_loss"]
     (said,) = runs.show(local_store, "twice").remarks
     assert "(layer 'rescaling'), but gets image as 0 to 1 already" in said and str(escape(said)) in render(gather(twice))
@@ -239,7 +241,7 @@ def test_stored_values_are_handed_to_a_model_that_scales_by_itself(
     np.savez(tmp_path / "a.npz", x=images)
     Image.fromarray((images[0, ..., 0] * 15).astype(np.uint8)).save(tmp_path / "a.png")
     ours, theirs = (
-        predict(finished_run(record, "to predict with"), [tmp_path / "a.npz", tmp_path / "a.png"])["predictions"]
+        predict(finished_run(record, "to predict with"), [tmp_path / "a.npz", tmp_path / "a.png"]).document()["predictions"]
         for record in (stored, divided)
     )
     for one, other in zip(ours, theirs, strict=True):

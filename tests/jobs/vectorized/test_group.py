@@ -64,7 +64,7 @@ def events(run: TrialRun) -> list[str]:
 
 def rows(run: TrialRun) -> list[dict[str, Any]]:
     """The history, without what the clock says."""
-    return [{k: v for k, v in row.items() if k not in ("time", "examples_per_second")} for row in run.record.history()]
+    return [{k: v for k, v in row.items() if k not in ("time", "examples_per_second")} for row in run.record.metric_rows()]
 
 
 def weights(run: TrialRun) -> dict[str, Any]:
@@ -148,12 +148,12 @@ def test_a_member_that_fails_or_ends_early_stops_and_the_others_continue(make_ru
     assert "The loss became" in states["wild"].error.message
     assert (states["wild"].exit_code, len(states["wild"].attempts)) == (3, 1)
     # One before and one behind the member that failed, which end at different steps.
-    ends = {name: members[name].record.history()[-1]["step"] for name in ("calm", "bold")}
+    ends = {name: members[name].record.metric_rows()[-1]["step"] for name in ("calm", "bold")}
     assert ends["calm"] < ends["bold"]
     for name, end in ends.items():
         apart = make_run(f"{name}-apart", seed=list(rates).index(name), optimizer=sgd[name], **quick)
         assert apart.drive(lambda *_: InProcess()) is None
-        assert apart.record.history()[-1]["step"] == end
+        assert apart.record.metric_rows()[-1]["step"] == end
         assert_alike(members[name], apart)
 
 

@@ -1,4 +1,5 @@
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,12 +107,14 @@ def test_an_empty_store_has_no_runs(delayline: Delayline) -> None:
 
 def test_shows_a_run(delayline: Delayline, submitted: RunRecord) -> None:
     finish(submitted)
-    submitted.write_history([{"epoch": 1, "step": 1, "loss": 0.5}])
+    submitted.write_history([{"epoch": 1, "step": 1, "loss": 0.5, "learning_rate": 1.25e-5, "time": 1795945877.256}])
     document = delayline("runs", "show", "fake", "--json").document
     assert (document["id"], document["state"], document["metrics"]) == ("fake", "succeeded", {"test_accuracy": 0.9876})
     text = delayline("runs", "show", "fake").out
     assert "state: succeeded" in text
-    assert "loss 0.5" in text
+    assert re.search(
+        r"- 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d  epoch 1  step 1  loss 0.5000  learning_rate 1.25e-05$", text, re.MULTILINE
+    )
 
 
 @pytest.mark.parametrize("way", ["told", "silent"])

@@ -35,7 +35,7 @@ def ledger(record: RunRecord, number: int) -> MetricsLedger:
 
 
 def steps(record: RunRecord) -> list[int]:
-    return [each["step"] for each in RunRecord(record.store, record.run_id).history()]
+    return [each["step"] for each in RunRecord(record.store, record.run_id).metric_rows()]
 
 
 def test_rows_are_read_as_they_were_written_open_and_sealed(record: RunRecord) -> None:
@@ -43,12 +43,12 @@ def test_rows_are_read_as_they_were_written_open_and_sealed(record: RunRecord) -
     for each in rows:
         made.add(each)
         made.flush()
-    assert record.history() == rows
+    assert record.metric_rows() == rows
     parts = list(record.store.objects(record.paths.metrics_root))
     assert len(parts) == 3
     assert all(part.size >= SEAL_BYTES for part in parts[:-1])
     made.flush()
-    assert record.history() == rows
+    assert record.metric_rows() == rows
 
 
 def test_rows_cost_a_multiple_of_their_bytes_and_not_their_square(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -99,7 +99,7 @@ def test_an_attempt_resumes_from_what_its_checkpoint_refers_to(record: RunRecord
     second = ledger(record, 2)
     second.restart(sealed, rows[:45])
     second.flush()
-    assert record.history() == rows[:45]
+    assert record.metric_rows() == rows[:45]
     for step in range(45, 70):
         second.add(row(step, 2, 900))
         second.flush()
@@ -108,11 +108,11 @@ def test_an_attempt_resumes_from_what_its_checkpoint_refers_to(record: RunRecord
             for _ in range(40):
                 first.add(row(step, 1, 900))
                 first.flush()
-        assert record.history() == [*rows[:45], *(row(each, 2, 900) for each in range(45, step + 1))]
+        assert record.metric_rows() == [*rows[:45], *(row(each, 2, 900) for each in range(45, step + 1))]
     again = second.reference(70)
     assert sum(segment.rows for segment in again) > 45
     third = ledger(record, 3)
-    third.restart(again, record.history())
+    third.restart(again, record.metric_rows())
     third.add(row(70, 3))
     third.flush()
     assert steps(record) == list(range(71))
@@ -131,7 +131,7 @@ def test_a_stale_attempt_cannot_begin(record: RunRecord) -> None:
     old.restart([], [row(9)])
     with pytest.raises(LeaseLost):
         old.flush()
-    assert record.history() == [row(1, 2)]
+    assert record.metric_rows() == [row(1, 2)]
 
 
 def test_rows_of_a_deleted_run_are_not_the_next_ones(record: RunRecord) -> None:
@@ -147,11 +147,11 @@ def test_rows_of_a_deleted_run_are_not_the_next_ones(record: RunRecord) -> None:
     late.add(row(3))
     with pytest.raises(LeaseLost):
         late.flush()
-    assert again.history() == []
+    assert again.metric_rows() == []
     own = ledger(again, 1)
     own.add(row(1, 7))
     own.flush()
-    assert again.history() == [row(1, 7)]
+    assert again.metric_rows() == [row(1, 7)]
 
 
 def test_a_part_that_is_missing_or_changed_is_said(record: RunRecord) -> None:
@@ -167,18 +167,18 @@ def test_a_part_that_is_missing_or_changed_is_said(record: RunRecord) -> None:
         read_sealed(record.store, record.paths, [segment])
     record.store.delete(key)
     with pytest.raises(Damaged, match="is missing"):
-        record.history()
+        record.metric_rows()
 
 
 def test_rows_of_the_first_format_are_read_and_continued(record: RunRecord) -> None:
     rows = [row(step) for step in range(5)]
     record.store.write(record.paths.metrics, rows_to_bytes(rows))
-    assert record.history() == rows
+    assert record.metric_rows() == rows
     made = ledger(record, 2)
     made.restart([], rows[:3])
     made.add(row(3, 2))
     made.flush()
-    assert record.history() == [*rows[:3], row(3, 2)]
+    assert record.metric_rows() == [*rows[:3], row(3, 2)]
     assert not record.store.exists(record.paths.metrics)
 
 
@@ -189,7 +189,7 @@ def test_rows_that_are_replaced_keep_the_parts_that_they_begin_with(record: RunR
         made.flush()
     (before,) = made.reference(40)
     record.write_history(rows[:45], record.label(2))
-    assert record.history() == rows[:45]
+    assert record.metric_rows() == rows[:45]
     assert read_sealed(record.store, record.paths, [before]) == rows[: before.rows]
 
 
@@ -235,7 +235,7 @@ def test_in_any_order_a_run_resumes_from_its_checkpoint_alone(tmp_path_factory: 
             assert read_sealed(record.store, record.paths, sealed) == rows[number][: sum(each.rows for each in sealed)]
             saved = (sealed, list(rows[number]))
         if owner >= 0 and what == "flush" and number == owner:
-            assert record.history() == rows[owner]
+            assert record.metric_rows() == rows[owner]
     if owner >= 0:
         # Whatever the others did meanwhile, the checkpoint can still be resumed from.
         assert read_sealed(record.store, record.paths, saved[0]) == saved[1][: sum(each.rows for each in saved[0])]

@@ -1,5 +1,6 @@
 """A run's documents: claimed once, read by anyone at any time."""
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -56,7 +57,7 @@ def test_documents_that_were_not_written_yet_are_empty(record: RunRecord) -> Non
     assert (
         record.lease() is None
         and record.progress() == ProgressDocument()
-        and record.history() == record.events() == record.checkpoints() == []
+        and record.metric_rows() == record.events() == record.checkpoints() == []
     )
     assert not record.cancel_requested()
 
@@ -66,7 +67,15 @@ def test_documents_come_back(record: RunRecord) -> None:
     record.write_progress(ProgressDocument(step=3))
     record.write_history([{"step": 1}, {"step": 2, "loss": 0.5}])
     assert record.state().state == "running" and record.progress().step == 3
-    assert record.history() == [{"step": 1}, {"step": 2, "loss": 0.5}]
+    assert record.metric_rows() == [{"step": 1}, {"step": 2, "loss": 0.5}]
+    assert [(row.step, row.value("loss"), row.metrics) for row in record.history()] == [(1, None, {}), (2, 0.5, {"loss": 0.5})]
+
+
+def test_a_row_of_metrics_that_does_not_fit_is_damage_with_its_part_and_the_field(record: RunRecord) -> None:
+    record.write_history([{"step": 1}, {"loss": 0.5}])
+    (part,) = (info.key for info in record.store.objects(record.paths.metrics_root))
+    with pytest.raises(Damaged, match=f"{re.escape(part)} is not as Delayline writes it: step is missing"):
+        record.history()
 
 
 def test_events_of_all_writers_are_in_order_of_time(record: RunRecord) -> None:

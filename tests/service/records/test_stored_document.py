@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import Damaged
-from service.records.schemas import LeaseDocument, ProgressDocument, RunState, StateDocument, SubmissionDocument
-from service.records.stored_document import StoredDocument, fitted, read_document
-from service.storage.json_documents import from_bytes, to_bytes
+from service.records.schemas import Event, LeaseDocument, ProgressDocument, Row, RunState, StateDocument, SubmissionDocument
+from service.records.stored_document import StoredDocument, fitted, read_document, read_documents
+from service.storage.json_documents import from_bytes, rows_from_bytes, to_bytes
 
 KEY = "runs/a/state.json"
 NAMES = sorted(
@@ -82,3 +82,27 @@ def test_what_is_no_document_is_damaged_as_in_two_steps(kind: type[StoredDocumen
 def test_json_that_parsers_differ_on(text: str) -> None:
     assert_as_in_two_steps(StateDocument, text.encode())
     assert_as_in_two_steps(StateDocument, text.encode("utf-16"))
+
+
+ROWS = st.lists(
+    st.dictionaries(
+        st.sampled_from(["step", "epoch", "time", "event", "message", "loss", "metrics", "value"]), VALUES, max_size=5
+    )
+    | st.integers(),
+    max_size=4,
+)
+
+
+@given(st.sampled_from([Row, Event]), ROWS, st.integers(0, 30), st.booleans())
+def test_rows_are_read_in_one_step_as_in_two(kind: type[StoredDocument], rows: list[Any], cut: int, whole: bool) -> None:
+    filled = [{"step": 1, "time": 0.5, "event": "e", **row} if whole and isinstance(row, dict) else row for row in rows]
+    data = b"".join(json.dumps(row).encode() + b"\n" for row in filled)
+    data = data[: len(data) - cut]
+
+    def read(apart: bool) -> list[StoredDocument] | str:
+        try:
+            return [fitted(kind, row, KEY) for row in rows_from_bytes(data)] if apart else read_documents(kind, data, KEY)
+        except Damaged as error:
+            return str(error)
+
+    assert repr(read(False)) == repr(read(True))
