@@ -37,6 +37,8 @@ class Task:
     """The names of its metrics, beside its loss."""
     every_step: bool = False
     """Whether it asks for an answer at every step of a sequence."""
+    dataset: str | None = None
+    """The generated dataset that is for it alone, as it is for that; see service.specs.generated."""
 
 
 _Declared = TypeVar("_Declared", Model, Task)

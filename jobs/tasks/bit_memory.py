@@ -13,6 +13,7 @@ from service.specs.train import TrainSpec
 
 METRICS = ("accuracy",)
 EVERY_STEP = True
+DATASET = "bits"
 
 
 @dataclass(frozen=True)

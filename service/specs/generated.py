@@ -5,10 +5,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from service.errors import InvalidInput
+from service.registry import task_named, tasks
 
 VARIANTS = ("recall", "xor", "adder")
 BITS = "bits"
-BITS_TASK = "bit-memory"
 CHANCE_OF_BITS = 0.5
 """The accuracy of guesses at bits."""
 STEPS_AFTER_DELAY = 50
@@ -97,17 +97,19 @@ def generated(dataset: str, params: Mapping[str, Any]) -> BitSequences | None:
 
 
 def is_bits_task(task: str) -> bool:
-    """Whether a spec's `task` is that of the dataset `bits`."""
-    return task.replace("_", "-") == BITS_TASK
+    """Whether a spec's `task` is one of the dataset `bits`."""
+    declared = task_named(task)
+    return declared is not None and declared.dataset == BITS
 
 
 def check_generated(dataset: str, params: Mapping[str, Any], task: str) -> None:
     """Refuse wrong `dataset_params`, and a task that the dataset is not for; raise InvalidInput."""
     made, for_bits = generated(dataset, params), is_bits_task(task)
     if made is not None and not for_bits:
-        raise InvalidInput(f"The dataset 'bits' is for the task {BITS_TASK!r}, not {task[:60]!r}: use -s task={BITS_TASK}.")
+        own = next(name for name, declared in tasks().items() if declared.dataset == BITS)
+        raise InvalidInput(f"The dataset 'bits' is for the task {own!r}, not {task[:60]!r}: use -s task={own}.")
     if made is None and for_bits:
-        raise InvalidInput(f"The task {BITS_TASK!r} is for the dataset 'bits', not {dataset[:60]!r}: use -s dataset=bits.")
+        raise InvalidInput(f"The task {task[:60]!r} is for the dataset 'bits', not {dataset[:60]!r}: use -s dataset=bits.")
 
 
 def suggested_parameters(dataset: str, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,6 +45,31 @@ def test_a_lost_peer_is_infrastructure_wherever_it_was_noticed(kind: type[tf.err
     assert str(known) == "A peer was lost: Socket closed"
 
 
+GRPC = (
+    "Additional GRPC error information from remote target /job:worker/replica:0/task:1 while calling "
+    "/tensorflow.WorkerService/RecvBuf:\n"
+)
+CREATED = ':{"created":"@1685013057.934031384","description":"Socket closed","file_line":69,"grpc_status":14}'
+UNKNOWN = ':UNKNOWN:Error received from peer  {grpc_message:"recvmsg:Connection reset by peer", grpc_status:14}'
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"Collective ops is aborted by: Socket closed\n{GRPC}{CREATED}", "Collective ops is aborted by: Socket closed"),
+        (f"Deadline Exceeded: {GRPC}{CREATED}", "Deadline Exceeded"),
+        (f"{GRPC}{CREATED}", "worker 1 does not answer (Socket closed)"),
+        (f"{GRPC}{UNKNOWN}", "worker 1 does not answer (recvmsg:Connection reset by peer)"),
+        (GRPC, "worker 1 does not answer"),
+        ("Additional GRPC error information:", "it does not answer"),
+        ("RecvBuf expects a different peer incarnation:", "RecvBuf expects a different peer incarnation"),
+        ("", "UnavailableError"),
+    ],
+)
+def test_a_lost_peer_is_said_in_a_sentence_that_ends(text: str, told: str) -> None:
+    assert str(classify_exception(tf.errors.UnavailableError(None, None, text))) == f"A peer was lost: {told}"
+
+
 @pytest.mark.parametrize("error", [MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")])
 def test_no_more_memory_is_the_users_and_says_what_to_do(error: BaseException) -> None:
     known = classify_exception(raised(lambda: (_ for _ in ()).throw(error)))

@@ -28,7 +28,7 @@ VALUES = st.recursive(
     ),
     max_leaves=12,
 )
-DOCUMENTS = st.dictionaries(st.sampled_from([*NAMES, "from a newer version"]), VALUES, max_size=8)
+DOCUMENTS = st.dictionaries(st.sampled_from([*NAMES, "from a newer version"]), VALUES, max_size=5)
 KINDS = st.sampled_from([StateDocument, SubmissionDocument, LeaseDocument, ProgressDocument])
 
 
