@@ -13,7 +13,7 @@ from service.checks.train import check_stopping
 from service.recipes import sweeps
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin, SubmissionDocument
+from service.records.submission_schemas import Origin, SubmissionDocument
 from service.settings import Settings
 from service.specs.sweep import SweepSpec
 from service.storage.base import Store

@@ -18,7 +18,7 @@ from service.recipes import DEFAULT, resolve
 from service.records.first_weights import origin_of_weights
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin, SubmissionDocument
+from service.records.submission_schemas import Origin, SubmissionDocument
 from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage.base import Store

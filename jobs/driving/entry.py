@@ -19,7 +19,8 @@ from service.records import claim as claims
 from service.records import user_package
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin, RunState, StateDocument, SubmissionDocument
+from service.records.schemas import RunState, StateDocument
+from service.records.submission_schemas import Origin, SubmissionDocument
 from service.settings import Settings
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec

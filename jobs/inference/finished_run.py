@@ -11,7 +11,8 @@ from jobs.datasets.load import find_run_dataset
 from service.datasets import Manifest
 from service.errors import BadData, Damaged, InvalidInput, NotFound, UserFailure
 from service.records.run_record import RunRecord
-from service.records.schemas import RunState, StateDocument, SubmissionDocument
+from service.records.schemas import RunState, StateDocument
+from service.records.submission_schemas import SubmissionDocument
 from service.specs.train import TrainSpec
 from service.user_folder import folder_of_modules
 

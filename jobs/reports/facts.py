@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from jobs.artifacts.tensors import tensors_from_bytes
 from service.errors import Damaged, NotFound
 from service.records.run_record import Document, RunRecord, from_bytes
-from service.records.schemas import Attempt, Event, ProgressDocument, Row, RunState, StateDocument, SubmissionDocument
+from service.records.schemas import Attempt, Event, ProgressDocument, Row, RunState, StateDocument
 from service.records.standing import standing_of
+from service.records.submission_schemas import SubmissionDocument
 from service.storage.paths import MODEL_FACTS, PICTURES, RESULTS, hardware_name
 
 

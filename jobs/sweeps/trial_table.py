@@ -7,7 +7,7 @@ from jobs.sweeps.search import Proposer
 from service.errors import InvalidInput
 from service.names import trial_id
 from service.records.run_record import Document, RunRecord
-from service.records.schemas import Origin
+from service.records.submission_schemas import Origin
 from service.records.sweep_schemas import Mutation, Stopped, Trial
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec

@@ -17,7 +17,7 @@ from jobs.training.variables import GLOBAL_STREAM
 from jobs.user_code import describe
 from service.errors import BadData, Damaged, InvalidInput, NotFound
 from service.records.run_record import Document
-from service.records.schemas import FirstWeights
+from service.records.submission_schemas import FirstWeights
 from service.scratch import ScratchFolder
 from service.specs.train import ALL_BUT_HEAD
 from service.storage.base import Store

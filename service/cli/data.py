@@ -27,42 +27,41 @@ MOST_COLUMNS = 40
 Dataset = Annotated[str, typer.Argument(metavar="NAME", help="A dataset's name, or name@version.", autocompletion=dataset_names)]
 
 
+NewName = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="What the dataset is to be called; mnist, fashion-mnist, cifar10 and cifar100 are known.",
+        autocompletion=known_dataset_names,
+    ),
+]
+Source = Annotated[
+    str | None, typer.Option("--from", metavar="DIR|URL", help="Where the original files are; a known dataset has an address.")
+]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", metavar="FORMAT", help="cifar, csv, idx, images, npz or parquet (also Hugging Face's folders)."),
+]
+Features = Annotated[str | None, typer.Option("--features", metavar="A,B", help="The columns that are features, in this order.")]
+OneHot = Annotated[
+    list[str] | None,
+    typer.Option("--one-hot", metavar="COLUMN", help="A column of texts that becomes a 0 or 1 for each text; may be repeated."),
+]
+Ground = Annotated[
+    str | None,
+    typer.Option("--ground", metavar="COLOUR", help="What transparent pictures are laid over: white, the default, or black."),
+]
+
+
 @app.command("import")
 def import_(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME",
-            help="What the dataset is to be called; mnist, fashion-mnist, cifar10 and cifar100 are known.",
-            autocompletion=known_dataset_names,
-        ),
-    ],
-    source: Annotated[
-        str | None,
-        typer.Option("--from", metavar="DIR|URL", help="Where the original files are; a known dataset has an address."),
-    ] = None,
-    format_name: Annotated[
-        str | None,
-        typer.Option("--format", metavar="FORMAT", help="cifar, csv, idx, images, npz or parquet (also Hugging Face's folders)."),
-    ] = None,
-    features: Annotated[
-        str | None, typer.Option("--features", metavar="A,B", help="The columns that are features, in this order.")
-    ] = None,
+    name: NewName,
+    source: Source = None,
+    format_name: Format = None,
+    features: Features = None,
     label: Annotated[str | None, typer.Option("--label", metavar="COLUMN", help="The column that holds the labels.")] = None,
-    one_hot: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--one-hot", metavar="COLUMN", help="A column of texts that becomes a 0 or 1 for each text; may be repeated."
-        ),
-    ] = None,
-    ground: Annotated[
-        str | None,
-        typer.Option(
-            "--ground",
-            metavar="COLOUR",
-            help="What transparent pictures are laid over: white, the default, or black.",
-        ),
-    ] = None,
+    one_hot: OneHot = None,
+    ground: Ground = None,
     allow_nan: Annotated[bool, typer.Option("--allow-nan", help="Let features hold NaN and infinity.")] = False,
     store: StoreUrl = None,
     as_json: AsJson = False,

@@ -43,40 +43,39 @@ def _open(store: str | None, cluster: str | None = None) -> Store:
     return open_place(Settings.load(store=store, cluster=cluster))[1]
 
 
+States = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--state", metavar="STATE", help=f"In this state; may be repeated: {', '.join(STATES)}.", autocompletion=all_states
+    ),
+]
+Datasets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dataset", metavar="NAME", help="On this dataset, NAME or NAME@VERSION; may be repeated.", autocompletion=dataset_names
+    ),
+]
+Models = Annotated[
+    list[str] | None, typer.Option("--model", metavar="NAME", help="Of this model, as the list shows it; may be repeated.")
+]
+Tags = Annotated[
+    list[str] | None, typer.Option("--tag", metavar="TAG", help="With this tag, of `-s tags=[…]`; repeated: with all of them.")
+]
+Since = Annotated[str | None, typer.Option(metavar="WHEN", help="Submitted since then: 7d, 12h, 2026-11-01 or 2026-11-01T14:30.")]
+Limit = Annotated[
+    str | None,
+    typer.Option(metavar="N", help=f"The newest N; 0 or all: all. [{NEWEST}; with --json all, for scripts that read every run]"),
+]
+
+
 @app.command("list")
 def list_(
-    states: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--state", metavar="STATE", help=f"In this state; may be repeated: {', '.join(STATES)}.", autocompletion=all_states
-        ),
-    ] = None,
-    datasets: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--dataset",
-            metavar="NAME",
-            help="On this dataset, NAME or NAME@VERSION; may be repeated.",
-            autocompletion=dataset_names,
-        ),
-    ] = None,
-    models: Annotated[
-        list[str] | None,
-        typer.Option("--model", metavar="NAME", help="Of this model, as the list shows it; may be repeated."),
-    ] = None,
-    tags: Annotated[
-        list[str] | None,
-        typer.Option("--tag", metavar="TAG", help="With this tag, of `-s tags=[…]`; repeated: with all of them."),
-    ] = None,
-    since: Annotated[
-        str | None, typer.Option(metavar="WHEN", help="Submitted since then: 7d, 12h, 2026-11-01 or 2026-11-01T14:30.")
-    ] = None,
-    limit: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N", help=f"The newest N; 0 or all: all. [{NEWEST}; with --json all, for scripts that read every run]"
-        ),
-    ] = None,
+    states: States = None,
+    datasets: Datasets = None,
+    models: Models = None,
+    tags: Tags = None,
+    since: Since = None,
+    limit: Limit = None,
     trials: Annotated[bool, typer.Option("--trials", help="List the trials of sweeps too, each of which is a run.")] = False,
     store: StoreUrl = None,
     cluster: StoreCluster = None,

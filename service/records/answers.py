@@ -5,7 +5,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from service.errors import LOST
-from service.records.schemas import Attempt, Event, Failure, Kind, Metrics, Row, RunState, Waiting, Workers
+from service.records.schemas import Attempt, Event, Failure, Metrics, Row, RunState, Waiting
+from service.records.submission_schemas import Kind, Workers
 from service.records.sweep_schemas import Best, Trial
 
 

@@ -8,8 +8,9 @@ from service.errors import InvalidInput
 from service.records.differences import differing
 from service.records.lease import lease_is_live, lease_of
 from service.records.run_record import Document, RunRecord, rows_to_bytes
-from service.records.schemas import Origin, RunState, StateDocument, SubmissionDocument
+from service.records.schemas import RunState, StateDocument
 from service.records.standing import standing_of
+from service.records.submission_schemas import Origin, SubmissionDocument
 from service.records.submissions import as_of_today
 from service.specs.sweep import SweepSpec
 from service.specs.tags import kept_tags, without_tags

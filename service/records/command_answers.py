@@ -10,7 +10,7 @@ from pydantic import Field, JsonValue, TypeAdapter
 
 from service.records.answers import Answer, DamagedRow, Run, RunRow
 from service.records.model_answers import Exported, Predictions
-from service.records.schemas import Kind
+from service.records.submission_schemas import Kind
 
 
 class Feature(Answer):

@@ -6,8 +6,9 @@ from service.errors import InvalidInput, NotFound, UnknownName
 from service.records.checkpoint_index import MANIFEST
 from service.records.checkpoint_schemas import CheckpointManifest
 from service.records.run_record import RunRecord
-from service.records.schemas import FirstWeights, RunState, SubmissionDocument
+from service.records.schemas import RunState
 from service.records.stored_document import read_document
+from service.records.submission_schemas import FirstWeights, SubmissionDocument
 from service.specs.train import WEIGHT_FILES, TrainSpec
 from service.storage.base import Store, check_key
 from service.storage.paths import RunPaths

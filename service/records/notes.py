@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from service.errors import Damaged, InvalidInput, LeaseLost, UnknownName
 from service.records.answers import DamagedRow, RunRow
 from service.records.run_record import RunRecord
-from service.records.schemas import NoteDocument, SubmissionDocument
+from service.records.schemas import NoteDocument
 from service.records.stored_document import read_document
+from service.records.submission_schemas import SubmissionDocument
 from service.records.submissions import is_deleted
 from service.storage.base import Store
 from service.storage.paths import RunPaths

@@ -7,26 +7,18 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from service.errors import Conflict, InvalidInput, LeaseLost, NotFound, UnknownName
+from service.records.attempt_files import EventFiles, newest_by_name, of_newest_attempt
 from service.records.cancel_requests import HANDLED, NODE, PERSON, CancelRequests
 from service.records.checkpoint_index import CheckpointIndex, SavedCheckpoint, kept_checkpoints
 from service.records.metrics import MetricsLedger, read_parts, shared_prefix
-from service.records.schemas import (
-    Event,
-    LeaseDocument,
-    NoteDocument,
-    Origin,
-    ProgressDocument,
-    Row,
-    RunState,
-    StateDocument,
-    SubmissionDocument,
-)
+from service.records.schemas import Event, LeaseDocument, NoteDocument, ProgressDocument, Row, RunState, StateDocument
 from service.records.stored_document import StoredDocument, fitted, read_document, read_documents
+from service.records.submission_schemas import Origin, SubmissionDocument
 from service.records.submissions import as_of_today, deletion_mark, is_deleted, new_submission, run_summary
 from service.records.sweep_schemas import Trial, TrialsDocument
 from service.storage.base import Store
 from service.storage.json_documents import Document, from_bytes, rows_from_bytes, rows_to_bytes, to_bytes
-from service.storage.paths import RunPaths, attempt_label, new_nonce, number_of
+from service.storage.paths import RunPaths, attempt_label, new_nonce
 from service.storage.shared_document import SharedDocument
 
 if TYPE_CHECKING:
@@ -68,8 +60,7 @@ class RunRecord:
         self.run_id = run_id
         self.paths = RunPaths(run_id)
         self._nonce = nonce
-        self._events: dict[str, tuple[int, list[Event]]] = {}
-        """Of each file of events that was read: its bytes and its rows."""
+        self._events = EventFiles(store, self.paths.events_root)
         self._shared: dict[str, SharedDocument] = {}
         self.guard: Callable[[], None] = lambda: None
         """Asked before a shared document or an event is written; a driver's raises LeaseLost once its lease is not its own."""
@@ -246,37 +237,15 @@ class RunRecord:
 
     def events(self) -> list[Event]:
         """What happened, by time."""
-        root, nonce = self.paths.events_root, self.nonce
-        there = {info.key: info for info in self.store.objects(root) if number_of(info.key[len(root) :], nonce) is not None}
-        # A file that has grown is longer: those that have not are read once.
-        changed = [key for key, info in there.items() if self._events.get(key, (-1, []))[0] != info.size]
-        found = self.store.read_many(changed)
-        self._events |= {key: (len(found[key]), read_documents(Event, found[key], key)) for key in changed if key in found}
-        rows = [row for key in there if key in self._events for row in self._events[key][1]]
-        return sorted(rows, key=lambda row: row.time)
+        return self._events.rows(self.nonce)
 
     def analysis(self) -> dict[str, str]:
-        """The key of each file of the analysis by its name, as the newest attempt that has it wrote it.
-
-        A run of the first format has them without an attempt in the key.
-        """
-        root, nonce, found = self.paths.analysis_root, self.nonce, dict[str, tuple[int, str]]()
-        for info in self.store.objects(root):
-            folder, _, name = info.key[len(root) :].rpartition("/")
-            number = number_of(folder, nonce) if folder else 0
-            if number is not None and number >= found.get(name, (0, ""))[0]:
-                found[name] = (number, info.key)
-        return {name: key for name, (_, key) in found.items()}
+        """The key of each file of the analysis by its name, as the newest attempt that has it wrote it."""
+        return newest_by_name(self.store, self.paths.analysis_root, self.nonce)
 
     def tensorboard(self) -> list[str]:
         """The keys of TensorBoard's files, as the newest attempt that has any wrote them."""
-        root, nonce, found = self.paths.tensorboard_root, self.nonce, dict[int, list[str]]()
-        for info in self.store.objects(root):
-            folder = info.key[len(root) :].rpartition("/")[0]
-            number = number_of(folder, nonce) if folder else 0
-            if number is not None:
-                found.setdefault(number, []).append(info.key)
-        return found[max(found)] if found else []
+        return of_newest_attempt(self.store, self.paths.tensorboard_root, self.nonce)
 
     def checkpoints(self) -> list[SavedCheckpoint]:
         """The complete checkpoints by step."""

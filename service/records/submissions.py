@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue, ValidationError
 
-from service.records.schemas import (
-    Origin,
-    SubmissionDocument,
-    Summary,
-)
 from service.records.stored_document import fitted
+from service.records.submission_schemas import Origin, SubmissionDocument, Summary
 from service.records.sweep_schemas import Bases
 from service.storage.json_documents import Document, to_bytes
 

@@ -9,9 +9,10 @@ from service.records.answers import Checkpoint, DamagedRow, Run, RunRow
 from service.records.lease import lease_in
 from service.records.remarks import remarks_among
 from service.records.run_record import RunRecord, queued
-from service.records.schemas import ProgressDocument, RunState, StateDocument, SubmissionDocument, Summary
+from service.records.schemas import ProgressDocument, RunState, StateDocument
 from service.records.standing import standing, standing_of
 from service.records.stored_document import Stored, read_document
+from service.records.submission_schemas import SubmissionDocument, Summary
 from service.records.submissions import is_deleted, run_summary
 from service.storage.base import Seen, Store
 from service.storage.paths import RUNS, RunPaths

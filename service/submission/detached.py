@@ -19,7 +19,7 @@ from service.errors import DelaylineError, InfrastructureFailure, InvalidInput, 
 from service.records import claim as claims
 from service.records import user_package
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin
+from service.records.submission_schemas import Origin
 from service.settings import Settings
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec

@@ -11,7 +11,7 @@ from service.names import check_run_id, new_run_id
 from service.records.claim import NOUNS, kind_of
 from service.records.first_weights import origin_of_weights
 from service.records.run_record import Document
-from service.records.schemas import Origin
+from service.records.submission_schemas import Origin
 from service.settings import Settings
 from service.specs.parts import Resources
 from service.specs.sweep import SweepSpec

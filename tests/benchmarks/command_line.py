@@ -13,7 +13,8 @@ from pathlib import Path
 
 from common import heading, median_ratio, minio_store
 
-from service.records.schemas import Origin, StateDocument
+from service.records.schemas import StateDocument
+from service.records.submission_schemas import Origin
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin
+from service.records.submission_schemas import Origin
 from service.specs.train import TrainSpec
 from service.storage.local import LocalStore
 

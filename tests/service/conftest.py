@@ -9,7 +9,7 @@ import pytest
 from service.cluster.base import Job
 from service.cluster.driver_jobs import DRIVERS
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin
+from service.records.submission_schemas import Origin
 from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage import open_store

@@ -12,7 +12,8 @@ from jobs.models.registry import build_model
 from jobs.training.variables import copy_model
 from service.datasets.catalogue import embedded_arrays
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin, StateDocument
+from service.records.schemas import StateDocument
+from service.records.submission_schemas import Origin
 from service.specs.train import TrainSpec
 
 MakeSpec = Callable[..., TrainSpec]

@@ -7,7 +7,8 @@ from typing import Any
 from service.datasets.catalogue import BITS_VERSION
 from service.names import trial_id
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin, ProgressDocument, StateDocument
+from service.records.schemas import ProgressDocument, StateDocument
+from service.records.submission_schemas import Origin
 from service.records.sweep_schemas import Trial
 from service.specs.sweep import SweepSpec
 from service.storage.base import Store

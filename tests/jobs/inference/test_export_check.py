@@ -15,7 +15,8 @@ from jobs.inference.formats import TFLite
 from jobs.models.registry import build_model
 from service.errors import Damaged, UserFailure
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin, StateDocument
+from service.records.schemas import StateDocument
+from service.records.submission_schemas import Origin
 from service.settings import Settings
 from service.specs.generated import BitSequences
 from service.specs.train import TrainSpec

@@ -22,7 +22,8 @@ from jobs.predict import main
 from service.datasets.catalogue import embedded_arrays
 from service.errors import BadData, Damaged, InvalidInput, UserFailure
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin, StateDocument
+from service.records.schemas import StateDocument
+from service.records.submission_schemas import Origin
 from service.specs.train import TrainSpec
 from service.storage.local import LocalStore
 

@@ -12,7 +12,8 @@ import pytest
 from safetensors.numpy import save
 
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin, ProgressDocument, StateDocument
+from service.records.schemas import ProgressDocument, StateDocument
+from service.records.submission_schemas import Origin
 from service.specs.train import TrainSpec
 from service.storage.json_documents import rows_to_bytes, to_bytes
 from service.storage.local import LocalStore

@@ -12,7 +12,7 @@ from jobs.reports.facts import gather
 from jobs.reports.repeat import repeat_command, spec_text
 from service import recipes
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin
+from service.records.submission_schemas import Origin
 from service.specs.train import TrainSpec
 
 WriteRun = Callable[..., RunRecord]

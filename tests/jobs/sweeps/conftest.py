@@ -10,7 +10,7 @@ from jobs.sweeps.driver import SweepDriver
 from jobs.sweeps.tune import Capacity
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin
+from service.records.submission_schemas import Origin
 from service.settings import Settings
 from service.specs.sweep import SweepSpec
 from service.storage.base import Store

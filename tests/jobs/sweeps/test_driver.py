@@ -8,7 +8,7 @@ from support.trials_at_once import BASE, SPEC, Killed, Sweep, end, learns, state
 
 from jobs.sweeps.search import Proposer
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin
+from service.records.submission_schemas import Origin
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec
 from service.storage.base import Store

@@ -12,7 +12,8 @@ from jobs.sweeps.trial import Trial
 from jobs.sweeps.trial_order import TrialOrder
 from jobs.sweeps.trial_process import TrialProcess
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin, StateDocument
+from service.records.schemas import StateDocument
+from service.records.submission_schemas import Origin
 from service.specs.train import TrainSpec
 from service.storage.base import Store
 

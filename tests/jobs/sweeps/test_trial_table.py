@@ -4,7 +4,8 @@ import pytest
 
 from jobs.sweeps.trial_table import TrialTable
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin, StateDocument
+from service.records.schemas import StateDocument
+from service.records.submission_schemas import Origin
 from service.records.sweep_schemas import Mutation, Trial
 from service.specs.sweep import SweepSpec
 from service.storage.base import Store

@@ -21,7 +21,7 @@ from jobs.training.transfer import Start, freeze_layers, frozen_names, load_laye
 from jobs.training.variables import copy_model, copy_variables
 from service.errors import BadData, Damaged, DelaylineError, InvalidInput
 from service.records.run_record import RunRecord
-from service.records.schemas import FirstWeights
+from service.records.submission_schemas import FirstWeights
 from service.specs.parts import CheckpointPolicy
 from service.specs.train import TrainSpec
 from service.storage.local import LocalStore

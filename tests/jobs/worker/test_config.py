@@ -11,7 +11,7 @@ from jobs.worker.config import WorkerConfig, fence_of
 from service.errors import LeaseLost
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin
+from service.records.submission_schemas import Origin
 from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage.base import Store

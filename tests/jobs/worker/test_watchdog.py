@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin
+from service.records.submission_schemas import Origin
 from service.specs.train import TrainSpec
 from service.storage.base import Store
 from service.storage.json_documents import from_bytes

@@ -7,7 +7,7 @@ from support.s3_servers import S3Server
 from support.sweeps_in_a_store import write_sweep
 
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin
+from service.records.submission_schemas import Origin
 from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage import open_store

@@ -14,7 +14,8 @@ from service.cluster.local_ray import LocalRay
 from service.errors import InvalidInput, UnknownName
 from service.records.first_weights import find_weights, origin_of_weights, weights_of
 from service.records.run_record import RunRecord
-from service.records.schemas import FirstWeights, Origin, StateDocument
+from service.records.schemas import StateDocument
+from service.records.submission_schemas import FirstWeights, Origin
 from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage.base import Store

@@ -21,7 +21,8 @@ from service.errors import Conflict, LeaseLost, StoreUnreachable
 from service.records.checkpoint_index import MANIFEST, CheckpointIndex, Kept, kept_checkpoints
 from service.records.lease import LEASE_SECONDS, Lease
 from service.records.run_record import RunRecord
-from service.records.schemas import Attempt, Origin, ProgressDocument, StateDocument
+from service.records.schemas import Attempt, ProgressDocument, StateDocument
+from service.records.submission_schemas import Origin
 from service.specs.train import TrainSpec
 from service.storage.base import Seen, Store
 from service.storage.local import TEMPORARY, LocalStore

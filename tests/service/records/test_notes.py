@@ -5,8 +5,9 @@ from service.errors import InvalidInput, UnknownName
 from service.records.lease import Lease
 from service.records.notes import LONGEST, with_notes, write_note
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin, StateDocument
+from service.records.schemas import StateDocument
 from service.records.standing import cancel_without_driver
+from service.records.submission_schemas import Origin
 from service.runs.prune import choose, delete
 from service.specs.train import TrainSpec
 from service.storage.base import Store

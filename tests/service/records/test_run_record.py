@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from service.errors import Damaged, UnknownName
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin, ProgressDocument, StateDocument
+from service.records.schemas import ProgressDocument, StateDocument
+from service.records.submission_schemas import Origin
 from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage import open_store

@@ -9,18 +9,9 @@ import pytest
 
 from service.errors import Damaged
 from service.records.checkpoint_schemas import CheckpointManifest
-from service.records.schemas import (
-    ENDED,
-    Event,
-    Failure,
-    LeaseDocument,
-    ProgressDocument,
-    Row,
-    RunState,
-    StateDocument,
-    SubmissionDocument,
-)
+from service.records.schemas import ENDED, Event, Failure, LeaseDocument, ProgressDocument, Row, RunState, StateDocument
 from service.records.stored_document import StoredDocument, fitted
+from service.records.submission_schemas import SubmissionDocument
 from service.records.sweep_schemas import TrialsDocument
 from service.runs.choice import STATES
 from service.runs.prune import PRUNABLE

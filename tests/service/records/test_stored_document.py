@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import Damaged
-from service.records.schemas import Event, LeaseDocument, ProgressDocument, Row, RunState, StateDocument, SubmissionDocument
+from service.records.schemas import Event, LeaseDocument, ProgressDocument, Row, RunState, StateDocument
 from service.records.stored_document import StoredDocument, fitted, read_document, read_documents
+from service.records.submission_schemas import SubmissionDocument
 from service.storage.json_documents import from_bytes, rows_from_bytes, to_bytes
 
 KEY = "runs/a/state.json"

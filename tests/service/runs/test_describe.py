@@ -11,8 +11,9 @@ from service import runs
 from service.errors import Damaged, InfrastructureFailure, InvalidInput, StoreUnreachable, UnknownName
 from service.records.lease import LEASE_SECONDS, Lease, SeenLease, boot_id
 from service.records.run_record import RunRecord
-from service.records.schemas import LeaseDocument, Origin, ProgressDocument, StateDocument, Worker
+from service.records.schemas import LeaseDocument, ProgressDocument, StateDocument, Worker
 from service.records.standing import QUEUED_SECONDS, cancel_without_driver, fail_without_driver, standing
+from service.records.submission_schemas import Origin
 from service.records.submissions import run_summary
 from service.specs.sweep import SweepSpec
 from service.specs.train import TrainSpec

@@ -14,7 +14,8 @@ from service.names import new_run_id
 from service.records import user_package
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin, StateDocument
+from service.records.schemas import StateDocument
+from service.records.submission_schemas import Origin
 from service.records.submissions import is_deleted, run_summary
 from service.runs import prune
 from service.runs.prune import STILL_SECONDS, choose, delete, old_packages, old_uploads

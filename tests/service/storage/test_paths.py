@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.records.run_record import RunRecord
-from service.records.schemas import Origin
+from service.records.submission_schemas import Origin
 from service.specs.train import TrainSpec
 from service.storage.base import Store
 from service.storage.json_documents import rows_to_bytes

@@ -6,7 +6,8 @@ from support.answered_rows import trial_row
 from service.records.answers import TrialRow
 from service.records.lease import Lease
 from service.records.run_record import RunRecord
-from service.records.schemas import Attempt, Origin, ProgressDocument, StateDocument
+from service.records.schemas import Attempt, ProgressDocument, StateDocument
+from service.records.submission_schemas import Origin
 from service.records.sweep_schemas import Mutation, Stopped, Trial
 from service.specs.train import TrainSpec
 from service.storage.base import Store
