@@ -46,18 +46,17 @@ class SignedRequests:
 
     def read(self, key: str) -> Answer | None:
         """The whole object, or None for any answer but that: who wants to know why asks boto3."""
-        answer = self._send("GET", key)
-        if answer is None:
-            return None
-        return Answer(bytes(answer.content), {name.lower(): value for name, value in answer.headers.items()})
+        sent = self._send("GET", key)
+        return None if sent is None else Answer(bytes(sent[0].content), sent[1])
 
     def read_into(self, key: str, target: memoryview) -> str | None:
         """As the store's `read_into`; None for any answer but the object with that size."""
-        answer = self._send("GET", key, stream_output=True)
-        if answer is None:
+        sent = self._send("GET", key, stream_output=True)
+        if sent is None:
             return None
+        answer, headers = sent
         with contextlib.closing(answer.raw) as body:
-            if answer.headers.get("content-length") != str(len(target)):
+            if headers.get("content-length") != str(len(target)):
                 return None
             try:
                 return copy_hashed(body, target)
@@ -73,14 +72,17 @@ class SignedRequests:
         checksum = base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
         return self._send("PUT", key, data=data, headers={"x-amz-checksum-crc32": checksum}) is not None
 
-    def _send(self, method: str, key: str, **parts: Any) -> Any:
+    def _send(self, method: str, key: str, **parts: Any) -> tuple[Any, Mapping[str, str]] | None:
+        """The answer and its headers; None for one that is not S3's success."""
         request = AWSRequest(method, self._bucket + quote(key, safe="/-_.~"), **parts)
         request.context = {"client_config": self._config, "signing": {}}
         try:
             self._auth.add_auth(request)
             answer = self._http.send(request.prepare())
-            if answer.status_code == 200 and is_object(answer.headers):
-                return answer
+            # Once: botocore's own headers are made anew for each look at them.
+            headers = {name.lower(): value for name, value in answer.headers.items()}
+            if answer.status_code == 200 and is_object(headers):
+                return answer, headers
             answer.raw.close()
             return None
         except BotoCoreError:
