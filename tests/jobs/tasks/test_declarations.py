@@ -17,6 +17,6 @@ def test_each_file_with_a_make_function_declares_its_metrics() -> None:
 
 @pytest.mark.parametrize("name", tasks())
 def test_the_metrics_and_the_steps_are_the_tasks_own(name: str) -> None:
-    data = {"dataset": "bits"} if tasks()[name].every_step else {"dataset": "digits"}
+    data = {"dataset": tasks()[name].dataset or "digits"}
     made = task_for(TrainSpec.model_validate({"model": "lstm", "epochs": 1, "task": name, **data}))
     assert (made.metric_names, made.every_step) == (tasks()[name].metrics, tasks()[name].every_step)

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import InvalidInput
-from service.specs.generated import BitSequences, check_generated, generated, suggested_parameters
+from service.registry import Task
+from service.specs import generated as module
+from service.specs.generated import BitSequences, check_generated, generated, is_bits_task, suggested_parameters
 from service.specs.train import TrainSpec
 
 
@@ -73,3 +75,14 @@ def test_bits_and_their_task_go_together() -> None:
         TrainSpec(model="lstm", dataset="bits", epochs=1)
     with pytest.raises(InvalidInput, match="for the dataset 'bits', not 'digits'"):
         TrainSpec(model="lstm", dataset="digits", task="bit_memory", epochs=1)
+
+
+def test_any_task_may_be_for_the_bits_and_says_so_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_bits_task("bit-memory") and is_bits_task("bit_memory")
+    assert not (is_bits_task("classification") or is_bits_task("absent"))
+    known = {"parity": Task(("accuracy",), dataset="bits")}
+    monkeypatch.setattr(module, "tasks", lambda: known)
+    monkeypatch.setattr(module, "task_named", known.get)
+    check_generated("bits", {}, "parity")
+    with pytest.raises(InvalidInput, match="is for the task 'parity', not 'bit-memory': use -s task=parity"):
+        check_generated("bits", {}, "bit-memory")
