@@ -26,6 +26,8 @@ from service.user_folder import python
 
 LONGEST_WAIT = 5.0
 """Between looks for room (assumed: short beside what a node takes to come)."""
+SAY_SECONDS = 30.0
+"""Between two words of the same wait on a driver's output (assumed: a person begins to wonder)."""
 
 Entered = TypeVar("Entered")
 Spec = TypeVar("Spec", bound=TrainSpec | SweepSpec)
@@ -120,12 +122,13 @@ class BaseDriver(ABC, Generic[Spec]):
         Waiting is no failure: it costs no retry and is an event of the attempt of this number. Raise InfrastructureFailure after
         `limit` seconds.
         """
-        began, pause, said = time.monotonic(), 0.5, ""
+        began, since, pause, said, spoken = time.monotonic(), time.time(), 0.5, "", 0.0
         while True:
             try:
                 entered = enter()
             except InfrastructureFailure as error:
                 why, waited = str(error), time.monotonic() - began
+                short = getattr(error, "waiting", why).rstrip(".")
             else:
                 if self.state.waiting is not None:
                     self.state = self.state.without("waiting")
@@ -136,12 +139,15 @@ class BaseDriver(ABC, Generic[Spec]):
                 raise InfrastructureFailure(
                     f"{why.rstrip('.')}. It was waited for {waited:.0f} s; DELAYLINE_WAIT_LIMIT says for how long."
                 )
-            if why != said:
-                said = why
+            if short != said:
+                said, spoken = short, waited
                 self._begin_events(attempt)
-                self.state = self.state.changed(waiting=Waiting(since=time.time(), message=why))
-                self._event("waiting", f"waits, {limit:.0f} s at most: {why}")
+                self.state = self.state.changed(waiting=Waiting(since=since, message=short))
+                self._event("waiting", f"{short}; waiting {waited:.0f} s, {limit:.0f} s at most")
                 self._save()
+            elif waited - spoken >= SAY_SECONDS:
+                spoken = waited
+                self.say(f"{short}; waiting {waited:.0f} s")
             self.stops.wait(min(pause, max(0.0, limit - waited)))
             pause = min(2 * pause, LONGEST_WAIT)
 

@@ -16,6 +16,14 @@ NODE_SECONDS = 2.0
 """For a node to accept a connection (assumed: within one data centre it takes milliseconds)."""
 
 
+class NoRoom(InfrastructureFailure):
+    """The nodes hold too few workers; `waiting` says so to whoever waits for more."""
+
+    def __init__(self, message: str, waiting: str) -> None:
+        super().__init__(message)
+        self.waiting = waiting
+
+
 def local_node() -> dict[str, float]:
     """What this machine has for workers, as a container's quota allows, by the names that Ray's nodes use."""
     machine = this_machine()
@@ -53,8 +61,18 @@ def room_for(node: Mapping[str, float], worker: Resources) -> int:
     return min(room, int(node.get("memory", UNLIMITED) // worker.memory)) if worker.memory else room
 
 
+def resources_of_worker(worker: Resources, spared_cpus: float = 0.0) -> dict[str, float]:
+    """What a worker takes of a cluster's node, by Ray's names; `spared_cpus` are left to the process that waits for it."""
+    taken = {"CPU": max(DRIVER_CPUS, worker.cpus - spared_cpus)}
+    if worker.gpus:
+        taken["GPU"] = worker.gpus
+    if worker.memory:
+        taken["memory"] = float(worker.memory)
+    return taken
+
+
 def fitting_workers(spec: TrainSpec, nodes: Sequence[Mapping[str, float]]) -> int:
-    """How many workers these nodes hold, of the numbers that the spec allows; raise InfrastructureFailure where they hold too few."""
+    """How many workers these nodes hold, of the numbers that the spec allows; raise NoRoom where they hold too few."""
     each = spec.worker
     room = sum(room_for(node, each) for node in nodes)
     for count in spec.worker_counts:
@@ -62,7 +80,8 @@ def fitting_workers(spec: TrainSpec, nodes: Sequence[Mapping[str, float]]) -> in
             return count
     cpus, gpus = (sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
     memory = f", {each.memory // 10**6}MB" if each.memory else ""
-    raise InfrastructureFailure(
+    raise NoRoom(
         f"The cluster holds {cpus:g} CPUs and {gpus:g} GPUs on {len(nodes)} nodes, room for {room} workers "
-        f"of {each.cpus:g} CPUs{memory} and {each.gpus:g} GPUs; the run needs at least {spec.workers[0]}."
+        f"of {each.cpus:g} CPUs{memory} and {each.gpus:g} GPUs; the run needs at least {spec.workers[0]}.",
+        waiting=f"{room} of {spec.worker_counts[-1]} workers have room",
     )

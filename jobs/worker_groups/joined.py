@@ -9,6 +9,7 @@ class JoinedCluster(RayCluster):
     def __exit__(self, *_: object) -> None:
         """The next trial runs here too."""
         self._watch.stop()
+        self.ask_no_more()
 
     @property
     def is_connected(self) -> bool:

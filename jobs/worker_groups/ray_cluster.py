@@ -6,13 +6,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import psutil
 
 from jobs.worker_groups.base import Leaving
 from jobs.worker_groups.capacity import local_node, nodes_of_cluster
+from jobs.worker_groups.demand import Demand
 from jobs.worker_groups.node_watch import NodeWatch
 from jobs.worker_groups.patched import patched
 from service.errors import DelaylineError, InfrastructureFailure
@@ -67,6 +68,7 @@ class RayCluster:
         self.settings = settings
         self.local = local
         self._watch = NodeWatch()
+        self._demand = Demand()
         self.wait_limit = min(settings.wait_limit, LOCAL_WAIT) if local else settings.wait_limit
 
     @classmethod
@@ -89,6 +91,7 @@ class RayCluster:
             # Ray would wait for a cluster that died.
             kill_local_ray()
         elif ray.is_initialized():
+            # What is asked for goes with it.
             ray.shutdown()
 
     @property
@@ -126,6 +129,15 @@ class RayCluster:
     def nodes(self) -> list[dict[str, float]]:
         """What each node has for workers. Of one of this process's own the real machine: Ray counts processes there."""
         return [local_node()] if self.local else nodes_of_cluster()
+
+    def ask_for(self, workers: int, each: Mapping[str, float]) -> None:
+        """Have an autoscaler make room for so many workers; nobody can make any on this machine."""
+        if not self.local:
+            self._demand.ask(workers, each)
+
+    def ask_no_more(self) -> None:
+        """There is room, or it is not waited for any more."""
+        self._demand.withdraw()
 
     def is_alive(self) -> bool:
         """Whether the processes of a cluster of this process's own still run; True for another, whose loss Ray reports."""

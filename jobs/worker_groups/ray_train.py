@@ -7,7 +7,7 @@ from dataclasses import asdict
 from jobs.worker.config import WorkerConfig
 from jobs.worker.process import train_worker
 from jobs.worker_groups.base import Leaving
-from jobs.worker_groups.capacity import DRIVER_CPUS, fitting_workers
+from jobs.worker_groups.capacity import NoRoom, fitting_workers, resources_of_worker
 from jobs.worker_groups.ray_cluster import RayCluster
 from service.datasets import find_dataset, is_streamed
 from service.errors import DelaylineError
@@ -49,11 +49,17 @@ class WorkerGroup:
     def size(self) -> int:
         """Connect to the cluster and return how many workers it holds now, of the numbers that the spec allows.
 
-        Raise InfrastructureFailure where Ray does not start or there is no room.
+        Raise InfrastructureFailure where Ray does not start, NoRoom where there is none: the cluster is asked for the fewest then.
         """
         if not self._cluster.is_connected:
             self._connect(self._spec.worker_counts[0])
-        return fitting_workers(self._spec, self._cluster.nodes())
+        try:
+            count = fitting_workers(self._spec, self._cluster.nodes())
+        except NoRoom:
+            self._cluster.ask_for(self._spec.worker_counts[-1], resources_of_worker(self._spec.worker, self._spared_cpus))
+            raise
+        self._cluster.ask_no_more()
+        return count
 
     def start(self, config: WorkerConfig) -> "RayAttempt":
         """Start the workers of one attempt in a thread."""
@@ -121,11 +127,9 @@ def fit(spec: TrainSpec, config: WorkerConfig, local: bool, spared_cpus: float) 
     from jobs.worker_groups.ring_trainer import LocalRingTrainer, RingTrainer
 
     # A local cluster has a CPU for each worker that it is to start at once; the real cores were checked before.
-    resources = {"CPU": 1.0 if local else max(DRIVER_CPUS, spec.worker.cpus - spared_cpus)}
-    if 0 < spec.worker.gpus < 1:
+    resources = {"CPU": 1.0} if local else resources_of_worker(spec.worker, spared_cpus)
+    if local and 0 < spec.worker.gpus < 1:
         resources["GPU"] = spec.worker.gpus
-    if spec.worker.memory and not local:
-        resources["memory"] = float(spec.worker.memory)
     with ScratchFolder("ray-train") as folder:
         trainer = (LocalRingTrainer if local else RingTrainer)(
             train_worker,

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -38,6 +39,29 @@ def test_a_node_with_a_worker(workspace: Workspace, cluster: RayPods) -> None:
     assert workers[1]["node"] not in {worker["node"] for worker in second["workers"]}
     steps = [row["step"] for row in done.document["history"]]
     assert steps == sorted(set(steps))
+
+
+def test_a_cluster_whose_nodes_come_later(workspace: Workspace) -> None:
+    """The run waits, uses up no retry, and Ray knows for what."""
+    with ray_clusters.running_pods(1) as cluster:
+        address = f"127.0.0.1:{cluster.port}"
+        workspace.environment |= {"RAY_ADDRESS": address, **cluster.access}
+        process = workspace.start("train", "run.yaml", "-s", "worker.cpus=1", "-s", "retries=0", "--name", "early", "--json")
+        waiting = workspace.wait_for("early", lambda run: run["waiting"])
+        assert (waiting["state"], waiting["waiting"]["message"]) == ("starting", "0 of 2 workers have room")
+        status = [BIN / "ray", "status", "--address", address]
+        end = time.monotonic() + 60
+        said = ""
+        while "pending placement groups" not in said and time.monotonic() < end:
+            said = subprocess.run(status, env={**os.environ, **cluster.access}, capture_output=True, text=True, timeout=60).stdout
+        assert "{'CPU': 1.0} * 2 (PACK): 1+ pending placement groups" in said
+        cluster.add_node(f"--address={address}")
+        cluster.add_node(f"--address={address}")
+        done = workspace.end_of(process)
+        assert done.code == 0, done.err
+        assert [attempt["reason"] for attempt in done.document["attempts"]] == ["succeeded"]
+        waits = [event["message"] for event in done.document["events"] if event["event"] == "waiting"]
+        assert waits[0] == "0 of 2 workers have room; waiting 0 s, 1800 s at most"
 
 
 def test_the_head_with_the_driver(workspace: Workspace) -> None:

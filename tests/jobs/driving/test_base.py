@@ -2,10 +2,13 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.played_workers import Act, Play, Stage, fails, is_lost, obeys, reasons, succeeds
 
+from jobs.driving import base
+from jobs.worker_groups.capacity import NoRoom
 from service.errors import InfrastructureFailure, LeaseLost
 from service.records.run_record import RunRecord
 from service.records.schemas import StateDocument
@@ -81,7 +84,7 @@ def test_a_cluster_that_cannot_be_joined_is_tried_again(play: Play, record: RunR
     code, _ = play(stage=StartsLate(record, [succeeds]))
     assert code == 0
     assert reasons(record) == ["succeeded"]
-    assert "waits, 60 s at most: Ray did not start" in [row.message for row in record.events()]
+    assert "Ray did not start; waiting 0 s, 60 s at most" in [row.message for row in record.events()]
     assert record.state().waiting is None
 
 
@@ -114,3 +117,24 @@ def test_a_cluster_that_died_is_left_and_a_new_process_resumes(
     (argv,) = commands
     assert argv[1:6] == ["-P", "-m", "jobs.train", "--run", "a-run"]
     assert argv[-2:] == ["--lease-token", record.lease().token]
+
+
+def test_what_is_waited_for_is_said_again_and_again_and_is_one_event(
+    play: Play, record: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "SAY_SECONDS", 0.0)
+    stage, rooms, seen = Stage(record, [succeeds]), iter([0, 0, 1, 1]), list[Any]()
+
+    def size() -> int:
+        if (room := next(rooms, None)) is None:
+            return 2
+        if record.state().waiting:
+            seen.append((record.state().state, record.state().waiting.message))
+        raise NoRoom("The cluster holds 1 CPUs.", waiting=f"{room} of 2 workers have room")
+
+    stage.size = size  # type: ignore[method-assign]
+    assert play(stage=stage)[0] == 0
+    events = [row.message for row in record.events() if row.event == "waiting"]
+    assert events == [f"{room} of 2 workers have room; waiting 0 s, 60 s at most" for room in (0, 1)]
+    assert seen == [("starting", "0 of 2 workers have room")] * 2 + [("starting", "1 of 2 workers have room")]
+    assert record.state().waiting is None
