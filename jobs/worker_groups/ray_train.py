@@ -124,15 +124,16 @@ def fit(spec: TrainSpec, config: WorkerConfig, local: bool, spared_cpus: float) 
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
 
-    from jobs.worker_groups.ring_trainer import LocalRingTrainer, RingTrainer
+    from jobs.worker_groups.ring_trainer import RingTrainer
 
     # A local cluster has a CPU for each worker that it is to start at once; the real cores were checked before.
     resources = {"CPU": 1.0} if local else resources_of_worker(spec.worker, spared_cpus)
     if local and 0 < spec.worker.gpus < 1:
         resources["GPU"] = spec.worker.gpus
     with ScratchFolder("ray-train") as folder:
-        trainer = (LocalRingTrainer if local else RingTrainer)(
+        trainer = RingTrainer(
             train_worker,
+            prepared=local,
             train_loop_config=asdict(config),
             scaling_config=ScalingConfig(
                 num_workers=config.workers,

@@ -1,4 +1,4 @@
-"""Ray Train's TensorflowTrainer (Train V2) without TensorFlow in the driver and the controller."""
+"""Ray Train's TensorflowTrainer (Train V2) without TensorFlow in the driver, which is the controller."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,19 +12,19 @@ from jobs.worker_groups.ring_backend import RingConfig
 
 
 class RingTrainer(TensorflowTrainer):
-    """TensorflowTrainer, whose own constructor imports TensorFlow; its ring is formed by RingBackend."""
+    """TensorflowTrainer, whose own constructor imports TensorFlow; its ring is formed by RingBackend.
 
-    def __init__(self, train_loop: Callable[[dict[str, Any]], None], **options: Any) -> None:
+    Its controller runs in this process, without the helpers that a run has no use for. `prepared`: its workers wait already.
+    """
+
+    def __init__(self, train_loop: Callable[[dict[str, Any]], None], prepared: bool, **options: Any) -> None:
+        self._prepared = prepared
         DataParallelTrainer.__init__(self, train_loop, backend_config=RingConfig(), **options)
-
-
-class LocalRingTrainer(RingTrainer):
-    """The same with the controller in this process and none of the helpers that one machine has no use for."""
 
     def _initialize_and_run_controller(self, **arguments: Any) -> Any:
         from jobs.worker_groups.lean_ray import run_controller_here
 
-        return run_controller_here(arguments)
+        return run_controller_here(arguments, self._prepared)
 
     def _create_default_callbacks(self) -> list[Any]:
         return [AcceleratorSetupCallback(self.backend_config, self.scaling_config), BackendSetupCallback(self.backend_config)]
