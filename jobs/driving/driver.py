@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from jobs.driving.attempt_end import outcome_of_attempt
 from jobs.driving.base import BaseDriver, seconds_of
+from jobs.driving.growth import STANDS_SECONDS, Growth
 from jobs.driving.leaving_nodes import LeavingNodes, said_of
 from jobs.driving.outcome import Outcome
-from jobs.driving.retries import NODE_TAKEN, failures_in_a_row, pause_after
+from jobs.driving.retries import MORE_ROOM, failures_in_a_row, pause_after
 from jobs.driving.stops import SAVE_SECONDS
 from jobs.training.after_training import trained_progress, was_repeated
 from jobs.worker.config import WorkerConfig
@@ -43,6 +44,8 @@ class Driver(BaseDriver[TrainSpec]):
     watch_seconds: float = WATCH_SECONDS
     """Between looks at an attempt that is under way."""
     cancel_patience: float = CANCEL_PATIENCE
+    room_stands: float = STANDS_SECONDS
+    """Seconds for which there must be room for more workers before an elastic run takes them."""
     _cluster: contextlib.ExitStack = field(init=False, default_factory=contextlib.ExitStack)
     """What the workers run on; closed, it is left."""
     _stop_reason: str | None = field(init=False, default=None)
@@ -162,7 +165,10 @@ class Driver(BaseDriver[TrainSpec]):
         self._event("attempt", f"attempt {number} starts {count} worker{'s' * (count != 1)}", attempt=number, workers=count)
         try:
             nodes = LeavingNodes(self.record, group.leaving, self.stops)
-            outcome = nodes.outcome(self._watch(group, group.start(self._worker_config(number, count, trained)), number, nodes))
+            most = 0 if trained is not None else self.spec.worker_counts[0]
+            growth = Growth(record=self.record, room=group.room, count=count, most=most, stands=self.room_stands)
+            under_way = group.start(self._worker_config(number, count, trained))
+            outcome = growth.outcome(nodes.outcome(self._watch(group, under_way, number, nodes, growth)))
         except LeaseLost:
             raise
         except InfrastructureFailure as error:
@@ -170,7 +176,13 @@ class Driver(BaseDriver[TrainSpec]):
         self._end_attempt(number, outcome)
         if outcome.state == RunState.RETRYING:
             self.state = self.state.changed(state=RunState.RETRYING)
-            self._event("node leaving", said_of(newest, self.state.attempts[-1].saved))
+            saved = self.state.attempts[-1].saved
+            if outcome.why == MORE_ROOM:
+                self._event(
+                    "grows", f"grows from {count} to {growth.wanted} workers: saved at step {saved}", workers=growth.wanted
+                )
+            else:
+                self._event("node leaving", said_of(newest, saved))
         if outcome.error:
             self._event("attempt failed", f"attempt {number} failed: {outcome.error.message}", kind=outcome.error.kind)
         self._save()
@@ -178,7 +190,7 @@ class Driver(BaseDriver[TrainSpec]):
 
     def _end_attempt(self, number: int, outcome: Outcome) -> None:
         by_system = outcome.state == RunState.CANCELLED and self.stops.by_system
-        reason = NODE_TAKEN if outcome.state == RunState.RETRYING else outcome.error.message if outcome.error else outcome.state
+        reason = outcome.why or (outcome.error.message if outcome.error else outcome.state)
         self.state = self.state.with_newest_attempt(
             finished=time.time(),
             seconds=0.0 if self._began is None else time.monotonic() - self._began,
@@ -201,13 +213,15 @@ class Driver(BaseDriver[TrainSpec]):
             trained=trained,
         )
 
-    def _watch(self, group: Group, attempt: UnderWay, number: int, nodes: LeavingNodes) -> Outcome:
+    def _watch(self, group: Group, attempt: UnderWay, number: int, nodes: LeavingNodes, growth: Growth) -> Outcome:
         """Wait for the attempt's end; notice a request to stop, the time limit, a node that is taken away, a dead cluster."""
         deadline: float | None = None
         while not attempt.wait(self.watch_seconds):
             if self._is_due("phase", 1):
                 self._note_phase(number, nodes)
             nodes.look()
+            if self.state.state == RunState.RUNNING and not nodes.noticed:
+                growth.look()
             if self.stops.at_once.is_set():
                 return Outcome.cancelled()
             if deadline is None and (self._stop_wanted(looks=self._looks_now()) or self._out_of_time()):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from jobs.driving.outcome import Outcome
+from jobs.driving.retries import NODE_TAKEN
 from jobs.driving.stops import Stops
 from jobs.worker_groups.base import Leaving
 from service.errors import StoreError
@@ -51,7 +52,7 @@ class LeavingNodes:
         self.record.cancel.withdraw(NODE)
         if outcome.state == RunState.SUCCEEDED or (outcome.error is not None and not outcome.retryable):
             return outcome
-        return Outcome.displaced()
+        return Outcome.displaced(NODE_TAKEN)
 
 
 def said_of(before: int | None, saved: int | None) -> str:

@@ -16,6 +16,9 @@ class Outcome:
     passing: bool = False
     """Whether what the store refused may be otherwise at the next attempt."""
 
+    why: str | None = None
+    """Of what was displaced alone."""
+
     @classmethod
     def succeeded(cls) -> "Outcome":
         """All was done."""
@@ -27,9 +30,9 @@ class Outcome:
         return cls(RunState.CANCELLED)
 
     @classmethod
-    def displaced(cls) -> "Outcome":
-        """A node of an attempt was taken away: the run goes on elsewhere."""
-        return cls(RunState.RETRYING)
+    def displaced(cls, why: str) -> "Outcome":
+        """It is no failure and the run goes on at once, elsewhere or with more workers; `why` as the attempt's reason says it."""
+        return cls(RunState.RETRYING, why=why)
 
     @classmethod
     def failed(cls, error: DelaylineError | Failure, passing: bool = False) -> "Outcome":

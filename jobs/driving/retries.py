@@ -8,7 +8,9 @@ LONGEST_PAUSE = 30.0
 """Seconds between two attempts at most (assumed: what a node takes to restart)."""
 NODE_TAKEN = "a node was taken away"
 """Why an attempt ended one of whose nodes the system took: it says so some seconds before."""
-_NO_FAILURES = frozenset({RunState.CANCELLED, SIGNAL, NODE_TAKEN})
+MORE_ROOM = "there is room for more workers"
+"""Why an attempt of an elastic run ended that saved and went on with more."""
+_NO_FAILURES = frozenset({RunState.CANCELLED, SIGNAL, NODE_TAKEN, MORE_ROOM})
 """Why an attempt ended that somebody ended on purpose."""
 
 

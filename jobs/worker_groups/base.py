@@ -38,6 +38,9 @@ class Group(Protocol):
     def size(self) -> int:
         """Return how many workers there can be now, and be ready to start them; raise InfrastructureFailure for too few."""
 
+    def room(self) -> int:
+        """How many workers there could be now, those that run included; 0 for too few, or where no room ever comes."""
+
     def start(self, config: WorkerConfig) -> Attempt:
         """Start the workers of an attempt."""
 

@@ -27,6 +27,10 @@ class InProcess:
         """Always one."""
         return 1
 
+    def room(self) -> int:
+        """None comes."""
+        return 0
+
     def start(self, config: WorkerConfig) -> Attempt:
         """Train in a thread."""
         return InProcessAttempt(config, self._hooks)

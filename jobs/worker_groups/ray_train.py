@@ -61,6 +61,15 @@ class WorkerGroup:
         self._cluster.ask_no_more()
         return count
 
+    def room(self) -> int:
+        """Of the numbers that the spec allows what the cluster holds; nobody is asked for more."""
+        if self._cluster.local:
+            return 0
+        try:
+            return fitting_workers(self._spec, self._cluster.nodes())
+        except NoRoom:
+            return 0
+
     def start(self, config: WorkerConfig) -> "RayAttempt":
         """Start the workers of one attempt in a thread."""
         return RayAttempt(self._spec, config, self._cluster.local, self._spared_cpus)

@@ -20,7 +20,7 @@ SWEEP = "sweep"
 TIME_LIMIT = "time limit"
 """Who asks when a run has had its time: its own driver."""
 NODE = "node"
-"""Who asks the workers alone to stop, when the node of one is taken away: the run's own driver, which goes on elsewhere."""
+"""Who asks the workers alone to stop, when the node of one is taken away or there is room for more: the run's driver, which goes on."""
 HANDLED = "handled_cancel"
 """The key of a run's state with the id of the newest request that was handled."""
 

@@ -91,7 +91,8 @@ def test_the_head_with_the_driver(workspace: Workspace) -> None:
 
     submission = ("submit", "--submission-id=head", "--working-dir=.")
     with ray_clusters.running_pods(2, KUBERNETES_SERVICE_HOST="10.0.0.1") as cluster:
-        ray_job(cluster, *submission, "--no-wait", "--", *command)
+        submitted = ray_job(cluster, *submission, "--no-wait", "--", *command)
+        assert "submitted successfully" in submitted
         run = workspace.wait_for("head", lambda run: run["step"] >= 20)
         cluster.delete(0)
         stopped = workspace.wait_for("head", lambda run: run["state"] == "retrying", seconds=30)

@@ -58,6 +58,9 @@ class Stage:
     def size(self) -> int:
         return 2
 
+    def room(self) -> int:
+        return self.size()
+
     def start(self, config: WorkerConfig) -> "Played":
         self.configs.append(config)
         return Played(self, config.attempt)
