@@ -16,7 +16,9 @@ _TOKEN_FILE = Path("~/.ray/auth_token")
 class Settings(BaseSettings):
     """Read from `DELAYLINE_*` (and, for S3, the AWS names) and overridden by flags. Immutable."""
 
-    model_config = SettingsConfigDict(env_prefix="DELAYLINE_", frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="DELAYLINE_", env_ignore_empty=True, frozen=True, extra="ignore", populate_by_name=True
+    )
 
     store: str = "./delayline-store"
     """A folder, `file:///folder` or `s3://bucket/prefix[?endpoint_override=URL]`."""
