@@ -211,7 +211,7 @@ class ClusterDefaults(Frozen):
     labels: Labels = Field(default_factory=dict)
     annotations: Annotations = Field(default_factory=dict)
     head: PodResources = PodResources(cpu="500m", memory="1536Mi", memory_limit="3Gi")
-    """Ray's head with the driver beside it (measured: 1.45 GiB with a driver; below 2 GiB it was killed)."""
+    """Ray's head with the driver beside it (measured once: 0.85 GiB with a driver early in training; sweeps and long runs take more)."""
     head_pool: Annotated[str, Field(min_length=1, max_length=63)] | None = None
     """The pool whose nodes the head and the submitter run on; best no spot nodes."""
     cpu_share: Annotated[float, Field(gt=0, le=1)] = 1.0

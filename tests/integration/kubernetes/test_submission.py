@@ -46,9 +46,11 @@ def user(shared: Namespace, store: KubeStore, image: str, tmp_path: Path) -> Ite
     shared.apply([config_map(store, image)])
     credentials = {name: value for name, value in store.environment.items() if name != "DELAYLINE_S3_ENDPOINT"}
     environment = {**credentials, "KUBECONFIG": str(shared.cluster.kubeconfig), "DELAYLINE_STORE": ""}
-    made = Workspace(tmp_path, store.url, environment)
+    made = Workspace(tmp_path, f"{store.url}?endpoint_override={store.outside}", environment)
     yield made
     made.clean_up()
+    # What a failed test left would take the next one's room.
+    shared.kubectl("delete", "rayjob", "--all", "--wait=false")
 
 
 @pytest.fixture
