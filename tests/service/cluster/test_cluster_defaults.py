@@ -27,6 +27,7 @@ annotations: {example.com/contact: ada@example.com}
 head: {cpu: 1, memory: 2Gi, memory_limit: 4Gi}
 head_pool: steady
 submitter: {cpu: 20m, memory: 128Mi}
+cpu_share: 0.5
 ttl_seconds: 0
 active_deadline: 86400
 pre_running_deadline: 1800
