@@ -13,7 +13,7 @@ from support.kube import Document, Kube, Namespace
 from support.kube_stores import KubeStore
 from support.workspace import Workspace
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.timeout(1800)]
 
 FAST = ("cnn-digits", "--workers", "2", "-s", "worker.cpus=0.6", "-s", "epochs=20")
 TOLD_SECONDS = 30
@@ -67,6 +67,7 @@ def pods_of(namespace: Namespace, run: str) -> list[Document]:
     return list(namespace.get("pods", "-l", f"delayline.io/run={run}"))
 
 
+@pytest.mark.kubernetes
 def test_a_printed_rayjob_is_applied_claims_the_run_and_a_repeated_command_starts_no_other(
     submit: Callable[..., Any], user: Workspace, shared: Namespace
 ) -> None:
@@ -89,6 +90,7 @@ def test_a_printed_rayjob_is_applied_claims_the_run_and_a_repeated_command_start
     assert other.code == 2 and "another spec" in other.err
 
 
+@pytest.mark.kubernetes_long
 def test_a_run_that_is_cancelled_leaves_its_nodes_within_a_minute(
     submit: Callable[..., Any], user: Workspace, shared: Namespace
 ) -> None:
@@ -120,6 +122,7 @@ def waiting_of(user: Workspace, namespace: Namespace, run: str, words: list[str]
     return namespace.wait_for(f"{words} of {run}", told, TOLD_SECONDS + 15)
 
 
+@pytest.mark.kubernetes_long
 def test_a_wrong_image_is_told_and_the_cancelled_run_leaves_no_rayjob(
     submit: Callable[..., Any], user: Workspace, shared: Namespace
 ) -> None:
@@ -134,6 +137,7 @@ def test_a_wrong_image_is_told_and_the_cancelled_run_leaves_no_rayjob(
     shared.wait_for("the RayJob's end", lambda: shared.run("get", "rayjob", "no-image").returncode != 0, 60)
 
 
+@pytest.mark.kubernetes_long
 def test_quotas_are_told_of_pods_and_of_rayjobs(submit: Callable[..., Any], user: Workspace, shared: Namespace) -> None:
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}}
     shared.apply([{**quota, "spec": {"hard": {"pods": "1"}}}])
@@ -153,6 +157,7 @@ def test_quotas_are_told_of_pods_and_of_rayjobs(submit: Callable[..., Any], user
         shared.kubectl("delete", "resourcequota", "few")
 
 
+@pytest.mark.kubernetes
 def test_two_who_submit_one_id_at_once_share_one_rayjob(user: Workspace, shared: Namespace) -> None:
     command = ("train", *FAST, "--name", "twice", "--pool", "broken", "--detach", "--cluster", f"kube://{shared.name}")
     ended = [user.end_of(process) for process in [user.start(*command), user.start(*command)]]
@@ -173,6 +178,7 @@ def test_two_who_submit_one_id_at_once_share_one_rayjob(user: Workspace, shared:
         ("kube://{namespace}", ["--name", "1-digit"], "begins with a letter"),
     ],
 )
+@pytest.mark.kubernetes
 def test_mistakes_are_one_sentence_before_anything_is_created(
     user: Workspace, shared: Namespace, where: str, more: list[str], words: str
 ) -> None:
@@ -184,6 +190,7 @@ def test_mistakes_are_one_sentence_before_anything_is_created(
     assert len(shared.get("rayjobs")) == before
 
 
+@pytest.mark.kubernetes
 def test_a_user_without_the_right_is_told_the_verb_and_the_resource(user: Workspace, shared: Namespace, tmp_path: Path) -> None:
     """A service account that may read the defaults and nothing else; then a token that is none."""
     shared.kubectl("create", "serviceaccount", "guest")
@@ -207,6 +214,7 @@ def guest_config(cluster: Kube, folder: Path, token: str) -> Path:
     return path
 
 
+@pytest.mark.kubernetes
 def test_kubectl_is_not_needed(user: Workspace, shared: Namespace) -> None:
     """The client goes by the kubeconfig alone."""
     user.environment["PATH"] = "/nowhere"
