@@ -128,6 +128,9 @@ def test_a_run_ends_with_the_weights_of_its_best_evaluation(
     found = end_with_best(make_context(spec, replica, local_store), recorder)
     assert recorder.events == ["restored best"]
     assert found["val_loss"] == pytest.approx(best.score)
+    # The optimizer keeps what it has: nothing is trained after this.
+    model, _, _ = replica.copies()
+    assert [array.tobytes() for array in model.values()] == [array.tobytes() for array in best.model.values()]
 
 
 def test_a_damaged_best_is_said_and_the_run_keeps_its_last_weights(
