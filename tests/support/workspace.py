@@ -22,6 +22,7 @@ from service.settings import Settings
 from service.specs.parts import CheckpointPolicy
 from service.storage import open_store
 from service.storage.base import Store
+from support import hangs
 
 BIN = Path(sys.executable).parent
 COMMAND_SECONDS = 600
@@ -121,8 +122,13 @@ class Workspace:
         return self.end_of(self.start(*arguments))
 
     def end_of(self, process: "subprocess.Popen[str]") -> Done:
-        """Wait for a command that was started."""
-        code, number = process.wait(COMMAND_SECONDS), self.started.index(process)
+        """Wait for a command that was started; fail with the stacks of its processes where it does not end."""
+        number = self.started.index(process)
+        try:
+            code = process.wait(COMMAND_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            stands = hangs.told(family(process.pid), self._output(number), self._errors(number))
+            raise AssertionError(f"{error}\n{stands}") from None
         return Done(code, self._output(number).read_text(), self._errors(number).read_text())
 
     def _output(self, number: int) -> Path:
