@@ -21,6 +21,7 @@ from jobs.tasks.registry import task_for
 from jobs.training.agreement import Agreement
 from jobs.training.analysis.analyse import analyse
 from jobs.training.analysis.description import describe_attempt
+from jobs.training.analysis.hardware import missing_gpus
 from jobs.training.analysis.subject import Subject
 from jobs.training.batches import BatchFeeder
 from jobs.training.callback_state import CallbackStates
@@ -91,6 +92,8 @@ def train(
 def begin(context: WorkerContext, recorder: Recorder, outer_loop: OuterLoop, graph: Callable[[], bytes]) -> None:
     """Write what is known before the first step."""
     describe_attempt(_subject(context), recorder.event)
+    if missing := missing_gpus(context.spec.worker.gpus):
+        recorder.event("no GPU", missing)
     drawn = functools.cache(graph)
     if outer_loop.state.step == 0:
         recorder.remarks(lambda: _remarks(context, drawn))

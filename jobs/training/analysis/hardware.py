@@ -37,6 +37,16 @@ def hardware() -> Document:
     }
 
 
+def missing_gpus(wanted: float) -> str | None:
+    """What to say to a run whose workers were given GPUs of which TensorFlow sees none; None where all is well."""
+    if not wanted or _gpus():
+        return None
+    return (
+        f"each worker was given {wanted:g} GPUs and TensorFlow sees none: it trains on processors; install tensorflow[and-cuda], in pods use "
+        f"the image's GPU variant"
+    )
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()

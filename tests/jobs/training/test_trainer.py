@@ -216,6 +216,15 @@ def test_what_is_said_of_a_users_model_stands_once_in_the_run_and_its_page(
     assert str(escape(said)) in render(gather(record))
 
 
+def test_a_gpu_that_tensorflow_does_not_see_is_said(make_run: Make) -> None:
+    said = {name: [event.message for event in trained(run).events() if event.event == "no GPU"] for name, run in (
+        ("asked", make_run("asked", epochs=1, worker={"gpus": 1})), ("not-asked", make_run("not-asked", epochs=1))
+    )}  # fmt: skip
+    assert said["not-asked"] == []
+    (sentence,) = said["asked"]
+    assert sentence is not None and sentence.startswith("each worker was given 1 GPUs and TensorFlow sees none")
+
+
 def test_stored_values_are_handed_to_a_model_that_scales_by_itself(
     make_run: Make, user_folder: Path, tmp_path: Path, local_store: Store
 ) -> None:
