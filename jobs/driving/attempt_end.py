@@ -1,7 +1,7 @@
 """How an attempt ended: by what its workers left in the store, or by what Ray says of those that left nothing."""
 
 from jobs.driving.outcome import Outcome
-from service.errors import InfrastructureFailure, InvalidInput, LeaseLost, StoreError, UserFailure
+from service.errors import DelaylineError, InfrastructureFailure, InvalidInput, LeaseLost, StoreError, UserFailure
 from service.records.run_record import RunRecord
 from service.records.schemas import Failure, RunState
 from service.records.stored_document import read_document
@@ -42,6 +42,8 @@ def describe(error: BaseException) -> str:
         ranks = ", ".join(str(rank) for rank in sorted(failures))
         text = str(next(iter(failures.values()))).strip().splitlines()
         return f"Worker {ranks} was lost: {(text[0] if text else type(error).__name__)[:300]}"
+    if isinstance(error, DelaylineError):
+        return str(error)
     if isinstance(error, OSError) and (full := full_disk(error)):
         return full
     text = str(getattr(error, "controller_failure", error)).strip().splitlines()

@@ -16,6 +16,7 @@ from jobs.worker_groups.capacity import local_node, nodes_of_cluster
 from jobs.worker_groups.demand import Demand
 from jobs.worker_groups.node_watch import NodeWatch
 from jobs.worker_groups.patched import patched
+from jobs.worker_groups.start_limit import limited, start_limit
 from service.errors import DelaylineError, InfrastructureFailure
 from service.settings import Settings
 
@@ -70,6 +71,7 @@ class RayCluster:
         self._watch = NodeWatch()
         self._demand = Demand()
         self.wait_limit = min(settings.wait_limit, LOCAL_WAIT) if local else settings.wait_limit
+        self._abandoned = False
 
     @classmethod
     def of(cls, settings: Settings) -> "RayCluster":
@@ -102,7 +104,7 @@ class RayCluster:
         return bool(ray.is_initialized())
 
     def connect(self, cpus: int, modules: Sequence[str] = PREPARED_MODULES, helpers: int = 0) -> None:
-        """Start or join the cluster; raise InfrastructureFailure.
+        """Start or join the cluster; raise InfrastructureFailure. A Ray that stands still ends this process: see `limited`.
 
         One of this process's own has `cpus`, a waiting worker for each, which imports `modules`; see `start_local_ray` for `helpers`.
         """
@@ -110,7 +112,7 @@ class RayCluster:
 
         logging.getLogger("ray").setLevel(logging.ERROR)
         try:
-            with own_sigterm():
+            with own_sigterm(), limited(start_limit(self.wait_limit)):
                 if self.local:
                     from jobs.worker_groups.lean_ray import start_local_ray
 
@@ -126,6 +128,10 @@ class RayCluster:
                 kill_local_ray()
             raise InfrastructureFailure(f"Ray did not start or could not be joined: {error}") from error
 
+    def abandon(self) -> None:
+        """Take the cluster for dead: what was started on it stands still."""
+        self._abandoned = True
+
     def nodes(self) -> list[dict[str, float]]:
         """What each node has for workers. Of one of this process's own the real machine: Ray counts processes there."""
         return [local_node()] if self.local else nodes_of_cluster()
@@ -140,10 +146,10 @@ class RayCluster:
         self._demand.withdraw()
 
     def is_alive(self) -> bool:
-        """Whether the processes of a cluster of this process's own still run; True for another, whose loss Ray reports."""
+        """Whether the processes of a cluster of this process's own still run; True for another, whose loss Ray reports. Not once abandoned."""
         import ray
 
-        return not self.local or not ray.is_initialized() or local_ray_lives()
+        return not self._abandoned and (not self.local or not ray.is_initialized() or local_ray_lives())
 
     def leaving(self) -> Leaving:
         """Which nodes are being taken away; of one of this process's own none is, for this process is asked itself."""

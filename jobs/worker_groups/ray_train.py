@@ -2,6 +2,8 @@
 
 import contextlib
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 
 from jobs.worker.config import WorkerConfig
@@ -9,8 +11,9 @@ from jobs.worker.process import train_worker
 from jobs.worker_groups.base import Leaving
 from jobs.worker_groups.capacity import NoRoom, fitting_workers, resources_of_worker
 from jobs.worker_groups.ray_cluster import RayCluster
+from jobs.worker_groups.start_limit import start_limit
 from service.datasets import find_dataset, is_streamed
-from service.errors import DelaylineError
+from service.errors import DelaylineError, InfrastructureFailure
 from service.scratch import ScratchFolder
 from service.settings import Settings
 from service.specs.train import TrainSpec
@@ -20,6 +23,10 @@ READERS_A_WORKER = 2
 """Processes that run the read tasks of a streaming worker: one while it trains, one while it evaluates."""
 RAY_DATA_ACTORS = 2
 """Ray Data's own, for statistics and for scaling."""
+
+
+class WorkersStandStill(InfrastructureFailure):
+    """The workers of an attempt are there and do not begin."""
 
 
 class WorkerGroup:
@@ -72,7 +79,7 @@ class WorkerGroup:
 
     def start(self, config: WorkerConfig) -> "RayAttempt":
         """Start the workers of one attempt in a thread."""
-        return RayAttempt(self._spec, config, self._cluster.local, self._spared_cpus)
+        return RayAttempt(self._spec, config, self._cluster, self._spared_cpus)
 
     def is_alive(self) -> bool:
         """Whether the cluster is."""
@@ -101,35 +108,43 @@ class WorkerGroup:
 
 
 class RayAttempt:
-    """Ray Train's `fit` in a thread; `error` is what it raised."""
+    """Ray Train's `fit` in a thread; `error` is what it raised. Workers that do not start in time end it and have the cluster abandoned."""
 
-    def __init__(self, spec: TrainSpec, config: WorkerConfig, local: bool, spared_cpus: float) -> None:
+    def __init__(self, spec: TrainSpec, config: WorkerConfig, cluster: RayCluster, spared_cpus: float) -> None:
         self._spec = spec
         self._spared_cpus = spared_cpus
-        self._local = local
+        self._cluster = cluster
         self._config = config
         self.error: BaseException | None = None
-        self._done = threading.Event()
+        self._limit = start_limit(cluster.wait_limit)
+        self._begins = time.monotonic()
+        self._trains, self._done = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="fit", daemon=True)
         self._thread.start()
 
     def wait(self, seconds: float) -> bool:
         """Whether the attempt ended, after waiting at most so long."""
-        return self._done.wait(seconds)
+        if self._done.wait(seconds):
+            return True
+        if self._trains.is_set() or time.monotonic() - self._begins < self._limit:
+            return False
+        self._cluster.abandon()
+        self.error = WorkersStandStill(f"The workers did not start within {self._limit:.0f} s; their processes are ended.")
+        return True
 
     def _run(self) -> None:
         try:
-            fit(self._spec, self._config, self._local, self._spared_cpus)
+            fit(self._spec, self._config, self._cluster.local, self._spared_cpus, self._trains.set)
         except BaseException as error:
             self.error = error
         finally:
             self._done.set()
 
 
-def fit(spec: TrainSpec, config: WorkerConfig, local: bool, spared_cpus: float) -> None:
+def fit(spec: TrainSpec, config: WorkerConfig, local: bool, spared_cpus: float, started: Callable[[], None]) -> None:
     """Run the workers of one attempt to their end; raise what Ray Train raises.
 
-    `spared_cpus`: of each worker's CPUs so much is left to the process that waits for them.
+    `spared_cpus`: of each worker's CPUs so much is left to the process that waits for them. `started` is called once all workers run.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
 
@@ -143,6 +158,7 @@ def fit(spec: TrainSpec, config: WorkerConfig, local: bool, spared_cpus: float) 
         trainer = RingTrainer(
             train_worker,
             prepared=local,
+            started=started,
             train_loop_config=asdict(config),
             scaling_config=ScalingConfig(
                 num_workers=config.workers,

@@ -5,6 +5,7 @@ from typing import Any
 
 from ray.train.v2._internal.callbacks.accelerators import AcceleratorSetupCallback
 from ray.train.v2._internal.callbacks.backend_setup import BackendSetupCallback
+from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.tensorflow.tensorflow_trainer import TensorflowTrainer
 
@@ -14,11 +15,15 @@ from jobs.worker_groups.ring_backend import RingConfig
 class RingTrainer(TensorflowTrainer):
     """TensorflowTrainer, whose own constructor imports TensorFlow; its ring is formed by RingBackend.
 
-    Its controller runs in this process, without the helpers that a run has no use for. `prepared`: its workers wait already.
+    Its controller runs in this process, without the helpers that a run has no use for. `prepared`: its workers wait already. `started`
+    is called once all of them run the training function.
     """
 
-    def __init__(self, train_loop: Callable[[dict[str, Any]], None], prepared: bool, **options: Any) -> None:
+    def __init__(
+        self, train_loop: Callable[[dict[str, Any]], None], prepared: bool, started: Callable[[], None], **options: Any
+    ) -> None:
         self._prepared = prepared
+        self._started = started
         DataParallelTrainer.__init__(self, train_loop, backend_config=RingConfig(), **options)
 
     def _initialize_and_run_controller(self, **arguments: Any) -> Any:
@@ -27,4 +32,18 @@ class RingTrainer(TensorflowTrainer):
         return run_controller_here(arguments, self._prepared)
 
     def _create_default_callbacks(self) -> list[Any]:
-        return [AcceleratorSetupCallback(self.backend_config, self.scaling_config), BackendSetupCallback(self.backend_config)]
+        return [
+            AcceleratorSetupCallback(self.backend_config, self.scaling_config),
+            BackendSetupCallback(self.backend_config),
+            _Started(self._started),
+        ]
+
+
+class _Started(WorkerGroupCallback):
+    """Tells that the workers run."""
+
+    def __init__(self, started: Callable[[], None]) -> None:
+        self._started = started
+
+    def after_worker_group_training_start(self, worker_group: Any) -> None:
+        self._started()

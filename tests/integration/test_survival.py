@@ -1,5 +1,6 @@
 """A run that is killed, cancelled or cut off ends bit for bit like the run `calm`, which was left alone."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -168,3 +169,21 @@ def test_those_that_start_at_once_train_once(workspace: Workspace, calm: Workspa
     other = workspace.delayline("train", "run.yaml", "-s", "seed=8", "--name", "once")
     assert other.code == 2
     assert "seed is 7 there, 8 here" in other.err
+
+
+def test_a_process_of_ray_that_stands_still_as_it_starts_delays_the_run(workspace: Workspace) -> None:
+    """Ray waits for it for ever."""
+    workspace.environment["DELAYLINE_WAIT_LIMIT"] = "60"
+    process = workspace.start("train", "run.yaml", "-s", "steps=20", "-s", "callbacks=[]", "--name", "late", "--json")
+    stopped = None
+    while stopped is None:
+        assert process.poll() is None
+        for child in family(process.pid):
+            with contextlib.suppress(psutil.Error):
+                if child.name().startswith("ray::IDLE"):
+                    child.suspend()
+                    stopped = child
+                    break
+    done = workspace.end_of(process)
+    assert (done.code, "another one is started" in done.err) == (0, True), done.err
+    assert not psutil.pid_exists(stopped.pid)
