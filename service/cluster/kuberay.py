@@ -5,11 +5,9 @@ nothing here needs to stay.
 """
 
 import contextlib
-import re
 import time
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import metadata
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,13 +16,16 @@ import yaml
 from service.cluster.base import Cluster, Handle, Job, Request
 from service.cluster.cluster_defaults import CONFIG_MAP, KEY, ClusterDefaults
 from service.cluster.driver_jobs import argv, variables
+from service.cluster.image_version import check_version
 from service.cluster.kube_address import KubeAddress
 from service.cluster.kube_api import KubeApi
 from service.cluster.manifests import RayJobPlan, ray_job
-from service.cluster.nodes import Node, check_room, is_loopback
+from service.cluster.nodes import check_room, is_loopback
 from service.cluster.packages import Package, collect
+from service.cluster.ray_cluster_spec import nodes_of
+from service.cluster.ray_job_status import has_ended, outcome_of
 from service.cluster.startup import Objects, why
-from service.errors import ClusterUnreachable, Conflict, DelaylineError, InfrastructureFailure, InvalidInput, NotFound
+from service.errors import Conflict, DelaylineError, InfrastructureFailure, InvalidInput, NotFound
 from service.records import user_package
 from service.settings import Settings
 from service.specs.parts import Resources
@@ -38,10 +39,6 @@ WHY_SECONDS = 4.0
 GONE_SECONDS = 90.0
 """For a RayJob that is deleted to be gone (assumed: its pods have 30 to 60 s)."""
 RUN_LABEL = "delayline.io/run"
-ENDED = frozenset({"Complete", "Failed", "ValidationFailed"})
-"""The `jobDeploymentStatus` of a RayJob for which KubeRay does nothing more."""
-_EXIT_CODE = re.compile(r"exit code (-?\d+)")
-_VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 Document = dict[str, Any]
 
@@ -296,72 +293,8 @@ class RayJobOfKubeRay(Handle):
         return f"Error: {self._said}\n" if self._said else ""
 
 
-def has_ended(document: Document) -> bool:
-    """Whether KubeRay does nothing more for a RayJob, or somebody deletes it."""
-    status = document.get("status") or {}
-    return status.get("jobDeploymentStatus") in ENDED or "deletionTimestamp" in document["metadata"]
-
-
-def outcome_of(document: Document) -> tuple[int, str]:
-    """The exit code that an ended RayJob stands for, and what it says of its end; KubeRay has the code in its message alone."""
-    status = document.get("status") or {}
-    if status.get("jobStatus") == "SUCCEEDED":
-        return 0, ""
-    message = " ".join(str(status.get("message") or "").split())
-    said = re.findall(r"Error: ([^\n]+)", str(status.get("message") or ""))
-    code = _EXIT_CODE.search(message)
-    known = int(code[1]) if code else InfrastructureFailure.exit_code
-    reason = status.get("reason") or "no reason"
-    return known, said[-1].strip() if said else f"The RayJob failed ({reason}): {message[:500] or 'KubeRay says no more'}"
-
-
-def nodes_of(spec: Document) -> list[Node]:
-    """What the pods of a RayCluster of fixed size have for workers, by its specification."""
-    groups = [({"replicas": 1}, spec.get("headGroupSpec") or {}), *((each, each) for each in spec.get("workerGroupSpecs") or [])]
-    return [node_of(group) for scale, group in groups for _ in range(int(scale.get("replicas") or 0))]
-
-
-def node_of(group: Document) -> Node:
-    """What each pod of a group has: as `ray start` is told, else as its first container is limited."""
-    told = group.get("rayStartParams") or {}
-    containers = (((group.get("template") or {}).get("spec") or {}).get("containers")) or [{}]
-    resources = containers[0].get("resources") or {}
-    limits = {**(resources.get("requests") or {}), **(resources.get("limits") or {})}
-    gpus = next((value for key, value in limits.items() if key.endswith("/gpu")), 0)
-    return Node(
-        "",
-        float(told.get("num-cpus", quantity(limits.get("cpu", 0)))),
-        float(told.get("num-gpus", quantity(gpus))),
-        float(told.get("memory", quantity(limits["memory"]) if "memory" in limits else Node.memory)),
-    )
-
-
-def quantity(value: object) -> float:
-    """A quantity of Kubernetes as a number: `500m`, `2`, `3Gi`."""
-    found = re.fullmatch(r"([0-9.]+)(m|k|M|G|T|Ki|Mi|Gi|Ti)?", str(value))
-    if found is None:
-        return 0.0
-    factors = {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
-    return float(found[1]) * factors.get(found[2] or "", 1.0)
-
-
-def check_version(image: str | None, defaults: ClusterDefaults) -> None:
-    """Raise InvalidInput where the image's tag names another minor version of Delayline than this one."""
-    image = image or defaults.image or ""
-    own = metadata.version("delayline")
-    found = _VERSION.search(image.partition("@")[0].rpartition("/")[2].partition(":")[2])
-    if found is not None and found[0].split(".")[:2] != own.split(".")[:2]:
-        raise InvalidInput(
-            f"The cluster's image {image} holds Delayline {found[0]} and this is {own}: install delayline=={found[0]} here, or let "
-            f"delayline-defaults name an image of {own}."
-        )
-
-
 def _check_is_ours(document: Document, run_id: str) -> None:
     if (document["metadata"].get("labels") or {}).get(RUN_LABEL) != run_id:
         raise InvalidInput(
             f"The namespace has a RayJob {run_id!r} that is none of Delayline's (it lacks the label {RUN_LABEL}): give another --name."
         )
-
-
-__all__ = ["ClusterUnreachable", "KubeRay", "KubeRayRequest", "RayJobOfKubeRay", "nodes_of", "outcome_of"]

@@ -2,10 +2,11 @@ import subprocess
 from pathlib import Path
 
 from hypothesis import given
+from hypothesis import strategies as st
 from support.random_jobs import JOBS
 
 from service.cluster.base import Job
-from service.cluster.driver_jobs import DRIVERS, SUPERVISOR, argv, driver_job
+from service.cluster.driver_jobs import DRIVERS, SUPERVISOR, argv, driver_job, packed, unpacked
 from service.settings import Settings
 from service.submission import detached
 from service.user_folder import python
@@ -30,3 +31,19 @@ def test_a_supervisor_reads_its_job_and_starts_the_driver_of_that(job: Job) -> N
 def test_the_supervisor_is_there() -> None:
     done = subprocess.run([*python(SUPERVISOR), "--help"], capture_output=True, text=True, check=True)
     assert done.stderr == ""
+
+
+@given(st.text())
+def test_what_is_packed_is_one_word_for_every_shell_and_comes_back(text: str) -> None:
+    word = packed(text)
+    assert all(letter.isalnum() or letter in "-_=" for letter in word)
+    assert unpacked(word) == text
+
+
+@given(st.text(max_size=40))
+def test_what_was_not_packed_is_refused(word: str) -> None:
+    try:
+        unpacked(word)
+    except ValueError:
+        return
+    assert packed(unpacked(word)).rstrip("=") or word
