@@ -1,12 +1,13 @@
 """What the tests on a real Kubernetes share: the cluster, the images, a namespace and a store for each file."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support import kube, kube_images, kube_stores
+from support import kube, kube_images, kube_runs, kube_stores
 from support.kube import Kube, Namespace
+from support.kube_runs import RayJob
 from support.kube_stores import KubeStore
 from support.workspace import Workspace
 
@@ -80,5 +81,44 @@ def outside(store: KubeStore, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """A client outside the cluster, which reaches the store through a port-forward."""
     folder: Path = tmp_path_factory.mktemp("outside")
     made = Workspace(folder, store.url, store.environment)
+    yield made
+    made.clean_up()
+
+
+@pytest.fixture
+def run(shared: Namespace, store: KubeStore, image: str) -> Iterator[Callable[..., RayJob]]:
+    """Applies the RayJob of a run under a name; the run is CALM where no other is given."""
+    made: list[RayJob] = []
+
+    def apply(name: str, *command: str) -> RayJob:
+        job = kube_runs.apply(shared, kube_runs.plan(shared, name, store, image, *(command or kube_runs.CALM)))
+        made.append(job)
+        return job
+
+    yield apply
+    for job in made:
+        kube_runs.remove(job)
+
+
+@pytest.fixture
+def user(shared: Namespace, store: KubeStore, image: str, tmp_path: Path) -> Iterator[Workspace]:
+    """A data scientist who has a kubeconfig and the store's credentials, and no store of their own named."""
+    shared.apply([kube_runs.config_map(store, image)])
+    credentials = {name: value for name, value in store.environment.items() if name != "DELAYLINE_S3_ENDPOINT"}
+    environment = {**credentials, "KUBECONFIG": str(shared.cluster.kubeconfig), "DELAYLINE_STORE": ""}
+    made = Workspace(tmp_path, f"{store.url}?endpoint_override={store.outside}", environment)
+    yield made
+    made.clean_up()
+    # What a failed test left would take the next one's room.
+    shared.kubectl("delete", "rayjob", "--all", "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def calm_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    """The run `calm` on this machine, from which nobody took anything: in pods it has the same weights."""
+    folder: Path = tmp_path_factory.mktemp("calm-here")
+    made = Workspace(folder, str(folder / "store"))
+    done = made.delayline("train", *kube_runs.CALM, "--name", "calm")
+    assert done.code == 0, done.err
     yield made
     made.clean_up()

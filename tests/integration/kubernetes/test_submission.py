@@ -1,15 +1,14 @@
 """`delayline … --cluster kube://NAMESPACE` against a real API server and the real KubeRay operator."""
 
-import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from support import kube_runs
-from support.kube import Document, Kube, Namespace
+from support.kube import Document, Namespace
+from support.kube_runs import NOWHERE, config_map, guest_config
 from support.kube_stores import KubeStore
 from support.workspace import Workspace
 
@@ -20,37 +19,6 @@ TOLD_SECONDS = 30
 """Within which a user is told what keeps a run from starting, from its appearance on."""
 FREED_SECONDS = 60
 """Within which a cancelled run has left its nodes."""
-NOWHERE = "kube.local/nowhere:1"
-
-
-def config_map(store: KubeStore, image: str, **more: Any) -> Document:
-    """`delayline-defaults` as a platform engineer would apply it."""
-    values = json.loads(kube_runs.defaults(store, image).model_dump_json(exclude_unset=True))
-    values |= {
-        "client_s3_endpoint": store.outside,
-        "pools": {"broken": {"image": NOWHERE}},
-        "image_pull_policy": "IfNotPresent",
-        **more,
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": "delayline-defaults"},
-        "data": {"defaults.yaml": yaml.safe_dump(values)},
-    }
-
-
-@pytest.fixture
-def user(shared: Namespace, store: KubeStore, image: str, tmp_path: Path) -> Iterator[Workspace]:
-    """A data scientist who has a kubeconfig and the store's credentials, and no store of their own named."""
-    shared.apply([config_map(store, image)])
-    credentials = {name: value for name, value in store.environment.items() if name != "DELAYLINE_S3_ENDPOINT"}
-    environment = {**credentials, "KUBECONFIG": str(shared.cluster.kubeconfig), "DELAYLINE_STORE": ""}
-    made = Workspace(tmp_path, f"{store.url}?endpoint_override={store.outside}", environment)
-    yield made
-    made.clean_up()
-    # What a failed test left would take the next one's room.
-    shared.kubectl("delete", "rayjob", "--all", "--wait=false")
 
 
 @pytest.fixture
@@ -90,7 +58,7 @@ def test_a_printed_rayjob_is_applied_claims_the_run_and_a_repeated_command_start
     assert other.code == 2 and "another spec" in other.err
 
 
-@pytest.mark.kubernetes_long
+@pytest.mark.kubernetes
 def test_a_run_that_is_cancelled_leaves_its_nodes_within_a_minute(
     submit: Callable[..., Any], user: Workspace, shared: Namespace
 ) -> None:
@@ -122,7 +90,7 @@ def waiting_of(user: Workspace, namespace: Namespace, run: str, words: list[str]
     return namespace.wait_for(f"{words} of {run}", told, TOLD_SECONDS + 15)
 
 
-@pytest.mark.kubernetes_long
+@pytest.mark.kubernetes
 def test_a_wrong_image_is_told_and_the_cancelled_run_leaves_no_rayjob(
     submit: Callable[..., Any], user: Workspace, shared: Namespace
 ) -> None:
@@ -137,7 +105,7 @@ def test_a_wrong_image_is_told_and_the_cancelled_run_leaves_no_rayjob(
     shared.wait_for("the RayJob's end", lambda: shared.run("get", "rayjob", "no-image").returncode != 0, 60)
 
 
-@pytest.mark.kubernetes_long
+@pytest.mark.kubernetes
 def test_quotas_are_told_of_pods_and_of_rayjobs(submit: Callable[..., Any], user: Workspace, shared: Namespace) -> None:
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}}
     shared.apply([{**quota, "spec": {"hard": {"pods": "1"}}}])
@@ -174,6 +142,7 @@ def test_two_who_submit_one_id_at_once_share_one_rayjob(user: Workspace, shared:
         ("kube://{namespace}/no-cluster", [], "There is no RayCluster 'no-cluster'"),
         ("kube://{namespace}", ["--pool", "fast"], "no pool 'fast'"),
         ("kube://{namespace}", ["--store", "./here"], "which pods do not see"),
+        ("kube://{namespace}", ["--store", "s3://ada:word@lab/course"], "holds credentials"),
         ("kube://{namespace}", ["-s", "worker.memory=100MiB"], "at least"),
         ("kube://{namespace}", ["--name", "1-digit"], "begins with a letter"),
     ],
@@ -186,8 +155,22 @@ def test_mistakes_are_one_sentence_before_anything_is_created(
     done = user.delayline("train", *FAST, "--cluster", where.format(namespace=shared.name), *more)
     assert done.code == 2 and done.out == ""
     (line,) = [line for line in done.err.splitlines() if line.startswith("Error: ")]
-    assert words in line and "Traceback" not in done.err
+    assert words in line and "Traceback" not in done.err and "ada:word" not in done.err
     assert len(shared.get("rayjobs")) == before
+
+
+@pytest.mark.kubernetes
+def test_an_endpoint_that_pods_do_not_reach_and_a_kubeconfig_that_is_not_there(
+    user: Workspace, shared: Namespace, store: KubeStore, image: str
+) -> None:
+    shared.apply([config_map(store, image, s3_endpoint=None)])
+    command = ("train", *FAST, "--name", "nowhere", "--cluster", f"kube://{shared.name}")
+    loopback = user.delayline(*command)
+    user.environment["KUBECONFIG"] = str(user.folder / "none")
+    nowhere = user.delayline(*command)
+    for done, words in ((loopback, f"{store.outside} is this machine's own"), (nowhere, "no kubeconfig that can be used")):
+        assert (done.code, done.out) == (2, "") and words in done.err and "Traceback" not in done.err, done.err
+    assert shared.run("get", "rayjob", "nowhere").returncode != 0
 
 
 @pytest.mark.kubernetes
@@ -202,16 +185,6 @@ def test_a_user_without_the_right_is_told_the_verb_and_the_resource(user: Worksp
         done = user.delayline("train", *FAST, "--name", "guest", "--detach", "--cluster", f"kube://{shared.name}")
         assert done.code == 2 and words in done.err, done.err
         assert given not in done.err
-
-
-def guest_config(cluster: Kube, folder: Path, token: str) -> Path:
-    """A kubeconfig for another user of the same cluster."""
-    found = yaml.safe_load(Path(cluster.kubeconfig).read_text())
-    context = next(each for each in found["contexts"] if each["name"] == found["current-context"])
-    found["users"] = [{"name": context["context"]["user"], "user": {"token": token}}]
-    path = folder / "guest"
-    path.write_text(yaml.safe_dump(found))
-    return path
 
 
 @pytest.mark.kubernetes
