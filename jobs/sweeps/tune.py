@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.worker_groups.capacity import DRIVER_CPUS, room_for
+from jobs.worker_groups.capacity import DRIVER_CPUS, resources_of_worker, room_for
 from jobs.worker_groups.ray_cluster import PREPARED_MODULES, RayCluster
 from service.errors import DelaylineError, InfrastructureFailure, InvalidInput
 from service.specs.sweep import SweepSpec
@@ -58,7 +58,7 @@ def connect(cluster: RayCluster, sweep: SweepSpec, trial: TrainSpec) -> Capacity
     local, workers = cluster.local, trial.worker_counts[0]
     if not local and not cluster.is_connected:
         cluster.connect(0)
-    fit = side_by_side(trial, cluster.nodes())
+    fit = side_by_side(trial, [node.total for node in cluster.nodes()])
     if fit < 1:
         raise InfrastructureFailure(
             f"A trial of {trial.worker_counts[-1]} workers of {trial.worker.cpus:g} CPUs and {trial.worker.gpus:g} GPUs does not fit "
@@ -81,7 +81,7 @@ def connect(cluster: RayCluster, sweep: SweepSpec, trial: TrainSpec) -> Capacity
 
 def side_by_side(trial: TrainSpec, nodes: Sequence[Mapping[str, float]]) -> int:
     """How many trials these nodes hold at once, with the fewest workers that each allows: by processors, GPUs and memory."""
-    return sum(room_for(node, trial.worker) for node in nodes) // trial.worker_counts[-1]
+    return sum(room_for(node, resources_of_worker(trial.worker)) for node in nodes) // trial.worker_counts[-1]
 
 
 def _resources(trial: TrainSpec, local: bool) -> dict[str, float]:

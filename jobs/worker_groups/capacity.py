@@ -1,17 +1,20 @@
 """How many workers fit: the nodes of a cluster, and what each of them has."""
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Any
 
 from service.control_groups import UNLIMITED
 from service.errors import InfrastructureFailure
-from service.machine import this_machine
+from service.machine import megabytes, this_machine
 from service.specs.parts import Resources
 from service.specs.train import TrainSpec
 
 DRIVER_CPUS = 0.01
 """Of the process that waits for a distributed trial's workers: Ray takes no less, and 1 by itself (its issue 54305)."""
+KINDS = ("CPU", "GPU", "memory")
+"""What workers take of a node, by Ray's names."""
 NODE_SECONDS = 2.0
 """For a node to accept a connection (assumed: within one data centre it takes milliseconds)."""
 
@@ -30,12 +33,38 @@ def local_node() -> dict[str, float]:
     return {"CPU": float(machine.cpus), "GPU": float(machine.gpus), "memory": float(machine.memory)}
 
 
-def nodes_of_cluster() -> list[dict[str, float]]:
-    """What each node of the cluster has that answers and stays: Ray itself takes up to 20 s to notice that one is gone."""
-    import ray
+@dataclass(frozen=True)
+class NodeRoom:
+    """What a node of a cluster has for workers, by Ray's names."""
 
-    leaving = draining_nodes()
-    return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving and _answers(node)]
+    total: Mapping[str, float]
+    free: Mapping[str, float]
+    """Of `total` what nobody holds but the run that asks."""
+
+
+def nodes_of_cluster(own: Set[str] = frozenset()) -> list[NodeRoom]:
+    """What each node of the cluster has that answers and stays: Ray itself takes up to 20 s to notice that one is gone.
+
+    `own`: the ids of placement groups in which this process has its workers, or had them until a moment ago.
+    """
+    import ray
+    from ray._private.state import state
+
+    # In this order: what is given back meanwhile counts twice, and then has to be waited for; else a run would shrink for it.
+    leaving, total, free = draining_nodes(), state.total_resources_per_node(), state.available_resources_per_node()
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving and _answers(node)]
+    return [
+        NodeRoom(node["Resources"], _free(node["Resources"], free.get(node["NodeID"], {}), total.get(node["NodeID"], {}), own))
+        for node in nodes
+    ]
+
+
+def _free(
+    total: Mapping[str, float], free: Mapping[str, float], with_groups: Mapping[str, float], own: Set[str]
+) -> dict[str, float]:
+    """Ray takes what a placement group has of a node from what is free there, and counts it as a resource of the group's own."""
+    held = {kind: sum(with_groups.get(f"{kind}_group_{group}", 0.0) for group in own) for kind in KINDS}
+    return {kind: min(total[kind], free.get(kind, 0.0) + held[kind]) for kind in KINDS if kind in total}
 
 
 def draining_nodes() -> frozenset[str]:
@@ -53,12 +82,9 @@ def _answers(node: dict[str, Any]) -> bool:
         return False
 
 
-def room_for(node: Mapping[str, float], worker: Resources) -> int:
-    """How many workers fit on a node, of which Ray gives the resources."""
-    room = int((node.get("CPU", 0.0) + 1e-6) / worker.cpus)
-    if worker.gpus:
-        room = min(room, int(node.get("GPU", 0.0) // worker.gpus))
-    return min(room, int(node.get("memory", UNLIMITED) // worker.memory)) if worker.memory else room
+def room_for(node: Mapping[str, float], taken: Mapping[str, float]) -> int:
+    """How many workers fit on a node of these resources, of which each takes `taken`."""
+    return min(int((node.get(kind, UNLIMITED if kind == "memory" else 0.0) + 1e-6) / amount) for kind, amount in taken.items())
 
 
 def resources_of_worker(worker: Resources, spared_cpus: float = 0.0) -> dict[str, float]:
@@ -71,17 +97,34 @@ def resources_of_worker(worker: Resources, spared_cpus: float = 0.0) -> dict[str
     return taken
 
 
-def fitting_workers(spec: TrainSpec, nodes: Sequence[Mapping[str, float]]) -> int:
-    """How many workers these nodes hold, of the numbers that the spec allows; raise NoRoom where they hold too few."""
-    each = spec.worker
-    room = sum(room_for(node, each) for node in nodes)
+def fitting_workers(spec: TrainSpec, nodes: Sequence[NodeRoom], spared_cpus: float = 0.0) -> int:
+    """How many workers these nodes hold now, of the numbers that the spec allows; raise NoRoom where they hold too few."""
+    taken = resources_of_worker(spec.worker, spared_cpus)
+    room = sum(room_for(node.free, taken) for node in nodes)
     for count in spec.worker_counts:
         if count <= room:
             return count
-    cpus, gpus = (sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
-    memory = f", {each.memory // 10**6}MB" if each.memory else ""
-    raise NoRoom(
-        f"The cluster holds {cpus:g} CPUs and {gpus:g} GPUs on {len(nodes)} nodes, room for {room} workers "
-        f"of {each.cpus:g} CPUs{memory} and {each.gpus:g} GPUs; the run needs at least {spec.workers[0]}.",
-        waiting=f"{room} of {spec.worker_counts[-1]} workers have room",
+    raise _no_room(spec, nodes, room, others=spec.worker_counts[-1] <= sum(room_for(node.total, taken) for node in nodes))
+
+
+def _no_room(spec: TrainSpec, nodes: Sequence[NodeRoom], room: int, others: bool) -> NoRoom:
+    """`others`: without what they hold there would be room."""
+    each, fewest = spec.worker, spec.worker_counts[-1]
+    total = {kind: sum(node.total.get(kind, 0.0) for node in nodes) for kind in KINDS}
+    held = {kind: total[kind] - sum(node.free.get(kind, 0.0) for node in nodes) for kind in KINDS}
+    said = ""
+    if others:
+        taken = [_of(kind, held[kind], total[kind]) for kind in resources_of_worker(each) if held[kind] > 1e-6]
+        said = f"; others hold {' and '.join(taken)}"
+    memory = f", {megabytes(each.memory)}" if each.memory else ""
+    return NoRoom(
+        f"The cluster holds {total['CPU']:g} CPUs and {total['GPU']:g} GPUs on {len(nodes)} nodes{said}: room for {room} workers "
+        f"of {each.cpus:g} CPUs{memory} and {each.gpus:g} GPUs; the run needs at least {fewest}.",
+        waiting=f"{room} of {fewest} workers have room{said}",
     )
+
+
+def _of(kind: str, held: float, total: float) -> str:
+    if kind == "memory":
+        return f"{megabytes(int(held))} of {megabytes(int(total))} of memory"
+    return f"{held:g} of {total:g} {kind}s"

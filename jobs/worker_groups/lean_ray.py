@@ -20,6 +20,7 @@ from typing import Any
 import ray
 import ray._private.node
 import ray._private.parameter
+from ray.util.placement_group import PlacementGroup
 
 from jobs.worker_groups.patched import patched
 from service.ray_folder import default_ray_folder, short_ray_folder
@@ -69,15 +70,16 @@ class _NoActor:
         return self
 
 
-def run_controller_here(arguments: dict[str, Any], prepared: bool) -> Any:
+def run_controller_here(arguments: dict[str, Any], prepared: bool, held: PlacementGroup | None) -> Any:
     """Run Ray Train's controller in this thread, with the arguments that it would get as an actor; return its Result.
 
-    `prepared`: workers wait already, those of `start_local_ray`.
+    `prepared`: workers wait already, those of `start_local_ray`. `held`: the placement group for them; None: one is made.
     """
     from ray.train.v2._internal.execution.controller import controller as controllers
     from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPolicy
     from ray.train.v2._internal.execution.worker_group import state as states
     from ray.train.v2._internal.execution.worker_group import worker_group as groups
+    from ray.train.v2._internal.execution.worker_group.placement_group_handle import DefaultPlacementGroupHandle
 
     class LocalScalingPolicy(FixedScalingPolicy):
         """A fixed size, without an autoscaler's coordinator to tell of it: a placement group that waits tells it too."""
@@ -87,11 +89,15 @@ def run_controller_here(arguments: dict[str, Any], prepared: bool) -> Any:
         def _maybe_send_resource_request(self) -> None: ...
 
     class LocalWorkerGroup(groups.WorkerGroup):
-        """Has no actor for `ray.train.report`, and takes the workers that wait already: they have no environment of their own."""
+        """Has no actor for `ray.train.report`; takes the room that is held, and the workers that wait already: they have no environment
+        of their own."""
 
         @staticmethod
         def _get_worker_runtime_env(custom_runtime_env: Any) -> dict[str, Any]:
             return {} if prepared else dict(groups.WorkerGroup._get_worker_runtime_env(custom_runtime_env))
+
+        def _create_placement_group(self, *arguments: Any) -> Any:
+            return super()._create_placement_group(*arguments) if held is None else DefaultPlacementGroupHandle(held)
 
         def _init_train_context_on_workers(self, workers: list[Any], sync_actor: Any, arguments: dict[str, list[Any]]) -> None:
             calls = [

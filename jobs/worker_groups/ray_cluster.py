@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 from jobs.worker_groups.base import Leaving
-from jobs.worker_groups.capacity import local_node, nodes_of_cluster
+from jobs.worker_groups.capacity import NodeRoom, local_node, nodes_of_cluster
 from jobs.worker_groups.demand import Demand
 from jobs.worker_groups.node_watch import NodeWatch
 from jobs.worker_groups.patched import patched
@@ -132,17 +132,27 @@ class RayCluster:
         """Take the cluster for dead: what was started on it stands still."""
         self._abandoned = True
 
-    def nodes(self) -> list[dict[str, float]]:
+    def nodes(self) -> list[NodeRoom]:
         """What each node has for workers. Of one of this process's own the real machine: Ray counts processes there."""
-        return [local_node()] if self.local else nodes_of_cluster()
+        if self.local:
+            return [NodeRoom(local_node(), local_node())]
+        return nodes_of_cluster(self._demand.ids)
 
     def ask_for(self, workers: int, each: Mapping[str, float]) -> None:
-        """Have an autoscaler make room for so many workers; nobody can make any on this machine."""
+        """Have room held for so many workers, which an autoscaler makes; nobody can make any on this machine."""
         if not self.local:
             self._demand.ask(workers, each)
 
+    def held(self, seconds: float = 0.0) -> int:
+        """For how many workers room is held, after waiting at most so long for it."""
+        return self._demand.ready(seconds)
+
+    def take_held(self) -> Any:
+        """The placement group of that room, for an attempt; None on this machine, whose room is counted alone."""
+        return self._demand.take()
+
     def ask_no_more(self) -> None:
-        """There is room, or it is not waited for any more."""
+        """Nothing is waited for any more."""
         self._demand.withdraw()
 
     def is_alive(self) -> bool:

@@ -5,11 +5,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from jobs.worker.config import WorkerConfig
 from jobs.worker.process import train_worker
 from jobs.worker_groups.base import Leaving
 from jobs.worker_groups.capacity import NoRoom, fitting_workers, resources_of_worker
+from jobs.worker_groups.demand import remove
 from jobs.worker_groups.ray_cluster import RayCluster
 from jobs.worker_groups.start_limit import start_limit
 from service.datasets import find_dataset, is_streamed
@@ -19,6 +21,11 @@ from service.settings import Settings
 from service.specs.train import TrainSpec
 from service.storage import open_store
 
+if TYPE_CHECKING:
+    from ray.util.placement_group import PlacementGroup
+
+HOLD_SECONDS = 3.0
+"""For room that there is to be held (derived: fifteen times what a node takes to give back what the attempt before held, measured)."""
 READERS_A_WORKER = 2
 """Processes that run the read tasks of a streaming worker: one while it trains, one while it evaluates."""
 RAY_DATA_ACTORS = 2
@@ -56,29 +63,44 @@ class WorkerGroup:
     def size(self) -> int:
         """Connect to the cluster and return how many workers it holds now, of the numbers that the spec allows.
 
-        Raise InfrastructureFailure where Ray does not start, NoRoom where there is none: the cluster is asked for the fewest then.
+        Their room is held until `start`: of runs that look at the same one has it. Raise InfrastructureFailure where Ray does not
+        start, NoRoom where there is none: the cluster is asked for the fewest then.
         """
         if not self._cluster.is_connected:
             self._connect(self._spec.worker_counts[0])
+        if self._cluster.local:
+            return fitting_workers(self._spec, self._cluster.nodes())
+        held = self._cluster.held()
         try:
-            count = fitting_workers(self._spec, self._cluster.nodes())
+            count = fitting_workers(self._spec, self._cluster.nodes(), self._spared_cpus)
         except NoRoom:
-            self._cluster.ask_for(self._spec.worker_counts[-1], resources_of_worker(self._spec.worker, self._spared_cpus))
-            raise
-        self._cluster.ask_no_more()
+            count = self._spec.worker_counts[-1]
+            if not held:
+                self._cluster.ask_for(count, self._each)
+                raise
+        if held >= count:
+            return held
+        self._cluster.ask_for(count, self._each)
+        if not self._cluster.held(HOLD_SECONDS):
+            said = f"room for {count} workers is about to be free"
+            raise NoRoom(f"There was {said}, and others took it.", waiting=said)
         return count
+
+    @property
+    def _each(self) -> dict[str, float]:
+        return resources_of_worker(self._spec.worker, self._spared_cpus)
 
     def room(self) -> int:
         """Of the numbers that the spec allows what the cluster holds; nobody is asked for more."""
         if self._cluster.local:
             return 0
         try:
-            return fitting_workers(self._spec, self._cluster.nodes())
+            return fitting_workers(self._spec, self._cluster.nodes(), self._spared_cpus)
         except NoRoom:
             return 0
 
     def start(self, config: WorkerConfig) -> "RayAttempt":
-        """Start the workers of one attempt in a thread."""
+        """Start the workers of one attempt in a thread, in the room that is held for them."""
         return RayAttempt(self._spec, config, self._cluster, self._spared_cpus)
 
     def is_alive(self) -> bool:
@@ -114,6 +136,7 @@ class RayAttempt:
         self._spec = spec
         self._spared_cpus = spared_cpus
         self._cluster = cluster
+        self._held = cluster.take_held()
         self._config = config
         self.error: BaseException | None = None
         self._limit = start_limit(cluster.wait_limit)
@@ -134,17 +157,28 @@ class RayAttempt:
 
     def _run(self) -> None:
         try:
-            fit(self._spec, self._config, self._cluster.local, self._spared_cpus, self._trains.set)
+            fit(self._spec, self._config, self._cluster.local, self._spared_cpus, self._held, self._trains.set)
         except BaseException as error:
             self.error = error
         finally:
+            # Ray Train ends it too, once it has it.
+            with contextlib.suppress(Exception):
+                remove(self._held)
             self._done.set()
 
 
-def fit(spec: TrainSpec, config: WorkerConfig, local: bool, spared_cpus: float, started: Callable[[], None]) -> None:
+def fit(
+    spec: TrainSpec,
+    config: WorkerConfig,
+    local: bool,
+    spared_cpus: float,
+    held: "PlacementGroup | None",
+    started: Callable[[], None],
+) -> None:
     """Run the workers of one attempt to their end; raise what Ray Train raises.
 
-    `spared_cpus`: of each worker's CPUs so much is left to the process that waits for them. `started` is called once all workers run.
+    `spared_cpus`: of each worker's CPUs so much is left to the process that waits for them. `held`: the room for them; None: Ray Train
+    makes some. `started` is called once all workers run.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
 
@@ -158,6 +192,7 @@ def fit(spec: TrainSpec, config: WorkerConfig, local: bool, spared_cpus: float, 
         trainer = RingTrainer(
             train_worker,
             prepared=local,
+            held=held,
             started=started,
             train_loop_config=asdict(config),
             scaling_config=ScalingConfig(

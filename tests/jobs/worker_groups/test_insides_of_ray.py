@@ -17,6 +17,7 @@ from ray.job_config import JobConfig
 from ray.train.v2._internal.execution.controller.controller import TrainController
 from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPolicy
 from ray.train.v2._internal.execution.worker_group import state, worker_group
+from ray.train.v2._internal.execution.worker_group.placement_group_handle import DefaultPlacementGroupHandle
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.tune.execution import class_cache
 
@@ -35,6 +36,8 @@ from jobs.worker_groups.patched import patched
         (worker_group.WorkerGroup._get_worker_runtime_env, {"custom_runtime_env"}),
         (worker_group.WorkerGroup._init_train_context_on_workers, {"self", "workers", "sync_actor"}),
         (worker_group.WorkerGroup._decorate_worker_log_file_paths, {"workers"}),
+        (worker_group.WorkerGroup._create_placement_group, {"self", "scaling_config", "worker_group_context"}),
+        (DefaultPlacementGroupHandle.__init__, {"self", "pg"}),
         (TrainController.get_result, {"self"}),
         (TrainController.run, {"self"}),
         (FixedScalingPolicy.after_controller_start, {"self", "train_run_context"}),
@@ -42,6 +45,8 @@ from jobs.worker_groups.patched import patched
         (DataParallelTrainer._initialize_and_run_controller, {"self", "train_run_context"}),
         (DataParallelTrainer._create_default_callbacks, {"self"}),
         (GlobalState.get_draining_nodes, {"self"}),
+        (GlobalState.available_resources_per_node, {"self"}),
+        (GlobalState.total_resources_per_node, {"self"}),
         (JobInfoStorageClient.get_status, {"self", "job_id"}),
         (ExecutionCallback.on_execution_step, {"self", "executor"}),
     ],
