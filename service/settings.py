@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     wait_limit: Annotated[float, Field(ge=0, le=7 * 86400)] = 1800.0
     """Seconds for which a run waits for room in its cluster, and for Ray to start (assumed: a node comes within minutes, a queue
     moves within half an hour). Ray on this machine is waited for 300 s at most."""
+    ask_for_more: bool = False
+    """Whether a run that trains with fewer workers than it may have asks Ray's autoscaler for the others: in a cluster of its own."""
     ray_address: str | None = Field(default=None, validation_alias=AliasChoices("RAY_ADDRESS", "ray_address"))
     """An existing Ray cluster to join; None starts one on this machine."""
     ray_tmpdir: str | None = Field(default=None, validation_alias=AliasChoices("RAY_TMPDIR", "ray_tmpdir"))

@@ -19,16 +19,25 @@ class Demand:
 
     def __init__(self) -> None:
         self.ids: set[str] = set()
-        """Of all placement groups that were made here; what their workers hold is the run's own."""
+        """Of all placement groups that were made here; what they hold is the run's own."""
         self._group: Any = None
         self._asked: tuple[int, dict[str, float]] | None = None
+        self._more: list[Any] = []
 
     def ask(self, workers: int, each: Resources) -> None:
-        """Ask for room for so many workers of these resources each; the same again changes nothing."""
+        """Ask for room for so many workers of these resources each; the same again changes nothing. No more are asked for beside."""
+        self.ask_for_more(0, each)
         if self._asked == (workers, dict(each)):
             return
-        self.withdraw()
+        remove(self.take())
         self._group, self._asked = self._made(workers, each), (workers, dict(each))
+
+    def ask_for_more(self, workers: int, each: Resources) -> None:
+        """Ask for room for so many workers beside those that train; each has a group of its own, which holds it as soon as it comes."""
+        more, self._more = self._more, []
+        for group in more:
+            remove(group)
+        self._more = [self._made(1, each) for _ in range(workers)]
 
     def ready(self, seconds: float = 0.0) -> int:
         """How many workers have room held for them, after waiting at most so long for it; 0 without."""
@@ -52,6 +61,7 @@ class Demand:
     def withdraw(self) -> None:
         """Ask for nothing any more; what was held meanwhile is free again."""
         remove(self.take())
+        self.ask_for_more(0, {})
 
     def _made(self, workers: int, each: Resources) -> Any:
         from ray.util.placement_group import placement_group
@@ -63,7 +73,8 @@ class Demand:
 
 def remove(group: Any) -> None:
     """End a placement group, also one that is gone; None is none."""
+    if group is None:
+        return
     from ray.util.placement_group import remove_placement_group
 
-    if group is not None:
-        remove_placement_group(group)
+    remove_placement_group(group)

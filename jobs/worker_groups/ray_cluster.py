@@ -143,6 +143,13 @@ class RayCluster:
         if not self.local:
             self._demand.ask(workers, each)
 
+    def ask_for_more(self, workers: int, each: Mapping[str, float]) -> None:
+        """Have an autoscaler make room for so many workers beside those that train, and hold it for the next attempt."""
+        if not self.local:
+            # It is a wish: what Ray has to say of a cluster that is away it says to whoever needs it.
+            with contextlib.suppress(Exception):
+                self._demand.ask_for_more(workers, each)
+
     def held(self, seconds: float = 0.0) -> int:
         """For how many workers room is held, after waiting at most so long for it."""
         return self._demand.ready(seconds)

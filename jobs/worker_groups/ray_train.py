@@ -91,7 +91,7 @@ class WorkerGroup:
         return resources_of_worker(self._spec.worker, self._spared_cpus)
 
     def room(self) -> int:
-        """Of the numbers that the spec allows what the cluster holds; nobody is asked for more."""
+        """Of the numbers that the spec allows what the cluster holds, those included that `start` asked for and that have come."""
         if self._cluster.local:
             return 0
         try:
@@ -100,8 +100,15 @@ class WorkerGroup:
             return 0
 
     def start(self, config: WorkerConfig) -> "RayAttempt":
-        """Start the workers of one attempt in a thread, in the room that is held for them."""
-        return RayAttempt(self._spec, config, self._cluster, self._spared_cpus)
+        """Start the workers of one attempt in a thread, in the room that is held for them.
+
+        In a cluster of the run's own the others of its range are asked for.
+        """
+        attempt = RayAttempt(self._spec, config, self._cluster, self._spared_cpus)
+        missing = self._spec.worker_counts[0] - config.workers
+        if self._cluster.settings.ask_for_more and missing and config.trained is None:
+            self._cluster.ask_for_more(missing, self._each)
+        return attempt
 
     def is_alive(self) -> bool:
         """Whether the cluster is."""

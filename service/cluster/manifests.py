@@ -104,7 +104,9 @@ def _ray_cluster(plan: RayJobPlan) -> Document:
 
 def _head(plan: RayJobPlan) -> Document:
     defaults = plan.defaults
-    container = ray_container(defaults, plan.image(), plan.variables, defaults.head)
+    # KubeRay begins with the fewest workers; nobody else asks for the rest.
+    more = {"DELAYLINE_ASK_FOR_MORE": "1"} if plan.is_elastic else {}
+    container = ray_container(defaults, plan.image(), {**plan.variables, **more}, defaults.head)
     pod = ray_pod(defaults, container, defaults.pools[defaults.head_pool] if defaults.head_pool else None)
     if plan.is_elastic:
         pod["volumes"] = [*pod["volumes"], {"name": "autoscaler-tmp", "emptyDir": {}}, autoscaler_token()]

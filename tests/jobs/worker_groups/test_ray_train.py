@@ -7,6 +7,8 @@ from typing import ClassVar
 import pytest
 from support.datasets_in_a_store import make_dataset
 
+from jobs.worker.config import WorkerConfig
+from jobs.worker_groups import ray_train
 from jobs.worker_groups.capacity import NodeRoom, NoRoom, room_for
 from jobs.worker_groups.ray_cluster import PREPARED_MODULES, RayCluster
 from jobs.worker_groups.ray_train import RAY_DATA_ACTORS, READERS_A_WORKER, WorkerGroup
@@ -25,6 +27,7 @@ class Cluster(RayCluster):
     """CPUs of each node that others hold."""
     asked: tuple[int, Sequence[str], int] | None = None
     wanted: list[tuple[int, dict[str, float]]]
+    more: list[tuple[int, dict[str, float]]]
     holds = True
     """Whether room that is asked for is held at once."""
 
@@ -42,6 +45,9 @@ class Cluster(RayCluster):
     def ask_for(self, workers: int, each: Mapping[str, float]) -> None:
         self.wanted.append((workers, dict(each)))
 
+    def ask_for_more(self, workers: int, each: Mapping[str, float]) -> None:
+        self.more.append((workers, dict(each)))
+
     def held(self, seconds: float = 0.0) -> int:
         room = sum(room_for(node.free, self.wanted[-1][1]) for node in self.nodes()) if self.wanted and self.holds else 0
         return self.wanted[-1][0] if room and self.wanted[-1][0] <= room else 0
@@ -50,7 +56,7 @@ class Cluster(RayCluster):
 @pytest.fixture
 def cluster(tmp_path: Path) -> Cluster:
     made = Cluster(Settings.load(store=str(tmp_path / "store")), local=True)
-    made.wanted = []
+    made.wanted, made.more = [], []
     return made
 
 
@@ -110,3 +116,19 @@ def test_a_distributed_trial_leaves_what_the_process_that_waits_for_it_takes(clu
     cluster.local, cluster.there = False, [{"CPU": 1.99}, {"CPU": 2.0}]  # type: ignore[misc]
     group = WorkerGroup(cluster, make_spec(workers=4, worker={"cpus": 1}, input="memory"), spared_cpus=0.01)
     assert (group.size(), cluster.wanted) == (4, [(4, {"CPU": 0.99})])
+
+
+@pytest.mark.parametrize(
+    ("asks", "workers", "asked"),
+    [(True, 1, [(3, {"CPU": 1.0})]), (True, 4, []), (False, 1, [])],
+    ids=["its own cluster", "with all workers", "a shared cluster"],
+)
+def test_a_run_in_a_cluster_of_its_own_asks_for_the_others_while_it_trains_with_fewer(
+    cluster: Cluster, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch, asks: bool, workers: int, asked: list[object]
+) -> None:
+    monkeypatch.setattr(ray_train, "RayAttempt", lambda *_: None)
+    cluster.local, cluster.settings = False, cluster.settings.model_copy(update={"ask_for_more": asks})
+    WorkerGroup(cluster, make_spec(workers="1-4", worker={"cpus": 1})).start(
+        WorkerConfig("a-run", {}, 1, "nonce", workers, 1.0, "token", "/somewhere", {})
+    )
+    assert cluster.more == asked

@@ -100,6 +100,20 @@ def test_a_shared_cluster_is_selected_and_gets_the_variables_with_the_job() -> N
     assert spec["runtimeEnvYAML"] == "env_vars:\n  DELAYLINE_WAIT_LIMIT: '60.0'\n"
 
 
+def test_an_elastic_run_begins_with_its_fewest_workers_and_its_driver_asks_for_the_others() -> None:
+    def asks(document: dict[str, Any]) -> list[str]:
+        cluster = document["spec"]["rayClusterSpec"]
+        groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+        variables = [group["template"]["spec"]["containers"][0]["env"] for group in groups]
+        return [each["value"] for found in variables for each in found if each["name"] == "DELAYLINE_ASK_FOR_MORE"]
+
+    elastic = ray_job(replace(PLAN, workers=(1, 3)))
+    group = elastic["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
+    assert [group[name] for name in ("replicas", "minReplicas", "maxReplicas")] == [1, 1, 3]
+    assert (asks(elastic), asks(ray_job(replace(PLAN, workers=(2, 2))))) == (["1"], [])
+    assert "ASK_FOR_MORE" not in str(ray_job(replace(PLAN, workers=(1, 3), ray_cluster="shared")))
+
+
 def test_an_elastic_run_has_an_autoscaler_whose_token_no_other_container_sees() -> None:
     cluster = ray_job(replace(PLAN, workers=(1, 4)))["spec"]["rayClusterSpec"]
     assert cluster["enableInTreeAutoscaling"] is True
