@@ -1,5 +1,6 @@
 """The HTTP API of a Ray cluster's dashboard: its nodes, jobs and packages."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,10 @@ ANSWER_SECONDS = 4.0
 """For one answer (assumed: a dashboard on a busy machine takes one second)."""
 WORK_SECONDS = 30.0
 """For an answer that waits for work of the cluster, such as a submission (assumed)."""
+ONLY_LOOKS = b"use read only node provider"
+"""What Ray's second monitor writes near the begin of its log when it was given no configuration of nodes to add (seen of Ray 2.60)."""
+LOG_BYTES = 64 * 1024
+"""Of that log so much of the begin is read (seen: within the first 2 KiB)."""
 
 Document = dict[str, Any]
 
@@ -50,7 +55,18 @@ class JobsApi:
         report = (data.get("clusterStatus") or {}).get("autoscalerReport") or {}
         kinds: Mapping[str, str] = report.get("nodeTypeMapping") or {}
         # A monitor that only looks makes up a kind of node for each node.
-        return bool(kinds) and all(kind == f"node_{node}" for node, kind in kinds.items())
+        return all(kind == f"node_{node}" for node, kind in kinds.items()) if kinds else self._only_looks()
+
+    def _only_looks(self) -> bool:
+        """Whether Ray's own monitor on the head, of the version that reports nothing there, only looks at the nodes.
+
+        With an autoscaler KubeRay starts none beside it, and `ray up` starts one with its configuration.
+        """
+        head = next((str(node["node_id"]) for node in self.nodes() if node.get("is_head_node")), None)
+        path = f"/api/v0/logs/file?node_id={quote(head or '')}&filename=monitor.log&lines=-1"
+        with contextlib.suppress(ClusterUnreachable):
+            return head is not None and ONLY_LOOKS in self._request("GET", path, most=LOG_BYTES)[1]
+        return False
 
     def jobs(self) -> list[Document]:
         """All jobs that the cluster remembers: `submission_id`, `status`, `driver_exit_code` and more."""
@@ -108,9 +124,11 @@ class JobsApi:
             return f"The cluster {self.url} asks for a token and there is none here: {where} (RAY_AUTH_MODE=token)."
         return f"The cluster {self.url} refuses the token that was found here ({status}): {where}."
 
-    def _request(self, method: str, path: str, data: bytes | None = None, seconds: float = ANSWER_SECONDS) -> tuple[int, bytes]:
+    def _request(
+        self, method: str, path: str, data: bytes | None = None, seconds: float = ANSWER_SECONDS, most: int | None = None
+    ) -> tuple[int, bytes]:
         try:
-            return self._http.request(method, path, data, seconds=seconds)
+            return self._http.request(method, path, data, seconds=seconds, most=most)
         except OSError as error:
             reason = getattr(error, "reason", None) or str(error) or type(error).__name__
             raise ClusterUnreachable(

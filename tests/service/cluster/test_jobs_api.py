@@ -105,10 +105,34 @@ def test_a_failure_of_the_cluster_is_quoted_by_its_last_line(server: Server) -> 
 @pytest.mark.parametrize(("report", "fixed"), [
     (b'{"data": {"clusterStatus": {"autoscalerReport": {"nodeTypeMapping": {"ab": "node_ab", "cd": "node_cd"}}}}}', True),
     (b'{"data": {"clusterStatus": {"autoscalerReport": {"nodeTypeMapping": {"ab": "head-group", "cd": "workers"}}}}}', False),
-    (b'{"data": {"clusterStatus": null}}', False),
 ])  # fmt: skip
 def test_tells_a_cluster_that_grows_from_one_that_cannot(server: Server, report: bytes, fixed: bool) -> None:
     server.answers["/api/cluster_status"] = (200, {}, report)
+    assert JobsApi(server.url, None).has_fixed_size() is fixed
+
+
+NODES = b"""{"data": {"result": {"result": [
+    {"node_id": "cd", "is_head_node": false, "state": "ALIVE"}, {"node_id": "ab", "is_head_node": true, "state": "ALIVE"}
+]}}}"""
+LOG = "/api/v0/logs/file?node_id=ab&filename=monitor.log&lines=-1"
+
+
+@pytest.mark.parametrize(("log", "fixed"), [
+    ((200, b"Starting autoscaler v2 monitor\nNo autoscaling config provided: use read only node provider.\nsession_name"), True),
+    ((200, b"Starting autoscaler v2 monitor\nUsing Autoscaling Config: \nprovider: {type: kuberay}"), False),
+    ((200, b" " * 100_000 + b"use read only node provider"), False),
+    ((500, b"no such file"), False),
+], ids=["looks", "adds", "much later", "no monitor of Ray's own"])  # fmt: skip
+def test_of_a_cluster_that_reports_nothing_the_log_of_its_monitor_tells(
+    server: Server, log: tuple[int, bytes], fixed: bool
+) -> None:
+    """As every cluster of KubeRay with Ray 2.60."""
+    status = b'{"data": {"autoscalingStatus": null, "autoscalingError": null, "clusterStatus": null}}'
+    server.answers |= {
+        "/api/cluster_status": (200, {}, status),
+        "/api/v0/nodes?detail=1&limit=10000": (200, {}, NODES),
+        LOG: (log[0], {}, log[1]),
+    }
     assert JobsApi(server.url, None).has_fixed_size() is fixed
 
 
