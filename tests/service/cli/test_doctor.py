@@ -11,7 +11,7 @@ def test_all_is_well_on_this_machine(delayline: Delayline, monkeypatch: pytest.M
     done = delayline("doctor")
     assert done.code == 0, done.out
     names = [line.split()[1] for line in done.out.splitlines()]
-    assert names[:2] == ["store", "endpoint"] and names[-3:] == ["Python", "packages", "GPUs"]
+    assert names[:2] == ["store", "endpoint"] and names[-4:] == ["Python", "packages", "GPUs", "head"]
     assert all(line.startswith("ok  ") for line in done.out.splitlines())
     document = delayline("doctor", "--json").document
     assert document["ok"] is True and {each["status"] for each in document["checks"]} == {"ok"}
