@@ -10,21 +10,19 @@ from service.cli.completion import all_states, dataset_names
 from service.cli.console import print_json, print_yaml, printable, say
 from service.cli.logs import follow_logs, heading
 from service.cli.options import AsJson, RunId, StoreCluster, StoreUrl
-from service.cli.places import hindrance, open_place
+from service.cli.places import NOT_STARTED, as_its_job_says, open_place
 from service.cli.prune import prune
 from service.cli.report import compare, report
 from service.cli.shown_runs import print_rows, readable
 from service.errors import InfrastructureFailure
+from service.records.answers import RunRow
 from service.records.notes import LONGEST, with_notes, write_note
 from service.records.run_record import RunRecord
-from service.records.schemas import RunState, Waiting
+from service.records.schemas import RunState
 from service.runs.choice import NEWEST, STATES, check_choice, choose_rows, parse_limit, parse_since
 from service.runs.endings import lost, raise_for
 from service.settings import Settings
 from service.storage.base import Store
-
-NOT_STARTED = (RunState.QUEUED, RunState.LOST)
-"""What a run counts as whose driver has not begun; its cluster may know why."""
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
@@ -85,8 +83,12 @@ def list_(
     after = None if since is None else parse_since(since)
     most = (None if as_json else NEWEST) if limit is None else parse_limit(limit)
     check_choice(states or (), tags or ())
-    opened = _open(store, cluster)
-    listed = [row for row in runs.list_runs(opened) if trials or not row.sweep]
+    place, opened = open_place(Settings.load(store=store, cluster=cluster))
+    listed = [
+        as_its_job_says(place, row) if isinstance(row, RunRow) and row.state == RunState.LOST and not row.sweep else row
+        for row in runs.list_runs(opened)
+        if trials or not row.sweep
+    ]
     found = choose_rows(listed, states or (), datasets or (), models or (), after, tags or ())
     if as_json:
         print_json([row.document() for row in with_notes(opened, found[:most])])
@@ -109,9 +111,7 @@ def _why_none(listed: int) -> str:
 def show(run: RunId, store: StoreUrl = None, cluster: StoreCluster = None, as_json: AsJson = False) -> None:
     """Show all that is known of a run."""
     place, opened = open_place(Settings.load(store=store, cluster=cluster))
-    found = runs.show(opened, run)
-    if found.state in NOT_STARTED and (reason := hindrance(place, run)) is not None:
-        found = found.model_copy(update={"waiting": Waiting(since=found.submitted or time.time(), message=reason)})
+    found = as_its_job_says(place, runs.show(opened, run))
     if as_json:
         print_json(found.document())
         return
