@@ -100,7 +100,9 @@ class Wire:
         self.taken = taken
         self.posted: list[bytes] = []
 
-    def request(self, method: str, path: str, data: bytes | None = None, *, seconds: float) -> tuple[int, bytes]:
+    def request(
+        self, method: str, path: str, data: bytes | None = None, *, seconds: float, most: int | None = None
+    ) -> tuple[int, bytes]:
         if method == "GET":
             name = path.rpartition("/")[2]
             ended = {"submission_id": name, "status": "FAILED"}
