@@ -98,7 +98,7 @@ class SweepDriver(BaseDriver[SweepSpec]):
         return SweepWatch(
             dispatcher=self._dispatcher,
             progress=self._progress,
-            stop_wanted=self._stop_wanted,
+            stop_wanted=lambda: self._stop_wanted_on(cluster),
             is_alive=cluster.is_alive,
             start_over=self._start_over,
             say=self.say,
@@ -107,6 +107,12 @@ class SweepDriver(BaseDriver[SweepSpec]):
     def _stop_wanted(self) -> bool:
         """Whether a person or the system wants the sweep to stop; raise StoreError."""
         return self.stops.wanted.is_set() or self.record.person_cancelled()
+
+    def _stop_wanted_on(self, cluster: RayCluster) -> bool:
+        """Whether anybody wants the sweep to stop; that the node of this process is taken away counts as SIGTERM to it."""
+        if cluster.leaving().driver and not self.stops.wanted.is_set():
+            self.stops.terminate()
+        return self._stop_wanted()
 
     def _start_over(self) -> None:
         """Resume in a new process in the place of this one, from the watch's thread: Tune does not notice that its cluster died."""

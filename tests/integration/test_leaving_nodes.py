@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 
+import psutil
 import pytest
 from support import ray_clusters
 from support.ray_clusters import RayPods
-from support.workspace import Workspace
+from support.workspace import Workspace, command_of
+
+from service.records.run_record import RunRecord
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -36,3 +39,43 @@ def test_a_node_with_a_worker(workspace: Workspace, cluster: RayPods) -> None:
     assert workers[1]["node"] not in {worker["node"] for worker in second["workers"]}
     steps = [row["step"] for row in done.document["history"]]
     assert steps == sorted(set(steps))
+
+
+SWEEP = """
+base: run.yaml
+space:
+  optimizer.learning_rate.initial: {grid: [0.001, 0.003]}
+"""
+
+
+def test_the_head_with_the_driver_of_a_sweep(workspace: Workspace) -> None:
+    """As in Kubernetes: the trials save, the job of the sweep waits to be killed, and the next driver resumes all of it."""
+    (workspace.folder / "sweep.yaml").write_text(SWEEP)
+    shared, store = workspace.environment, f"file://{workspace.store_url}"
+    changes = ("-s", "base.worker.cpus=1", "-s", "base.steps=400", "-s", "base.checkpoint.every_steps=300")
+    command = ("sweep", "sweep.yaml", *changes, "--name", "heads", "--json", "--store", store)
+    # The driver is told that it is in a pod, and looks at nothing else of that.
+    with ray_clusters.running_pods(3, KUBERNETES_SERVICE_HOST="127.0.0.1") as cluster:
+        workspace.environment = {**shared, **cluster.access}
+        workspace.start(*command, "--cluster", cluster.url)
+        workspace.wait_for("heads", lambda sweep: all(workspace.show(trial["id"])["step"] >= 20 for trial in sweep["trials"]))
+        driver = driver_of("heads")
+        cluster.delete(0)
+        stopped = workspace.wait_for("heads", lambda sweep: sweep["state"] == "retrying")
+        assert RunRecord(workspace.store, "heads").state().was_interrupted
+        saved = [workspace.show(trial["id"])["checkpoints"][-1]["step"] for trial in stopped["trials"]]
+        assert all(20 <= step < 300 for step in saved), "they saved when they were asked"
+        assert driver.is_running(), "its end would be that of the job"
+    workspace.environment = shared
+    done = workspace.delayline(*command)
+    assert done.code == 0, done.err
+    assert [trial["state"] for trial in done.document["trials"]] == ["succeeded"] * 2
+    for trial in done.document["trials"]:
+        steps = [row["step"] for row in workspace.show(trial["id"])["history"]]
+        assert steps == sorted(set(steps))
+
+
+def driver_of(sweep: str) -> psutil.Process:
+    """The process that drives it in the cluster."""
+    found = [one for one in psutil.process_iter() if "-m jobs.sweep" in command_of(one) and f"--run {sweep} " in command_of(one)]
+    return next(one for one in found if "exec" not in command_of(one))

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from support.trials_at_once import SPEC, Act, Sweep
 
+from jobs.driving.stops import Stops
 from jobs.sweeps import driver as sweep_driver
 from jobs.sweeps.driver import SweepDriver
 from jobs.sweeps.tune import Capacity
@@ -21,7 +22,7 @@ def sweep(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     """Drives the sweep `s`, each trial as `act` says; returns the exit code."""
     monkeypatch.setattr(sweep_driver, "connect", lambda *_: Capacity(1, {"CPU": 1.0}, True, None))
 
-    def drive(act: Act, spec: SweepSpec = SPEC) -> int:
+    def drive(act: Act, spec: SweepSpec = SPEC, stops: Stops | None = None) -> int:
         def run_trials(sweep: Any, first: Any, capacity: Any, trials: Any, folder: Any) -> None:
             while (order := trials.take()) is not None:
                 trials.ended(order["id"], act(RunRecord(local_store, order["id"]), order))
@@ -39,6 +40,7 @@ def sweep(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> Sweep:
                 lease=lease,
                 folder="/somewhere",
                 say=lambda _: None,
+                stops=stops or Stops(),
                 reports=False,
             ).run()
         finally:

@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 from support.trials_at_once import SPEC, Killed, Sweep, end, learns, states
 
+from jobs.driving.stops import Stops
+from jobs.worker_groups.base import Leaving
+from jobs.worker_groups.ray_cluster import RayCluster
 from service.records.run_record import RunRecord
 from service.storage.base import Store
 
@@ -43,6 +46,37 @@ def test_a_request_to_stop_reaches_the_trials_and_begins_no_more(sweep: Sweep, l
     assert asked == ["s-0000"]
     assert RunRecord(local_store, "s").state().state == "cancelled"
     assert not RunRecord(local_store, "s").cancel_requested()
+
+
+def test_the_node_of_the_driver_is_taken_away_and_the_trials_save(
+    sweep: Sweep, local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stops, leaving, taken = Stops(), [Leaving(frozenset({"n2"}))], iter(range(99))
+
+    def terminate() -> None:
+        stops.by = "signal"
+        stops.wanted.set()
+
+    stops.terminate = terminate
+    monkeypatch.setattr(RayCluster, "leaving", lambda _: leaving[-1])
+
+    def waits(record: RunRecord, order: dict[str, Any]) -> dict[str, Any]:
+        if next(taken) == 0:
+            # Another node's end is its trials' alone.
+            time.sleep(1.5)
+            return learns(record, order)
+        leaving.append(Leaving(frozenset({"n1"}), driver=True))
+        limit = time.monotonic() + 20
+        while not record.cancel_requested() and time.monotonic() < limit:
+            time.sleep(0.05)
+        return end(record, "cancelled", 0.3)
+
+    assert sweep(waits, stops=stops) == 4
+    state = RunRecord(local_store, "s").state()
+    assert (state.state, state.reason, state.was_interrupted) == ("retrying", "signal", True)
+    assert states(local_store)[:2] == ["succeeded", "cancelled"]
+    assert sweep(learns) == 0
+    assert states(local_store) == ["succeeded"] * 6
 
 
 def test_a_request_to_stop_counts_even_if_the_trials_end_before_the_watch_sees_it(sweep: Sweep, local_store: Store) -> None:
