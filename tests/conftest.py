@@ -24,8 +24,8 @@ REQUIRED = ("DELAYLINE_REQUIRE_MINIO", "DELAYLINE_REQUIRE_CHROMIUM", "DELAYLINE_
 LONGEST_FIRST = {
     "slow": (
         "test_sweeps.py", "test_ray_jobs.py", "test_survival.py", "test_training.py", "test_sweep_schedulers.py", "test_transfer.py",
-        "test_stack.py", "test_any_workers.py", "test_streaming.py", "test_main_job.py", "test_failures.py", "test_s3_outages.py",
-        "test_group.py", "test_liveness.py",
+        "test_leaving_nodes.py", "test_shared_cluster.py", "test_asks_for_more.py", "test_stack.py", "test_any_workers.py",
+        "test_streaming.py", "test_main_job.py", "test_failures.py", "test_s3_outages.py", "test_group.py", "test_liveness.py",
     ),
     "fast": (
         "vectorized/test_group.py", "test_browser.py", "test_any_workers.py", "test_stack.py", "test_trainer.py", "test_contract.py",
