@@ -67,7 +67,7 @@ def _of_job(found: Objects) -> Iterator[str]:
     if not status and found.now is not None and found.now - created(found.job) > UNSEEN_SECONDS:
         yield (
             f"No KubeRay operator has looked at the RayJob for {found.now - created(found.job):.0f} s: look whether one runs and watches "
-            f"the namespace, kubectl get pods -A -l app.kubernetes.io/name=kuberay-operator"
+            f"the namespace, kubectl get pods -A -l app.kubernetes.io/component=kuberay-operator"
         )
 
 

@@ -92,7 +92,10 @@ def test_old_warnings_and_those_of_others_are_not_passed_on() -> None:
 def test_without_an_operator_that_is_said_after_a_while() -> None:
     unseen = {**JOB, "status": None}
     assert why(Objects(unseen, None, [], [], CREATED + 5)) is None
-    assert "No KubeRay operator has looked at the RayJob for 40 s" in str(why(Objects(unseen, None, [], [], CREATED + 40)))
+    said = str(why(Objects(unseen, None, [], [], CREATED + 40)))
+    assert "No KubeRay operator has looked at the RayJob for 40 s" in said
+    # By Helm and by kustomize it has this label; its name is another.
+    assert said.endswith("-l app.kubernetes.io/component=kuberay-operator")
 
 
 def test_a_run_that_kueue_holds_back_names_its_queue() -> None:
