@@ -26,6 +26,8 @@ START_SECONDS = 900
 """From applying a RayJob to a checkpoint (measured: 91 s to the first step; many times that beside other work, and while its pods wait for room)."""
 END_SECONDS = 900
 """From what disturbs a run to its end (assumed: as long)."""
+SELDOM = (*CALM, "-s", "checkpoint.every_steps=5000")
+"""The same without a checkpoint of its own: what it has saved, it saved because it was told to end."""
 RAY_SECONDS = 240
 """For a Ray cluster's pods to be ready (measured: 25 s, on a busy machine 90)."""
 
@@ -146,8 +148,8 @@ def remove(job: RayJob) -> None:
     job.namespace.wait_for(f"the end of the pods of {job.name}", lambda: not job.namespace.get("pods", "-l", selector), 180)
 
 
-def wait_for_step(outside: Workspace, job: RayJob, step: int) -> None:
-    """Wait for a checkpoint at or past a step, seen from outside; fail with what the namespace can tell."""
+def wait_for_step(outside: Workspace, job: RayJob, step: int, saved: bool = True) -> None:
+    """Wait until a run has `saved` a step, or done it, seen from outside; fail with what the namespace can tell."""
 
     def there() -> bool:
         try:
@@ -155,6 +157,7 @@ def wait_for_step(outside: Workspace, job: RayJob, step: int) -> None:
         except Exception:
             return False
         assert run["state"] not in ("succeeded", "failed"), f"{run['state']}: {run['error']}"
-        return bool(run["checkpoints"]) and run["checkpoints"][-1]["step"] >= step
+        steps = [checkpoint["step"] for checkpoint in run["checkpoints"]] if saved else [run["step"]]
+        return max(steps, default=0) >= step
 
     job.namespace.wait_for(f"step {step} of {job.name}", there, START_SECONDS)
