@@ -17,6 +17,8 @@ GRACE_SECONDS = 30
 was seen to take all of its grace, and what is cancelled must be free within a minute)."""
 CACHE = "/cache"
 HOME = "/tmp/home"  # noqa: S108 - a path in the pod; the image's own
+SUBMITTER = "/opt/delayline/submitter.sh"
+"""In the image: it corrects when KubeRay's submitter counts as done."""
 _CA_FOLDER = "/etc/delayline-ca"
 _TOKEN_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a folder
 _TOKEN_SECONDS = 3607
@@ -121,7 +123,7 @@ def submitter_pod(defaults: ClusterDefaults, image: str) -> Document:
         "name": "submitter",
         "image": image,
         "imagePullPolicy": defaults.image_pull_policy,
-        "env": as_list({"HOME": HOME}),
+        "env": as_list({"HOME": HOME, "BASH_ENV": SUBMITTER}),
         "resources": resources(defaults.submitter),
         "securityContext": container_security(),
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - a path in the pod
