@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from support import kube_runs
 from support.kube import Namespace
-from support.kube_runs import CALM, END_SECONDS, START_SECONDS, wait_for_step
+from support.kube_runs import CALM, END_SECONDS, SELDOM, START_SECONDS, wait_for_step
 from support.kube_stores import KubeStore
 from support.workspace import Workspace, assert_same_end
 
@@ -57,14 +57,13 @@ def test_a_head_pod_that_goes_without_a_word_costs_no_result(run: Any, shared: N
 
 def test_pods_that_are_all_told_to_end_save_first_and_the_run_goes_on(run: Any, shared: Namespace, calm: Workspace) -> None:
     """SIGTERM to the head and to all workers: what was trained until then is in the store within the grace."""
-    job = run("all-told")
-    wait_for_step(calm, job, 200)
+    job = run("all-told", *SELDOM)
+    wait_for_step(calm, job, 200, saved=False)
     shared.delete_pods(f"ray.io/cluster={job.ray_cluster}", grace=30)
     status = job.wait_for_end(END_SECONDS)
     assert status["jobStatus"] == "SUCCEEDED", shared.told()
     shown = calm.show("all-told")
     first = shown["attempts"][0]
-    assert first["saved"] % 100, f"only the regular checkpoint at step {first['saved']}: {first['reason']}"
-    assert next(event["step"] for event in shown["events"] if event["event"] == "resumed") == first["saved"]
+    assert next(event["step"] for event in shown["events"] if event["event"] == "resumed") == first["saved"] >= 200
     assert max(row["step"] for row in shown["history"] if row["time"] <= first["finished"]) <= first["saved"]
     assert_same_end(calm, "all-told", calm)
