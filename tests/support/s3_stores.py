@@ -19,7 +19,8 @@ def use(server: s3_servers.S3Server, monkeypatch: pytest.MonkeyPatch, **changes:
         monkeypatch.setenv(name, value)
 
 
-def opened(url: str, patience: float = 5.0) -> Store:
+def opened(url: str, patience: float = 60.0) -> Store:
+    """`patience` is for a server beside other work (assumed); one request of a large body took more than 5 s there."""
     return open_store(Settings.load(store=url), patience)
 
 
