@@ -15,6 +15,11 @@ pytestmark = [pytest.mark.kubernetes_long, pytest.mark.timeout(2400)]
 
 SHORT = ("cnn-digits", "-s", "worker.cpus=0.6", "-s", "epochs=5")
 GPU = "nvidia.com/gpu"
+WITHOUT_CHANCE = (
+    "-s", "model_params={dropout: 0}", "-s", "optimizer={name: sgd, learning_rate: 0.02}", "-s", "steps=9000", "-s", "checkpoint.every_steps=50"
+)  # fmt: skip
+GROWN_SECONDS = 1200
+"""For a run to grow: room must stand for 5 minutes first, and a pod must come."""
 
 
 @pytest.fixture
@@ -82,3 +87,34 @@ def test_a_worker_is_given_a_gpu_and_says_that_tensorflow_sees_none(
     assert done.code == 0, done.err + shared.told()
     (said,) = (event["message"] for event in done.document["events"] if event["event"] == "no GPU")
     assert "TensorFlow sees none" in said
+
+
+def test_an_elastic_run_grows_with_a_pod_and_shrinks_without_one(owned: Kube, user: Workspace, shared: Namespace) -> None:
+    """The losses are those of a run of one worker: dropout draws other masks on others, so there is none."""
+    (node,) = (each["metadata"]["name"] for each in owned.get("nodes"))
+    where = ("--workers", "1-2", "-s", "worker.cpus=0.6", "--name", "breathes", "--cluster", f"kube://{shared.name}")
+    assert user.delayline("train", "run.yaml", *WITHOUT_CHANCE, *where, "--detach").code == 0
+    user.wait_for("breathes", lambda run: len(run["attempts"]) == 2 and _saved_in_last_attempt(run), seconds=GROWN_SECONDS)
+    owned.kubectl("cordon", node)
+    try:
+        shared.delete_pods("delayline.io/run=breathes,ray.io/node-type=worker", count=1)
+        run = user.wait_for("breathes", lambda run: len(run["attempts"]) == 3 and _saved_in_last_attempt(run), seconds=600)
+    finally:
+        owned.kubectl("uncordon", node)
+    user.delayline("runs", "cancel", "breathes", "--cluster", f"kube://{shared.name}")
+    assert [len(attempt["workers"]) for attempt in run["attempts"]] == [1, 2, 1]
+    assert [event["workers"] for event in run["events"] if event["event"] == "grows"] == [2]
+    calm = user.delayline(
+        "train", "run.yaml", *WITHOUT_CHANCE, "-s", "callbacks=[]", "--workers", "1", "--store", "calm", "--json"
+    )
+    assert calm.code == 0, calm.err
+    undisturbed = {row["step"]: row["loss"] for row in calm.document["history"]}
+    losses = {row["step"]: row["loss"] for row in run["history"]}
+    assert len(losses) > 100
+    assert losses == pytest.approx({step: undisturbed[step] for step in losses}, abs=1e-4)
+
+
+def _saved_in_last_attempt(run: Any) -> bool:
+    """Whether the newest attempt has trained on and saved."""
+    before = run["attempts"][-2]["saved"] or 0
+    return bool(run["attempts"][-1]["workers"] and run["checkpoints"][-1]["step"] > before)
