@@ -18,8 +18,8 @@ space:
 """
 SHORTEST_TOKEN_SECONDS = 600
 """Of a service account's token, as the API server gives it."""
-LEEWAY_SECONDS = 30
-"""For which it may still be taken (assumed: an answer of the API server's is kept for 10 s)."""
+LEEWAY_SECONDS = 90
+"""For which it may still be taken (derived: the API server allows a minute for clocks that differ, and keeps an answer for 10 s)."""
 
 
 @pytest.fixture(scope="module")
