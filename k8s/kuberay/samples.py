@@ -11,6 +11,7 @@ import yaml
 
 from service.cluster.cluster_defaults import KEY, ClusterDefaults
 from service.cluster.driver_jobs import variables
+from service.cluster.kube_yaml import dump
 from service.cluster.manifests import RayJobPlan, ray_job
 from service.specs.parts import Resources
 
@@ -80,12 +81,7 @@ def _text(name: str, about: str, document: Document) -> str:
     """The file: what it is for, and the manifest without a namespace or anchors, which not every reader of YAML knows."""
     document["metadata"].pop("namespace", None)
     head = f"# {about} {_EDIT}, then: kubectl -n NAMESPACE apply -f k8s/kuberay/{name}\n# Written by k8s/kuberay/samples.py.\n"
-    return head + yaml.dump(document, Dumper=_WithoutAnchors, sort_keys=False, width=1000)
-
-
-class _WithoutAnchors(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
+    return head + dump(document, width=1000)
 
 
 if __name__ == "__main__":

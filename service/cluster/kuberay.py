@@ -11,14 +11,13 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
 from service.cluster.base import Cluster, Handle, Job, Request
 from service.cluster.cluster_defaults import CONFIG_MAP, KEY, ClusterDefaults
 from service.cluster.driver_jobs import argv, variables
 from service.cluster.image_version import check_version
 from service.cluster.kube_address import KubeAddress
 from service.cluster.kube_api import KubeApi
+from service.cluster.kube_yaml import dump
 from service.cluster.manifests import RayJobPlan, ray_job
 from service.cluster.nodes import check_room, is_loopback
 from service.cluster.packages import Package, collect
@@ -57,7 +56,7 @@ class KubeRayRequest(Request):
 
     def manifest_text(self) -> str:
         """The RayJob as a file for `kubectl apply -f`."""
-        return yaml.safe_dump(self.manifest, sort_keys=False, width=150)
+        return dump(self.manifest)
 
 
 class KubeRay(Cluster):

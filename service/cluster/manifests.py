@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-import yaml
-
 from service.cluster.cluster_defaults import PodResources, Pool
+from service.cluster.kube_yaml import dump
 from service.cluster.pod_templates import (
     SPOT_LABEL,
     autoscaler_options,
@@ -73,7 +72,7 @@ def entrypoint(command: tuple[str, ...]) -> str:
 
 def _on_a_shared_cluster(plan: RayJobPlan, name: str) -> Document:
     """KubeRay refuses a backoffLimit there; the job's id is its own, for Ray takes none twice."""
-    own = {"runtimeEnvYAML": yaml.safe_dump({"env_vars": dict(plan.variables)})} if plan.variables else {}
+    own = {"runtimeEnvYAML": dump({"env_vars": dict(plan.variables)})} if plan.variables else {}
     return {"clusterSelector": {"ray.io/cluster": name}, **own}
 
 

@@ -14,6 +14,7 @@ from support.kube_images import ROOT
 from support.kube_plans import plans
 
 from service.cluster.cluster_defaults import ClusterDefaults, Pool
+from service.cluster.kube_yaml import dump
 from service.cluster.manifests import RayJobPlan, ray_job
 from service.specs.parts import Resources
 
@@ -33,7 +34,7 @@ SUBRESOURCES = ("pods/log", "pods/exec", "pods/attach", "pods/portforward", "ray
 
 def server_takes(namespace: Namespace, documents: list[Document]) -> None:
     """Whether the API server would create them, with every field known and nothing to warn of."""
-    listed = yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": documents})
+    listed = dump({"apiVersion": "v1", "kind": "List", "items": documents})
     done = namespace.run("create", "--dry-run=server", "--validate=strict", "-f", "-", given=listed)
     assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
 
