@@ -58,7 +58,11 @@ def test_the_head_with_the_driver_of_a_sweep(workspace: Workspace) -> None:
     with ray_clusters.running_pods(3, KUBERNETES_SERVICE_HOST="127.0.0.1") as cluster:
         workspace.environment = {**shared, **cluster.access}
         workspace.start(*command, "--cluster", cluster.url)
-        workspace.wait_for("heads", lambda sweep: all(workspace.show(trial["id"])["step"] >= 20 for trial in sweep["trials"]))
+
+        def train(sweep: dict) -> bool:
+            return [workspace.show(trial["id"])["step"] >= 20 for trial in sweep["trials"]] == [True, True]
+
+        workspace.wait_for("heads", train)
         driver = driver_of("heads")
         cluster.delete(0)
         stopped = workspace.wait_for("heads", lambda sweep: sweep["state"] == "retrying")
